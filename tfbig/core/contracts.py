@@ -1,0 +1,159 @@
+"""The contracts everything else is written against: Model, Dataset, Task. Read this first.
+
+Each is a frozen dataclass whose fields are its configuration ("knobs") and whose methods build from it, so no argument
+list is written twice. A file of `models/`, `data/` or `tasks/` defines exactly one of them and the file's name is its name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+SPLITS = ("train", "validation", "test")
+
+
+def knob(default: Any, doc: str, *, low=None, high=None, above=None, choices: tuple | None = None) -> Any:
+    """One setting: its default, one line of documentation, and what values it may take.
+
+    Args:
+        default: the value used unless a recipe or the command line says otherwise.
+        doc: what it does, with its unit; shown by `--help`.
+        low: smallest allowed value.
+        high: largest allowed value.
+        above: the value must be greater than this.
+        choices: the allowed values, if only a few are.
+    """
+    limits = {"doc": doc, "low": low, "high": high, "above": above, "choices": choices}
+    return dataclasses.field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """Shape, type and unit of one named part of an example, without the batch axis."""
+
+    shape: tuple[int | None, ...]
+    dtype: str
+    unit: str = ""
+
+
+Spec = dict[str, Feature]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """A configured part of an experiment."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields (knob, message) for values that are fine alone but not together. Runs without TensorFlow."""
+        return iter(())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Component):
+    """An architecture: from an input specification to a plain Keras functional model."""
+
+    def build(self, spec: Spec) -> keras.Model:
+        """A functional model from the inputs named in `spec` to features; the task puts its head on `model.output`.
+
+        Layers carry explicit names, so that weights keep their paths from process to process.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Component):
+    """Examples with random access by position, in three disjoint splits: train, validation, test."""
+
+    @property
+    def spec(self) -> Spec:
+        """The raw example: name -> shape, dtype, unit."""
+        raise NotImplementedError
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of their numbers; empty where there are none."""
+        return ()
+
+    def size(self, split: str) -> int:
+        """Number of examples in a split."""
+        raise NotImplementedError
+
+    def examples(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """The raw examples at `positions` (int64 [n]), stacked: name -> [n, ...]."""
+        raise NotImplementedError
+
+    def arrays(self, split: str) -> dict[str, np.ndarray] | None:
+        """The whole split if it is small enough to live on the device, else None. Same rows as `examples`."""
+        return None
+
+    def card(self) -> dict[str, Any]:
+        """What a data card says: title, source, licence, citation."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Component):
+    """What is learnt: examples to inputs, model, loss, prediction, metrics; the view of a single replica.
+
+    `bind` gives a copy that knows its `model`, its `data` and the `facts` measured on the training split. All methods
+    but `measure` need a bound task.
+    """
+
+    primary: ClassVar[tuple[str, str]] = ("loss", "min")
+    """The metric that picks the best checkpoint, and whether "max" or "min" is better."""
+
+    preprocess_on: ClassVar[str] = "host"
+    """ "device": `preprocess` is numeric and runs inside the compiled step; "host": it runs in the input pipeline."""
+
+    def bind(self, model: Model, data: Dataset, facts: dict[str, Any]) -> Task:
+        """A copy that knows its parts."""
+        bound = dataclasses.replace(self)
+        for name, value in (("model", model), ("data", data), ("facts", facts)):
+            object.__setattr__(bound, name, value)
+        return bound
+
+    def measure(self, data: Dataset) -> dict[str, Any]:
+        """What preprocessing needs to know of the training split, and of no other (JSON values; saved with the run)."""
+        return {}
+
+    def preprocess(self, raw: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
+        """Raw examples to model-ready ones; the only copy: training, evaluation and serving use it.
+
+        While training, `raw["key"]` (uint32 [batch, 2]) is unique to each example and epoch: randomness comes from it alone.
+        """
+        raise NotImplementedError
+
+    def build(self) -> keras.Model:
+        """The trainable model, head included."""
+        raise NotImplementedError
+
+    def loss(self, model: keras.Model, batch: dict[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The scalar to minimise (mean over the batch) and further scalars worth logging."""
+        raise NotImplementedError
+
+    def predict(self, model: keras.Model, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Model-ready inputs to named outputs [batch, ...]; the only inference path: metrics, command line, export, server."""
+        raise NotImplementedError
+
+    def metrics(self, outputs: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+        """Per example (sum, count), each [batch]: a metric is all sums over all counts, so padding never counts."""
+        raise NotImplementedError
+
+    def signature(self) -> dict[str, tf.TensorSpec]:
+        """What a served model receives: name -> tensor specification with a batch axis (encoded images, text, samples)."""
+        raise NotImplementedError
+
+    def decode(self, served: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Served inputs (see `signature`) to raw examples as `preprocess` takes them."""
+        raise NotImplementedError
+
+    def panels(self, split: str, outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """What a report shows of a finished evaluation, as JSON values (see tfbig/report/panels.py for the kinds)."""
+        return []

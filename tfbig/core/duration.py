@@ -1,0 +1,40 @@
+"""Durations of training: "10ep" (epochs), "20_000" (steps), "5%" (of the whole length)."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_PATTERN = re.compile(r"^(\d[\d_]*(?:\.\d+)?)(ep|steps?|%)?$")
+FORM = 'a duration such as "10ep", "20_000" (steps) or "5%" (of train.length)'
+
+
+def parse(text: str) -> tuple[float, str]:
+    """Splits a duration into its number and its unit: "ep", "step" or "%".
+
+    Raises:
+        ValueError: the text is not a duration.
+    """
+    match = _PATTERN.match(str(text).strip())
+    if not match:
+        raise ValueError(f"expected {FORM}. Received: {text!r}.")
+    number, unit = float(match[1].replace("_", "")), (match[2] or "step").rstrip("s")
+    if unit == "step" and number != int(number):
+        raise ValueError(f"a number of steps must be whole. Received: {text!r}.")
+    return number, unit
+
+
+def to_steps(text: str, *, epoch: float, length: int | None = None) -> int:
+    """The duration in optimiser steps.
+
+    Args:
+        text: the duration.
+        epoch: steps per pass over the training split; need not be whole, since batches run on across epochs.
+        length: steps of the whole training, for percentages.
+    """
+    number, unit = parse(text)
+    if unit == "%":
+        if length is None:
+            raise ValueError(f'the whole length cannot be a percentage: expected "10ep" or "20_000". Received: {text!r}.')
+        return round(number / 100 * length)
+    return math.ceil(number * epoch - 1e-9) if unit == "ep" else int(number)

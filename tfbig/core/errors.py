@@ -1,0 +1,28 @@
+"""Errors that are meant for people: their message is the whole explanation, so the commands print no traceback."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave: a key, a value, a file. Commands exit with code 2."""
+
+
+class RunFailure(RuntimeError):
+    """Training or evaluation could not go on: a loss that is not finite, a full disk. Commands exit with code 1."""
+
+
+class NonFinite(RunFailure):
+    """The loss or a weight became NaN or infinite."""
+
+
+class Interrupted(RunFailure):
+    """A signal asked the run to stop; everything up to `step` is saved.
+
+    Attributes:
+        signum: the signal's number (2 for Ctrl-C, 15 for SIGTERM).
+        step: the optimiser step that was saved.
+    """
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(f"stopped by signal {signum} after step {step}")
+        self.signum, self.step = signum, step

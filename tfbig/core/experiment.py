@@ -1,0 +1,111 @@
+"""An experiment: what is learnt, by which model, from which data, and the common knobs, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tfbig.core import duration
+from tfbig.core.contracts import Component, Dataset, Model, Task, knob
+
+OPTIMIZERS = {  # name -> the settings of Optim that it understands besides rate, decay and clipping
+    "sgd": ("momentum", "nesterov"),
+    "rmsprop": ("momentum", "epsilon"),
+    "adagrad": ("epsilon",),
+    "adadelta": ("epsilon",),
+    "adafactor": (),
+    "adam": ("beta_1", "beta_2", "epsilon"),
+    "adamw": ("beta_1", "beta_2", "epsilon"),
+    "adamax": ("beta_1", "beta_2", "epsilon"),
+    "nadam": ("beta_1", "beta_2", "epsilon"),
+    "lamb": ("beta_1", "beta_2", "epsilon"),
+    "lion": ("beta_1", "beta_2"),
+    "muon": ("momentum", "nesterov", "beta_1", "beta_2", "epsilon"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Component):
+    """How long, in which portions, and what is kept."""
+
+    length: str = knob("10ep", 'whole training: "10ep" (epochs) or "20_000" (steps)')
+    batch_size: int = knob(64, "examples per optimiser step", low=1)
+    accumulate: int = knob(1, "micro-batches a batch is split into, to save memory; same result", low=1)
+    evaluate_every: str = knob("1ep", "between evaluations on the validation split: epochs, steps or % of length")
+    save_every: str = knob("1ep", "between checkpoints: epochs, steps or % of length; each evaluation saves too")
+    keep: int = knob(3, "latest checkpoints kept, besides the best", low=2)
+    ema: float | None = knob(None, "decay of the weights' moving average, which is then what is evaluated", above=0, high=0.999999)
+    patience: int | None = knob(None, "stop after this many evaluations without a better primary metric", low=1)
+    final_split: str = knob("test", "split evaluated once after training", choices=("test", "validation", "none"))
+    tensorboard: bool = knob(False, "write TensorBoard event files to RUN/tensorboard")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        for name in ("length", "evaluate_every", "save_every"):
+            text = getattr(self, name)
+            try:
+                number, unit = duration.parse(text)
+            except ValueError as error:
+                yield name, str(error)
+                continue
+            if number == 0 and name != "length":
+                yield name, f"expected more than 0. Received: {text!r}."
+            if name == "length" and unit == "%":
+                yield name, f'expected epochs ("10ep") or steps ("20_000"). Received: {text!r}.'
+        if self.batch_size % self.accumulate:
+            yield "accumulate", f"expected a divisor of train.batch_size={self.batch_size}. Received: {self.accumulate}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim(Component):
+    """The optimiser and its schedule, Keras's own."""
+
+    optimizer: str = knob("sgd", "which optimiser", choices=tuple(OPTIMIZERS))
+    learning_rate: float = knob(0.01, "peak learning rate", above=0)
+    schedule: str = knob("constant", "of the learning rate after warm-up", choices=("constant", "cosine", "step"))
+    warmup: str = knob("0", "linear rise from 0 to the peak: epochs, steps or % of length")
+    final_fraction: float = knob(0.0, "cosine: last learning rate as a fraction of the peak", low=0, high=1)
+    step_at: tuple[str, ...] = knob(("50%", "75%"), "step: when the learning rate drops")
+    step_factor: float = knob(0.1, "step: factor of each drop", above=0, high=1)
+    weight_decay: float = knob(0.0, "decoupled decay of weight matrices, times the learning rate", low=0)
+    clip_norm: float | None = knob(None, "largest global norm of the gradient", above=0)
+    momentum: float | None = knob(None, "sgd, rmsprop, muon; none: Keras's default", low=0, high=1)
+    nesterov: bool | None = knob(None, "sgd, muon; none: Keras's default")
+    beta_1: float | None = knob(None, "decay of the first moment; none: Keras's default", low=0, high=1)
+    beta_2: float | None = knob(None, "decay of the second moment; none: Keras's default", low=0, high=1)
+    epsilon: float | None = knob(None, "added to the denominator; none: Keras's default", above=0)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        known = OPTIMIZERS.get(self.optimizer, ())
+        for name in ("momentum", "nesterov", "beta_1", "beta_2", "epsilon"):
+            if self.optimizer in OPTIMIZERS and getattr(self, name) is not None and name not in known:
+                takers = ", ".join(sorted(key for key, names in OPTIMIZERS.items() if name in names))
+                yield name, f"expected none: {self.optimizer} has no such setting ({takers} do). Received: {getattr(self, name)}."
+        for name, values in (("warmup", (self.warmup,)), ("step_at", self.step_at)):
+            for text in values:
+                try:
+                    duration.parse(text)
+                except ValueError as error:
+                    yield name, str(error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device(Component):
+    """Where and in which arithmetic."""
+
+    jit: str = knob("auto", "compile steps with XLA; auto: all but convolutions and recurrence on CPU", choices=("auto", "true", "false"))
+    precision: str = knob("float32", "of activations; weights stay float32", choices=("float32", "bfloat16", "float16"))
+    block: int = knob(100, "most steps per call into the compiled program", low=1, high=10_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Component):
+    """Everything that decides a run's result."""
+
+    name: str = knob("experiment", "the recipe's name; names the run directory")
+    seed: int = knob(0, "of initial weights, order, augmentation and dropout", low=0, high=2**31 - 1)
+    task: Task = field(metadata={"doc": "what is learnt", "kind": "tasks"})
+    model: Model = field(metadata={"doc": "the architecture", "kind": "models"})
+    data: Dataset = field(metadata={"doc": "the examples", "kind": "data"})
+    train: Train = Train()
+    optim: Optim = Optim()
+    device: Device = Device()

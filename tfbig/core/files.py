@@ -1,0 +1,60 @@
+"""Writing files so that a kill, a power cut or a full disk never harms what was there before."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+from tfbig.core.errors import RunFailure
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames inside `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_synced(path: Path, payload: bytes) -> None:
+    """Writes `payload` to `path` and waits until it is on the disk."""
+    with open(path, "wb") as file:
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_atomic(path: Path, payload: bytes | str) -> None:
+    """Replaces `path` in one move: readers see the old content or the new, never a part."""
+    payload = payload.encode() if isinstance(payload, str) else payload
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write_synced(beside, payload)
+        os.replace(beside, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise disk_failure(path, len(payload), error) from error
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes `value` as readable JSON, in one move."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def disk_failure(path: Path, size: int, error: OSError) -> RunFailure:
+    """Turns an operating system's error while writing into one message: where, what was needed, what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        try:
+            disk = os.statvfs(path.parent)
+            free = f"{disk.f_bavail * disk.f_frsize / 1e6:.1f} MB are free there"
+        except OSError:
+            free = "the free space there is unknown"
+        return RunFailure(
+            f"{path}: could not be written, the disk or quota is full. Needed: {size / 1e6:.1f} MB; {free}. "
+            "What was saved before is intact. Free some space, then resume."
+        )
+    return RunFailure(f"{path}: could not be written: {error.strerror or error}. What was saved before is intact.")

@@ -1,0 +1,80 @@
+"""Numerical libraries that are imported when first used, and quietly.
+
+Files all over the package say `from tfbig.core.lazy import keras, tf`. The heavy import happens at the first attribute
+access, so listing recipes, printing help and refusing a mistyped key never pay for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+
+@contextlib.contextmanager
+def quiet_start():
+    """Keeps what native code writes to stderr while a library starts; shows it only if the start fails.
+
+    TensorFlow's C++ runtime writes before its log level is read, so the file descriptor itself is pointed elsewhere.
+    """
+    try:
+        sys.stderr.flush()
+        saved = os.dup(2)
+    except (OSError, ValueError, AttributeError):  # no usable stderr (a daemon, some notebooks): nothing to silence
+        yield
+        return
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(saved, 2)
+            log.seek(0)
+            os.write(2, log.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _start_tensorflow() -> None:
+    """Imports TensorFlow and Keras once, with the backend fixed and start-up messages kept away from the user."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with quiet_start():
+        tensorflow = importlib.import_module("tensorflow")
+        importlib.import_module("keras")
+        tensorflow.config.list_physical_devices()  # the device runtimes report here, not at import
+    import logging
+
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+class _Lazy:
+    """A module that is imported at its first attribute access."""
+
+    def __init__(self, name: str, start=None):
+        self.__dict__["_name"] = name
+        self.__dict__["_start"] = start
+
+    def __getattr__(self, attribute: str) -> Any:
+        name = self.__dict__["_name"]
+        if self.__dict__["_start"] is not None and name not in sys.modules:
+            self.__dict__["_start"]()
+        value = getattr(importlib.import_module(name), attribute)
+        self.__dict__[attribute] = value  # later accesses do not come here
+        return value
+
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+else:
+    keras = _Lazy("keras", _start_tensorflow)
+    tf = _Lazy("tensorflow", _start_tensorflow)
+    np = _Lazy("numpy")
