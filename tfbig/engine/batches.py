@@ -1,0 +1,84 @@
+"""Batches: slabs of consecutive training batches, and padded batches for evaluation.
+
+Training reads slabs [block, batch, ...] that hold `block` batches, so that one call into the compiled program makes many
+steps. Slab m always holds the batches of steps m * block ... (m + 1) * block - 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tfbig.core.contracts import Dataset, Task
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np, tf
+from tfbig.engine import order
+
+SLAB_BYTES = 128 * 2**20
+
+
+def block_length(data: Dataset, batch_size: int, wanted: int) -> int:
+    """Steps per slab: as many as wanted, while a slab of raw examples stays small."""
+    example = sum(int(np.prod(feature.shape)) * np.dtype(feature.dtype).itemsize for feature in data.spec.values())
+    return max(1, min(wanted, SLAB_BYTES // max(1, example * batch_size)))
+
+
+def read(data: Dataset, split: str, row: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Raw examples by random access from inside a tf.data pipeline, for sets that do not fit on the device."""
+    names, spec = sorted(data.spec), data.spec
+
+    def load(positions: np.ndarray) -> list[np.ndarray]:
+        examples = data.examples(split, positions)
+        return [np.ascontiguousarray(examples[name], spec[name].dtype) for name in names]
+
+    values = tf.numpy_function(load, [row], [tf.dtypes.as_dtype(spec[name].dtype) for name in names], stateful=False)
+    count = row.shape[0]
+    return {name: tf.ensure_shape(value, (count, *spec[name].shape)) for name, value in zip(names, values, strict=True)}
+
+
+def reader(data: Dataset, split: str):
+    """A function from rows (int64 [n]) to raw examples: a gather if the split fits in memory, else random access."""
+    arrays = data.arrays(split)
+    if arrays is None:
+        return lambda row: read(data, split, row)
+    tensors = {name: tf.constant(value) for name, value in arrays.items()}
+    return lambda row: {name: tf.gather(value, row) for name, value in tensors.items()}
+
+
+def training_slabs(task: Task, *, batch_size: int, block: int, seed: int, first_slab: int = 0) -> tf.data.Dataset:
+    """Slabs of training batches from slab `first_slab` on, without end.
+
+    Returns:
+        A tf.data.Dataset of name -> [block, batch, ...]: raw examples with their "key" if the task preprocesses on the
+        device, model-ready ones otherwise.
+    """
+    size, take = task.data.size("train"), reader(task.data, "train")
+    if size == 0:
+        raise UserError("data: the training split is empty. Expected at least one example.")
+
+    def slab(number: tf.Tensor) -> dict[str, tf.Tensor]:
+        position = order.positions(number * (block * batch_size), block * batch_size)
+        raw = {**take(order.rows(position, size, seed)), "key": order.keys(position, seed)}
+        ready = raw if task.preprocess_on == "device" else task.preprocess(raw, training=True)
+        return {name: tf.reshape(value, (block, batch_size, *value.shape[1:])) for name, value in ready.items()}
+
+    numbers = tf.data.Dataset.range(first_slab, 2**62)
+    return numbers.map(slab, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+
+def evaluation_batches(task: Task, split: str, batch_size: int) -> Iterator[tuple[dict[str, tf.Tensor], int]]:
+    """Every example of a split once, in order, as (raw or model-ready batch, how many of its rows are real).
+
+    The last batch is filled up with copies of the split's first rows, so that all batches have one shape.
+    """
+    size, take = task.data.size(split), reader(task.data, split)
+    if size == 0:
+        raise UserError(f"data: the {split} split is empty, so there is nothing to evaluate.")
+    starts = tf.data.Dataset.range(0, size, batch_size)
+
+    def load(start: tf.Tensor) -> dict[str, tf.Tensor]:
+        raw = take(order.positions(start, batch_size) % size)
+        return raw if task.preprocess_on == "device" else task.preprocess(raw, training=False)
+
+    batches = starts.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
+    for number, batch in enumerate(batches):
+        yield batch, min(batch_size, size - number * batch_size)

@@ -1,0 +1,173 @@
+"""The training step, and the block of steps that is one call into the compiled program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tfbig.core.contracts import Task
+from tfbig.core.experiment import Experiment
+from tfbig.core.lazy import keras, tf
+
+
+class LossScale:
+    """Dynamic loss scaling for float16 (Micikevicius et al. 2018): halved on overflow, doubled after 2,000 good steps."""
+
+    GROWTH_STEPS = 2000
+
+    def __init__(self):
+        self.scale = keras.Variable(2.0**15, trainable=False, name="loss_scale")
+        self.good_steps = keras.Variable(0, trainable=False, dtype="int32", name="loss_scale_good_steps")
+        self.variables = [self.scale, self.good_steps]
+
+    def update(self, finite: tf.Tensor) -> None:
+        """Adapts the scale after a step whose gradients were, or were not, finite."""
+        good = tf.where(finite, self.good_steps.value + 1, 0)
+        grow = good >= self.GROWTH_STEPS
+        factor = tf.where(finite, tf.where(grow, 2.0, 1.0), 0.5)
+        self.scale.assign(tf.clip_by_value(self.scale.value * factor, 1.0, 2.0**24))
+        self.good_steps.assign(tf.where(grow, 0, good))
+
+
+class WeightAverage:
+    """Exponential moving average of the trainable weights (Polyak and Juditsky 1992), bias-free by starting from them."""
+
+    def __init__(self, variables: list, decay: float):
+        self.decay, self.source = decay, variables
+        self.variables = [
+            keras.Variable(v.value, trainable=False, dtype=v.dtype, name=f"ema_{i:04d}") for i, v in enumerate(variables)
+        ]
+
+    def update(self) -> None:
+        for average, weight in zip(self.variables, self.source, strict=True):
+            average.assign(average.value + (1.0 - self.decay) * (weight.value - average.value))
+
+    def swap(self) -> None:
+        """Exchanges the weights with their averages; a second call exchanges them back."""
+        for average, weight in zip(self.variables, self.source, strict=True):
+            kept = tf.identity(weight.value)
+            weight.assign(average.value)
+            average.assign(kept)
+
+
+class Step:
+    """One optimiser step on one batch, as graph code: preprocess, loss, gradient, clipping, update."""
+
+    def __init__(self, experiment: Experiment, task: Task, model, optimizer):
+        self.task, self.model, self.optimizer = task, model, optimizer
+        self.accumulate, self.clip_norm = experiment.train.accumulate, experiment.optim.clip_norm
+        self.scaling = LossScale() if experiment.device.precision == "float16" else None
+        ema = experiment.train.ema
+        self.average = WeightAverage(model.trainable_variables, ema) if ema is not None else None
+
+    @property
+    def extra_variables(self) -> list:
+        """State beside the model's and the optimiser's."""
+        return (self.scaling.variables if self.scaling else []) + (self.average.variables if self.average else [])
+
+    def __call__(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Updates everything once; returns float32 scalars, "loss" among them."""
+        gradients, logs = self._gradients(batch)
+        if self.clip_norm is not None:
+            gradients, logs["gradient_norm"] = tf.clip_by_global_norm(gradients, self.clip_norm)
+        if self.scaling is None:
+            self.optimizer.apply(gradients, self.model.trainable_variables)
+        else:
+            self._apply_if_finite(gradients)
+        if self.average is not None:
+            self.average.update()
+        return {name: tf.cast(value, tf.float32) for name, value in logs.items()}
+
+    def _gradients(self, batch):
+        if self.task.preprocess_on == "device":
+            batch = self.task.preprocess(batch, training=True)
+        if self.accumulate == 1:
+            return self._micro_gradients(batch)
+        parts = {name: tf.split(value, self.accumulate) for name, value in batch.items()}
+        total = logs = None
+        for i in range(self.accumulate):
+            micro = {name: value[i] for name, value in parts.items()}
+            if total is not None:  # one part after the other, or their activations would be alive together
+                with tf.control_dependencies(total):
+                    micro = {name: tf.identity(value) for name, value in micro.items()}
+            gradients, values = self._micro_gradients(micro)
+            total = gradients if total is None else [a + b for a, b in zip(total, gradients, strict=True)]
+            logs = values if logs is None else {name: logs[name] + value for name, value in values.items()}
+        share = 1.0 / self.accumulate
+        return [gradient * share for gradient in total], {name: value * share for name, value in logs.items()}
+
+    def _micro_gradients(self, batch):
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            loss, logs = self.task.loss(self.model, batch, training=True)
+            loss = tf.cast(loss, tf.float32)
+            for extra in self.model.losses:
+                loss += tf.cast(extra, tf.float32)
+            target = loss if self.scaling is None else loss * self.scaling.scale.value
+        gradients = tape.gradient(target, [v.value for v in variables], unconnected_gradients="zero")
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        if self.scaling is not None:
+            gradients = [gradient / self.scaling.scale.value for gradient in gradients]
+        return gradients, {"loss": loss, **logs}
+
+    def _apply_if_finite(self, gradients) -> None:
+        """Applies the update, then takes it back where a gradient overflowed (no branch: the step stays one program)."""
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+        state = [*self.model.trainable_variables, *self.optimizer.variables]
+        before = [tf.identity(variable.value) for variable in state]
+        with tf.control_dependencies(before):
+            self.optimizer.apply(gradients, self.model.trainable_variables)
+        for variable, old in zip(state, before, strict=True):
+            variable.assign(tf.where(finite, variable.value, old))
+        self.scaling.update(finite)
+
+
+def compile_block(step: Callable[[dict], dict], block: int, jit: bool) -> Callable:
+    """Compiles up to `block` consecutive steps over a slab into one program.
+
+    Returns:
+        A function (slab, first, count) -> name -> float32 [block] that makes the steps first ... first + count - 1 of the
+        slab and returns their scalars in entries 0 ... count - 1. `first` and `count` are int32 tensors, so every count
+        runs the same program and its arithmetic does not depend on how steps are grouped into calls.
+    """
+
+    @tf.function(jit_compile=jit or None, autograph=False)
+    def run_block(slab, first, count):
+        probe = _log_names(step, slab)
+        arrays = tuple(tf.TensorArray(tf.float32, block, element_shape=()) for _ in probe)
+
+        def body(i, arrays):
+            logs = step({name: value[first + i] for name, value in slab.items()})
+            return i + 1, tuple(array.write(i, logs[name]) for name, array in zip(probe, arrays, strict=True))
+
+        _, arrays = tf.while_loop(lambda i, _: i < count, body, (tf.constant(0), arrays), parallel_iterations=1)
+        return {name: array.stack() for name, array in zip(probe, arrays, strict=True)}
+
+    return run_block
+
+
+def _log_names(step, slab) -> list[str]:
+    """The names of a step's scalars, found by tracing it once in a throw-away graph."""
+    graph = tf.Graph()
+    with graph.as_default():
+        batch = {name: tf.zeros(value.shape[1:], value.dtype) for name, value in slab.items()}
+        return sorted(step(batch))
+
+
+def wants_jit(choice: str, model) -> tuple[bool, str]:
+    """Whether to compile with XLA, and why.
+
+    On CPU, XLA's convolutions and loops over time are slower than TensorFlow's own kernels; everything else gains.
+    """
+    if choice != "auto":
+        return choice == "true", f"device.jit={choice}"
+    if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+        return True, "accelerator"
+    slow = sorted({type(layer).__name__ for layer in model._flatten_layers() if _is_slow_in_xla(layer)})
+    return not slow, f"{', '.join(slow)} on CPU" if slow else "CPU without convolutions or recurrence"
+
+
+def _is_slow_in_xla(layer) -> bool:
+    from tfbig.core.lazy import keras as k
+
+    convolutions = ("Conv1D", "Conv2D", "Conv3D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose", "Conv3DTranspose")
+    return isinstance(layer, (k.layers.RNN, *(getattr(k.layers, name) for name in convolutions)))
