@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tfbig.core.contracts import Task
 from tfbig.core.experiment import Experiment
@@ -77,6 +77,17 @@ class Step:
             self.average.update()
         return {name: tf.cast(value, tf.float32) for name, value in logs.items()}
 
+    def scalar_names(self, spec: dict[str, tf.TensorSpec]) -> list[str]:
+        """The names of the scalars a step returns, found by tracing the loss once."""
+
+        @tf.function(autograph=False)
+        def trace(batch):
+            ready = self.task.preprocess(batch, training=True) if self.task.preprocess_on == "device" else batch
+            return self.task.loss(self.model, ready, training=True)[1]
+
+        names = {"loss", *trace.get_concrete_function(spec).structured_outputs}
+        return sorted(names | ({"gradient_norm"} if self.clip_norm is not None else set()))
+
     def _gradients(self, batch):
         if self.task.preprocess_on == "device":
             batch = self.task.preprocess(batch, training=True)
@@ -121,36 +132,44 @@ class Step:
         self.scaling.update(finite)
 
 
-def compile_block(step: Callable[[dict], dict], block: int, jit: bool) -> Callable:
-    """Compiles up to `block` consecutive steps over a slab into one program.
+def compile_block(step: Step, slab_spec: dict[str, tf.TensorSpec], jit: bool) -> Callable:
+    """Compiles consecutive steps over a slab into one program.
+
+    Args:
+        step: the training step.
+        slab_spec: name -> [block, batch, ...] of the slabs to come.
+        jit: whether XLA compiles it.
 
     Returns:
         A function (slab, first, count) -> name -> float32 [block] that makes the steps first ... first + count - 1 of the
         slab and returns their scalars in entries 0 ... count - 1. `first` and `count` are int32 tensors, so every count
         runs the same program and its arithmetic does not depend on how steps are grouped into calls.
     """
+    block = next(iter(slab_spec.values())).shape[0]
+    names = step.scalar_names({name: tf.TensorSpec(spec.shape[1:], spec.dtype) for name, spec in slab_spec.items()})
+    number = tf.TensorSpec((), tf.int32)
 
-    @tf.function(jit_compile=jit or None, autograph=False)
+    @tf.function(jit_compile=jit or None, autograph=False, input_signature=[slab_spec, number, number])
     def run_block(slab, first, count):
-        probe = _log_names(step, slab)
-        arrays = tuple(tf.TensorArray(tf.float32, block, element_shape=()) for _ in probe)
+        arrays = tuple(tf.TensorArray(tf.float32, block, element_shape=()) for _ in names)
 
         def body(i, arrays):
-            logs = step({name: value[first + i] for name, value in slab.items()})
-            return i + 1, tuple(array.write(i, logs[name]) for name, array in zip(probe, arrays, strict=True))
+            scalars = step({name: value[first + i] for name, value in slab.items()})
+            return i + 1, tuple(array.write(i, scalars[name]) for name, array in zip(names, arrays, strict=True))
 
         _, arrays = tf.while_loop(lambda i, _: i < count, body, (tf.constant(0), arrays), parallel_iterations=1)
-        return {name: array.stack() for name, array in zip(probe, arrays, strict=True)}
+        return {name: array.stack() for name, array in zip(names, arrays, strict=True)}
 
     return run_block
 
 
-def _log_names(step, slab) -> list[str]:
-    """The names of a step's scalars, found by tracing it once in a throw-away graph."""
-    graph = tf.Graph()
-    with graph.as_default():
-        batch = {name: tf.zeros(value.shape[1:], value.dtype) for name, value in slab.items()}
-        return sorted(step(batch))
+def layers(model) -> Iterator:
+    """All layers of a model, those inside nested models too."""
+    for layer in model.layers:
+        yield from layers(layer) if isinstance(layer, keras.Model) else (layer,)
+
+
+SLOW_IN_XLA = ("Conv", "SeparableConv", "DepthwiseConv", "LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional")
 
 
 def wants_jit(choice: str, model) -> tuple[bool, str]:
@@ -161,13 +180,6 @@ def wants_jit(choice: str, model) -> tuple[bool, str]:
     if choice != "auto":
         return choice == "true", f"device.jit={choice}"
     if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
-        return True, "accelerator"
-    slow = sorted({type(layer).__name__ for layer in model._flatten_layers() if _is_slow_in_xla(layer)})
-    return not slow, f"{', '.join(slow)} on CPU" if slow else "CPU without convolutions or recurrence"
-
-
-def _is_slow_in_xla(layer) -> bool:
-    from tfbig.core.lazy import keras as k
-
-    convolutions = ("Conv1D", "Conv2D", "Conv3D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose", "Conv3DTranspose")
-    return isinstance(layer, (k.layers.RNN, *(getattr(k.layers, name) for name in convolutions)))
+        return True, "an accelerator is present"
+    slow = sorted({type(layer).__name__ for layer in layers(model) if type(layer).__name__.startswith(SLOW_IN_XLA)})
+    return not slow, f"{', '.join(slow)} on CPU" if slow else "no convolution or recurrence on CPU"

@@ -1,0 +1,192 @@
+"""Checkpoints: written beside, synced, checksummed, renamed; read back only if every byte is as it was written.
+
+    RUN/checkpoints/000009370/weights.safetensors     the model's variables, seeds of Dropout included
+                              optimizer.safetensors   the optimiser's variables, moving averages, loss scale
+                              state.json              step, best so far, sizes and sha256 of the files, its own digest
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from tfbig.core import files
+from tfbig.core.errors import NonFinite, UserError
+from tfbig.core.lazy import np, tf
+
+WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+
+
+def named(variables: list) -> dict:
+    """Variables by their paths, in order; paths that occur twice are numbered.
+
+    Keras numbers seed generators over the whole process, so their own number says nothing and is left out.
+    """
+    result: dict = {}
+    for variable in variables:
+        stem = re.sub(r"\bseed_generator_\d+/", "seed_generator/", variable.path)
+        path, number = stem, 1
+        while path in result:
+            number += 1
+            path = f"{stem}:{number}"
+        result[path] = variable
+    return result
+
+
+def folder_name(step: int) -> str:
+    return f"{step:09d}"
+
+
+def steps(checkpoints: Path) -> list[int]:
+    """The steps with a checkpoint, ascending; whether one is intact is found out by reading it."""
+    if not checkpoints.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in checkpoints.iterdir() if entry.name.isdigit() and entry.is_dir())
+
+
+def save(checkpoints: Path, step: int, weights: list, others: list, state: dict) -> Path:
+    """Writes the checkpoint of a step; what was there before stays whole whatever happens meanwhile.
+
+    Args:
+        checkpoints: the run's folder of checkpoints.
+        step: optimiser steps made.
+        weights: the model's variables.
+        others: the optimiser's and further variables.
+        state: JSON values to go with them.
+
+    Raises:
+        NonFinite: a variable is NaN or infinite; nothing is written.
+        RunFailure: the disk is full or the folder cannot be written; older checkpoints are intact.
+    """
+    values = {WEIGHTS: _host(weights), OPTIMIZER: _host(others)}
+    for path, value in {**values[WEIGHTS], **values[OPTIMIZER]}.items():
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            raise NonFinite(f"step {step}: {path} is no longer finite, so no checkpoint was written.")
+    final, beside = checkpoints / folder_name(step), checkpoints / f".{folder_name(step)}.{os.getpid()}.tmp"
+    needed = sum(value.nbytes for part in values.values() for value in part.values())
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        for leftover in checkpoints.glob(".*.tmp"):  # of a process that was killed while writing
+            shutil.rmtree(leftover, ignore_errors=True)
+        beside.mkdir()
+        sums = {name: _write(beside / name, part) for name, part in values.items()}
+        body = {"step": step, **state, "files": sums}
+        files.write_synced(beside / STATE, json.dumps({**body, "digest": _digest(body)}, indent=1).encode())
+        files.sync_folder(beside)
+        if final.exists():  # the same step again, after a resume from before it
+            shutil.rmtree(final)
+        os.rename(beside, final)
+        files.sync_folder(checkpoints)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise files.disk_failure(final, needed, error) from error
+    return final
+
+
+def _host(variables: list) -> dict:
+    return {path: np.asarray(variable.numpy()) for path, variable in named(variables).items()}
+
+
+def _write(path: Path, tensors: dict) -> dict:
+    from safetensors.numpy import save as encode
+
+    payload = encode({name: np.array(value, order="C") for name, value in tensors.items()})
+    files.write_synced(path, payload)
+    return {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
+
+
+def _digest(body: dict) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def read_state(folder: Path) -> dict:
+    """The state of a checkpoint.
+
+    Raises:
+        ValueError: a file is missing or not as it was written; the message says which.
+    """
+    try:
+        body = json.loads((folder / STATE).read_bytes())
+        digest = body.pop("digest")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / STATE}: missing or damaged") from error
+    if digest != _digest(body):
+        raise ValueError(f"{folder / STATE}: damaged, its content does not match its checksum")
+    return body
+
+
+def _read(folder: Path, name: str, state: dict) -> dict:
+    from safetensors.numpy import load as decode
+
+    path, expected = folder / name, state["files"][name]
+    try:
+        payload = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(payload) != expected["bytes"]:
+        raise ValueError(f"{path}: torn, expected {expected['bytes']} bytes, found {len(payload)}")
+    if hashlib.sha256(payload).hexdigest() != expected["sha256"]:
+        raise ValueError(f"{path}: damaged, its content does not match its checksum")
+    return decode(payload)
+
+
+def load(folder: Path, weights: list, others: list | None = None) -> dict:
+    """Puts a checkpoint's values into the variables and returns its state.
+
+    Raises:
+        ValueError: the checkpoint is damaged; no variable was changed.
+        UserError: it is intact but belongs to another model.
+    """
+    state = read_state(folder)
+    parts = [(WEIGHTS, named(weights))] + ([(OPTIMIZER, named(others))] if others is not None else [])
+    found = [(name, variables, _read(folder, name, state)) for name, variables in parts]
+    for name, variables, values in found:
+        _check_fit(folder / name, variables, values)
+    for _, variables, values in found:
+        for path, variable in variables.items():
+            variable.assign(tf.constant(values[path], dtype=variable.dtype))
+    return state
+
+
+def _check_fit(path: Path, variables: dict, values: dict) -> None:
+    missing, extra = [v for v in variables if v not in values], [v for v in values if v not in variables]
+    shapes = [v for v in variables if v in values and tuple(variables[v].shape) != values[v].shape]
+    if not (missing or extra or shapes):
+        return
+    told = [f"{len(missing)} missing (first: {missing[0]})"] if missing else []
+    told += [f"{len(extra)} not expected (first: {extra[0]})"] if extra else []
+    told += [f"{v} is {values[v].shape}, expected {tuple(variables[v].shape)}" for v in shapes[:1]]
+    raise UserError(f"{path}: belongs to another model or optimiser: {'; '.join(told)}. Use the settings it was written with.")
+
+
+def newest_intact(checkpoints: Path, weights: list, others: list | None = None, warn=lambda text: None) -> dict | None:
+    """Loads the newest checkpoint that is whole; names each damaged one it passes over. None: there is none at all.
+
+    Raises:
+        UserError: there are checkpoints, and all are damaged.
+    """
+    present = steps(checkpoints)
+    for step in reversed(present):
+        try:
+            return load(checkpoints / folder_name(step), weights, others)
+        except ValueError as error:
+            if isinstance(error, UserError):
+                raise
+            warn(f"checkpoint of step {step} is passed over: {error}")
+    if present:
+        raise UserError(f"{checkpoints}: none of its {len(present)} checkpoints is intact, so there is nothing to load.")
+    return None
+
+
+def prune(checkpoints: Path, keep: int, best: int | None) -> None:
+    """Removes all but the `keep` latest checkpoints and the best one."""
+    for step in steps(checkpoints)[:-keep]:
+        if step != best:
+            # Renamed first, so that a kill halfway leaves a leftover and not a torn checkpoint.
+            doomed = checkpoints / f".{folder_name(step)}.{os.getpid()}.tmp"
+            os.rename(checkpoints / folder_name(step), doomed)
+            shutil.rmtree(doomed, ignore_errors=True)

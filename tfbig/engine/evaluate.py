@@ -1,0 +1,91 @@
+"""Evaluation: every metric over a whole split, with a 95 % confidence interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tfbig.core.contracts import Task
+from tfbig.core.lazy import np, tf
+from tfbig.engine import batches
+
+Z95 = 1.959964  # standard normal deviate of a two-sided 95 % interval
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of one split: name -> {value, low, high, count}, and the outputs if they were asked for."""
+
+    split: str
+    count: int
+    metrics: dict[str, dict]
+    outputs: dict = field(default_factory=dict)
+
+
+def compile_predict(task: Task, model, jit: bool) -> Callable:
+    """Compiles raw or model-ready batches -> (outputs, per-example metrics); one program for evaluation and prediction."""
+
+    @tf.function(jit_compile=jit or None, autograph=False)
+    def run(batch, with_metrics):
+        ready = task.preprocess(batch, training=False) if task.preprocess_on == "device" else batch
+        outputs = task.predict(model, ready)
+        return outputs, task.metrics(outputs, ready) if with_metrics else {}
+
+    return run
+
+
+def evaluate(
+    task: Task, run: Callable, split: str, batch_size: int, *, keep_outputs: bool = False, progress: Callable = lambda done, size: None
+) -> Evaluation:
+    """Evaluates one split.
+
+    Args:
+        task: the bound task.
+        run: what `compile_predict` returned.
+        split: "train", "validation" or "test".
+        batch_size: examples per call; bounds memory, does not change the result.
+        keep_outputs: whether to return the outputs of all examples as well.
+        progress: is told how many of how many examples are done.
+    """
+    sums: dict[str, list] = {}
+    kept: dict[str, list] = {}
+    size, done = task.data.size(split), 0
+    for batch, real in batches.evaluation_batches(task, split, min(batch_size, max(1, size))):
+        outputs, measured = run(batch, True)
+        for name, (total, count) in measured.items():
+            sums.setdefault(name, []).append((total.numpy()[:real], count.numpy()[:real]))
+        if keep_outputs:
+            for name, value in outputs.items():
+                kept.setdefault(name, []).append(value.numpy()[:real])
+        done += real
+        progress(done, size)
+    metrics = {name: interval(*(np.concatenate(part) for part in zip(*parts, strict=True))) for name, parts in sums.items()}
+    return Evaluation(split, size, metrics, {name: np.concatenate(parts) for name, parts in kept.items()})
+
+
+def interval(total: np.ndarray, count: np.ndarray) -> dict:
+    """A metric's value and 95 % confidence interval from per-example sums and counts.
+
+    Shares of successes get Wilson's score interval (Wilson 1927), other metrics the normal interval of a ratio estimator
+    (Cochran 1977, section 2.11), the examples being independent draws.
+    """
+    total, count = total.astype(np.float64), count.astype(np.float64)
+    n, whole = len(total), count.sum()
+    if whole == 0:
+        return {"value": None, "low": None, "high": None, "count": 0}
+    value = float(total.sum() / whole)
+    if bool(np.all(count == 1)) and bool(np.all((total == 0) | (total == 1))):
+        low, high = wilson(value, n)
+    else:
+        error = math.sqrt(n / max(1, n - 1) * float(((total - value * count) ** 2).sum())) / whole if math.isfinite(value) else math.nan
+        low, high = value - Z95 * error, value + Z95 * error
+    return {"value": value, "low": low, "high": high, "count": int(whole)}
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share of n trials."""
+    centre = share + Z95**2 / (2 * n)
+    spread = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n))
+    scale = 1 + Z95**2 / n
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

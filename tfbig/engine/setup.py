@@ -1,0 +1,107 @@
+"""What a loop works with, built from an experiment: task, model, optimiser, step, compiled programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from tfbig.core import duration
+from tfbig.core.contracts import Task
+from tfbig.core.experiment import Experiment
+from tfbig.core.lazy import keras, tf
+from tfbig.engine import batches, evaluate
+from tfbig.engine.optimizer import build_optimizer
+from tfbig.engine.step import Step, compile_block, wants_jit
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+def build_task(experiment: Experiment, facts: dict) -> tuple[Task, keras.Model]:
+    """The bound task and its model with fresh weights, both decided by the experiment and its seed alone."""
+    task = experiment.task.bind(experiment.model, experiment.data, facts)
+    before = keras.config.dtype_policy()
+    keras.utils.set_random_seed(experiment.seed)
+    keras.config.set_dtype_policy(POLICIES[experiment.device.precision])
+    try:
+        return task, task.build()
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The experiment's durations in optimiser steps."""
+
+    epoch: float
+    total: int
+    evaluate: int
+    save: int
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Lengths:
+        train = experiment.train
+        epoch = experiment.data.size("train") / train.batch_size
+        total = duration.to_steps(train.length, epoch=epoch)
+        portion = [max(1, duration.to_steps(text, epoch=epoch, length=total)) for text in (train.evaluate_every, train.save_every)]
+        return cls(epoch, total, *portion)
+
+    def next_stop(self, step: int) -> int:
+        """The next step after `step` at which there is something to do besides training."""
+        return min(self.total, *((step // every + 1) * every for every in (self.evaluate, self.save)))
+
+
+class Setup:
+    """Everything a training run works with."""
+
+    def __init__(self, experiment: Experiment, facts: dict):
+        self.experiment, self.lengths = experiment, Lengths.of(experiment)
+        self.task, self.model = build_task(experiment, facts)
+        self.jit, self.jit_reason = wants_jit(experiment.device.jit, self.model)
+        self.optimizer = build_optimizer(
+            experiment.optim, self.model.trainable_variables, length=self.lengths.total, epoch=self.lengths.epoch
+        )
+        self.step = Step(experiment, self.task, self.model, self.optimizer)
+        self.block = batches.block_length(experiment.data, experiment.train.batch_size, experiment.device.block)
+
+    @property
+    def other_variables(self) -> list:
+        """What a checkpoint holds besides the model's variables."""
+        return [*self.optimizer.variables, *self.step.extra_variables]
+
+    def slabs(self, step: int):
+        """Slabs of training batches from the one that holds `step` on."""
+        experiment = self.experiment
+        return batches.training_slabs(
+            self.task, batch_size=experiment.train.batch_size, block=self.block, seed=experiment.seed, first_slab=step // self.block
+        )
+
+    @cached_property
+    def run_block(self) -> Callable:
+        """The compiled training program; see `compile_block`."""
+        return compile_block(self.step, self.slabs(0).element_spec, self.jit)
+
+    @cached_property
+    def predict(self) -> Callable:
+        """The compiled prediction program; see `compile_predict`."""
+        return evaluate.compile_predict(self.task, self.model, self.jit)
+
+    def evaluate(self, split: str, **options) -> evaluate.Evaluation:
+        return evaluate.evaluate(self.task, self.predict, split, evaluation_batch(self.experiment), **options)
+
+
+def evaluation_batch(experiment: Experiment) -> int:
+    """Examples per call without gradients: four times what fits with them."""
+    return 4 * experiment.train.batch_size // experiment.train.accumulate
+
+
+def device_text() -> str:
+    """The devices TensorFlow computes on, in words."""
+    for kind in ("TPU", "GPU"):
+        found = tf.config.list_physical_devices(kind)
+        if found:
+            name = tf.config.experimental.get_device_details(found[0]).get("device_name", kind) if kind == "GPU" else kind
+            return f"{len(found)} x {name}"
+    import os
+
+    return f"CPU, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"

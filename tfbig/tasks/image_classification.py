@@ -1,0 +1,151 @@
+"""Image classification: one of N labels for each picture."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+from tfbig.core.contracts import Dataset, Feature, Task, knob
+from tfbig.core.lazy import keras, np, tf
+from tfbig.prep import image as prep
+
+MEASURED = 50_000  # examples whose pixels give mean and deviation: the error of the mean is then below 0.1 % of a deviation
+SHOWN_MISTAKES = 24
+BINS = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageClassification(Task):
+    """Image classification: softmax over a dataset's labels, cross-entropy loss."""
+
+    label_smoothing: float = knob(0.0, "share of the target spread over all labels (Szegedy et al. 2016)", low=0, high=0.9)
+    crop_padding: int = knob(0, "training: random shift of up to so many pixels, filled with the edge's mirror image or black", low=0)
+    crop_fill: str = knob("black", "training: what a shift brings in", choices=("black", "mirror"))
+    flip: bool = knob(False, "training: mirror left-right at random")
+    cutout: int = knob(0, "training: side in pixels of a black square put at random (DeVries and Taylor 2017)", low=0)
+
+    primary = ("accuracy", "max")
+    preprocess_on = "device"
+
+    def measure(self, data: Dataset) -> dict:
+        """Mean and standard deviation of each channel over the training split, in intensities of 0-255."""
+        size = data.size("train")
+        rows = np.unique(np.linspace(0, size - 1, min(size, MEASURED)).astype(np.int64))
+        total = squares = count = 0
+        for part in np.array_split(rows, max(1, len(rows) // 2048)):
+            pixels = data.examples("train", part)["image"].reshape(-1, data.spec["image"].shape[-1]).astype(np.float64)
+            total, squares, count = total + pixels.sum(0), squares + (pixels**2).sum(0), count + len(pixels)
+        mean = total / count
+        deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))
+        # A channel that never changes is passed on as zero rather than divided by nothing.
+        deviation = np.where(deviation < 1e-3, 1.0, deviation)
+        return {"mean": [round(float(x), 6) for x in mean], "std": [round(float(x), 6) for x in deviation], "measured": len(rows)}
+
+    def preprocess(self, raw, training):
+        """uint8 [batch, height, width, channels] to float32 of mean 0 and deviation 1; random changes while training only."""
+        image = raw["image"]
+        if training:
+            if self.crop_padding:
+                image = prep.random_crop(image, raw["key"], self.crop_padding, mode=self.crop_fill)
+            if self.flip:
+                image = prep.random_flip(image, raw["key"])
+            if self.cutout:
+                image = prep.cutout(image, raw["key"], self.cutout)
+        ready = {"image": prep.standardize(image, self.facts["mean"], self.facts["std"])}
+        if "label" in raw:
+            ready["label"] = raw["label"]
+        return ready
+
+    def build(self) -> keras.Model:
+        shape = self.data.spec["image"].shape
+        body = self.model.build({"image": Feature(shape=shape, dtype="float32", unit="standard deviations")})
+        head = keras.layers.Dense(len(self.data.label_names), dtype="float32", name="head")
+        return keras.Model(body.inputs, head(body.output), name=type(self.model).__name__.lower())
+
+    def loss(self, model, batch, training):
+        logits = tf.cast(model(batch["image"], training=training), tf.float32)
+        losses = self._cross_entropy(logits, batch["label"])
+        hits = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(batch["label"], tf.int32)), tf.float32)
+        return tf.reduce_mean(losses), {"accuracy": tf.reduce_mean(hits)}
+
+    def _cross_entropy(self, logits, label):
+        exact = tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits)
+        if not self.label_smoothing:
+            return exact
+        uniform = tf.reduce_logsumexp(logits, -1) - tf.reduce_mean(logits, -1)
+        return (1 - self.label_smoothing) * exact + self.label_smoothing * uniform
+
+    def predict(self, model, inputs):
+        """Returns logits [batch, labels], probability [batch, labels], label [batch] (the most probable one)."""
+        logits = tf.cast(model(inputs["image"], training=False), tf.float32)
+        return {"logits": logits, "probability": tf.nn.softmax(logits), "label": tf.argmax(logits, -1, tf.int32)}
+
+    def metrics(self, outputs, batch):
+        """Accuracy, top-5 accuracy (given more than 10 labels) and the unsmoothed cross-entropy in nats."""
+        label, logits = tf.cast(batch["label"], tf.int32), outputs["logits"]
+        one = tf.ones_like(logits[:, 0])
+        measured = {
+            "accuracy": (tf.cast(tf.equal(outputs["label"], label), tf.float32), one),
+            "loss": (tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits), one),
+        }
+        if logits.shape[-1] > 10:
+            own = tf.gather(logits, label, axis=1, batch_dims=1)
+            rank = tf.reduce_sum(tf.cast(logits > own[:, None], tf.int32), axis=1)
+            measured["top_5_accuracy"] = (tf.cast(rank < 5, tf.float32), one)
+        return measured
+
+    def signature(self):
+        """Encoded pictures (JPEG, PNG, BMP, GIF): bytes [batch]."""
+        return {"image_bytes": tf.TensorSpec([None], tf.string, name="image_bytes")}
+
+    def decode(self, served):
+        height, width, channels = self.data.spec["image"].shape
+        one = lambda encoded: prep.decode(encoded, height, width, channels)  # noqa: E731
+        shape = tf.TensorSpec((height, width, channels), tf.uint8)
+        return {"image": tf.map_fn(one, served["image_bytes"], fn_output_signature=shape)}
+
+    def panels(self, split, outputs):
+        """Confusion matrix, reliability diagram, and the most confident mistakes as pictures."""
+        probability, said = outputs["probability"], outputs["label"]
+        names = self.data.label_names
+        label = self.data.examples(split, np.arange(len(said)))["label"] if self.data.arrays(split) is None else None
+        label = self.data.arrays(split)["label"] if label is None else label
+        confidence = probability[np.arange(len(said)), said]
+        counts = np.zeros((len(names), len(names)), np.int64)
+        np.add.at(counts, (label, said), 1)
+        bins, error = _reliability(confidence, said == label)
+        wrong = np.flatnonzero(said != label)
+        wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_MISTAKES]
+        pictures = self.data.examples(split, wrong)["image"] if len(wrong) else []
+        items = [
+            {"png": _png(picture), "caption": f"true {names[label[i]]}, said {names[said[i]]} ({confidence[i]:.1%})"}
+            for i, picture in zip(wrong, pictures, strict=True)
+        ]
+        return [
+            {"kind": "matrix", "title": "Confusion matrix", "labels": list(names), "counts": counts.tolist()},
+            {"kind": "calibration", "title": "Reliability", "bins": bins, "ece": error},
+            {"kind": "pictures", "title": "Most confident mistakes", "items": items},
+        ]
+
+
+def _reliability(confidence, right) -> tuple[list[dict], float]:
+    """Accuracy by confidence in equal bins, and the expected calibration error (Guo et al. 2017)."""
+    index = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins, error = [], 0.0
+    for i in range(BINS):
+        inside = index == i
+        count = int(inside.sum())
+        sure, accuracy = (float(confidence[inside].mean()), float(right[inside].mean())) if count else (None, None)
+        error += count / len(right) * abs(sure - accuracy) if count else 0.0
+        bins.append({"low": i / BINS, "high": (i + 1) / BINS, "confidence": sure, "accuracy": accuracy, "count": count})
+    return bins, error
+
+
+def _png(picture) -> str:
+    """A picture (uint8 [height, width, channels]) as base64 text."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
