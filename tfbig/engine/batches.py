@@ -44,25 +44,36 @@ def reader(data: Dataset, split: str):
     return lambda row: {name: tf.gather(value, row) for name, value in tensors.items()}
 
 
-def training_slabs(task: Task, *, batch_size: int, block: int, seed: int, first_slab: int = 0) -> tf.data.Dataset:
-    """Slabs of training batches from slab `first_slab` on, without end.
+class Slabs:
+    """Slabs of training batches by step: name -> [block, batch, ...].
 
-    Returns:
-        A tf.data.Dataset of name -> [block, batch, ...]: raw examples with their "key" if the task preprocesses on the
-        device, model-ready ones otherwise.
+    They hold raw examples with their "key" if the task preprocesses on the device, model-ready ones otherwise. Reading in
+    order is what it is made for; any other step costs no more than a new start of the pipeline.
     """
-    size, take = task.data.size("train"), reader(task.data, "train")
-    if size == 0:
-        raise UserError("data: the training split is empty. Expected at least one example.")
 
-    def slab(number: tf.Tensor) -> dict[str, tf.Tensor]:
-        position = order.positions(number * (block * batch_size), block * batch_size)
-        raw = {**take(order.rows(position, size, seed)), "key": order.keys(position, seed)}
-        ready = raw if task.preprocess_on == "device" else task.preprocess(raw, training=True)
-        return {name: tf.reshape(value, (block, batch_size, *value.shape[1:])) for name, value in ready.items()}
+    def __init__(self, task: Task, *, batch_size: int, block: int, seed: int):
+        self.block, self._next, self._number, self._slab = block, None, None, None
+        size, take = task.data.size("train"), reader(task.data, "train")
+        if size == 0:
+            raise UserError("data: the training split is empty. Expected at least one example.")
 
-    numbers = tf.data.Dataset.range(first_slab, 2**62)
-    return numbers.map(slab, num_parallel_calls=2, deterministic=True).prefetch(2)
+        def slab(number: tf.Tensor) -> dict[str, tf.Tensor]:
+            position = order.positions(number * (block * batch_size), block * batch_size)
+            raw = {**take(order.rows(position, size, seed)), "key": order.keys(position, seed)}
+            ready = raw if task.preprocess_on == "device" else task.preprocess(raw, training=True)
+            return {name: tf.reshape(value, (block, batch_size, *value.shape[1:])) for name, value in ready.items()}
+
+        self._slabs = lambda first: tf.data.Dataset.range(first, 2**62).map(slab, num_parallel_calls=2, deterministic=True).prefetch(2)
+        self.spec = self._slabs(0).element_spec
+
+    def at(self, step: int) -> tuple[dict[str, tf.Tensor], int]:
+        """The slab that holds a step, and the step's place in it."""
+        number, first = divmod(step, self.block)
+        if number != self._number:
+            if self._next is None or number != self._number + 1:
+                self._next = iter(self._slabs(number))
+            self._slab, self._number = next(self._next), number
+        return self._slab, first
 
 
 def evaluation_batches(task: Task, split: str, batch_size: int) -> Iterator[tuple[dict[str, tf.Tensor], int]]:

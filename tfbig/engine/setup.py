@@ -69,17 +69,16 @@ class Setup:
         """What a checkpoint holds besides the model's variables."""
         return [*self.optimizer.variables, *self.step.extra_variables]
 
-    def slabs(self, step: int):
-        """Slabs of training batches from the one that holds `step` on."""
+    @cached_property
+    def slabs(self) -> batches.Slabs:
+        """The training batches by step."""
         experiment = self.experiment
-        return batches.training_slabs(
-            self.task, batch_size=experiment.train.batch_size, block=self.block, seed=experiment.seed, first_slab=step // self.block
-        )
+        return batches.Slabs(self.task, batch_size=experiment.train.batch_size, block=self.block, seed=experiment.seed)
 
     @cached_property
     def run_block(self) -> Callable:
         """The compiled training program; see `compile_block`."""
-        return compile_block(self.step, self.slabs(0).element_spec, self.jit)
+        return compile_block(self.step, self.slabs.spec, self.jit)
 
     @cached_property
     def predict(self) -> Callable:

@@ -154,7 +154,7 @@ def compile_block(step: Step, slab_spec: dict[str, tf.TensorSpec], jit: bool) ->
         arrays = tuple(tf.TensorArray(tf.float32, block, element_shape=()) for _ in names)
 
         def body(i, arrays):
-            scalars = step({name: value[first + i] for name, value in slab.items()})
+            scalars = step({name: tf.gather(value, first + i) for name, value in slab.items()})
             return i + 1, tuple(array.write(i, scalars[name]) for name, array in zip(names, arrays, strict=True))
 
         _, arrays = tf.while_loop(lambda i, _: i < count, body, (tf.constant(0), arrays), parallel_iterations=1)

@@ -1,0 +1,37 @@
+"""Ctrl-C and SIGTERM while training: remembered, and acted upon between two calls into the compiled program."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+
+class Signals:
+    """Which signal asked to stop; 0: none."""
+
+    received: int = 0
+
+
+@contextlib.contextmanager
+def watch_signals() -> Iterator[Signals]:
+    """Catches SIGINT and SIGTERM for a while; a second one ends the process at once, as it would without us."""
+    seen = Signals()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield seen
+        return
+
+    def remember(signum, frame):
+        seen.received = signum
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, remember)
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

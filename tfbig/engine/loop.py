@@ -1,0 +1,187 @@
+"""The training loop, the only one: restore, step, log, evaluate, save, until done. Read it from top to bottom."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tfbig.core.errors import Interrupted, NonFinite
+from tfbig.core.lazy import keras, np, tf
+from tfbig.engine import checkpoint
+from tfbig.engine.interrupt import watch_signals
+from tfbig.engine.optimizer import learning_rate
+from tfbig.engine.setup import Setup
+
+CALL_SECONDS = 0.5  # wanted length of one call into the compiled program: signals and progress are seen this often
+LOG_SECONDS = 1.0  # time between lines in the log
+
+
+class Observer(Protocol):
+    """Who is told how training goes: the run directory's log and the console."""
+
+    def trained(self, step: int, values: dict[str, float]) -> None: ...
+    def evaluated(self, step: int, split: str, metrics: dict[str, dict]) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+@dataclass
+class State:
+    """Where a run stands, apart from its variables."""
+
+    step: int = 0
+    best: dict | None = None  # {"step", "value"} of the primary metric
+    saved: int | None = None  # step of the latest checkpoint
+    stopped_early: bool = False
+    evaluations: list[dict] = field(default_factory=list)  # what callbacks were told, one entry for each evaluation
+
+    def to_json(self) -> dict:
+        return {"best": self.best, "evaluations": self.evaluations}
+
+
+def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple = (), keep: int = 3) -> State:
+    """Trains to the experiment's length, going on from the newest intact checkpoint if there is one.
+
+    Args:
+        setup: what to train.
+        checkpoints: the run's folder of checkpoints.
+        observer: is told of every logged step and evaluation.
+        callbacks: Keras callbacks; an "epoch" is the time between two evaluations.
+        keep: latest checkpoints kept, besides the best.
+
+    Raises:
+        NonFinite: the loss became NaN or infinite; the last checkpoint is intact.
+        Interrupted: a signal asked to stop; everything is saved.
+        RunFailure: a checkpoint could not be written.
+    """
+    lengths, state = setup.lengths, restore(setup, checkpoints, observer)
+    hooks = Hooks(setup, state, callbacks)
+    with watch_signals() as signals:
+        while state.step < lengths.total and not state.stopped_early:
+            train_until(lengths.next_stop(state.step), setup, state, observer, signals)
+            if signals.received:
+                save(setup, state, checkpoints, keep)
+                raise Interrupted(signals.received, state.step)
+            if state.step % lengths.evaluate == 0 or state.step == lengths.total:
+                with averaged_weights(setup):
+                    metrics = evaluate(setup, state, observer)
+                    state.stopped_early = hooks.evaluated(metrics)
+            save(setup, state, checkpoints, keep)
+    hooks.end()
+    return state
+
+
+def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
+    """This run's newest intact checkpoint, else a fresh start."""
+    found = checkpoint.newest_intact(checkpoints, setup.model.variables, setup.other_variables, observer.note)
+    if found is None:
+        return State()
+    if setup.step.average is not None:
+        setup.step.average.swap()  # a checkpoint's model holds the averages, see `save`
+    return State(found["step"], found["best"], found["step"], evaluations=found["evaluations"])
+
+
+def train_until(stop: int, setup: Setup, state: State, observer: Observer, signals) -> None:
+    """Makes the steps up to `stop`, or fewer if a signal comes."""
+    block, batch_size, count = setup.block, setup.experiment.train.batch_size, 1
+    logged, gathered = time.monotonic(), []
+    while state.step < stop and not signals.received:
+        slab, first = setup.slabs.at(state.step)
+        count = min(count, block - first, stop - state.step)
+        started = time.monotonic()
+        scalars = setup.run_block(slab, tf.constant(first), tf.constant(count))
+        scalars = {name: value.numpy()[:count] for name, value in scalars.items()}
+        seconds = time.monotonic() - started
+        check_finite(scalars, state)
+        state.step += count
+        gathered.append(scalars)
+        if state.step == stop or time.monotonic() - logged > LOG_SECONDS:
+            means = {name: float(np.mean(np.concatenate([part[name] for part in gathered]))) for name in scalars}
+            made = sum(len(part["loss"]) for part in gathered)
+            rate = made * batch_size / (time.monotonic() - logged)
+            observer.trained(state.step, {**means, "learning_rate": learning_rate(setup.optimizer), "examples_per_s": rate})
+            logged, gathered = time.monotonic(), []
+        count = max(1, min(2 * block, int(count * CALL_SECONDS / max(seconds, 1e-6))))
+
+
+def check_finite(scalars: dict, state: State) -> None:
+    """Stops at the first step whose loss is NaN or infinite."""
+    bad = np.flatnonzero(~np.isfinite(scalars["loss"]))
+    if len(bad):
+        kept = f"the checkpoint of step {state.saved} is intact" if state.saved is not None else "no checkpoint was written yet"
+        raise NonFinite(
+            f"step {state.step + int(bad[0]) + 1}: the loss became {scalars['loss'][bad[0]]}; {kept}. "
+            "Lower optim.learning_rate, set optim.clip_norm=1 or lengthen optim.warmup."
+        )
+
+
+class averaged_weights:
+    """While it lasts, the model holds its weights' moving averages, if the run keeps any."""
+
+    def __init__(self, setup: Setup):
+        self.average = setup.step.average
+
+    def __enter__(self):
+        if self.average is not None:
+            self.average.swap()
+
+    __exit__ = lambda self, *error: self.__enter__()  # noqa: E731 - the same exchange undoes it
+
+
+def evaluate(setup: Setup, state: State, observer: Observer) -> dict[str, dict]:
+    """Evaluates on the validation split and remembers the best step so far."""
+    metrics = setup.evaluate("validation").metrics
+    name, better = setup.task.primary
+    value = metrics[name]["value"]
+    if not all(np.isfinite(metric["value"]) for metric in metrics.values()):
+        raise NonFinite(f"step {state.step}: the validation metrics are not finite; the last checkpoint is intact.")
+    if state.best is None or (value > state.best["value"] if better == "max" else value < state.best["value"]):
+        state.best = {"step": state.step, "value": value}
+    observer.evaluated(state.step, "validation", metrics)
+    return metrics
+
+
+def save(setup: Setup, state: State, checkpoints: Path, keep: int) -> None:
+    """Writes a checkpoint, with the weights that are evaluated and served as the model's."""
+    if state.saved == state.step:
+        return
+    with averaged_weights(setup):
+        checkpoint.save(checkpoints, state.step, setup.model.variables, setup.other_variables, state.to_json())
+    state.saved = state.step
+    checkpoint.prune(checkpoints, keep, state.best and state.best["step"])
+
+
+class Hooks:
+    """Keras callbacks, called at evaluation boundaries as `fit` calls them at epoch ends."""
+
+    def __init__(self, setup: Setup, state: State, callbacks: tuple):
+        self.setup, self.state = setup, state
+        if not hasattr(setup.model, "optimizer") or setup.model.optimizer is None:
+            setup.model.compile(optimizer=setup.optimizer, auto_scale_loss=False, jit_compile=False)  # callbacks look for it there
+        setup.model.stop_training = False
+        self.list = keras.callbacks.CallbackList(list(callbacks), model=setup.model, epochs=self._number(setup.lengths.total), verbose=0)
+        self.list.on_train_begin()
+        for number, told in enumerate(state.evaluations):  # so that those who count go on counting after a resume
+            for callback in self.list.callbacks:
+                if isinstance(callback, keras.callbacks.EarlyStopping):
+                    callback.on_epoch_end(number, dict(told))
+        self.list.on_epoch_begin(len(state.evaluations))
+
+    def _number(self, step: int) -> int:
+        return -(-step // self.setup.lengths.evaluate)
+
+    def evaluated(self, metrics: dict[str, dict]) -> bool:
+        """Tells all callbacks; returns whether one of them wants to stop."""
+        told = {f"val_{name}": metric["value"] for name, metric in metrics.items()}
+        told["learning_rate"] = learning_rate(self.setup.optimizer)
+        number = len(self.state.evaluations)
+        self.state.evaluations.append(told)
+        self.list.on_epoch_end(number, dict(told))
+        stop = bool(self.setup.model.stop_training)
+        if not stop and self.state.step < self.setup.lengths.total:
+            self.list.on_epoch_begin(number + 1)
+        return stop
+
+    def end(self) -> None:
+        self.list.on_train_end(dict(self.state.evaluations[-1]) if self.state.evaluations else None)

@@ -1,0 +1,33 @@
+"""Layers chosen by name in a model's settings: normalisation, activation, initialiser."""
+
+from __future__ import annotations
+
+from tfbig.core.lazy import keras
+
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid")
+NORMALIZATIONS = ("none", "batch", "layer", "group", "rms")
+INITIALIZERS = ("auto", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal", "orthogonal", "truncated_normal")
+
+
+def normalization(kind: str, name: str):
+    """A normalisation layer, or the identity for "none".
+
+    Batch: Ioffe and Szegedy 2015. Layer: Ba et al. 2016. Group (of 8 channels): Wu and He 2018. RMS: Zhang and Sennrich 2019.
+    """
+    layers = keras.layers
+    makers = {
+        "batch": lambda: layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name),
+        "layer": lambda: layers.LayerNormalization(epsilon=1e-6, name=name),
+        "group": lambda: layers.GroupNormalization(groups=8, epsilon=1e-5, name=name),
+        "rms": lambda: layers.RMSNormalization(epsilon=1e-6, name=name),
+    }
+    return makers[kind]() if kind != "none" else (lambda x: x)
+
+
+def initializer(kind: str, activation: str) -> str:
+    """The initialiser's Keras name; "auto" is He's for rectifiers (He et al. 2015), LeCun's for selu, else Glorot's."""
+    if kind != "auto":
+        return kind
+    if activation in ("relu", "leaky_relu", "elu", "gelu", "silu"):
+        return "he_normal"
+    return "lecun_normal" if activation == "selu" else "glorot_uniform"

@@ -1,0 +1,85 @@
+"""Transforms of image batches: static shapes, graph-safe, compilable; randomness from each example's key alone.
+
+Random transforms work on intensities (uint8), before `standardize`. Shapes: b batch, h height, w width, c channels.
+"""
+
+from __future__ import annotations
+
+from tfbig.core.lazy import tf
+from tfbig.prep import random
+
+# One stream of a key's random numbers for each use.
+SHIFT, FLIP, CUT = 1, 2, 3
+
+
+def standardize(image_bhwc: tf.Tensor, mean: list[float], std: list[float]) -> tf.Tensor:
+    """(image - mean) / std for each channel, as float32."""
+    return (tf.cast(image_bhwc, tf.float32) - tf.constant(mean, tf.float32)) / tf.constant(std, tf.float32)
+
+
+def random_crop(image_bhwc: tf.Tensor, key: tf.Tensor, padding: int, mode: str = "black") -> tf.Tensor:
+    """Each picture shifted by up to `padding` pixels both ways; same as padding and cropping at random.
+
+    Args:
+        image_bhwc: pictures.
+        key: uint32 [b, 2].
+        padding: largest shift in pixels; less than height and width.
+        mode: what comes in at the edge: "black" (zeros) or "mirror" (reflection without the edge pixel itself).
+    """
+    height, width = image_bhwc.shape[1:3]
+    if padding >= min(height, width):
+        raise ValueError(f"random_crop: expected a padding below the picture's size {height} x {width}. Received: {padding}.")
+    shift = random.integers(key, SHIFT, -padding, padding, (2,))
+    row = tf.range(height)[None] + shift[:, :1]
+    column = tf.range(width)[None] + shift[:, 1:]
+    moved = _pick(image_bhwc, _reflect(row, height), _reflect(column, width))
+    if mode == "mirror":
+        return moved
+    inside = ((row >= 0) & (row < height))[:, :, None] & ((column >= 0) & (column < width))[:, None]
+    return moved * tf.cast(inside, image_bhwc.dtype)[..., None]
+
+
+def _reflect(index: tf.Tensor, size: int) -> tf.Tensor:
+    return (size - 1) - tf.abs((size - 1) - tf.abs(index))
+
+
+def _pick(image_bhwc: tf.Tensor, row_bh: tf.Tensor, column_bw: tf.Tensor) -> tf.Tensor:
+    """The pixels at each picture's own rows and columns, as one gather."""
+    height, width, channels = image_bhwc.shape[1:]
+    flat = tf.reshape(image_bhwc, (-1, height * width, channels))
+    index = row_bh[:, :, None] * width + column_bw[:, None]
+    return tf.reshape(tf.gather(flat, tf.reshape(index, (-1, height * width)), axis=1, batch_dims=1), tf.shape(image_bhwc))
+
+
+def random_flip(image_bhwc: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Each picture mirrored left-right with probability one half."""
+    mirrored = random.uniform(key, FLIP) < 0.5
+    return tf.where(mirrored[:, None, None, None], image_bhwc[:, :, ::-1], image_bhwc)
+
+
+def cutout(image_bhwc: tf.Tensor, key: tf.Tensor, size: int) -> tf.Tensor:
+    """A black square of `size` pixels around a random pixel of each picture, cut at the edge (DeVries and Taylor 2017)."""
+    height, width = image_bhwc.shape[1:3]
+    place = random.uniform(key, CUT, (2,)) * tf.constant([height, width], tf.float32)
+    start = tf.cast(tf.floor(place), tf.int32) - size // 2
+    row, column = tf.range(height)[None] - start[:, :1], tf.range(width)[None] - start[:, 1:]
+    hidden = ((row >= 0) & (row < size))[:, :, None] & ((column >= 0) & (column < size))[:, None]
+    return image_bhwc * tf.cast(~hidden, image_bhwc.dtype)[..., None]
+
+
+def decode(encoded: tf.Tensor, height: int, width: int, channels: int) -> tf.Tensor:
+    """One encoded picture (JPEG, PNG, BMP or a GIF's first frame; scalar string) as uint8 [height, width, channels].
+
+    Another size is brought to this one by antialiased bilinear resizing, without keeping the aspect ratio.
+    """
+    image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+    image.set_shape((None, None, channels))
+    return resize(image, height, width)
+
+
+def resize(image_hwc: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """A picture (uint8) resized by antialiased bilinear interpolation; returned as it is if it has the size already."""
+    size = tf.shape(image_hwc)
+    fits = (size[0] == height) & (size[1] == width)
+    resized = tf.cond(fits, lambda: tf.cast(image_hwc, tf.float32), lambda: tf.image.resize(image_hwc, (height, width), antialias=True))
+    return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8), (height, width, image_hwc.shape[-1]))
