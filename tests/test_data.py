@@ -1,0 +1,172 @@
+"""Every dataset keeps its specification, keeps its splits disjoint and repeats; without a network."""
+
+import dataclasses
+import socket
+
+import numpy as np
+import pytest
+
+from tfbig.core.contracts import SPLITS
+from tfbig.core.errors import UserError
+from tfbig.data import _images, _splits, _tfds, mnist
+from tfbig.data.cifar10 import CIFAR10
+from tfbig.data.fashion_mnist import FashionMNIST
+from tfbig.data.mnist import MNIST
+from tfbig.data.tfds_images import TFDSImages
+
+
+def prepare_set(folder, count=60, side=12):
+    """Writes a small labelled image set as ArrayRecord with TensorFlow Datasets' own builder."""
+    import tensorflow_datasets as tfds
+
+    class TinySquares(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = folder
+
+        def _info(self):
+            features = tfds.features.FeaturesDict(
+                {"image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(names=["dark", "bright", "mixed"])}
+            )
+            return self.dataset_info_from_configs(features=features)
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples(0, count), "test": self._generate_examples(count, 20)}
+
+        def _generate_examples(self, first, number):
+            for i in range(first, first + number):
+                yield i, {"image": np.full((side, side + i % 5, 3), i * 3 % 256, np.uint8), "label": i % 3}
+
+    TinySquares(data_dir=folder, file_format="array_record").download_and_prepare()
+
+
+@pytest.fixture
+def small_published(monkeypatch):
+    """CIFAR-10 and Fashion-MNIST of a few hundred made-up rows, where TensorFlow Datasets would have the real ones."""
+
+    def read_all(name, part):
+        shape = {"cifar10": (32, 32, 3), "fashion_mnist": (28, 28, 1)}[name]
+        random = np.random.RandomState(len(name + part))
+        count = 400 if part == "train" else 100
+        return {"image": random.randint(0, 256, (count, *shape), dtype=np.uint8), "label": np.arange(count) % 10}
+
+    monkeypatch.setattr(_tfds, "read_all", read_all)
+    for kind in (CIFAR10, FashionMNIST):
+        monkeypatch.setattr(kind, "published", {"train": 400, "test": 100})
+    _images._arrays.cache_clear()
+    yield
+    _images._arrays.cache_clear()
+
+
+@pytest.fixture(params=["mnist", "cifar10", "fashion_mnist", "tfds_images"])
+def data(request, small_published, tmp_path, monkeypatch):
+    if request.param == "tfds_images":
+        monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+        prepare_set(tmp_path)
+        return TFDSImages(builder="tiny_squares", side=8, test_part="test", validation=15)
+    return {"mnist": MNIST(), "cifar10": CIFAR10(validation=50), "fashion_mnist": FashionMNIST(validation=50)}[request.param]
+
+
+def test_conformance(data):
+    everything = {}
+    for split in SPLITS:
+        size = data.size(split)
+        positions = np.array([0, size - 1, size // 2, 0])
+        got = data.examples(split, positions)
+        assert set(got) == set(data.spec)
+        for name, feature in data.spec.items():
+            assert got[name].dtype == feature.dtype
+            assert got[name].shape == (4, *feature.shape)
+            np.testing.assert_array_equal(got[name][0], got[name][3])
+        assert (got["label"] >= 0).all() and (got["label"] < len(data.label_names)).all()
+        again = dataclasses.replace(data).examples(split, positions)
+        np.testing.assert_array_equal(got["image"], again["image"])
+        arrays = data.arrays(split)
+        if arrays is not None:
+            assert all(len(value) == size for value in arrays.values())
+            np.testing.assert_array_equal(arrays["image"][positions], got["image"])
+        assert len(data.examples(split, np.array([], np.int64))["label"]) == 0
+        everything[split] = size
+    card = data.card()
+    assert all(card[key] for key in ("title", "source", "licence", "citation"))
+    assert min(everything.values()) > 0
+
+
+def test_mnist_is_complete_and_stratified():
+    data = MNIST(validation=6_000, split_seed=3)
+    assert [data.size(split) for split in SPLITS] == [54_000, 6_000, 10_000]
+    train, held = (np.bincount(data.arrays(split)["label"]) for split in ("train", "validation"))
+    assert (train + held).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]  # as published
+    np.testing.assert_allclose(held / 6_000, (train + held) / 60_000, atol=1e-3)
+    test = data.arrays("test")
+    assert np.bincount(test["label"]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert data != MNIST(validation=6_000) and not np.array_equal(
+        data.arrays("validation")["image"], MNIST(validation=6_000).arrays("validation")["image"]
+    )
+
+
+def test_stratified_partition():
+    labels = np.repeat([0, 1, 2], [50, 30, 21])
+    train, held = _splits.stratified(labels, 11, seed=5)
+    assert len(held) == 11 and sorted([*train, *held]) == list(range(101))
+    assert np.bincount(labels[held]).tolist() == [6, 3, 2]
+    np.testing.assert_array_equal(held, _splits.stratified(labels, 11, seed=5)[1])
+    assert not np.array_equal(held, _splits.stratified(labels, 11, seed=6)[1])
+
+
+def test_training_reads_no_test_file(monkeypatch):
+    real, names = mnist.read, []
+    monkeypatch.setattr(mnist, "read", lambda name: names.append(name) or real(name))
+    _images._arrays.cache_clear()
+    MNIST().arrays("train"), MNIST().examples("validation", np.arange(3)), MNIST().size("test")
+    assert names and all(name.startswith("train") for name in names)
+
+
+def test_damaged_file_is_named(tmp_path, monkeypatch):
+    import lzma
+
+    name = "t10k-labels-idx1-ubyte"
+    monkeypatch.setattr(mnist, "FOLDER", tmp_path)
+    mnist.read.cache_clear()
+    for content in (lzma.compress(b"other labels"), b"not xz at all"):
+        (tmp_path / f"{name}.xz").write_bytes(content)
+        with pytest.raises(UserError, match=f"{name}.*install tfbig again"):
+            mnist.read(name)
+
+
+def test_wrong_requests():
+    with pytest.raises(UserError, match="expected one of train, validation, test. Received: 'valid'"):
+        MNIST().size("valid")
+    with pytest.raises(ValueError, match="expected 0 ... 9999 in test. Received: 5 ... 10000"):
+        MNIST().examples("test", np.array([5, 10_000]))
+    assert dict(MNIST(validation=60_000).problems())["validation"].startswith("expected fewer than the 60,000")
+
+
+def test_absent_and_offline_is_said_at_once(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(UserError, match="cifar10 is not in .*no network(.|\n)*download_and_prepare(.|\n)*TFDS_DATA_DIR"):
+        CIFAR10(validation=49).arrays("train")
+    with pytest.raises(UserError, match="knows no dataset 'cifar11'"):
+        _tfds.open_builder("cifar11")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="TFDS_DATA_DIR: expected a folder.*nowhere, which does not exist"):
+        CIFAR10(validation=48).arrays("train")
+
+
+def test_wrong_parts_and_keys_of_a_large_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    prepare_set(tmp_path)
+    make = lambda **changes: TFDSImages(**{"builder": "tiny_squares", "side": 8, "test_part": "test", "validation": 15, **changes})  # noqa: E731
+    for changes, message in (
+        ({"test_part": "tset"}, "data.test_part: expected one of train, test. Received: 'tset'"),
+        ({"label_key": "lable"}, "data.label_key: expected one of image, label"),
+        ({"validation": 60}, "data.validation: expected fewer than the 60"),
+        ({"validation_part": "test"}, "expected another part than data.test_part"),
+    ):
+        with pytest.raises(UserError, match=message):
+            make(**changes).size("train")
+    rows = [set(np.asarray(make().examples(split, np.arange(make().size(split)))["image"][:, 0, 0, 0])) for split in ("train", "validation")]
+    assert not rows[0] & rows[1] and len(rows[0] | rows[1]) == 60

@@ -1,0 +1,67 @@
+"""Labelled pictures that fit in memory: what such datasets share."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np
+from tfbig.data._splits import stratified
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryImages(Dataset):
+    """Labelled pictures in memory, published as train and test; part of train is held out for validation."""
+
+    validation: int = knob(5_000, "training examples held out for validation, the same share of each class", low=1)
+    split_seed: int = knob(0, "of the choice of validation examples", low=0, high=2**32 - 1)
+
+    shape = (28, 28, 1)  # height, width, channels
+    published = {"train": 60_000, "test": 10_000}
+
+    def problems(self):
+        if self.validation >= self.published["train"]:
+            yield "validation", f"expected fewer than the {self.published['train']:,} training examples. Received: {self.validation:,}."
+
+    @property
+    def spec(self):
+        return {"image": Feature(shape=self.shape, dtype="uint8", unit="intensity 0-255"), "label": Feature(shape=(), dtype="int32")}
+
+    def size(self, split):
+        _check_split(split)
+        sizes = {"validation": self.validation, "train": self.published["train"] - self.validation}
+        return sizes.get(split, self.published["test"])
+
+    def published_arrays(self, part: str) -> dict[str, np.ndarray]:
+        """The pictures and labels of a published part, "train" or "test"; not kept by the dataset."""
+        raise NotImplementedError
+
+    def arrays(self, split):
+        _check_split(split)
+        return _arrays(self, split)
+
+    def examples(self, split, positions):
+        arrays = self.arrays(split)
+        positions = np.asarray(positions, np.int64)
+        size = self.size(split)
+        if positions.size and not (0 <= positions.min() and positions.max() < size):
+            raise ValueError(f"positions: expected 0 ... {size - 1} in {split}. Received: {positions.min()} ... {positions.max()}.")
+        return {name: value[positions] for name, value in arrays.items()}
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
+
+
+@functools.lru_cache(maxsize=6)
+def _arrays(data: MemoryImages, split: str) -> dict[str, np.ndarray]:
+    """A split's rows. Datasets with the same settings are equal, so they share one copy."""
+    if split == "test":
+        return data.published_arrays("test")
+    whole = data.published_arrays("train")
+    train, held = stratified(whole["label"], data.validation, data.split_seed)
+    rows = train if split == "train" else held
+    return {name: value[rows] for name, value in whole.items()}

@@ -1,0 +1,21 @@
+"""Holding out part of a training set as validation split."""
+
+from __future__ import annotations
+
+from tfbig.core.lazy import np
+
+
+def stratified(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on and `count` rows held out, both sorted and disjoint, with each class's share kept.
+
+    Shares that are not whole are rounded by largest remainder. RandomState's stream is frozen, so the split stays the same
+    for all versions of NumPy.
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    exact = sizes * (count / len(labels))
+    wanted = np.floor(exact).astype(np.int64)
+    wanted[np.argsort(-(exact - wanted), kind="stable")[: count - wanted.sum()]] += 1
+    random = np.random.RandomState(seed)
+    held = [random.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(classes, wanted, strict=True)]
+    held = np.sort(np.concatenate([np.empty(0, np.int64), *held]))
+    return np.setdiff1d(np.arange(len(labels)), held, assume_unique=True), held

@@ -1,0 +1,34 @@
+"""CIFAR-10: 60,000 colour pictures of 10 kinds of objects, 32 x 32 pixels; through TensorFlow Datasets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tfbig.core.lazy import np
+from tfbig.data import _tfds
+from tfbig.data._images import MemoryImages
+
+
+@dataclass(frozen=True, kw_only=True)
+class CIFAR10(MemoryImages):
+    """CIFAR-10: 60,000 colour pictures of 10 kinds of objects, 32 x 32 pixels (Krizhevsky 2009)."""
+
+    shape = (32, 32, 3)
+    published = {"train": 50_000, "test": 10_000}
+
+    @property
+    def label_names(self):
+        return ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+    def published_arrays(self, part):
+        arrays = _tfds.read_all("cifar10", part)
+        return {"image": arrays["image"], "label": arrays["label"].astype(np.int32)}
+
+    def card(self):
+        return {
+            "title": "CIFAR-10",
+            "source": "Alex Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html, through TensorFlow Datasets",
+            "licence": "none stated; cite the report",
+            "citation": "Krizhevsky, A. (2009). Learning multiple layers of features from tiny images. Technical report, "
+            "University of Toronto.",
+        }

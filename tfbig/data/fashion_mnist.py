@@ -1,0 +1,31 @@
+"""Fashion-MNIST: 70,000 grey pictures of clothes, 28 x 28 pixels; through TensorFlow Datasets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tfbig.core.lazy import np
+from tfbig.data import _tfds
+from tfbig.data._images import MemoryImages
+
+
+@dataclass(frozen=True, kw_only=True)
+class FashionMNIST(MemoryImages):
+    """Fashion-MNIST: 70,000 grey pictures of clothes, 28 x 28 pixels (Xiao et al. 2017)."""
+
+    @property
+    def label_names(self):
+        return ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+
+    def published_arrays(self, part):
+        arrays = _tfds.read_all("fashion_mnist", part)
+        return {"image": arrays["image"], "label": arrays["label"].astype(np.int32)}
+
+    def card(self):
+        return {
+            "title": "Fashion-MNIST",
+            "source": "Zalando Research, https://github.com/zalandoresearch/fashion-mnist, through TensorFlow Datasets",
+            "licence": "MIT",
+            "citation": "Xiao, H., Rasul, K., Vollgraf, R. (2017). Fashion-MNIST: a novel image dataset for benchmarking machine "
+            "learning algorithms. arXiv:1708.07747.",
+        }

@@ -1,0 +1,58 @@
+"""MNIST: 70,000 handwritten digits of 28 x 28 pixels; travels with the package."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import lzma
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np
+from tfbig.data._images import MemoryImages
+
+FOLDER = Path(__file__).parent / "_mnist"
+SHA256 = {  # of the uncompressed files, as published
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MNIST(MemoryImages):
+    """MNIST: 70,000 handwritten digits of 28 x 28 pixels (LeCun et al. 1998); travels with the package."""
+
+    @property
+    def label_names(self):
+        return tuple("0123456789")
+
+    def published_arrays(self, part):
+        prefix = {"train": "train", "test": "t10k"}[part]
+        pixels, labels = read(f"{prefix}-images-idx3-ubyte"), read(f"{prefix}-labels-idx1-ubyte")
+        image = np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 28, 28, 1)
+        return {"image": image, "label": np.frombuffer(labels, np.uint8, offset=8).astype(np.int32)}
+
+    def card(self):
+        return {
+            "title": "MNIST database of handwritten digits",
+            "source": "Yann LeCun, Corinna Cortes, Christopher J. C. Burges, http://yann.lecun.com/exdb/mnist/",
+            "licence": "CC BY-SA 3.0",
+            "citation": "LeCun, Y., Bottou, L., Bengio, Y., Haffner, P. (1998). Gradient-based learning applied to document "
+            "recognition. Proceedings of the IEEE 86(11), 2278-2324.",
+        }
+
+
+@functools.lru_cache(maxsize=2)  # the train and validation splits are cut from one reading
+def read(name: str) -> bytes:
+    """The uncompressed content of one of the four files, checked against its published checksum."""
+    path = FOLDER / f"{name}.xz"
+    try:
+        content = lzma.decompress(path.read_bytes())
+    except (OSError, lzma.LZMAError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). It came with the package: install tfbig again.") from error
+    if hashlib.sha256(content).hexdigest() != SHA256[name]:
+        raise UserError(f"{path}: its content is not the published file's. It came with the package: install tfbig again.")
+    return content

@@ -1,0 +1,107 @@
+"""Any labelled image dataset of TensorFlow Datasets, ImageNet's size included, read at random from ArrayRecord files."""
+
+from __future__ import annotations
+
+import functools
+import io
+from dataclasses import dataclass
+
+from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np
+from tfbig.data import _tfds
+
+
+@dataclass(frozen=True, kw_only=True)
+class TFDSImages(Dataset):
+    """Any labelled image dataset of TensorFlow Datasets, read at random from ArrayRecord files, larger than memory or not."""
+
+    builder: str = knob("imagenet2012", "TensorFlow Datasets' name of the dataset")
+    side: int = knob(224, "height and width in pixels: the centre square, resized", low=1)
+    test_part: str = knob("validation", "published part used as test split (ImageNet's own test labels are not published)")
+    validation_part: str = knob("", "published part used as validation split; empty: held out from train")
+    validation: int = knob(10_000, "training examples held out if no validation part is named", low=1)
+    split_seed: int = knob(0, "of the choice of validation examples", low=0, high=2**32 - 1)
+    image_key: str = knob("image", "the feature that holds the picture")
+    label_key: str = knob("label", "the feature that holds the label")
+
+    @property
+    def spec(self):
+        image = Feature(shape=(self.side, self.side, 3), dtype="uint8", unit="intensity 0-255")
+        return {"image": image, "label": Feature(shape=(), dtype="int32")}
+
+    @property
+    def label_names(self):
+        return tuple(_builder(self).info.features[self.label_key].names)
+
+    def size(self, split):
+        return len(_rows(self, split))
+
+    def examples(self, split, positions):
+        rows = _rows(self, split)[np.asarray(positions, np.int64)]
+        records = _source(self, self._part(split)).__getitems__([int(row) for row in rows])
+        images = [self._picture(record[self.image_key], row) for record, row in zip(records, rows, strict=True)]
+        labels = np.array([record[self.label_key] for record in records], np.int32)
+        return {"image": np.stack(images) if images else np.empty((0, self.side, self.side, 3), np.uint8), "label": labels}
+
+    def card(self):
+        info = _builder(self).info
+        return {
+            "title": info.full_name,
+            "source": f"{info.homepage or ''} through TensorFlow Datasets".strip(),
+            "licence": (info.redistribution_info.license if info.redistribution_info else "") or "see the source",
+            "citation": info.citation or "see the source",
+        }
+
+    def _part(self, split: str) -> str:
+        if split not in SPLITS:
+            raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
+        return {"train": "train", "validation": self.validation_part or "train", "test": self.test_part}[split]
+
+    def _picture(self, encoded: bytes, row: int) -> np.ndarray:
+        """The centre square of an encoded picture, resized, as uint8 [side, side, 3]."""
+        from PIL import Image
+
+        try:
+            image = Image.open(io.BytesIO(encoded)).convert("RGB")
+        except OSError as error:
+            raise UserError(f"data: picture {row} of {self.builder} cannot be decoded: {error}. Prepare the dataset again.") from error
+        short = min(image.size)
+        left, top = (image.width - short) // 2, (image.height - short) // 2
+        box = (left, top, left + short, top + short)
+        return np.asarray(image.resize((self.side, self.side), Image.Resampling.BILINEAR, box=box))
+
+
+@functools.lru_cache(maxsize=4)
+def _builder(data: TFDSImages):
+    builder = _tfds.open_builder(data.builder, random_access=True)
+    features = builder.info.features
+    for key in ("image_key", "label_key"):
+        if getattr(data, key) not in features:
+            raise UserError(f"data.{key}: expected one of {', '.join(sorted(features))}. Received: {getattr(data, key)!r}.")
+    for name, part in (("test_part", data.test_part), ("validation_part", data.validation_part or "train")):
+        if part not in builder.info.splits:
+            raise UserError(f"data.{name}: expected one of {', '.join(builder.info.splits)}. Received: {part!r}.")
+    if data.validation_part and data.validation_part == data.test_part:
+        raise UserError(f"data.validation_part: expected another part than data.test_part. Received: {data.validation_part!r} for both.")
+    return builder
+
+
+@functools.lru_cache(maxsize=12)
+def _source(data: TFDSImages, part: str):
+    import tensorflow_datasets as tfds
+
+    return _builder(data).as_data_source(split=part, decoders={data.image_key: tfds.decode.SkipDecoding()})
+
+
+@functools.lru_cache(maxsize=12)
+def _rows(data: TFDSImages, split: str) -> np.ndarray:
+    """The stored rows of a split. The choice of those held out is random, not stratified: labels are not read for it."""
+    part = data._part(split)
+    size = _builder(data).info.splits[part].num_examples
+    if split == "test" or data.validation_part:
+        return np.arange(size)
+    if data.validation >= size:
+        raise UserError(f"data.validation: expected fewer than the {size:,} training examples. Received: {data.validation:,}.")
+    shuffled = np.random.RandomState(data.split_seed).permutation(size)
+    return np.sort(shuffled[: data.validation] if split == "validation" else shuffled[data.validation :])
