@@ -1,0 +1,98 @@
+"""What the commands share: arguments, exit codes, `--json`, and modules that can be called."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import types
+from collections.abc import Callable
+
+from tfbig.core.errors import Interrupted, RunFailure, UserError
+from tfbig.core.registry import nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """Arguments of a command; a mistake raises UserError."""
+
+    def __init__(self, name: str, doc: str, examples: str):
+        super().__init__(
+            prog=f"python -m tfbig{'.' + name if name else ''}",
+            description=doc,
+            epilog=f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument("--json", action="store_true", help="one JSON object on stdout, everything else on stderr")
+
+    def error(self, message: str):
+        raise UserError(f"{message}. See {self.prog} --help.")
+
+    def parse_args(self, arguments=None, namespace=None):
+        parsed, unknown = self.parse_known_args(arguments, namespace)
+        if unknown:
+            options = [option for action in self._actions for option in action.option_strings]
+            raise UserError(f"{unknown[0]}: no such option.{nearest(unknown[0], options)} See {self.prog} --help.")
+        return parsed
+
+
+def run(door: Callable[[list[str]], dict | None], arguments: list[str] | None) -> int:
+    """Runs a command and returns its exit code.
+
+    0: done. 1: training or evaluation failed. 2: a mistake in what the user gave. 128 + n: stopped by signal n.
+    With --json, stdout gets one JSON object: what the command returns, or {"error", "kind"}.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in arguments
+    with _stdout_to_stderr() if as_json else contextlib.nullcontext(sys.stdout) as out:
+        code, result = _outcome(door, arguments, as_json)
+        if as_json and result is not None:
+            with contextlib.suppress(BrokenPipeError):
+                print(json.dumps(result, ensure_ascii=False, allow_nan=False), file=out, flush=True)
+    return code
+
+
+def _outcome(door, arguments, as_json) -> tuple[int, dict | None]:
+    try:
+        return 0, door(arguments)
+    except (UserError, RunFailure) as error:
+        code = 2 if isinstance(error, UserError) else 128 + error.signum if isinstance(error, Interrupted) else 1
+        lines = str(error).split("\n")
+        print("\n".join([f"error: {lines[0]}", *(f"       {line}" for line in lines[1:])]), file=sys.stderr)
+        return code, {"error": str(error), "kind": type(error).__name__}
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130, {"error": "stopped by Ctrl-C", "kind": "Interrupted"}
+    except BrokenPipeError:  # the reader of our output has gone; say nothing more to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0, None
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr():
+    """Sends everything written to stdout, by native code too, to stderr; yields the real stdout."""
+    sys.stdout.flush()
+    real, before = os.fdopen(os.dup(1), "w", encoding="utf-8"), sys.stdout
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    try:
+        yield real
+    finally:
+        sys.stdout = before
+        real.flush()
+        os.dup2(real.fileno(), 1)
+        real.close()
+
+
+def make_callable(module: str, function: Callable) -> None:
+    """Lets a command's module be called from Python too: `tfbig.train("mnist_mlp")` and `python -m tfbig.train mnist_mlp`."""
+
+    class CallableModule(types.ModuleType):
+        __doc__ = function.__doc__
+
+        def __call__(self, *arguments, **options):
+            return function(*arguments, **options)
+
+    sys.modules[module].__class__ = CallableModule

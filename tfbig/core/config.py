@@ -1,0 +1,266 @@
+"""Configuration: overriding, validating, showing and saving an experiment. Every problem is reported at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from typing import Any
+
+from tfbig.core import registry
+from tfbig.core.errors import UserError
+from tfbig.core.experiment import Experiment
+
+WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def flatten(experiment: Experiment) -> dict[str, Any]:
+    """All settings by their path: "seed", "model" (the component's name), "model.units", ..."""
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(experiment):
+        value = getattr(experiment, field.name)
+        if not dataclasses.is_dataclass(value):
+            flat[field.name] = value
+            continue
+        if "kind" in field.metadata:
+            flat[field.name] = registry.name_of(value)
+        flat.update({f"{field.name}.{inner.name}": getattr(value, inner.name) for inner in dataclasses.fields(value)})
+    return flat
+
+
+def override(experiment: Experiment, settings: list[str]) -> Experiment:
+    """The experiment with "key=value" settings applied, components first, and validated.
+
+    Raises:
+        UserError: with one line for each problem.
+    """
+    problems, given = [], {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            problems.append(f"expected key=value. Received: {text!r}.{registry.nearest(text, flatten(experiment))}")
+        elif key in given:
+            problems.append(f"{key}: given twice, as {given[key]!r} and {value!r}.")
+        else:
+            given[key] = value
+    for field in dataclasses.fields(experiment):
+        if "kind" in field.metadata and field.name in given:
+            try:
+                chosen = registry.component(field.metadata["kind"], given.pop(field.name))
+                if chosen is not type(getattr(experiment, field.name)):
+                    experiment = dataclasses.replace(experiment, **{field.name: chosen()})
+            except UserError as error:
+                problems.append(str(error))
+    changes: dict[str, dict[str, Any]] = {}
+    for key, text in given.items():
+        owner, name, field = _find(experiment, key)
+        if field is None:
+            problems.append(f"{key}: no such setting.{registry.nearest(key, flatten(experiment))}")
+            continue
+        try:
+            changes.setdefault(owner, {})[name] = parse(text, _annotation(experiment, owner, name))
+        except ValueError as error:
+            problems.append(f"{key}: {error}")
+    for owner, values in changes.items():
+        part = {owner: dataclasses.replace(getattr(experiment, owner), **values)} if owner else values
+        experiment = dataclasses.replace(experiment, **part)
+    _raise(problems + find_problems(experiment))
+    return experiment
+
+
+def validate(experiment: Experiment) -> Experiment:
+    """The experiment itself, if all its values are valid."""
+    _raise(find_problems(experiment))
+    return experiment
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise UserError("\n".join(dict.fromkeys(problems)))
+
+
+def _find(experiment: Experiment, key: str):
+    owner, _, name = key.rpartition(".")
+    holder = getattr(experiment, owner, None) if owner else experiment
+    if not dataclasses.is_dataclass(holder):
+        return owner, name, None
+    fields = {field.name: field for field in dataclasses.fields(holder) if "kind" not in field.metadata}
+    field = fields.get(name)
+    return owner, name, None if field is None or dataclasses.is_dataclass(getattr(holder, name)) else field
+
+
+def _annotation(experiment: Experiment, owner: str, name: str):
+    return _hints(type(getattr(experiment, owner) if owner else experiment))[name]
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    hints: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        module = vars(__import__("sys").modules[base.__module__])
+        for name, text in vars(base).get("__annotations__", {}).items():
+            if name in kind.__dataclass_fields__ and "ClassVar" not in str(text):
+                hints[name] = eval(text, dict(module)) if isinstance(text, str) else text  # noqa: S307 - our own annotations
+    return hints
+
+
+def parse(text: str, kind: Any) -> Any:
+    """A value of an annotated type from the text of a command line.
+
+    Raises:
+        ValueError: it is none; the message says what was expected and received.
+    """
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return None if text.lower() == "none" else parse(text, next(k for k in typing.get_args(kind) if k is not type(None)))
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)[0]
+        return tuple(parse(part.strip(), inner) for part in text.strip("()[]").split(",") if part.strip())
+    if kind is bool:
+        if text.lower() not in WORDS:
+            raise ValueError(f"expected true or false. Received: {text!r}.")
+        return WORDS[text.lower()]
+    if kind in (int, float):
+        try:
+            number = float(text) if kind is float else int(text, 10)
+        except ValueError:
+            number = _number(text, kind)
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ValueError(f"expected a finite number. Received: {text!r}.")
+        return number
+    return text
+
+
+def _number(text: str, kind: type) -> int:
+    """A whole number written as 1e3, or a clear refusal."""
+    try:
+        number = float(text)
+        if kind is int and number == int(number):
+            return int(number)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"expected a {'whole number' if kind is int else 'number'}. Received: {text!r}.") from None
+
+
+def find_problems(experiment: Experiment) -> list[str]:
+    """Every wrong value: its type, its limits, its choices, and what does not go together."""
+    found = []
+    for owner, part in [("", experiment), *((f.name, getattr(experiment, f.name)) for f in dataclasses.fields(experiment))]:
+        if not dataclasses.is_dataclass(part):
+            continue
+        wrong, hints = set(), _hints(type(part))
+        for field in dataclasses.fields(part):
+            value, path = getattr(part, field.name), f"{owner}.{field.name}" if owner else field.name
+            if dataclasses.is_dataclass(value) or not ("doc" in field.metadata and "kind" not in field.metadata):
+                continue
+            message = _type_problem(value, hints[field.name]) or _limit_problem(value, field.metadata)
+            if message:
+                wrong.add(field.name)
+                found.append(f"{path}: {message}")
+        if not wrong:  # cross-checks may count on each value being fine alone
+            found += [f"{owner}.{name}: {message}" if owner else f"{name}: {message}" for name, message in part.problems()]
+    return found
+
+
+def _type_problem(value: Any, kind: Any) -> str:
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for option in options:
+        if typing.get_origin(option) is tuple:
+            inner = typing.get_args(option)[0]
+            if isinstance(value, tuple) and not any(_type_problem(item, inner) for item in value):
+                return ""
+        elif option in (None, type(None)):
+            if value is None:
+                return ""
+        elif option is float:
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+                return ""
+        elif isinstance(value, option) and not (option is int and isinstance(value, bool)):
+            return ""
+    words = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false", type(None): "none"}
+    expected = " or ".join(words.get(option, str(option)) for option in options)
+    return f"expected {expected}. Received: {value!r}."
+
+
+def _limit_problem(value: Any, limits) -> str:
+    for item in value if isinstance(value, tuple) else (value,):
+        if item is None:
+            continue
+        if limits.get("choices") and item not in limits["choices"]:
+            return f"expected one of {', '.join(map(str, limits['choices']))}. Received: {item!r}.{registry.nearest(str(item), limits['choices'])}"
+        if limits.get("low") is not None and item < limits["low"]:
+            return f"expected at least {limits['low']}. Received: {item}."
+        if limits.get("above") is not None and item <= limits["above"]:
+            return f"expected more than {limits['above']}. Received: {item}."
+        if limits.get("high") is not None and item > limits["high"]:
+            return f"expected at most {limits['high']}. Received: {item}."
+    return ""
+
+
+def to_json(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as JSON values; components carry their name."""
+    result: dict[str, Any] = {}
+    for key, value in flatten(experiment).items():
+        owner, _, name = key.rpartition(".")
+        value = list(value) if isinstance(value, tuple) else value
+        if owner:
+            result.setdefault(owner, {})[name] = value
+        elif key in registry.KEYS.values():
+            result[key] = {"name": value}
+        else:
+            result[key] = value
+    return result
+
+
+def from_json(saved: dict[str, Any]) -> Experiment:
+    """The experiment that `to_json` wrote. Settings it lacks take their defaults; ones it should not have are errors."""
+    problems, parts = [], {}
+    fields = {field.name: field for field in dataclasses.fields(Experiment)}
+    for key in saved:
+        if key not in fields:
+            problems.append(f"{key}: no such setting.{registry.nearest(key, fields)}")
+    for name, field in fields.items():
+        if name not in saved:
+            if "kind" in field.metadata:
+                problems.append(f"{name}: missing.")
+            continue
+        value = saved[name]
+        if not isinstance(value, dict):
+            parts[name] = value
+            continue
+        value = dict(value)
+        try:
+            kind = registry.component(field.metadata["kind"], str(value.pop("name", ""))) if "kind" in field.metadata else type(field.default)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        known = {inner.name for inner in dataclasses.fields(kind)}
+        problems += [f"{name}.{key}: no such setting.{registry.nearest(key, known)}" for key in value if key not in known]
+        parts[name] = kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in value.items() if key in known})
+    _raise(problems)
+    return validate(Experiment(**parts))
+
+
+def changed(experiment: Experiment, base: Experiment) -> dict[str, list]:
+    """Settings that differ from the recipe's: path -> [recipe's value or None, value]."""
+    before, now = flatten(base), flatten(experiment)
+    return {key: [before.get(key), value] for key, value in now.items() if key not in before or before[key] != value}
+
+
+def show(experiment: Experiment, base: Experiment | None = None) -> str:
+    """Every setting with its value and meaning, as `key=value` lines; those that differ from the recipe are marked *."""
+    different = changed(experiment, base) if base is not None else {}
+    lines = []
+    for key, value in flatten(experiment).items():
+        owner, name, field = _find(experiment, key)
+        doc = field.metadata.get("doc", "") if field else Experiment.__dataclass_fields__[key].metadata["doc"]
+        was = f" (recipe: {text_of(different[key][0])})" if key in different and different[key][0] is not None else ""
+        lines.append((f"{'*' if key in different else ' '} {key}={text_of(value)}{was}", doc))
+    width = min(44, max(len(setting) for setting, _ in lines))
+    return "\n".join(f"{setting:<{width}}  # {doc}" for setting, doc in lines)
+
+
+def text_of(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if isinstance(value, tuple):
+        return ",".join(map(text_of, value))
+    return {None: "none", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)

@@ -1,0 +1,101 @@
+"""The registry: a file's name in tasks/, models/ or data/ is the component's name; nothing is listed by hand.
+
+Listing reads docstrings with `ast`, so it imports nothing. A name with a dot is a module of the user's own.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+from pathlib import Path
+
+from tfbig.core import contracts
+from tfbig.core.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+BASES = {"tasks": contracts.Task, "models": contracts.Model, "data": contracts.Dataset}
+KEYS = {"tasks": "task", "models": "model", "data": "data"}
+
+
+def nearest(word: str, words) -> str:
+    """' Did you mean X?' for a mistyped word, or nothing."""
+    close = difflib.get_close_matches(word, list(words), 1, 0.5)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def _files(folder: str) -> dict[str, Path]:
+    return {path.stem: path for path in sorted((ROOT / folder).glob("*.py")) if not path.stem.startswith("_")}
+
+
+def _first_line(node) -> str:
+    return (ast.get_docstring(node) or "").split("\n")[0].rstrip(".")
+
+
+def describe(kind: str) -> dict[str, str]:
+    """Names and first docstring lines of the components of a kind: "tasks", "models" or "data"."""
+    return {name: _first_line(ast.parse(path.read_text("utf-8"))) for name, path in _files(kind).items()}
+
+
+def doors() -> dict[str, str]:
+    """Names and first docstring lines of the commands: the top-level modules that define `main`."""
+    trees = {name: ast.parse(path.read_text("utf-8")) for name, path in _files(".").items()}
+    is_door = lambda tree: any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)  # noqa: E731
+    return {name: _first_line(tree) for name, tree in trees.items() if is_door(tree)}
+
+
+def recipes() -> dict[str, tuple[str, str]]:
+    """Recipes: name -> (module, first docstring line). A recipe is a public function of a file in recipes/."""
+    found: dict[str, tuple[str, str]] = {}
+    for module, path in _files("recipes").items():
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                assert node.name not in found, f"two recipes are named {node.name}"
+                found[node.name] = (f"tfbig.recipes.{module}", _first_line(node))
+    return found
+
+
+def recipe(name: str):
+    """The experiment a recipe describes; "package.module:function" names one of the user's own."""
+    if ":" in name:
+        module, _, function = name.partition(":")
+        made = getattr(_own_module("recipe", module), function, None)
+        if not callable(made):
+            raise UserError(f"recipe: module {module} has no function {function!r}.")
+        return made()
+    known = recipes()
+    if name not in known:
+        raise UserError(
+            f"recipe: expected one of {', '.join(known)}. Received: {name!r}.{nearest(name, known)} `python -m tfbig` lists them."
+        )
+    return getattr(importlib.import_module(known[name][0]), name)()
+
+
+def _own_module(key: str, name: str):
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{key}: no module {name!r} can be imported ({error}). Is it on PYTHONPATH?") from error
+
+
+def component(kind: str, name: str) -> type:
+    """The class of a component: the one a file defines."""
+    if "." in name:
+        module = _own_module(KEYS[kind], name)
+    else:
+        known = _files(kind)
+        if name not in known:
+            expected = f"{KEYS[kind]}: expected one of {', '.join(known)}, or a module of your own such as my.module"
+            raise UserError(f"{expected}. Received: {name!r}.{nearest(name, known)}")
+        module = importlib.import_module(f"tfbig.{kind}.{name}")
+    is_one = lambda value: isinstance(value, type) and issubclass(value, BASES[kind]) and value.__module__ == module.__name__  # noqa: E731
+    found = [value for value in vars(module).values() if is_one(value)]
+    if len(found) != 1:
+        raise UserError(f"{KEYS[kind]}: expected {module.__name__} to define one {BASES[kind].__name__}. Found: {len(found)}.")
+    return found[0]
+
+
+def name_of(value) -> str:
+    """The name under which a component is found again."""
+    package, _, stem = type(value).__module__.rpartition(".")
+    return stem if package.startswith("tfbig.") else type(value).__module__

@@ -1,0 +1,176 @@
+"""The run directory: everything about one training run, and the argument of every later command."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tfbig
+from tfbig.core import config, files
+from tfbig.core.errors import UserError
+from tfbig.core.experiment import Experiment
+from tfbig.core.registry import nearest
+
+PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+
+
+class Run:
+    """A run directory.
+
+    config.json the experiment; env.json where it ran; data.json the data card and what was measured on the training split;
+    metrics.jsonl one line for each logged step and evaluation; checkpoints/; metrics.json the final evaluations;
+    panels.json, summary.json and report.html for people; DONE once it is complete.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def create(cls, path: str | Path | None, experiment: Experiment, base: Experiment | None = None) -> Run:
+        """A new directory; without a path it is runs/NAME, or runs/NAME_2, ... if that exists."""
+        if path is not None:
+            made = Path(path)
+            if made.exists() and (not made.is_dir() or any(made.iterdir())):
+                raise UserError(f"run={made}: exists already. Continue it with --resume {made}, or name another directory.")
+        number, stem = 1, Path("runs") / experiment.name
+        while True:
+            if path is None:
+                made = stem if number == 1 else stem.with_name(f"{stem.name}_{number}")
+            try:
+                made.mkdir(parents=True, exist_ok=path is not None)
+                break
+            except FileExistsError:
+                number += 1
+            except OSError as error:
+                raise UserError(f"run={made}: cannot be created: {error.strerror}.") from error
+        run = cls(made)
+        run.write_config(experiment, base)
+        run.write_json("env.json", environment())
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """An existing run directory."""
+        path = Path(path)
+        if not (path / "config.json").is_file():
+            beside = [p.name for p in path.parent.iterdir() if (p / "config.json").is_file()] if path.parent.is_dir() else []
+            what = "which has no config.json" if path.is_dir() else "which does not exist"
+            raise UserError(f"expected a run directory (made by python -m tfbig.train). Received: {path}, {what}.{nearest(path.name, beside)}")
+        return cls(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        saved = self.read_json("config.json")
+        try:
+            return config.from_json(saved["experiment"])
+        except (UserError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{self.path / 'config.json'}: cannot be used:\n{error}") from error
+
+    def write_config(self, experiment: Experiment, base: Experiment | None = None) -> None:
+        saved = {"experiment": config.to_json(experiment), "tfbig": tfbig.__version__}
+        saved["changed"] = {
+            key: [config.text_of(value) for value in pair] for key, pair in config.changed(experiment, base or experiment).items()
+        }
+        self.write_json("config.json", saved)
+        self.__dict__.pop("experiment", None)
+
+    def read_json(self, name: str) -> Any:
+        """A JSON file's content; None if there is none."""
+        path = self.path / name
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read as JSON: {error}.") from error
+
+    def write_json(self, name: str, value: Any) -> None:
+        files.write_json(self.path / name, value)
+
+    def log(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Appends one line to metrics.jsonl; numbers that are not finite become null, since JSON has none."""
+        line = json.dumps({"kind": kind, "step": step, "time": round(time.time(), 3), **_finite(values)})
+        path = self.path / "metrics.jsonl"
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise files.disk_failure(path, len(line), error) from error
+
+    def history(self, kind: str | None = None) -> list[dict]:
+        """The lines of metrics.jsonl; a last line torn by a kill is left out."""
+        path, lines = self.path / "metrics.jsonl", []
+        if path.exists():
+            for text in path.read_text("utf-8", errors="replace").splitlines():
+                with contextlib.suppress(ValueError):
+                    lines.append(json.loads(text))
+        return [line for line in lines if isinstance(line, dict) and kind in (None, line.get("kind"))]
+
+    def truncate_history(self, step: int) -> None:
+        """Drops lines after a step: what a resumed run will make again."""
+        kept = [json.dumps(line) + "\n" for line in self.history() if line.get("step", 0) <= step]
+        if kept or (self.path / "metrics.jsonl").exists():
+            files.write_atomic(self.path / "metrics.jsonl", "".join(kept))
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps a second process from training the same run; the lock goes with the process, however it ends."""
+        import fcntl
+
+        with open(self.path / ".lock", "a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                raise UserError(f"{self.path}: is being trained by another process ({file.read().strip() or 'unknown'}).") from error
+            file.truncate(0)
+            file.write(f"pid {os.getpid()}")
+            file.flush()
+            yield
+
+    @property
+    def is_done(self) -> bool:
+        return (self.path / "DONE").exists()
+
+    def mark_done(self) -> None:
+        files.write_atomic(self.path / "DONE", "")
+
+    def unmark_done(self) -> None:
+        (self.path / "DONE").unlink(missing_ok=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what a run is made."""
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "packages": versions,
+    }
