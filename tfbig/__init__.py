@@ -1,3 +1,27 @@
-"""tfbig: big models from raw data to a served, verified artefact, on TensorFlow and Keras 3."""
+"""tfbig: big models from raw data to a served, verified artefact, on TensorFlow and Keras 3.
+
+    run = tfbig.train("mnist_mlp", "train.length=2ep")     # a recipe, with overrides, gives a run directory
+    tfbig.evaluate(run)                                    # metrics with confidence intervals
+    trained = tfbig.load(run)                              # the plain Keras model, the task, and `predict`
+
+Names are loaded when they are used; importing tfbig does not import TensorFlow.
+"""
+
+from __future__ import annotations
 
 __version__ = "0.1.0"
+__all__ = ["batches", "build", "evaluate", "load", "predict", "recipe", "train"]
+
+
+def __getattr__(name: str):
+    import importlib
+
+    if name in ("train", "evaluate", "predict"):
+        return importlib.import_module(f"tfbig.{name}")  # these modules can be called
+    if name in __all__:
+        return getattr(importlib.import_module("tfbig.api"), name)
+    raise AttributeError(f"module 'tfbig' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

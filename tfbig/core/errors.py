@@ -23,6 +23,6 @@ class Interrupted(RunFailure):
         step: the optimiser step that was saved.
     """
 
-    def __init__(self, signum: int, step: int):
-        super().__init__(f"stopped by signal {signum} after step {step}")
+    def __init__(self, signum: int, step: int, message: str = ""):
+        super().__init__(message or f"stopped by signal {signum} after step {step}")
         self.signum, self.step = signum, step

@@ -21,7 +21,7 @@ def sync_folder(folder: Path) -> None:
 
 def write_synced(path: Path, payload: bytes) -> None:
     """Writes `payload` to `path` and waits until it is on the disk."""
-    with open(path, "wb") as file:
+    with path.open("wb") as file:
         file.write(payload)
         file.flush()
         os.fsync(file.fileno())

@@ -107,7 +107,7 @@ class Run:
         line = json.dumps({"kind": kind, "step": step, "time": round(time.time(), 3), **_finite(values)})
         path = self.path / "metrics.jsonl"
         try:
-            with open(path, "a", encoding="utf-8") as file:
+            with path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
             raise files.disk_failure(path, len(line), error) from error
@@ -132,7 +132,7 @@ class Run:
         """Keeps a second process from training the same run; the lock goes with the process, however it ends."""
         import fcntl
 
-        with open(self.path / ".lock", "a+") as file:
+        with (self.path / ".lock").open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

@@ -46,7 +46,7 @@ class MemoryImages(Dataset):
         arrays = self.arrays(split)
         positions = np.asarray(positions, np.int64)
         size = self.size(split)
-        if positions.size and not (0 <= positions.min() and positions.max() < size):
+        if positions.size and not (positions.min() >= 0 and positions.max() < size):
             raise ValueError(f"positions: expected 0 ... {size - 1} in {split}. Received: {positions.min()} ... {positions.max()}.")
         return {name: value[positions] for name, value in arrays.items()}
 

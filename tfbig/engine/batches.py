@@ -93,3 +93,10 @@ def evaluation_batches(task: Task, split: str, batch_size: int) -> Iterator[tupl
     batches = starts.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
     for number, batch in enumerate(batches):
         yield batch, min(batch_size, size - number * batch_size)
+
+
+def dataset(task: Task, split: str, batch_size: int) -> tf.data.Dataset:
+    """One pass over a split as model-ready batches, for a plain `fit` or `evaluate`; the last batch may be short."""
+    take = reader(task.data, split)
+    rows = tf.data.Dataset.range(task.data.size(split)).batch(batch_size)
+    return rows.map(lambda row: task.preprocess(take(row), training=False), num_parallel_calls=2).prefetch(2)

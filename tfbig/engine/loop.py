@@ -21,6 +21,7 @@ LOG_SECONDS = 1.0  # time between lines in the log
 class Observer(Protocol):
     """Who is told how training goes: the run directory's log and the console."""
 
+    def restored(self, step: int) -> None: ...
     def trained(self, step: int, values: dict[str, float]) -> None: ...
     def evaluated(self, step: int, split: str, metrics: dict[str, dict]) -> None: ...
     def note(self, text: str) -> None: ...
@@ -40,7 +41,7 @@ class State:
         return {"best": self.best, "evaluations": self.evaluations}
 
 
-def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple = (), keep: int = 3) -> State:
+def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple = ()) -> State:
     """Trains to the experiment's length, going on from the newest intact checkpoint if there is one.
 
     Args:
@@ -48,14 +49,13 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
         checkpoints: the run's folder of checkpoints.
         observer: is told of every logged step and evaluation.
         callbacks: Keras callbacks; an "epoch" is the time between two evaluations.
-        keep: latest checkpoints kept, besides the best.
 
     Raises:
         NonFinite: the loss became NaN or infinite; the last checkpoint is intact.
         Interrupted: a signal asked to stop; everything is saved.
         RunFailure: a checkpoint could not be written.
     """
-    lengths, state = setup.lengths, restore(setup, checkpoints, observer)
+    lengths, keep, state = setup.lengths, setup.experiment.train.keep, restore(setup, checkpoints, observer)
     hooks = Hooks(setup, state, callbacks)
     with watch_signals() as signals:
         while state.step < lengths.total and not state.stopped_early:
@@ -75,6 +75,7 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
 def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
     """This run's newest intact checkpoint, else a fresh start."""
     found = checkpoint.newest_intact(checkpoints, setup.model.variables, setup.other_variables, observer.note)
+    observer.restored(found["step"] if found else 0)
     if found is None:
         return State()
     if setup.step.average is not None:
@@ -166,6 +167,7 @@ class Hooks:
             for callback in self.list.callbacks:
                 if isinstance(callback, keras.callbacks.EarlyStopping):
                     callback.on_epoch_end(number, dict(told))
+        state.stopped_early = bool(setup.model.stop_training)
         self.list.on_epoch_begin(len(state.evaluations))
 
     def _number(self, step: int) -> int:

@@ -1,0 +1,45 @@
+"""Arithmetic of a model: floating-point operations of one forward pass."""
+
+from __future__ import annotations
+
+import math
+
+from tfbig.core.lazy import keras, tf
+from tfbig.engine.step import layers
+
+RECURRENT_GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
+
+
+def forward_flops(model) -> int:
+    """Operations (a multiply-add is two) of a forward pass on one example: matrix products, convolutions, recurrence.
+
+    Products are counted in the traced graph; loops over time, whose bodies appear there once, by their layer's formula.
+    """
+    specs = [tf.TensorSpec((1, *x.shape[1:]), x.dtype) for x in model.inputs]
+    traced = tf.function(lambda *x: model(list(x), training=False), autograph=False).get_concrete_function(*specs)
+    return sum(_operation(op) for op in traced.graph.get_operations()) + sum(_recurrence(layer) for layer in layers(model))
+
+
+def _operation(op) -> int:
+    shapes = [x.shape for x in (*op.inputs, *op.outputs)]
+    if not all(shape.is_fully_defined() for shape in shapes) or not op.outputs:
+        return 0
+    out = math.prod(op.outputs[0].shape)
+    if op.type in ("MatMul", "BatchMatMulV2"):
+        transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
+        return 2 * out * op.inputs[0].shape[-2 if transposed else -1]
+    if op.type in ("Conv2D", "Conv3D"):
+        return 2 * out * math.prod(op.inputs[1].shape[:-1])
+    if op.type == "DepthwiseConv2dNative":
+        return 2 * out * math.prod(op.inputs[1].shape[:2])
+    return 0
+
+
+def _recurrence(layer) -> int:
+    if isinstance(layer, keras.layers.Bidirectional):
+        return _recurrence(layer.forward_layer) + _recurrence(layer.backward_layer)
+    gates = RECURRENT_GATES.get(type(layer).__name__)
+    if gates is None or not hasattr(layer, "cell"):
+        return 0
+    time = layer.input.shape[1] if getattr(layer, "_inbound_nodes", None) else None
+    return 2 * gates * layer.units * (layer.cell.kernel.shape[0] + layer.units) * (time or 1)

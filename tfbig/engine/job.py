@@ -1,0 +1,228 @@
+"""A training job in its run directory, from the data's facts to DONE; and loading what it left."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+
+from tfbig.core.errors import UserError
+from tfbig.core.experiment import Experiment
+from tfbig.core.lazy import keras, np, tf
+from tfbig.core.run import Run
+from tfbig.engine import checkpoint, loop
+from tfbig.engine.evaluate import Evaluation
+from tfbig.engine.flops import forward_flops
+from tfbig.engine.setup import Setup, build_task, device_text
+
+
+class Journal:
+    """An observer that writes the run's log and passes everything on to the console's observer."""
+
+    def __init__(self, run: Run, console: loop.Observer):
+        self.run, self.console = run, console
+
+    def restored(self, step):
+        self.run.truncate_history(step)  # what comes after is made again
+        if step:
+            self.console.note(f"resumed at step {step:,}")
+
+    def trained(self, step, values):
+        self.run.log("train", step, values)
+        self.console.trained(step, values)
+
+    def evaluated(self, step, split, metrics):
+        self.run.log("evaluation", step, {"split": split, "metrics": metrics})
+        self.console.evaluated(step, split, metrics)
+
+    def note(self, text):
+        self.console.note(text)
+
+
+def measure(run: Run, experiment: Experiment) -> dict:
+    """What preprocessing needs to know of the training split: measured once, then read from data.json."""
+    saved = run.read_json("data.json")
+    if saved is not None:
+        return saved["facts"]
+    data, splits = experiment.data, {}
+    facts = experiment.task.measure(data)
+    for split in ("train", "validation"):  # nothing of the test split is read before training is over
+        splits[split] = {"size": data.size(split), "classes": class_counts(experiment, split)}
+    run.write_json("data.json", {"card": data.card(), "splits": splits, "facts": facts})
+    return facts
+
+
+def class_counts(experiment: Experiment, split: str) -> dict[str, int]:
+    """Examples of each class, where counting is cheap."""
+    arrays, names = experiment.data.arrays(split), experiment.data.label_names
+    if arrays is None or not names or "label" not in arrays:
+        return {}
+    return dict(zip(names, np.bincount(arrays["label"], minlength=len(names)).tolist(), strict=True))
+
+
+def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
+    """Trains the run's experiment, evaluates its best checkpoint, and marks the run done; returns the summary."""
+    experiment, started = run.experiment, time.monotonic()
+    with run.lock():
+        setup = Setup(experiment, measure(run, experiment))
+        console.note(f"{setup.model.count_params():,} parameters, {device_text()}, XLA {'on' if setup.jit else 'off'} ({setup.jit_reason})")
+        present = checkpoint.steps(run.checkpoints)
+        if present:
+            run.unmark_done()
+        state = loop.train(setup, run.checkpoints, Journal(run, console), (*own_callbacks(run), *callbacks))
+        summary = describe(setup, state, run, time.monotonic() - started)
+        run.write_json("summary.json", summary)
+        if experiment.train.final_split != "none" and state.best is not None:
+            load_step(setup, run, state.best["step"], console)
+            record(run, setup, experiment.train.final_split, state.best["step"], console)
+        run.mark_done()
+    return summary
+
+
+def own_callbacks(run: Run) -> tuple:
+    """The Keras callbacks that an experiment's settings ask for."""
+    train, (primary, better) = run.experiment.train, run.experiment.task.primary
+    made = []
+    if train.patience is not None:
+        made.append(keras.callbacks.EarlyStopping(f"val_{primary}", mode=better, patience=train.patience))
+    if train.tensorboard:
+        made.append(keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False))
+    return tuple(made)
+
+
+def describe(setup: Setup, state: loop.State, run: Run, seconds: float) -> dict:
+    """What a report says of a finished training."""
+    lines = run.history("train")
+    rates = [line["examples_per_s"] for line in lines[1:] or lines]  # the first one includes compiling
+    newest = checkpoint.steps(run.checkpoints)[-1:]
+    folder = run.checkpoints / checkpoint.folder_name(newest[0]) if newest else None
+    return {
+        "parameters": setup.model.count_params(),
+        "forward_flops": forward_flops(setup.model),
+        "steps": state.step,
+        "epochs": round(state.step / setup.lengths.epoch, 3),
+        "seconds": round(seconds, 2),
+        "examples_per_s": round(float(np.median(rates)), 1) if rates else None,
+        "best_step": state.best and state.best["step"],
+        "primary": setup.task.primary[0],
+        "stopped": "early" if state.stopped_early else "at its length",
+        "jit": setup.jit,
+        "jit_reason": setup.jit_reason,
+        "block": setup.block,
+        "device": device_text(),
+        "checkpoint_mb": round(sum(file.stat().st_size for file in folder.iterdir()) / 1e6, 2) if folder else None,
+    }
+
+
+def load_step(setup: Setup, run: Run, step: int, console: loop.Observer) -> int:
+    """Puts a step's weights into the model; the newest intact ones if those are damaged. Returns the step."""
+    try:
+        return checkpoint.load(run.checkpoints / checkpoint.folder_name(step), setup.model.variables)["step"]
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        console.note(f"checkpoint of step {step} is passed over: {error}")
+        return checkpoint.newest_intact(run.checkpoints, setup.model.variables, warn=console.note)["step"]
+
+
+def record(run: Run, setup: Setup, split: str, step: int, console: loop.Observer) -> dict:
+    """Evaluates the model on a split and writes metrics.json and panels.json; returns the split's entry."""
+    result: Evaluation = setup.evaluate(split, keep_outputs=True)
+    console.evaluated(step, split, result.metrics)
+    entry = {"dataset": type(setup.task.data).__name__, "split": split, "count": result.count, "step": step, "metrics": result.metrics}
+    run.write_json("metrics.json", {**(run.read_json("metrics.json") or {}), split: entry})
+    run.write_json("panels.json", setup.task.panels(split, result.outputs))
+    saved = run.read_json("data.json")
+    saved["splits"][split] = {"size": result.count, "classes": class_counts(run.experiment, split)}
+    run.write_json("data.json", saved)
+    return entry
+
+
+def choose_step(run: Run, wanted: str = "best") -> int:
+    """The checkpoint that "best", "last" or a step number means."""
+    present = checkpoint.steps(run.checkpoints)
+    if not present:
+        raise UserError(f"{run.checkpoints}: holds no checkpoint yet. Train first: python -m tfbig.train --resume {run.path}")
+    if wanted == "last":
+        return present[-1]
+    if wanted == "best":
+        for step in reversed(present):
+            try:
+                best = checkpoint.read_state(run.checkpoints / checkpoint.folder_name(step))["best"]
+            except ValueError:
+                continue
+            return best["step"] if best and best["step"] in present else step
+        return present[-1]
+    if not wanted.isdigit() or int(wanted) not in present:
+        raise UserError(f"step: expected best, last or one of {', '.join(map(str, present))}. Received: {wanted!r}.")
+    return int(wanted)
+
+
+class Trained:
+    """A run's model, ready to use.
+
+    Attributes:
+        model: the plain Keras functional model.
+        task: the bound task: `preprocess`, `predict`, `metrics`, ...
+        step: the optimiser step its weights are of.
+    """
+
+    def __init__(self, run: Run, wanted: str, console: loop.Observer):
+        experiment, saved = run.experiment, run.read_json("data.json")
+        if saved is None:
+            raise UserError(f"{run.path / 'data.json'}: missing. Train first: python -m tfbig.train --resume {run.path}")
+        chosen = choose_step(run, wanted)
+        self.setup = Setup(experiment, saved["facts"])
+        self.task, self.model = self.setup.task, self.setup.model
+        self.step = load_step(self.setup, run, chosen, console)
+        self.run = run
+
+    def predict(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs for raw examples as the dataset's `spec` describes them, such as {"image": uint8 [n, height, width, channels]}."""
+        values = {name: np.asarray(value) for name, value in raw.items()}
+        for name, feature in self.task.data.spec.items():
+            if name in values and (values[name].shape[1:] != feature.shape or values[name].dtype != feature.dtype):
+                got = f"{values[name].dtype} {list(values[name].shape)}"
+                raise UserError(f"{name}: expected {feature.dtype} {['n', *feature.shape]} ({feature.unit}). Received: {got}.")
+        size = len(next(iter(values.values())))
+        batch_size = min(1024, size) or 1
+        parts = []
+        for first in range(0, size, batch_size):
+            rows = np.arange(first, first + batch_size) % size  # filled up, so that all batches have one shape
+            batch = {name: tf.constant(value[rows]) for name, value in values.items()}
+            ready = batch if self.task.preprocess_on == "device" else self.task.preprocess(batch, training=False)
+            outputs, _ = self.setup.predict(ready, False)
+            parts.append({name: value.numpy()[: size - first] for name, value in outputs.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+
+def dry_run(experiment: Experiment) -> dict:
+    """Builds everything, makes one step, and says what it takes."""
+    started = time.monotonic()
+    setup = Setup(experiment, experiment.task.measure(experiment.data))
+    slab, first = setup.slabs.at(0)
+    scalars = setup.run_block(slab, tf.constant(first), tf.constant(1))
+    loss = float(scalars["loss"][0])
+    size = lambda variables: sum(int(np.prod(v.shape)) * tf.as_dtype(v.dtype).size for v in variables)  # noqa: E731
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {
+        "parameters": setup.model.count_params(),
+        "forward_flops_per_example": forward_flops(setup.model),
+        "weights_mb": round(size(setup.model.variables) / 1e6, 2),
+        "optimizer_mb": round(size(setup.other_variables) / 1e6, 2),
+        "peak_memory_mb": round(peak / 1e6),
+        "steps": setup.lengths.total,
+        "steps_per_epoch": round(setup.lengths.epoch, 2),
+        "train_examples": experiment.data.size("train"),
+        "device": device_text(),
+        "jit": setup.jit,
+        "jit_reason": setup.jit_reason,
+        "first_loss": loss,
+        "seconds": round(time.monotonic() - started, 2),
+    }
+
+
+def build(experiment: Experiment):
+    """The bound task and its untrained Keras model, for use without a run: (task, model)."""
+    return build_task(experiment, experiment.task.measure(experiment.data))
+

@@ -1,0 +1,57 @@
+"""Evaluate a run: every metric of a split with a 95 % confidence interval."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tfbig.core import cli
+from tfbig.core.contracts import SPLITS
+from tfbig.core.errors import UserError
+from tfbig.core.run import Run
+
+EXAMPLES = """  python -m tfbig.evaluate runs/mnist_mlp
+  python -m tfbig.evaluate runs/mnist_mlp --split validation --step last --json"""
+
+
+def evaluate(run: str | Path | Run, split: str = "test", step: str | int = "best") -> dict:
+    """Evaluates a run's checkpoint on a split, and writes metrics.json and the report.
+
+    Args:
+        run: the run directory.
+        split: "train", "validation" or "test".
+        step: "best", "last" or a step that has a checkpoint.
+
+    Returns:
+        {"dataset", "split", "count", "step", "metrics": name -> {"value", "low", "high", "count"}}.
+    """
+    if split not in SPLITS:
+        raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
+    opened = run if isinstance(run, Run) else Run.open(run)
+    from tfbig.engine import job
+    from tfbig.report import html
+    from tfbig.report.console import Console
+
+    console = Console()
+    trained = job.Trained(opened, str(step), console)
+    entry = job.record(opened, trained.setup, split, trained.step, console)
+    html.write(opened.path)
+    return entry
+
+
+def door(arguments: list[str]) -> dict:
+    parser = cli.Parser("evaluate", __doc__, EXAMPLES)
+    parser.add_argument("run", help="a run directory")
+    parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
+    parser.add_argument("--step", default="best", help="best, last or a step number (default: best)")
+    given = parser.parse_args(arguments)
+    return evaluate(given.run, given.split, given.step)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return cli.run(door, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+cli.make_callable(__name__, evaluate)

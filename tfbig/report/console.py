@@ -1,0 +1,99 @@
+"""What a person sees while a run trains: one live line on a terminal, plain lines elsewhere. All of it on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+
+PLAIN_SECONDS = 10.0
+
+
+def number(value: float | None) -> str:
+    """A number with four significant digits."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds in words: "42 s", "3 min 05 s", "2 h 10 min"."""
+    whole = int(round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def metric_text(name: str, metric: dict) -> str:
+    """A metric with its 95 % interval; shares in per cent."""
+    value, low, high = metric["value"], metric["low"], metric["high"]
+    if value is None:
+        return f"{name} -"
+    if name.endswith("accuracy"):
+        return f"{name} {value:.2%} [{low:.2%}, {high:.2%}]"
+    return f"{name} {number(value)} [{number(low)}, {number(high)}]"
+
+
+class Console:
+    """The observer of a run that writes for people."""
+
+    def __init__(self, total: int | None = None, stream=None):
+        self.total, self.stream = total, stream or sys.stderr
+        self.live, self.task, self.spoken, self.started = None, None, time.monotonic(), time.monotonic()
+        self.first_step = None
+        with contextlib.suppress(Exception):  # a stream without isatty is no terminal
+            if total and self.stream.isatty():
+                self._start_live()
+
+    def _start_live(self) -> None:
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = ("{task.completed:>7,}/{task.total:,}", "loss {task.fields[loss]}", "{task.fields[extra]}", "{task.fields[rate]}/s")
+        self.live = Progress(
+            BarColumn(bar_width=20),
+            *(TextColumn(column) for column in columns),
+            TimeRemainingColumn(compact=True),
+            console=RichConsole(file=self.stream),
+            transient=True,
+        )
+        self.task = self.live.add_task("", total=self.total, loss="-", extra="", rate="-")
+        self.live.start()
+
+    def restored(self, step: int) -> None:
+        """Called once, before training goes on from `step`."""
+
+    def trained(self, step: int, values: dict[str, float]) -> None:
+        extra = " ".join(f"{name} {number(values[name])}" for name in values if name not in ("loss", "learning_rate", "examples_per_s"))
+        loss, rate = number(values["loss"]), f"{values['examples_per_s']:,.0f} examples"
+        if self.live is not None:
+            self.live.update(self.task, completed=step, loss=loss, extra=extra, rate=rate)
+            return
+        now = time.monotonic()
+        if self.first_step is None:
+            self.first_step = step
+        if now - self.spoken >= PLAIN_SECONDS:
+            self.spoken = now
+            speed = (step - self.first_step) / max(1e-9, now - self.started)
+            left = f", {duration_text((self.total - step) / speed)} left" if self.total and speed > 0 else ""
+            of = f"/{self.total:,}" if self.total else ""
+            self.note(f"step {step:,}{of}: loss {loss} {extra}, {rate}/s{left}")
+
+    def evaluated(self, step: int, split: str, metrics: dict[str, dict]) -> None:
+        self.note(f"step {step:,} {split}: {', '.join(metric_text(name, metric) for name, metric in metrics.items())}")
+
+    def note(self, text: str) -> None:
+        """A line of its own, above the live one."""
+        with contextlib.suppress(OSError, ValueError):  # a closed stderr is no reason to stop training
+            if self.live is not None:
+                self.live.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            else:
+                print(text, file=self.stream, flush=True)
+
+    def close(self) -> None:
+        """Ends the live line."""
+        if self.live is not None:
+            self.live.stop()
+            self.live = None

@@ -1,0 +1,130 @@
+"""Train a recipe: prepare, train, evaluate, report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tfbig.core import cli, config, registry
+from tfbig.core.errors import Interrupted, UserError
+from tfbig.core.experiment import Experiment
+from tfbig.core.run import Run
+
+EXAMPLES = """  python -m tfbig.train mnist_mlp
+  python -m tfbig.train mnist_cnn train.length=5ep seed=1 run=runs/a
+  python -m tfbig.train mnist_mlp model=cnn data=fashion_mnist --print
+  python -m tfbig.train mnist_vit --dry-run
+  python -m tfbig.train --resume runs/a train.length=20ep
+
+`python -m tfbig` lists the recipes; RECIPE --print shows every setting."""
+
+RESUMABLE = ("length", "evaluate_every", "save_every", "keep", "patience", "final_split", "tensorboard")
+
+
+def train(
+    recipe: str | Experiment | None = None,
+    *settings: str,
+    run: str | Path | None = None,
+    resume: str | Path | None = None,
+    callbacks: tuple = (),
+) -> Run:
+    """Trains a recipe or an experiment and returns its run directory, report included.
+
+    Args:
+        recipe: a recipe's name or an Experiment; left out when resuming.
+        settings: "key=value" overrides, such as "train.length=2ep".
+        run: the new run's directory; by default runs/NAME.
+        resume: a run directory to continue; only settings of the training's length and bookkeeping may change.
+        callbacks: Keras callbacks; an "epoch" is the time between two evaluations.
+
+    Raises:
+        UserError: a setting, a name or a path is wrong.
+        RunFailure: training could not go on; everything saved before is intact.
+    """
+    if (recipe is None) == (resume is None):
+        raise UserError("expected a recipe or a run to resume, one of them. `python -m tfbig` lists the recipes.")
+    made = _resumed(resume, list(settings)) if resume is not None else _created(recipe, list(settings), run)
+    from tfbig.engine import job
+    from tfbig.engine.setup import Lengths
+    from tfbig.report import html
+    from tfbig.report.console import Console
+
+    console = Console()
+    console.note(f"run: {made.path}")
+    total = Lengths.of(made.experiment).total
+    console = Console(total)
+    try:
+        job.train(made, console, callbacks)
+    except Interrupted as stop:
+        console.close()
+        raise Interrupted(stop.signum, stop.step, f"stopped at step {stop.step:,}; all is saved. Continue with\npython -m tfbig.train --resume {made.path}") from None
+    finally:
+        console.close()
+    console.note(f"report: {html.write(made.path)}")
+    return made
+
+
+def _created(recipe: str | Experiment, settings: list[str], run) -> Run:
+    base = registry.recipe(recipe) if isinstance(recipe, str) else recipe
+    return Run.create(run, config.override(base, settings), base)
+
+
+def _resumed(path, settings: list[str]) -> Run:
+    run = Run.open(path)
+    allowed = tuple(f"train.{name}" for name in RESUMABLE)
+    wrong = [key for key in (text.partition("=")[0] for text in settings) if key in config.flatten(run.experiment) and key not in allowed]
+    if wrong:
+        raise UserError(f"{', '.join(wrong)}: cannot change in a run that goes on, only {', '.join(allowed)} can. Start a new run for it.")
+    if settings:
+        run.write_config(config.override(run.experiment, settings), run.experiment)
+    return run
+
+
+def door(arguments: list[str]) -> dict:
+    parser = cli.Parser("train", __doc__, EXAMPLES)
+    parser.add_argument("recipe", nargs="?", help="a recipe's name")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that differ from the recipe's; run=DIR names the run")
+    parser.add_argument("--resume", metavar="RUN", help="continue a run")
+    parser.add_argument("--print", action="store_true", help="show every setting and stop")
+    parser.add_argument("--dry-run", action="store_true", help="build everything, make one step, say what it takes")
+    given = parser.parse_args(arguments)
+    settings = list(given.settings)
+    if given.recipe and "=" in given.recipe:
+        settings.insert(0, given.recipe)
+        given.recipe = None
+    if given.resume and given.recipe:
+        raise UserError(f"expected --resume RUN or a recipe, not both. Received: {given.recipe!r} and --resume {given.resume}.")
+    if not given.resume and not given.recipe:
+        raise UserError(f"expected a recipe: one of {', '.join(registry.recipes())}. `python -m tfbig.train --help` shows examples.")
+    runs = [text[4:] for text in settings if text.startswith("run=")]
+    settings = [text for text in settings if not text.startswith("run=")]
+    if len(runs) > 1 or (runs and given.resume):
+        raise UserError("run: expected once at most, and not with --resume.")
+    if given.print or given.dry_run:
+        return _look(given, settings)
+    run = train(given.recipe, *settings, run=runs[0] if runs else None, resume=given.resume)
+    return {"run": str(run.path), **(run.read_json("summary.json") or {}), "metrics": run.read_json("metrics.json") or {}}
+
+
+def _look(given, settings: list[str]) -> dict:
+    base = Run.open(given.resume).experiment if given.resume else registry.recipe(given.recipe)
+    experiment = config.override(base, settings)
+    if given.print:
+        if not given.json:
+            print(config.show(experiment, base))
+        return config.to_json(experiment)
+    from tfbig.engine import job
+
+    found = job.dry_run(experiment)
+    if not given.json:
+        print("\n".join(f"{name.replace('_', ' '):<26} {value:,}" if isinstance(value, int) else f"{name.replace('_', ' '):<26} {value}" for name, value in found.items()))
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return cli.run(door, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+cli.make_callable(__name__, train)
