@@ -55,7 +55,7 @@ def mnist_vit() -> Experiment:
         task=ImageClassification(crop_padding=2),
         model=ViT(patch=7, width=64, depth=4, heads=4),
         data=MNIST(),
-        train=Train(length="24ep", batch_size=128),
+        train=Train(length="20ep", batch_size=128),
         optim=Optim(optimizer="adamw", learning_rate=2e-3, schedule="cosine", warmup="5%", weight_decay=0.05, clip_norm=1.0),
     )
 
@@ -67,6 +67,6 @@ def cifar10_cnn() -> Experiment:
         task=ImageClassification(crop_padding=4, crop_fill="mirror", flip=True, label_smoothing=0.1),
         model=CNN(filters=(32, 64, 128), convolutions=3, residual=True, summary="average", units=0),
         data=CIFAR10(),
-        train=Train(length="20ep", batch_size=128),
+        train=Train(length="12ep", batch_size=128),
         optim=Optim(optimizer="sgd", learning_rate=0.1, momentum=0.9, nesterov=True, schedule="cosine", warmup="10%", weight_decay=5e-4),
     )
