@@ -1,0 +1,70 @@
+"""The import law, read from the source; and that nothing heavy is imported before it is used."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tfbig
+
+ROOT = Path(tfbig.__file__).parent
+ALLOWED = {
+    "core": set(),
+    "nn": {"core"},
+    "prep": {"core"},
+    "models": {"nn", "core"},
+    "data": {"prep", "core"},
+    "tasks": {"models", "data", "nn", "prep", "core"},
+    "recipes": {"tasks", "models", "data", "core"},
+    "engine": {"core"},
+    "report": {"core"},
+}
+ALONE = ("models", "data", "tasks", "recipes")  # each file can be deleted without harm to the others
+FILES = sorted(path for folder in ALLOWED for path in (ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> list[str]:
+    """Every module named in an import, as a dotted name; those for type checkers alone are left out."""
+    names, tree = [], ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_import_law(path):
+    folder = path.relative_to(ROOT).parts[0]
+    for name in imported(path):
+        package, *rest = name.split(".")
+        if package == "tfbig":
+            if not rest or rest[0] not in ALLOWED:
+                assert rest in ([], ["__version__"]), f"{path} imports {name}"
+                continue
+            assert rest[0] == folder or rest[0] in ALLOWED[folder], f"{path}: {folder} may not import {name}"
+            if folder in ALONE and rest[0] == folder and len(rest) > 1:
+                assert rest[1].startswith("_"), f"{path} imports its sibling {name}"
+        elif folder == "core" and path.name != "lazy.py":
+            assert package in sys.stdlib_module_names, f"{path}: core imports {name}"
+
+
+def test_nothing_heavy_is_imported_early():
+    code = """
+import sys, pathlib, importlib
+import tfbig
+import tfbig.train, tfbig.evaluate, tfbig.predict, tfbig.__main__
+for folder in ("models", "data", "tasks", "recipes", "engine", "report", "nn", "prep"):
+    for path in pathlib.Path(tfbig.__file__).parent.joinpath(folder).glob("*.py"):
+        importlib.import_module(f"tfbig.{folder}.{path.stem}")
+heavy = {"tensorflow", "keras", "numpy", "matplotlib", "rich", "PIL", "tensorflow_datasets"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
