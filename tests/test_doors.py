@@ -1,0 +1,187 @@
+"""The commands as a user runs them: subprocesses, exit codes, messages, JSON."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tfbig
+
+SMALL = ("train.length=120", "train.evaluate_every=60", "train.save_every=40")
+
+
+def start(door, *arguments, **options):
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TFDS_DATA_DIR": ""}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    name = f"tfbig.{door}" if door else "tfbig"
+    return subprocess.Popen([sys.executable, "-m", name, *map(str, arguments)], env=environment, text=True, **{**pipes, **options})
+
+
+def call(door, *arguments, code=0, **options):
+    process = start(door, *arguments, **options)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == code, f"{out}\n{err}"
+    assert "Traceback" not in err and "Traceback" not in out
+    return out, err
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A short run made by the command, as JSON."""
+    path = tmp_path_factory.mktemp("runs") / "a"
+    out, err = call("train", "mnist_mlp", *SMALL, f"run={path}", "--json")
+    return path, json.loads(out), err
+
+
+def test_train(run):
+    path, result, err = run
+    assert result["run"] == str(path) and result["steps"] == 120 and result["parameters"] == 101_770
+    assert result["metrics"]["test"]["count"] == 10_000
+    accuracy = result["metrics"]["test"]["metrics"]["accuracy"]
+    assert 0.8 < accuracy["low"] < accuracy["value"] < accuracy["high"] < 1
+    names = {"config.json", "env.json", "data.json", "metrics.jsonl", "metrics.json", "panels.json", "summary.json", "report.html", "DONE"}
+    assert names <= {entry.name for entry in path.iterdir()}
+    assert "step 120 test: accuracy" in err and f"run: {path}" in err
+    for noise in ("WARNING", "oneDNN", "cuda", "I0000", "E0000", "UserWarning"):
+        assert noise not in err
+    data = json.loads((path / "data.json").read_text())
+    assert data["facts"]["measured"] == 50_000 and data["splits"]["train"]["size"] == 55_000
+
+
+def test_evaluate(run):
+    path, result, _ = run
+    out, err = call("evaluate", path, "--json")
+    assert json.loads(out) == result["metrics"]["test"]  # the same checkpoint gives the same numbers
+    out, _ = call("evaluate", path, "--split", "validation", "--step", "last", "--json")
+    assert json.loads(out)["count"] == 5_000 and json.loads(out)["step"] == 120
+    assert set(json.loads((path / "metrics.json").read_text())) == {"test", "validation"}
+
+
+def test_predict(run, tmp_path):
+    path, _, _ = run
+    test = tfbig.recipe("mnist_mlp").data.examples("test", np.arange(40))
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(20):
+        Image.fromarray(test["image"][i, ..., 0]).save(folder / f"{i:02d}.png")
+    np.save(folder / "more.npy", test["image"][20:, ..., 0])
+    Image.fromarray(test["image"][0, ..., 0]).convert("RGB").resize((56, 56)).save(tmp_path / "large.jpg")
+    out, _ = call("predict", path, folder, tmp_path / "large.jpg", "--top", "3", "--json")
+    found = json.loads(out)["predictions"]
+    assert len(found) == 41 and found[0]["input"].endswith("00.png") and found[20]["input"].endswith("more.npy[0]")
+    assert np.mean([int(p["label"]) == label for p, label in zip(found[:40], test["label"], strict=True)]) > 0.8
+    assert all(p["top"][0][1] == p["probability"] >= p["top"][1][1] and len(p["top"]) == 3 for p in found)
+    assert found[40]["label"] == str(test["label"][0])
+    with (folder / "03.png").open("rb") as file:
+        out, _ = call("predict", path, "-", stdin=file)
+    assert out.startswith(f"-: {found[3]['label']} ")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("torn.png", None, "torn.png: is no picture that can be read"),
+        ("empty.jpg", b"", "empty.jpg: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: it is empty"),
+        ("text.png", b"hello", "text.png: is no picture that can be read"),
+        ("short.npy", b"\x93NUMPY\x01\x00v\x00{", "short.npy: is no whole .npy file"),
+        ("float.npy", np.zeros((2, 28, 28), np.float32), "expected uint8 [n, 28, 28, 1] with at least one picture. Received: float32 [2, 28, 28]"),
+        ("shape.npy", np.zeros((2, 30, 28), np.uint8), "Received: uint8 [2, 30, 28]"),
+        ("object.npy", np.array([{}], dtype=object), "object.npy: is no whole .npy file"),
+    ],
+)
+def test_predict_refuses(run, tmp_path, name, content, message, capsys):
+    from tfbig import predict
+
+    path = tmp_path / name
+    if content is None:
+        Image.fromarray(np.arange(784, dtype=np.uint8).reshape(28, 28)).save(path)
+        path.write_bytes(path.read_bytes()[:120])
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content, allow_pickle=True)
+    assert predict.main([str(run[0]), str(path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("door", "arguments", "message"),
+    [
+        ("train", ["mnist_mpl"], "Did you mean mnist_mlp?"),
+        ("train", ["mnist_mlp", "optim.lerning_rate=1"], "Did you mean optim.learning_rate?"),
+        ("train", ["mnist_mlp", "--dryrun"], "--dryrun: no such option. Did you mean --dry-run?"),
+        ("train", [], "expected a recipe"),
+        ("train", ["--resume", "nowhere"], "Received: nowhere, which does not exist"),
+        ("evaluate", ["nowhere"], "Received: nowhere, which does not exist"),
+        ("evaluate", [], "the following arguments are required: run"),
+        ("predict", ["nowhere", "x.png"], "Received: nowhere"),
+        ("", ["trian"], "Did you mean train?"),
+    ],
+)
+def test_mistakes_are_quick_and_clear(door, arguments, message):
+    started = time.monotonic()
+    out, err = call(door, *arguments, code=2)
+    assert message in err and not out and err.startswith("error: ")
+    assert time.monotonic() - started < 3  # without TensorFlow, whose import alone takes longer than the whole call should
+    out, err = call(door, *arguments, "--json", code=2)
+    assert json.loads(out)["kind"] == "UserError"
+
+
+@pytest.mark.parametrize("door", ["", "train", "evaluate", "predict"])
+def test_help(door):
+    out, err = call(door, "--help")
+    assert "examples:" in out and "--json" in out and not err
+
+
+def test_map():
+    out, _ = call("")
+    assert all(word in out for word in ("tfbig.train", "mnist_mlp", "image_classification", "vit", "cifar10"))
+    assert "mnist_vit" in json.loads(call("", "--json")[0])["recipes"]
+
+
+def test_print_and_dry_run(tmp_path):
+    out, _ = call("train", "mnist_mlp", "seed=3", "--print", cwd=tmp_path)
+    assert "* seed=3 (recipe: 0)" in out
+    out, _ = call("train", "mnist_mlp", "--dry-run", "--json", cwd=tmp_path)
+    found = json.loads(out)
+    assert found["parameters"] == 101_770 and found["forward_flops_per_example"] == 2 * (784 * 128 + 128 * 10)
+    assert found["steps"] == 8594 and 1 < found["first_loss"] < 4 and not list(tmp_path.iterdir())
+
+
+def test_wrong_use_of_a_run(run):
+    path = run[0]
+    assert "exists already" in call("train", "mnist_mlp", f"run={path}", code=2)[1]
+    assert "cannot change in a run that goes on" in call("train", "--resume", path, "seed=2", code=2)[1]
+    assert "expected best, last or one of" in call("evaluate", path, "--step", "7", code=2)[1]
+    assert "expected one of train, validation, test" in call("evaluate", path, "--split", "tset", code=2)[1]
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_and_say_how_to_go_on(tmp_path, signum, code):
+    path = tmp_path / "run"
+    process = start("train", "mnist_mlp", "train.length=200_000", "train.evaluate_every=300", f"run={path}")
+    log = path / "metrics.jsonl"
+    for _ in range(600):
+        if log.exists() and log.read_text():
+            break
+        time.sleep(0.1)
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert f"python -m tfbig.train --resume {path}" in err and "Traceback" not in err
+    assert any(entry.name.isdigit() for entry in Path(path, "checkpoints").iterdir()) and not (path / "DONE").exists()
+
+
+def test_loss_not_finite(tmp_path):
+    path = tmp_path / "run"
+    settings = ("optim.learning_rate=1e18", "train.length=200", "train.evaluate_every=1", "optim.schedule=step", "optim.warmup=150")
+    out, err = call("train", "mnist_mlp", *settings, f"run={path}", "--json", code=1)
+    assert json.loads(out)["kind"] == "NonFinite" and "error: step " in err
+    assert not (path / "DONE").exists()

@@ -1,0 +1,455 @@
+"""The loop and its parts: order, batches, schedules, steps, checkpoints, exact resume, evaluation."""
+
+import dataclasses
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfbig
+from tfbig.core import config
+from tfbig.core.errors import NonFinite, RunFailure, UserError
+from tfbig.core.experiment import OPTIMIZERS, Optim
+from tfbig.engine import batches, checkpoint, evaluate, loop, order
+from tfbig.engine.optimizer import build_optimizer, build_schedule
+from tfbig.engine.setup import Setup
+
+FACTS = {"mean": [33.3], "std": [78.6]}
+LOUD = ["model.dropout=0.3", "task.crop_padding=2", "task.cutout=4", "train.batch_size=32", "train.evaluate_every=9", "train.save_every=5"]
+
+
+def make(*settings, recipe="mnist_mlp"):
+    return tfbig.recipe(recipe, *settings)
+
+
+class Silent:
+    """An observer that remembers."""
+
+    def __init__(self):
+        self.lines, self.notes, self.evaluations = [], [], []
+
+    def restored(self, step):
+        self.lines = [line for line in self.lines if line[0] <= step]
+
+    def trained(self, step, values):
+        self.lines.append((step, values["loss"]))
+
+    def evaluated(self, step, split, metrics):
+        self.evaluations.append((step, metrics["loss"]["value"]))
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def run_to(folder, length, *settings, recipe="mnist_mlp"):
+    setup = Setup(make(*settings, f"train.length={length}", recipe=recipe), FACTS)
+    observer = Silent()
+    state = loop.train(setup, folder, observer)
+    return setup, state, observer
+
+
+def values(setup):
+    return [np.array(v.numpy()) for v in (*setup.model.variables, *setup.other_variables)]
+
+
+def assert_equal(first, second):
+    for a, b in zip(values(first), values(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# Order and batches
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_each_epoch_is_a_permutation_of_its_own(size):
+    position = tf.range(3 * size, dtype=tf.int64)
+    rows = order.rows(position, size, seed=5).numpy().reshape(3, size)
+    assert all(sorted(epoch) == list(range(size)) for epoch in rows)
+    if size > 100:
+        assert not np.array_equal(rows[0], rows[1]) and abs(np.corrcoef(rows[0], np.arange(size))[0, 1]) < 0.15
+        assert not np.array_equal(rows[0], order.rows(position, size, seed=6).numpy()[:size])
+
+
+def test_order_does_not_depend_on_the_reader():
+    whole = order.rows(tf.range(100, dtype=tf.int64), 40, 1).numpy()
+    parts = [order.rows(order.positions(first, 20), 40, 1).numpy() for first in (80, 0, 40, 20, 60)]
+    np.testing.assert_array_equal(np.concatenate([parts[i] for i in (1, 3, 2, 4, 0)]), whole)
+
+
+def test_keys_are_unique_over_long_runs_and_seeds():
+    far = tf.constant([0, 1, 2**32 - 1, 2**32, 2**40 + 3], tf.int64)
+    keys = np.concatenate([order.keys(far, seed).numpy() for seed in (0, 1, 2)])
+    assert len(np.unique(keys, axis=0)) == 15
+
+
+def test_slabs_do_not_depend_on_where_reading_starts():
+    task = make().task.bind(make().model, make().data, FACTS)
+    make_slabs = lambda: batches.Slabs(task, batch_size=8, block=4, seed=3)  # noqa: E731
+    slabs, again = make_slabs(), make_slabs()
+    first = {step: slabs.at(step) for step in (0, 5, 9)}
+    for step in (9, 0, 5):
+        slab, place = again.at(step)
+        assert place == step % 4
+        for name, value in slab.items():
+            np.testing.assert_array_equal(value, first[step][0][name])
+
+
+class Streamed(type(make().data)):
+    """MNIST as a set that does not fit in memory."""
+
+    def arrays(self, split):
+        return None
+
+    def examples(self, split, positions):
+        whole = super().arrays(split)
+        return {name: value[positions] for name, value in whole.items()}
+
+
+def test_random_access_gives_the_same_batches():
+    plain, streamed = make().data, Streamed()
+    bind = lambda data: make().task.bind(make().model, data, FACTS)  # noqa: E731
+    a, b = (batches.Slabs(bind(data), batch_size=8, block=3, seed=1).at(7)[0] for data in (plain, streamed))
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+# Optimisers, schedules, steps
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_builds_and_learns(name, tmp_path):
+    rate = {"sgd": 0.1, "adadelta": 1.0, "adagrad": 0.05, "adafactor": 0.05, "muon": 0.01}.get(name, 2e-3)
+    settings = [f"optim.optimizer={name}", f"optim.learning_rate={rate}", "optim.weight_decay=0.01", "train.evaluate_every=150"]
+    _, state, observer = run_to(tmp_path, 150, *settings)
+    assert observer.lines[-1][1] < 1.5 and state.step == 150
+
+
+def test_schedules():
+    warm = build_schedule(Optim(learning_rate=0.5, schedule="cosine", warmup="10", final_fraction=0.1), length=110, epoch=10)
+    at = lambda schedule, step: float(schedule(tf.constant(step, tf.float32)))  # noqa: E731
+    assert [round(at(warm, s), 4) for s in (0, 5, 10, 60, 110, 200)] == [0.0, 0.25, 0.5, 0.275, 0.05, 0.05]
+    drops = build_schedule(Optim(learning_rate=1.0, schedule="step", warmup="1ep", step_at=("50%", "80"), step_factor=0.1), length=100, epoch=4)
+    assert [round(at(drops, s), 4) for s in (0, 2, 4, 49, 50, 79, 80)] == [0.0, 0.5, 1.0, 1.0, 0.1, 0.1, 0.01]
+    assert build_schedule(Optim(learning_rate=0.3), length=10, epoch=1) == 0.3
+
+
+def test_decay_leaves_out_biases_and_scales():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d"), keras.layers.BatchNormalization(name="n")])
+    optimizer = build_optimizer(Optim(learning_rate=0.5, weight_decay=0.1), model.trainable_variables, length=1, epoch=1)
+    for variable in model.trainable_variables:
+        variable.assign(np.ones(variable.shape))
+    optimizer.apply([tf.zeros(v.shape) for v in model.trainable_variables], model.trainable_variables)
+    after = {v.path: float(np.mean(v.numpy())) for v in model.trainable_variables}
+    assert after == {"d/kernel": pytest.approx(0.95), "d/bias": 1.0, "n/gamma": 1.0, "n/beta": 1.0}
+
+
+def one_step(*settings, recipe="mnist_mlp"):
+    setup = Setup(make(*settings, recipe=recipe), FACTS)
+    slab, _ = setup.slabs.at(0)
+    logs = setup.run_block(slab, tf.constant(0), tf.constant(1))
+    return setup, {name: float(value[0]) for name, value in logs.items()}
+
+
+def test_accumulation_gives_the_same_step():
+    (a, whole), (b, parts) = one_step(), one_step("train.accumulate=4")
+    assert whole["loss"] == pytest.approx(parts["loss"], rel=1e-5)
+    for x, y in zip(a.model.get_weights(), b.model.get_weights(), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+def test_clipping_bounds_the_update():
+    setup, logs = one_step("optim.clip_norm=0.01", "optim.learning_rate=1.0", "optim.momentum=0")
+    start = Setup(make(), FACTS)
+    moved = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(setup.model.get_weights(), start.model.get_weights(), strict=True)))
+    assert logs["gradient_norm"] > 0.01 and moved == pytest.approx(0.01, rel=1e-3)
+
+
+def test_steps_do_not_depend_on_how_they_are_grouped():
+    def weights(groups):
+        setup = Setup(make("model.dropout=0.2", "device.block=10"), FACTS)
+        step = 0
+        for count in groups:
+            slab, first = setup.slabs.at(step)
+            setup.run_block(slab, tf.constant(first), tf.constant(count))
+            step += count
+        return values(setup)
+
+    for a, b in zip(weights([10, 4]), weights([1, 2, 3, 4, 1, 3]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_learns(precision, tmp_path):
+    setup, _, observer = run_to(tmp_path, 150, f"device.precision={precision}", "train.evaluate_every=150")
+    assert observer.lines[-1][1] < 1.0 and all(v.dtype == "float32" for v in setup.model.trainable_variables)
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_float16_overflow_skips_the_step_and_halves_the_scale():
+    setup = Setup(make("device.precision=float16"), FACTS)
+    before = values(setup)
+    setup.step.scaling.scale.assign(2.0**24)
+    setup.model.layers[-1].kernel.assign(setup.model.layers[-1].kernel.value * 1e4)
+    kept = [v.numpy().copy() for v in setup.model.trainable_variables]
+    slab, _ = setup.slabs.at(0)
+    setup.run_block(slab, tf.constant(0), tf.constant(1))
+    for a, b in zip(kept, setup.model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(a, b.numpy())
+    assert float(setup.step.scaling.scale.numpy()) == 2.0**23 and len(before) == len(values(setup))
+
+
+def test_average_of_weights(tmp_path):
+    setup, _, _ = run_to(tmp_path, 30, "train.ema=0.9", "train.evaluate_every=10")
+    raw = setup.model.get_weights()[0]
+    with loop.averaged_weights(setup):
+        averaged = setup.model.get_weights()[0]
+    assert not np.array_equal(raw, averaged)
+    np.testing.assert_array_equal(raw, setup.model.get_weights()[0])
+    fresh = Setup(make("train.ema=0.9"), FACTS)
+    checkpoint.load(tmp_path / checkpoint.folder_name(30), fresh.model.variables)
+    np.testing.assert_array_equal(fresh.model.get_weights()[0], averaged)  # what is served is what was evaluated
+
+
+# Resume
+
+
+@pytest.mark.parametrize("settings", [[], ["train.ema=0.9", "optim.optimizer=adamw"], ["device.precision=float16", "train.accumulate=2"], ["device.jit=false"]])
+def test_resume_is_exact_at_any_step(tmp_path, settings):
+    whole, state, told = run_to(tmp_path / "whole", 31, *LOUD, *settings)
+    for length in (4, 9, 23, 31):  # stopped there, then started anew with a longer length
+        part, resumed, _ = run_to(tmp_path / "parts", length, *LOUD, *settings)
+    assert_equal(whole, part)
+    assert state.best["value"] >= 0 and resumed.step == 31
+
+
+@pytest.mark.parametrize("recipe", ["mnist_cnn", "mnist_lstm", "mnist_vit"])
+def test_resume_is_exact_for_other_models(tmp_path, recipe):
+    settings = ["train.batch_size=16", "train.evaluate_every=50", "train.save_every=5", "optim.schedule=constant", "optim.warmup=0"]
+    small = {"mnist_cnn": ["model.filters=4,4"], "mnist_lstm": ["model.units=8"], "mnist_vit": ["model.width=8", "model.depth=1"]}[recipe]
+    whole, _, _ = run_to(tmp_path / "whole", 8, *settings, *small, recipe=recipe)
+    for length in (5, 8):
+        part, _, _ = run_to(tmp_path / "parts", length, *settings, *small, recipe=recipe)
+    assert_equal(whole, part)
+
+
+def test_stop_by_callback_and_by_patience(tmp_path):
+    class Stop(keras.callbacks.Callback):
+        seen = ()
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.seen += ((epoch, sorted(logs)),)
+            self.model.stop_training = epoch == 1
+
+    setup, stop = Setup(make("train.length=40", "train.evaluate_every=10"), FACTS), Stop()
+    state = loop.train(setup, tmp_path, Silent(), (stop,))
+    assert state.step == 20 and state.stopped_early
+    assert stop.seen == tuple((i, ["learning_rate", "val_accuracy", "val_loss"]) for i in range(2))
+
+
+def test_patience_goes_on_counting_after_a_resume(tmp_path):
+    never = lambda: (keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=3, min_delta=1.0),)  # noqa: E731
+    steps = []
+    for length in (20, 100):
+        setup = Setup(make(f"train.length={length}", "train.evaluate_every=10"), FACTS)
+        steps.append(loop.train(setup, tmp_path, Silent(), never()).step)
+    assert steps == [20, 40]
+
+
+KILLED = """
+import sys, tfbig
+tfbig.train("mnist_mlp", *sys.argv[2:], run=sys.argv[1]) if not __import__("os").path.exists(sys.argv[1]) else tfbig.train(resume=sys.argv[1])
+"""
+
+
+def test_kill_at_random_moments(tmp_path):
+    """Killed by SIGKILL again and again, some of the time inside a checkpoint write, a run still ends bit-equal."""
+    settings = [*LOUD, "train.length=900", "train.save_every=2", "train.evaluate_every=300", "train.final_split=none", "device.jit=false"]
+    whole, dice = tmp_path / "whole", random.Random(4)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    command = lambda path: [sys.executable, "-c", KILLED, str(path), *settings]  # noqa: E731
+    subprocess.run(command(whole), check=True, env=environment, capture_output=True)
+    path, kills = tmp_path / "killed", 0
+    for attempt in range(12):
+        process = subprocess.Popen(command(path), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        seen = max(checkpoint.steps(path / "checkpoints"), default=-1)
+        while process.poll() is None and attempt < 5:
+            now = max(checkpoint.steps(path / "checkpoints"), default=-1)
+            writing = list((path / "checkpoints").glob(".*.tmp")) if attempt % 2 else True
+            if now > seen + dice.randint(2, 60) and writing:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.001)
+        _, err = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -9, err
+    assert kills >= 2
+    names = [checkpoint.folder_name(900) + "/" + name for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER)]
+    for name in names:
+        assert (path / "checkpoints" / name).read_bytes() == (whole / "checkpoints" / name).read_bytes()
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [line["step"] for line in lines if line["kind"] == "evaluation"]
+    assert evaluations == [300, 600, 900] and [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+
+
+# Checkpoints
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Checkpoints of steps 10, 20 and 30."""
+    setup, _, _ = run_to(tmp_path, 30, "train.evaluate_every=10", "train.keep=3")
+    return tmp_path, setup
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "torn":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "flipped":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["torn", "flipped", "empty", "missing"])
+@pytest.mark.parametrize("name", [checkpoint.WEIGHTS, checkpoint.OPTIMIZER, checkpoint.STATE])
+def test_damage_is_found_named_and_passed_over(saved, name, how):
+    folder, setup = saved
+    damage(folder / checkpoint.folder_name(30) / name, how)
+    notes = []
+    found = checkpoint.newest_intact(folder, setup.model.variables, setup.other_variables, notes.append)
+    assert found["step"] == 20 and len(notes) == 1 and name in notes[0] and "step 30" in notes[0]
+
+
+def test_run_goes_on_from_the_one_before_and_ends_equal(saved):
+    folder, setup = saved
+    damage(folder / checkpoint.folder_name(30) / checkpoint.WEIGHTS, "flipped")
+    again, state, observer = run_to(folder, 30, "train.evaluate_every=10", "train.keep=3")
+    assert state.step == 30 and "passed over" in observer.notes[0]
+    assert_equal(setup, again)
+    assert checkpoint.load(folder / checkpoint.folder_name(30), again.model.variables)["step"] == 30
+
+
+def test_nothing_intact_is_an_error(saved):
+    folder, setup = saved
+    for step in checkpoint.steps(folder):
+        damage(folder / checkpoint.folder_name(step) / checkpoint.STATE, "torn")
+    with pytest.raises(UserError, match="none of its 3 checkpoints is intact"):
+        checkpoint.newest_intact(folder, setup.model.variables)
+
+
+def test_other_model_is_refused_and_nothing_changes(saved):
+    folder, _ = saved
+    other = Setup(make("model.units=64"), FACTS)
+    before = values(other)
+    with pytest.raises(UserError, match="belongs to another model"):
+        checkpoint.newest_intact(folder, other.model.variables, other.other_variables)
+    for a, b in zip(before, values(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("fail_at", range(3))
+def test_full_disk_leaves_the_old_checkpoints(saved, monkeypatch, fail_at):
+    from tfbig.core import files
+
+    folder, setup = saved
+    real, calls = files.write_synced, itertools.count()
+
+    def full(path, payload):
+        if next(calls) == fail_at:
+            path.write_bytes(payload[: len(payload) // 2])
+            raise OSError(28, "No space left on device")
+        real(path, payload)
+
+    monkeypatch.setattr(files, "write_synced", full)
+    with pytest.raises(RunFailure, match="could not be written, the disk or quota is full"):
+        checkpoint.save(folder, 40, setup.model.variables, setup.other_variables, {"best": None, "evaluations": []})
+    assert checkpoint.steps(folder) == [10, 20, 30] and not list(folder.glob(".*"))
+    assert checkpoint.newest_intact(folder, setup.model.variables)["step"] == 30
+
+
+def test_size_limit_of_the_system(tmp_path):
+    """A real limit, not a pretended one: the system refuses to write files beyond 200 kB."""
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
+        "from tfbig import train; sys.exit(train.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "mnist_mlp", "train.length=20", f"run={tmp_path / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "could not be written, the disk or quota is full" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_weights_that_are_not_finite_are_not_saved(saved):
+    folder, setup = saved
+    setup.model.layers[-1].bias.assign(np.full(10, np.nan))
+    with pytest.raises(NonFinite, match="head/bias is no longer finite"):
+        checkpoint.save(folder, 40, setup.model.variables, [], {"best": None, "evaluations": []})
+    assert checkpoint.steps(folder) == [10, 20, 30]
+
+
+def test_best_and_latest_are_kept(tmp_path):
+    setup, state, _ = run_to(tmp_path, 100, "train.evaluate_every=10", "train.keep=2")
+    assert checkpoint.steps(tmp_path) == sorted({state.best["step"], 90, 100})
+
+
+def test_loss_not_finite_stops_at_once_and_keeps_the_last(tmp_path):
+    settings = ["optim.learning_rate=1e30", "optim.warmup=40", "train.evaluate_every=5"]
+    run_to(tmp_path, 5, "train.evaluate_every=5")
+    with pytest.raises(NonFinite, match=r"step \d+: .* (nan|inf|not finite|no longer finite)"):
+        run_to(tmp_path, 200, *settings)
+    assert checkpoint.newest_intact(tmp_path, Setup(make(), FACTS).model.variables)["step"] >= 5
+
+
+# Evaluation
+
+
+def test_intervals():
+    share = evaluate.interval(np.array([1.0] * 81 + [0.0] * 182), np.ones(263))
+    assert (share["value"], round(share["low"], 4), round(share["high"], 4)) == (81 / 263, 0.2553, 0.3662)  # Newcombe 1998, table I
+    draws = np.random.RandomState(0).normal(3, 2, 400)
+    mean = evaluate.interval(draws, np.ones(400))
+    half = 1.959964 * draws.std(ddof=1) / 20
+    assert mean["value"] == pytest.approx(draws.mean()) and mean["high"] - mean["value"] == pytest.approx(half, rel=1e-6)
+    assert evaluate.interval(np.zeros(3), np.zeros(3))["value"] is None
+    assert evaluate.wilson(0.0, 10)[0] == 0 and evaluate.wilson(1.0, 10)[1] == 1
+
+
+def test_evaluation_counts_each_example_once():
+    setup = Setup(make("train.batch_size=48"), FACTS)  # 5,000 is no multiple of the evaluation's 192
+    result = setup.evaluate("validation", keep_outputs=True)
+    data = setup.experiment.data.arrays("validation")
+    assert len(result.outputs["label"]) == result.count == result.metrics["accuracy"]["count"] == 5_000
+    assert result.metrics["accuracy"]["value"] == pytest.approx(np.mean(result.outputs["label"] == data["label"]))
+    other = Setup(make("train.batch_size=500"), FACTS).evaluate("validation")
+    assert other.metrics["loss"]["value"] == pytest.approx(result.metrics["loss"]["value"], rel=1e-6)
+
+
+def test_from_python_and_plain_fit(tmp_path):
+    run = tfbig.train("mnist_mlp", "train.length=60", run=tmp_path / "run")
+    trained = tfbig.load(run)
+    test = trained.task.data.arrays("test")
+    said = trained.predict({"image": test["image"][:300]})["label"]
+    assert type(trained.model) is keras.Model and np.mean(said == test["label"][:300]) > 0.7
+    with pytest.raises(UserError, match=r"image: expected uint8 \['n', 28, 28, 1\]"):
+        trained.predict({"image": test["image"][:3, :20]})
+    assert tfbig.evaluate(run)["metrics"]["accuracy"]["value"] == run.read_json("metrics.json")["test"]["metrics"]["accuracy"]["value"]
+    assert tfbig.predict(run, test["image"][:2])[1]["label"] == str(said[1])
+    task, model = tfbig.build(config.override(make(), ["model=cnn", "model.filters=4"]))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    pairs = tfbig.batches(task, "validation", 100).map(lambda batch: (batch["image"], batch["label"]))
+    assert model.fit(pairs, epochs=1, verbose=0).history["accuracy"][0] > 0.3
+    assert dataclasses.is_dataclass(task)
