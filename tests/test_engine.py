@@ -143,12 +143,12 @@ def test_schedules():
 
 
 def test_decay_leaves_out_biases_and_scales():
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d"), keras.layers.BatchNormalization(name="n")])
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d"), keras.layers.BatchNormalization(name="n")], "sequential")
     optimizer = build_optimizer(Optim(learning_rate=0.5, weight_decay=0.1), model.trainable_variables, length=1, epoch=1)
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
     optimizer.apply([tf.zeros(v.shape) for v in model.trainable_variables], model.trainable_variables)
-    after = {v.path: float(np.mean(v.numpy())) for v in model.trainable_variables}
+    after = {v.path.removeprefix("sequential/"): float(np.mean(v.numpy())) for v in model.trainable_variables}
     assert after == {"d/kernel": pytest.approx(0.95), "d/bias": 1.0, "n/gamma": 1.0, "n/beta": 1.0}
 
 
@@ -209,9 +209,9 @@ def test_float16_overflow_skips_the_step_and_halves_the_scale():
 
 def test_average_of_weights(tmp_path):
     setup, _, _ = run_to(tmp_path, 30, "train.ema=0.9", "train.evaluate_every=10")
-    raw = setup.model.get_weights()[0]
+    raw = np.array(setup.model.get_weights()[0])
     with loop.averaged_weights(setup):
-        averaged = setup.model.get_weights()[0]
+        averaged = np.array(setup.model.get_weights()[0])
     assert not np.array_equal(raw, averaged)
     np.testing.assert_array_equal(raw, setup.model.get_weights()[0])
     fresh = Setup(make("train.ema=0.9"), FACTS)
@@ -272,7 +272,7 @@ tfbig.train("mnist_mlp", *sys.argv[2:], run=sys.argv[1]) if not __import__("os")
 
 def test_kill_at_random_moments(tmp_path):
     """Killed by SIGKILL again and again, some of the time inside a checkpoint write, a run still ends bit-equal."""
-    settings = [*LOUD, "train.length=900", "train.save_every=2", "train.evaluate_every=300", "train.final_split=none", "device.jit=false"]
+    settings = [*LOUD[:4], "train.length=900", "train.save_every=2", "train.evaluate_every=300", "train.final_split=none", "device.jit=false"]
     whole, dice = tmp_path / "whole", random.Random(4)
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
     command = lambda path: [sys.executable, "-c", KILLED, str(path), *settings]  # noqa: E731
@@ -407,11 +407,14 @@ def test_best_and_latest_are_kept(tmp_path):
 
 
 def test_loss_not_finite_stops_at_once_and_keeps_the_last(tmp_path):
-    settings = ["optim.learning_rate=1e30", "optim.warmup=40", "train.evaluate_every=5"]
-    run_to(tmp_path, 5, "train.evaluate_every=5")
-    with pytest.raises(NonFinite, match=r"step \d+: .* (nan|inf|not finite|no longer finite)"):
-        run_to(tmp_path, 200, *settings)
-    assert checkpoint.newest_intact(tmp_path, Setup(make(), FACTS).model.variables)["step"] >= 5
+    class Explode(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.optimizer.learning_rate = 1e30
+
+    setup = Setup(make("train.length=200", "train.evaluate_every=50"), FACTS)
+    with pytest.raises(NonFinite, match=r"step 5[1-9]: the loss became (nan|inf); the checkpoint of step 50 is intact"):
+        loop.train(setup, tmp_path, Silent(), (Explode(),))
+    assert checkpoint.newest_intact(tmp_path, Setup(make(), FACTS).model.variables)["step"] == 50
 
 
 # Evaluation
@@ -425,7 +428,7 @@ def test_intervals():
     half = 1.959964 * draws.std(ddof=1) / 20
     assert mean["value"] == pytest.approx(draws.mean()) and mean["high"] - mean["value"] == pytest.approx(half, rel=1e-6)
     assert evaluate.interval(np.zeros(3), np.zeros(3))["value"] is None
-    assert evaluate.wilson(0.0, 10)[0] == 0 and evaluate.wilson(1.0, 10)[1] == 1
+    assert evaluate.wilson(0.0, 10)[0] == pytest.approx(0) and evaluate.wilson(1.0, 10)[1] == pytest.approx(1)
 
 
 def test_evaluation_counts_each_example_once():
@@ -443,7 +446,7 @@ def test_from_python_and_plain_fit(tmp_path):
     trained = tfbig.load(run)
     test = trained.task.data.arrays("test")
     said = trained.predict({"image": test["image"][:300]})["label"]
-    assert type(trained.model) is keras.Model and np.mean(said == test["label"][:300]) > 0.7
+    assert isinstance(trained.model, keras.Model) and np.mean(said == test["label"][:300]) > 0.7
     with pytest.raises(UserError, match=r"image: expected uint8 \['n', 28, 28, 1\]"):
         trained.predict({"image": test["image"][:3, :20]})
     assert tfbig.evaluate(run)["metrics"]["accuracy"]["value"] == run.read_json("metrics.json")["test"]["metrics"]["accuracy"]["value"]

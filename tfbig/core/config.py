@@ -63,8 +63,9 @@ def override(experiment: Experiment, settings: list[str]) -> Experiment:
         except ValueError as error:
             problems.append(f"{key}: {error}")
     for owner, values in changes.items():
-        part = {owner: dataclasses.replace(getattr(experiment, owner), **values)} if owner else values
-        experiment = dataclasses.replace(experiment, **part)
+        if owner:
+            values = {owner: dataclasses.replace(getattr(experiment, owner), **values).settled(frozenset(values))}
+        experiment = dataclasses.replace(experiment, **values)
     _raise(problems + find_problems(experiment))
     return experiment
 

@@ -54,6 +54,10 @@ class Component:
         """Yields (knob, message) for values that are fine alone but not together. Runs without TensorFlow."""
         return iter(())
 
+    def settled(self, given: frozenset[str]) -> Component:
+        """A copy without values that another choice made meaningless, called after the knobs `given` were overridden."""
+        return self
+
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Component):

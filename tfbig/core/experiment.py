@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -73,6 +74,12 @@ class Optim(Component):
     beta_1: float | None = knob(None, "decay of the first moment; none: Keras's default", low=0, high=1)
     beta_2: float | None = knob(None, "decay of the second moment; none: Keras's default", low=0, high=1)
     epsilon: float | None = knob(None, "added to the denominator; none: Keras's default", above=0)
+
+    def settled(self, given: frozenset[str]) -> Optim:
+        """Another optimiser does not inherit settings it has no use for, such as a recipe's momentum."""
+        known = (*OPTIMIZERS.get(self.optimizer, ()), *given)
+        foreign = [name for name in ("momentum", "nesterov", "beta_1", "beta_2", "epsilon") if name not in known]
+        return dataclasses.replace(self, **dict.fromkeys(foreign)) if "optimizer" in given else self
 
     def problems(self) -> Iterator[tuple[str, str]]:
         known = OPTIMIZERS.get(self.optimizer, ())

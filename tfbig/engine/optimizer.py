@@ -66,7 +66,8 @@ def build_optimizer(optim: Optim, variables: list, *, length: int, epoch: float)
         options["exclude_layers"] = ["head"]  # the paper's rule: Adam for the output layer
     optimizer = getattr(keras.optimizers, CLASSES[optim.optimizer])(
         learning_rate=build_schedule(optim, length=length, epoch=epoch),
-        weight_decay=optim.weight_decay or None,
+        weight_decay=optim.weight_decay if optim.weight_decay or optim.optimizer == "adamw" else None,
+        name=optim.optimizer,  # else Keras numbers it over the process, and checkpoints would not fit
         **options,
     )
     if optim.weight_decay:
