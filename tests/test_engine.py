@@ -143,7 +143,7 @@ def test_schedules():
 
 
 def test_decay_leaves_out_biases_and_scales():
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d"), keras.layers.BatchNormalization(name="n")], "sequential")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d"), keras.layers.BatchNormalization(name="n")], name="sequential")
     optimizer = build_optimizer(Optim(learning_rate=0.5, weight_decay=0.1), model.trainable_variables, length=1, epoch=1)
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))

@@ -85,11 +85,20 @@ def read(path: Path, task) -> list[tuple[str, np.ndarray]]:
         pictures = _pictures(array, task, str(path))
         return [(f"{path}[{i}]" if len(pictures) > 1 else str(path), picture) for i, picture in enumerate(pictures)]
     try:
+        check(content)
         decoded = task.decode({"image_bytes": tf.constant([content])})["image"]
-    except tf.errors.OpError as error:
-        reason = "it is empty" if not content else str(error.message).split("\n")[0][:200]
+    except (tf.errors.OpError, OSError, SyntaxError) as error:
+        reason = "it is empty" if not content else str(error).split("\n")[0][:200]
         raise UserError(f"{path}: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: {reason}") from error
     return [(str(path), decoded.numpy()[0])]
+
+
+def check(content: bytes) -> None:
+    """Raises an error for a damaged picture; TensorFlow's own decoder fills up a torn one without a word."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.load()
 
 
 def _pictures(array: np.ndarray, task, name: str) -> np.ndarray:

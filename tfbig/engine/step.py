@@ -34,7 +34,7 @@ class WeightAverage:
     def __init__(self, variables: list, decay: float):
         self.decay, self.source = decay, variables
         self.variables = [
-            keras.Variable(v.value, trainable=False, dtype=v.dtype, name=f"ema_{i:04d}") for i, v in enumerate(variables)
+            keras.Variable(_copy(v), trainable=False, dtype=v.dtype, name=f"ema_{i:04d}") for i, v in enumerate(variables)
         ]
 
     def update(self) -> None:
@@ -44,9 +44,14 @@ class WeightAverage:
     def swap(self) -> None:
         """Exchanges the weights with their averages; a second call exchanges them back."""
         for average, weight in zip(self.variables, self.source, strict=True):
-            kept = tf.identity(weight.value)
-            weight.assign(average.value)
+            kept = _copy(weight)
+            weight.assign(_copy(average))
             average.assign(kept)
+
+
+def _copy(variable) -> tf.Tensor:
+    """A variable's value in memory of its own: compiled steps update variables in place, and assigning shares memory."""
+    return tf.raw_ops.DeepCopy(x=tf.convert_to_tensor(variable.value))
 
 
 class Step:

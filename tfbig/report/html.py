@@ -19,7 +19,7 @@ h1 { font-size: 1.7rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(400px, 1fr)); gap: 1rem 1.4rem; }
 figure { margin: 0 0 .6rem; break-inside: avoid; } figcaption { font-weight: 600; margin-bottom: .2rem; }
 svg { width: 100%; height: auto; max-width: 560px; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .18rem .9rem .18rem 0; border-bottom: 1px solid #eee; vertical-align: top; overflow-wrap: anywhere; } th { font-weight: 600; }
+th, td { text-align: left; padding: .18rem .9rem .18rem 0; border-bottom: 1px solid #eee; vertical-align: top; } td { overflow-wrap: break-word; } td:first-child { white-space: nowrap; } th { font-weight: 600; }
 tr.changed td { background: #FFF6E0; } .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: .7rem; }
 .pictures img { width: 84px; height: 84px; image-rendering: pixelated; border: 1px solid #ddd; display: block; object-fit: contain; }
 .pictures span { font-size: .78rem; line-height: 1.25; display: block; margin-top: .15rem; } pre { background: #f6f6f6; padding: .7rem .9rem; overflow-x: auto; font-size: .88rem; }
