@@ -1,0 +1,98 @@
+"""Every model builds at its smallest size, gives every variable a gradient, and keeps its weights through a file."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfbig.core import registry
+from tfbig.core.contracts import Feature
+
+SMALLEST = {
+    "mlp": {"units": (4,)},
+    "cnn": {"filters": (4,), "units": 4},
+    "lstm": {"units": (4,)},
+    "vit": {"patch": 4, "width": 8, "depth": 1, "heads": 2},
+}
+VARIANTS = [
+    ("mlp", {"units": (6, 5), "normalization": "layer", "dropout": 0.3, "activation": "selu"}),
+    ("cnn", {"filters": (4, 8), "convolutions": 2, "residual": True, "summary": "average", "units": 0, "normalization": "group", "pooling": "average"}),
+    ("cnn", {"filters": (8,), "normalization": "none", "summary": "max", "dropout": 0.2, "kernel": 5}),
+    ("lstm", {"units": (4, 3), "bidirectional": True, "summary": "average", "dropout": 0.1}),
+    ("vit", {"patch": 4, "width": 8, "depth": 2, "heads": 4, "summary": "token", "normalization": "rms", "activation": "silu", "dropout": 0.1}),
+]
+CASES = [(name, SMALLEST.get(name, {})) for name in registry.describe("models")] + VARIANTS
+SPEC = {"image": Feature(shape=(8, 8, 3), dtype="float32")}
+
+
+def with_head(name, knobs):
+    keras.utils.set_random_seed(1)
+    body = registry.component("models", name)(**knobs).build(SPEC)
+    return keras.Model(body.inputs, keras.layers.Dense(3, name="head")(body.output))
+
+
+@pytest.mark.parametrize(("name", "knobs"), CASES, ids=lambda value: str(value) if isinstance(value, str) else "-".join(value))
+def test_model(name, knobs, tmp_path):
+    model = with_head(name, knobs)
+    x = np.random.RandomState(0).normal(size=(5, 8, 8, 3)).astype("float32")
+    with tf.GradientTape() as tape:
+        out = model(x, training=True)
+        loss = tf.reduce_mean((out - tf.constant([1.0, -2.0, 3.0])) ** 2)
+    assert out.shape == (5, 3) and len(model.layers[-2].output.shape) == 2
+    for variable, gradient in zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True):
+        assert gradient is not None and np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.path
+    again = with_head(name, knobs)
+    assert [v.path for v in model.trainable_variables] == [v.path for v in again.trainable_variables]  # checkpoints rely on it
+    model.save_weights(tmp_path / "w.weights.h5")
+    for variable in again.trainable_variables:
+        variable.assign(variable * 0)
+    again.load_weights(tmp_path / "w.weights.h5")
+    np.testing.assert_allclose(model(x, training=False), again(x, training=False), atol=1e-6)
+    model.save(tmp_path / "m.keras")
+    np.testing.assert_allclose(model(x, training=False), keras.models.load_model(tmp_path / "m.keras")(x, training=False), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", registry.describe("models"))
+def test_choices_are_all_real(name):
+    """Every value a choice offers builds."""
+    kind = registry.component("models", name)
+    for field in dataclasses.fields(kind):
+        for choice in field.metadata.get("choices") or ():
+            extra = {"convolutions": 2} if field.name == "residual" else {}
+            knobs = {**SMALLEST.get(name, {}), **extra, field.name: choice}
+            knobs = {**knobs, "filters": (8,)} if name == "cnn" else knobs
+            assert kind(**knobs).build(SPEC).output.shape[0] is None
+
+
+def test_known_sizes():
+    image = {"image": Feature(shape=(28, 28, 1), dtype="float32")}
+    build = lambda name, **knobs: registry.component("models", name)(**knobs).build(image)  # noqa: E731
+    assert build("mlp").count_params() == 784 * 128 + 128
+    assert build("lstm").count_params() == 4 * 128 * (28 + 128 + 1)
+    vit = build("vit")
+    block = 2 * 2 * 64 + 64 * 192 + 192 + 64 * 64 + 64 + 64 * 128 + 128 + 128 * 64 + 64
+    assert vit.count_params() == 49 * 64 + 64 + 16 * 64 + 4 * block + 2 * 64
+
+
+def test_wrong_sizes_are_explained():
+    with pytest.raises(ValueError, match="model.patch: expected a divisor of the picture's size 8 x 8. Received: 3."):
+        registry.component("models", "vit")(patch=3).build(SPEC)
+    assert dict(registry.component("models", "vit")(heads=3).problems())["heads"].startswith("expected a divisor of model.width=64")
+    assert "residual" in dict(registry.component("models", "cnn")(residual=True).problems())
+
+
+def test_attention_against_keras():
+    """Our attention with the weights of Keras's MultiHeadAttention gives its result."""
+    from tfbig.nn.attention import self_attention
+
+    inputs = keras.Input((5, 8))
+    ours = keras.Model(inputs, self_attention(inputs, 2, "a"))
+    theirs = keras.layers.MultiHeadAttention(2, 4)
+    x = np.random.RandomState(0).normal(size=(3, 5, 8)).astype("float32")
+    theirs(x, x)
+    q, k, v, out = (theirs.query_dense, theirs.key_dense, theirs.value_dense, theirs.output_dense)
+    ours.get_layer("a_qkv").set_weights([np.concatenate([layer.kernel.numpy().reshape(8, 8) for layer in (q, k, v)], 1), np.zeros(24)])
+    ours.get_layer("a_out").set_weights([out.kernel.numpy().reshape(8, 8), np.zeros(8)])
+    np.testing.assert_allclose(ours(x), theirs(x, x), atol=1e-5)

@@ -1,0 +1,94 @@
+"""Image transforms against plain NumPy; random numbers against what chance allows; compiled and not."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tfbig.prep import image as prep
+from tfbig.prep import random
+
+KEYS = tf.stack([tf.range(4000, dtype=tf.int32), tf.zeros(4000, tf.int32)], 1)
+KEYS = tf.cast(KEYS, tf.uint32)
+
+
+def both(function, *arguments):
+    """The result without and with XLA, which must be the same."""
+    plain = tf.function(function)(*arguments).numpy()
+    np.testing.assert_array_equal(plain, tf.function(function, jit_compile=True)(*arguments).numpy())
+    return plain
+
+
+def test_uniform():
+    drawn = both(lambda key: random.uniform(key, 1, (8,)), KEYS)
+    assert drawn.dtype == np.float32 and drawn.shape == (4000, 8) and drawn.min() >= 0 and drawn.max() < 1
+    n = drawn.size
+    assert abs(drawn.mean() - 0.5) < 4 / np.sqrt(12 * n) and abs(drawn.var() - 1 / 12) < 4 * np.sqrt(1 / 180 / n)
+    counts = np.histogram(drawn, 64, (0, 1))[0]
+    assert ((counts - n / 64) ** 2 / (n / 64)).sum() < 63 + 4 * np.sqrt(2 * 63)
+    for a, b in ((drawn[1:, 0], drawn[:-1, 0]), (drawn[:, 0], drawn[:, 1])):  # neighbouring keys, neighbouring numbers
+        assert abs(np.corrcoef(a, b)[0, 1]) < 4 / np.sqrt(4000)
+    other = random.uniform(KEYS, 2, (8,)).numpy()
+    assert abs(np.corrcoef(drawn.ravel(), other.ravel())[0, 1]) < 4 / np.sqrt(n)
+
+
+def test_numbers_belong_to_the_key_alone():
+    whole = random.uniform(KEYS, 1).numpy()
+    np.testing.assert_array_equal(random.uniform(KEYS[70:75], 1).numpy(), whole[70:75])
+    assert len(np.unique(random.bits(KEYS, 3).numpy())) > 3990
+
+
+def test_integers():
+    drawn = both(lambda key: random.integers(key, 1, -2, 2), KEYS)
+    assert sorted(set(drawn)) == [-2, -1, 0, 1, 2] and np.bincount(drawn + 2).min() > 4000 / 5 - 4 * np.sqrt(4000 * 0.16)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return np.random.RandomState(0).randint(0, 256, (4000, 6, 7, 2), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("mode", "numpy_mode"), [("black", "constant"), ("mirror", "reflect")])
+def test_random_crop(pictures, mode, numpy_mode):
+    moved = both(lambda image, key: prep.random_crop(image, key, 3, mode), pictures, KEYS)
+    shift = random.integers(KEYS, prep.SHIFT, -3, 3, (2,)).numpy()
+    assert moved.dtype == np.uint8
+    for i in range(0, 4000, 97):
+        padded = np.pad(pictures[i], ((3, 3), (3, 3), (0, 0)), mode=numpy_mode)
+        y, x = shift[i] + 3
+        np.testing.assert_array_equal(moved[i], padded[y : y + 6, x : x + 7])
+    with pytest.raises(ValueError, match="expected a padding below the picture's size 6 x 7. Received: 6."):
+        prep.random_crop(pictures, KEYS, 6)
+
+
+def test_random_flip(pictures):
+    flipped = both(prep.random_flip, pictures, KEYS)
+    same, mirrored = (flipped == pictures).all((1, 2, 3)), (flipped == pictures[:, :, ::-1]).all((1, 2, 3))
+    assert (same | mirrored).all() and abs(mirrored.mean() - 0.5) < 0.04
+
+
+def test_cutout(pictures):
+    cut = both(lambda image, key: prep.cutout(image, key, 3), np.maximum(pictures, 1), KEYS)
+    hidden = (cut == 0).all(-1)
+    assert hidden.any((1, 2)).all() and hidden.sum((1, 2)).max() == 9 and hidden.sum((1, 2)).min() >= 4
+    assert (cut[~hidden] == np.maximum(pictures, 1)[~hidden]).all() and hidden.mean(0).min() > 0
+
+
+def test_standardize():
+    got = prep.standardize(tf.constant([[[[0, 255]], [[10, 5]]]], tf.uint8), [10.0, 5.0], [2.0, 50.0]).numpy()
+    np.testing.assert_allclose(got, [[[[-5, 5]], [[0, 0]]]])
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "GIF", "JPEG"])
+def test_decode(form):
+    colours = np.zeros((8, 12, 3), np.uint8)
+    colours[:, :6] = (200, 40, 10)
+    buffer = io.BytesIO()
+    Image.fromarray(colours).save(buffer, form)
+    got = prep.decode(tf.constant(buffer.getvalue()), 8, 12, 3).numpy()
+    assert got.shape == (8, 12, 3) and np.abs(got.astype(int) - colours).mean() < (8 if form == "JPEG" else 1)
+    small = prep.decode(tf.constant(buffer.getvalue()), 4, 6, 3).numpy()
+    assert small.shape == (4, 6, 3) and abs(int(small[1, 0, 0]) - 200) < 6
+    assert prep.decode(tf.constant(buffer.getvalue()), 8, 12, 1).shape == (8, 12, 1) if form != "GIF" else True
