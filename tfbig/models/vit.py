@@ -34,11 +34,12 @@ class ViT(Model):
         layers, ops = keras.layers, keras.ops
         ((name, feature),) = spec.items()
         inputs = keras.Input(feature.shape, dtype=feature.dtype, name=name)
-        x_btd = layers.Dense(self.width, name="patches")(self._cut(inputs))
+        patches = self._cut(inputs)
         if self.summary == "token":
-            x_btd = layers.ZeroPadding1D((1, 0), name="token")(x_btd)  # its learnt value is position 0's
-        position = layers.Embedding(x_btd.shape[1], self.width, embeddings_initializer="truncated_normal", name="position")
-        x_btd = x_btd + position(ops.arange(x_btd.shape[1]))
+            patches = layers.ZeroPadding1D((1, 0), name="token")(patches)  # what it learns is its position's bias
+        # A bias for each position is the learnt position embedding.
+        size = (patches.shape[1], self.width)
+        x_btd = layers.EinsumDense("btp,pd->btd", size, bias_axes="td", bias_initializer="truncated_normal", name="patches")(patches)
         for i in range(1, self.depth + 1):
             x_btd = self._block(x_btd, f"block_{i}")
         x_btd = normalization(self.normalization, "norm")(x_btd)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tfbig.core.lazy import keras
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid")
@@ -10,18 +12,19 @@ INITIALIZERS = ("auto", "glorot_uniform", "glorot_normal", "he_uniform", "he_nor
 
 
 def normalization(kind: str, name: str):
-    """A normalisation layer, or the identity for "none".
+    """A function that normalises a symbolic input by a layer of this name; the identity for "none".
 
-    Batch: Ioffe and Szegedy 2015. Layer: Ba et al. 2016. Group (of 8 channels): Wu and He 2018. RMS: Zhang and Sennrich 2019.
+    Batch: Ioffe and Szegedy 2015. Layer: Ba et al. 2016. Group (8, or what divides the channels): Wu and He 2018.
+    RMS: Zhang and Sennrich 2019.
     """
     layers = keras.layers
-    makers = {
-        "batch": lambda: layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name),
-        "layer": lambda: layers.LayerNormalization(epsilon=1e-6, name=name),
-        "group": lambda: layers.GroupNormalization(groups=8, epsilon=1e-5, name=name),
-        "rms": lambda: layers.RMSNormalization(epsilon=1e-6, name=name),
-    }
-    return makers[kind]() if kind != "none" else (lambda x: x)
+    return {
+        "none": lambda x: x,
+        "batch": lambda x: layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x),
+        "layer": lambda x: layers.LayerNormalization(epsilon=1e-6, name=name)(x),
+        "group": lambda x: layers.GroupNormalization(groups=math.gcd(8, x.shape[-1]), epsilon=1e-5, name=name)(x),
+        "rms": lambda x: layers.RMSNormalization(epsilon=1e-6, name=name)(x),
+    }[kind]
 
 
 def initializer(kind: str, activation: str) -> str:

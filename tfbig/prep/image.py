@@ -72,9 +72,13 @@ def decode(encoded: tf.Tensor, height: int, width: int, channels: int) -> tf.Ten
 
     Another size is brought to this one by antialiased bilinear resizing, without keeping the aspect ratio.
     """
-    image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
-    image.set_shape((None, None, channels))
-    return resize(image, height, width)
+    whole = lambda wanted: tf.io.decode_image(encoded, channels=wanted, expand_animations=False)  # noqa: E731
+    if channels == 1:  # BMP and GIF decode to colours only
+        grey = tf.io.is_jpeg(encoded) | tf.equal(tf.strings.substr(encoded, 0, 4), b"\x89PNG")
+        image = tf.cond(grey, lambda: whole(1), lambda: tf.image.rgb_to_grayscale(whole(3)))
+    else:
+        image = whole(channels)
+    return resize(tf.ensure_shape(image, (None, None, channels)), height, width)
 
 
 def resize(image_hwc: tf.Tensor, height: int, width: int) -> tf.Tensor:
