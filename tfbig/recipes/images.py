@@ -13,7 +13,12 @@ from tfbig.tasks.image_classification import ImageClassification
 
 
 def mnist_mlp() -> Experiment:
-    """The textbook example: digits with one hidden layer, 784-128-10, plain SGD."""
+    """The textbook example: digits with one hidden layer, 784-128-10, plain SGD.
+
+    python -m tfbig.train mnist_mlp
+
+    Measured: 97.81, 97.86, 97.62 % test accuracy (seeds 0, 1, 2), 9 seconds on 2 CPU cores.
+    """
     return Experiment(
         name="mnist_mlp",
         task=ImageClassification(),
@@ -25,7 +30,12 @@ def mnist_mlp() -> Experiment:
 
 
 def mnist_cnn() -> Experiment:
-    """Digits with a small convolutional network and random shifts."""
+    """Digits with a small convolutional network and random shifts.
+
+    python -m tfbig.train mnist_cnn
+
+    Measured: 99.48, 99.39, 99.49 % test accuracy (seeds 0, 1, 2), 2 minutes on 2 CPU cores.
+    """
     return Experiment(
         name="mnist_cnn",
         task=ImageClassification(crop_padding=2),
@@ -37,7 +47,12 @@ def mnist_cnn() -> Experiment:
 
 
 def mnist_lstm() -> Experiment:
-    """Digits read row by row by an LSTM."""
+    """Digits read row by row by an LSTM.
+
+    python -m tfbig.train mnist_lstm
+
+    Measured: 98.92, 99.15, 99.08 % test accuracy (seeds 0, 1, 2), 2 minutes on 2 CPU cores.
+    """
     return Experiment(
         name="mnist_lstm",
         task=ImageClassification(),
@@ -49,7 +64,12 @@ def mnist_lstm() -> Experiment:
 
 
 def mnist_vit() -> Experiment:
-    """Digits read as 16 patches by a small Vision Transformer."""
+    """Digits read as 16 patches by a small Vision Transformer.
+
+    python -m tfbig.train mnist_vit
+
+    Measured, before positions were learnt: 98.52, 98.53, 98.82 % test accuracy (seeds 0, 1, 2), 4 minutes on 2 CPU cores.
+    """
     return Experiment(
         name="mnist_vit",
         task=ImageClassification(crop_padding=2),
@@ -61,7 +81,12 @@ def mnist_vit() -> Experiment:
 
 
 def cifar10_cnn() -> Experiment:
-    """Ten kinds of objects with a residual network, crops and mirror images."""
+    """Ten kinds of objects with a residual network, crops and mirror images.
+
+    python -m tfbig.train cifar10_cnn        # TFDS_DATA_DIR names a prepared folder, if there is no network
+
+    Measured: 85.35, 85.52 % test accuracy (seeds 0, 1), 11 to 14 minutes on 2 CPU cores.
+    """
     return Experiment(
         name="cifar10_cnn",
         task=ImageClassification(crop_padding=4, crop_fill="mirror", flip=True, label_smoothing=0.1),
