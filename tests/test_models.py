@@ -30,7 +30,7 @@ SPEC = {"image": Feature(shape=(8, 8, 3), dtype="float32")}
 def with_head(name, knobs):
     keras.utils.set_random_seed(1)
     body = registry.component("models", name)(**knobs).build(SPEC)
-    return keras.Model(body.inputs, keras.layers.Dense(3, name="head")(body.output))
+    return keras.Model(body.input, keras.layers.Dense(3, name="head")(body.output))
 
 
 @pytest.mark.parametrize(("name", "knobs"), CASES, ids=lambda value: str(value) if isinstance(value, str) else "-".join(value))

@@ -15,8 +15,8 @@ def forward_flops(model) -> int:
 
     Products are counted in the traced graph; loops over time, whose bodies appear there once, by their layer's formula.
     """
-    specs = [tf.TensorSpec((1, *x.shape[1:]), x.dtype) for x in model.inputs]
-    traced = tf.function(lambda *x: model(list(x), training=False), autograph=False).get_concrete_function(*specs)
+    spec = tf.nest.map_structure(lambda x: tf.TensorSpec((1, *x.shape[1:]), x.dtype), model.input)
+    traced = tf.function(lambda x: model(x, training=False), autograph=False).get_concrete_function(spec)
     return sum(_operation(op) for op in traced.graph.get_operations()) + sum(_recurrence(layer) for layer in layers(model))
 
 

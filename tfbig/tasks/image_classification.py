@@ -61,7 +61,7 @@ class ImageClassification(Task):
         shape = self.data.spec["image"].shape
         body = self.model.build({"image": Feature(shape=shape, dtype="float32", unit="standard deviations")})
         head = keras.layers.Dense(len(self.data.label_names), dtype="float32", name="head")
-        return keras.Model(body.inputs, head(body.output), name=type(self.model).__name__.lower())
+        return keras.Model(body.input, head(body.output), name=type(self.model).__name__.lower())
 
     def loss(self, model, batch, training):
         logits = tf.cast(model(batch["image"], training=training), tf.float32)
