@@ -68,7 +68,7 @@ def mnist_vit() -> Experiment:
 
     python -m tfbig.train mnist_vit
 
-    Measured: 99.31, 99.24 % test accuracy (seeds 0, 1), 4 minutes on 2 CPU cores.
+    Measured: 99.31, 99.24, 99.16 % test accuracy (seeds 0, 1, 2), 4 minutes on 2 CPU cores.
     """
     return Experiment(
         name="mnist_vit",
