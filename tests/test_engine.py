@@ -255,6 +255,15 @@ def test_stop_by_callback_and_by_patience(tmp_path):
     assert stop.seen == tuple((i, ["learning_rate", "val_accuracy", "val_loss"]) for i in range(2))
 
 
+def test_tensorboard_is_written_or_asked_for(tmp_path, monkeypatch):
+    settings = ("train.length=4", "train.evaluate_every=2", "train.final_split=none", "train.tensorboard=true")
+    run = tfbig.train("mnist_mlp", *settings, run=tmp_path / "run")
+    assert any(path.stat().st_size > 100 for path in (run.path / "tensorboard").rglob("events.*"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="needs the package tensorboard, which is not installed"):
+        tfbig.train("mnist_mlp", *settings, run=tmp_path / "other")
+
+
 def test_patience_goes_on_counting_after_a_resume(tmp_path):
     never = lambda: (keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=3, min_delta=1.0),)  # noqa: E731
     steps = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import resource
 import sys
 import time
@@ -86,6 +87,8 @@ def own_callbacks(run: Run) -> tuple:
     if train.patience is not None:
         made.append(keras.callbacks.EarlyStopping(f"val_{primary}", mode=better, patience=train.patience))
     if train.tensorboard:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise UserError("train.tensorboard: needs the package tensorboard, which is not installed. Run pip install 'tfbig[tensorboard]'.")
         made.append(keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False))
     return tuple(made)
 
