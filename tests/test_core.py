@@ -1,6 +1,7 @@
 """Configuration, registry, durations and the run directory; no TensorFlow."""
 
 import dataclasses
+import importlib
 import json
 
 import pytest
@@ -23,7 +24,9 @@ def test_recipe(name):
     assert config.from_json(json.loads(json.dumps(config.to_json(experiment)))) == experiment
     text = config.show(experiment, experiment)
     assert f"train.length={experiment.train.length}" in text and "*" not in [line[0] for line in text.splitlines()]
-    assert registry.recipes()[name][1]
+    module, line = registry.recipes()[name]
+    said = getattr(importlib.import_module(module), name).__doc__
+    assert line and f"python -m tfbig.train {name}" in said and ("Measured" in said or "paper" in said)
 
 
 @pytest.mark.parametrize("kind", ["tasks", "models", "data"])

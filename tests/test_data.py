@@ -5,12 +5,15 @@ import socket
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from tfbig.core import registry
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
 from tfbig.data import _images, _splits, _tfds, mnist
 from tfbig.data.cifar10 import CIFAR10
 from tfbig.data.fashion_mnist import FashionMNIST
+from tfbig.data.image_folder import ImageFolder
 from tfbig.data.mnist import MNIST
 from tfbig.data.tfds_images import TFDSImages
 
@@ -39,6 +42,16 @@ def prepare_set(folder, count=60, side=12):
     TinySquares(data_dir=folder, file_format="array_record").download_and_prepare()
 
 
+def draw_folder(folder, classes=("cat", "dog", "eel"), count=20):
+    """Pictures of several sizes and formats, one folder for each class."""
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = np.full((10 + i % 3, 12, 3), 60 * label + i, np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i:02d}.{('png', 'jpg', 'bmp')[i % 3]}")
+    return folder
+
+
 @pytest.fixture
 def small_published(monkeypatch):
     """CIFAR-10 and Fashion-MNIST of a few hundred made-up rows, where TensorFlow Datasets would have the real ones."""
@@ -57,12 +70,14 @@ def small_published(monkeypatch):
     _images._arrays.cache_clear()
 
 
-@pytest.fixture(params=["mnist", "cifar10", "fashion_mnist", "tfds_images"])
+@pytest.fixture(params=list(registry.describe("data")))
 def data(request, small_published, tmp_path, monkeypatch):
     if request.param == "tfds_images":
         monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
         prepare_set(tmp_path)
         return TFDSImages(builder="tiny_squares", side=8, test_part="test", validation=15)
+    if request.param == "image_folder":
+        return ImageFolder(path=str(draw_folder(tmp_path / "mine")), side=8)
     return {"mnist": MNIST(), "cifar10": CIFAR10(validation=50), "fashion_mnist": FashionMNIST(validation=50)}[request.param]
 
 
@@ -170,3 +185,34 @@ def test_wrong_parts_and_keys_of_a_large_set(tmp_path, monkeypatch):
             make(**changes).size("train")
     rows = [set(np.asarray(make().examples(split, np.arange(make().size(split)))["image"][:, 0, 0, 0])) for split in ("train", "validation")]
     assert not rows[0] & rows[1] and len(rows[0] | rows[1]) == 60
+
+
+def test_folder_of_pictures(tmp_path):
+    flat = ImageFolder(path=str(draw_folder(tmp_path / "flat")), side=6, channels=1, test_share=0.2)
+    assert flat.label_names == ("cat", "dog", "eel") and [flat.size(split) for split in SPLITS] == [43, 5, 12]
+    seen = [int(pixel) for split in SPLITS for pixel in flat.arrays(split)["image"][:, 0, 0, 0]]
+    labels = np.concatenate([flat.arrays(split)["label"] for split in SPLITS])
+    assert np.abs(np.array(seen) - 60 * labels - 10).max() <= 11  # each picture keeps its own class's intensities
+    assert np.bincount(flat.arrays("test")["label"]).tolist() == [4, 4, 4]
+    for part, count in (("train", 10), ("val", 4), ("test", 6)):
+        draw_folder(tmp_path / "parts" / part, count=count)
+    parts = ImageFolder(path=str(tmp_path / "parts"), side=6)
+    assert [parts.size(split) for split in SPLITS] == [30, 12, 18] and parts.examples("test", np.arange(2))["image"].shape == (2, 6, 6, 3)
+
+
+def test_wrong_folders_are_explained(tmp_path):
+    def refused(message, **knobs):
+        with pytest.raises(UserError, match=message):
+            data = ImageFolder(**knobs)
+            data.examples("train", np.arange(data.size("train")))
+
+    refused("data.path: expected a folder of pictures. Received: nowhere", path="nowhere")
+    draw_folder(tmp_path / "one", classes=("only",))
+    refused("expected a subfolder for each class, two at least.*Found: only", path=str(tmp_path / "one"))
+    (draw_folder(tmp_path / "empty") / "fox").mkdir()
+    refused("fox holds no picture. Expected files ending in .png", path=str(tmp_path / "empty"))
+    (draw_folder(tmp_path / "torn") / "cat" / "00.png").write_bytes(b"no picture")
+    refused("cat/00.png cannot be decoded", path=str(tmp_path / "torn"), test_share=0.02, validation_share=0.02, split_seed=3)
+    draw_folder(tmp_path / "more" / "train")
+    draw_folder(tmp_path / "more" / "test", classes=("cat", "dog", "eel", "gnu"))
+    refused("has the class 'gnu', which the training folder has not", path=str(tmp_path / "more"))

@@ -185,3 +185,9 @@ def test_loss_not_finite(tmp_path):
     out, err = call("train", "mnist_mlp", *settings, f"run={path}", "--json", code=1)
     assert json.loads(out)["kind"] == "NonFinite" and "error: step " in err
     assert not (path / "DONE").exists()
+
+
+def test_a_mistake_found_late_leaves_no_run(tmp_path):
+    path = tmp_path / "run"
+    _, err = call("train", "mnist_mlp", "data=image_folder", "data.path=nowhere", f"run={path}", code=2)
+    assert "data.path: expected a folder of pictures. Received: nowhere" in err and not path.exists()

@@ -1,70 +1,20 @@
-"""The loop and its parts: order, batches, schedules, steps, checkpoints, exact resume, evaluation."""
+"""The loop and its parts: order, batches, schedules, steps, callbacks, evaluation."""
 
 import dataclasses
-import itertools
-import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from training import FACTS, Silent, make, run_to, values
 
 import tfbig
 from tfbig.core import config
-from tfbig.core.errors import NonFinite, RunFailure, UserError
+from tfbig.core.errors import NonFinite, UserError
 from tfbig.core.experiment import OPTIMIZERS, Optim
 from tfbig.engine import batches, checkpoint, evaluate, loop, order
 from tfbig.engine.optimizer import build_optimizer, build_schedule
 from tfbig.engine.setup import Setup
-
-FACTS = {"mean": [33.3], "std": [78.6]}
-LOUD = ["model.dropout=0.3", "task.crop_padding=2", "task.cutout=4", "train.batch_size=32", "train.evaluate_every=9", "train.save_every=5"]
-
-
-def make(*settings, recipe="mnist_mlp"):
-    return tfbig.recipe(recipe, *settings)
-
-
-class Silent:
-    """An observer that remembers."""
-
-    def __init__(self):
-        self.lines, self.notes, self.evaluations = [], [], []
-
-    def restored(self, step):
-        self.lines = [line for line in self.lines if line[0] <= step]
-
-    def trained(self, step, values):
-        self.lines.append((step, values["loss"]))
-
-    def evaluated(self, step, split, metrics):
-        self.evaluations.append((step, metrics["loss"]["value"]))
-
-    def note(self, text):
-        self.notes.append(text)
-
-
-def run_to(folder, length, *settings, recipe="mnist_mlp"):
-    setup = Setup(make(*settings, f"train.length={length}", recipe=recipe), FACTS)
-    observer = Silent()
-    state = loop.train(setup, folder, observer)
-    return setup, state, observer
-
-
-def values(setup):
-    return [np.array(v.numpy()) for v in (*setup.model.variables, *setup.other_variables)]
-
-
-def assert_equal(first, second):
-    for a, b in zip(values(first), values(second), strict=True):
-        np.testing.assert_array_equal(a, b)
-
 
 # Order and batches
 
@@ -219,26 +169,7 @@ def test_average_of_weights(tmp_path):
     np.testing.assert_array_equal(fresh.model.get_weights()[0], averaged)  # what is served is what was evaluated
 
 
-# Resume
-
-
-@pytest.mark.parametrize("settings", [[], ["train.ema=0.9", "optim.optimizer=adamw"], ["device.precision=float16", "train.accumulate=2"], ["device.jit=false"]])
-def test_resume_is_exact_at_any_step(tmp_path, settings):
-    whole, state, told = run_to(tmp_path / "whole", 31, *LOUD, *settings)
-    for length in (4, 9, 23, 31):  # stopped there, then started anew with a longer length
-        part, resumed, _ = run_to(tmp_path / "parts", length, *LOUD, *settings)
-    assert_equal(whole, part)
-    assert state.best["value"] >= 0 and resumed.step == 31
-
-
-@pytest.mark.parametrize("recipe", ["mnist_cnn", "mnist_lstm", "mnist_vit"])
-def test_resume_is_exact_for_other_models(tmp_path, recipe):
-    settings = ["train.batch_size=16", "train.evaluate_every=50", "train.save_every=5", "optim.schedule=constant", "optim.warmup=0"]
-    small = {"mnist_cnn": ["model.filters=4,4"], "mnist_lstm": ["model.units=8"], "mnist_vit": ["model.width=8", "model.depth=1"]}[recipe]
-    whole, _, _ = run_to(tmp_path / "whole", 8, *settings, *small, recipe=recipe)
-    for length in (5, 8):
-        part, _, _ = run_to(tmp_path / "parts", length, *settings, *small, recipe=recipe)
-    assert_equal(whole, part)
+# Callbacks and stopping
 
 
 def test_stop_by_callback_and_by_patience(tmp_path):
@@ -271,148 +202,6 @@ def test_patience_goes_on_counting_after_a_resume(tmp_path):
         setup = Setup(make(f"train.length={length}", "train.evaluate_every=10"), FACTS)
         steps.append(loop.train(setup, tmp_path, Silent(), never()).step)
     assert steps == [20, 40]
-
-
-KILLED = """
-import sys, tfbig
-tfbig.train("mnist_mlp", *sys.argv[2:], run=sys.argv[1]) if not __import__("os").path.exists(sys.argv[1]) else tfbig.train(resume=sys.argv[1])
-"""
-
-
-def test_kill_at_random_moments(tmp_path):
-    """Killed by SIGKILL again and again, some of the time inside a checkpoint write, a run still ends bit-equal."""
-    settings = [*LOUD[:4], "train.length=900", "train.save_every=2", "train.evaluate_every=300", "train.final_split=none", "device.jit=false"]
-    whole, dice = tmp_path / "whole", random.Random(4)
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-    command = lambda path: [sys.executable, "-c", KILLED, str(path), *settings]  # noqa: E731
-    subprocess.run(command(whole), check=True, env=environment, capture_output=True)
-    path, kills = tmp_path / "killed", 0
-    for attempt in range(12):
-        process = subprocess.Popen(command(path), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        seen = max(checkpoint.steps(path / "checkpoints"), default=-1)
-        while process.poll() is None and attempt < 5:
-            now = max(checkpoint.steps(path / "checkpoints"), default=-1)
-            writing = list((path / "checkpoints").glob(".*.tmp")) if attempt % 2 else True
-            if now > seen + dice.randint(2, 60) and writing:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-                break
-            time.sleep(0.001)
-        _, err = process.communicate()
-        if process.returncode == 0:
-            break
-        assert process.returncode == -9, err
-    assert kills >= 2
-    names = [checkpoint.folder_name(900) + "/" + name for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER)]
-    for name in names:
-        assert (path / "checkpoints" / name).read_bytes() == (whole / "checkpoints" / name).read_bytes()
-    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    evaluations = [line["step"] for line in lines if line["kind"] == "evaluation"]
-    assert evaluations == [300, 600, 900] and [line["step"] for line in lines] == sorted(line["step"] for line in lines)
-
-
-# Checkpoints
-
-
-@pytest.fixture
-def saved(tmp_path):
-    """Checkpoints of steps 10, 20 and 30."""
-    setup, _, _ = run_to(tmp_path, 30, "train.evaluate_every=10", "train.keep=3")
-    return tmp_path, setup
-
-
-def damage(path, how):
-    content = bytearray(path.read_bytes())
-    if how == "torn":
-        path.write_bytes(content[: len(content) // 2])
-    elif how == "flipped":
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
-    elif how == "empty":
-        path.write_bytes(b"")
-    else:
-        path.unlink()
-
-
-@pytest.mark.parametrize("how", ["torn", "flipped", "empty", "missing"])
-@pytest.mark.parametrize("name", [checkpoint.WEIGHTS, checkpoint.OPTIMIZER, checkpoint.STATE])
-def test_damage_is_found_named_and_passed_over(saved, name, how):
-    folder, setup = saved
-    damage(folder / checkpoint.folder_name(30) / name, how)
-    notes = []
-    found = checkpoint.newest_intact(folder, setup.model.variables, setup.other_variables, notes.append)
-    assert found["step"] == 20 and len(notes) == 1 and name in notes[0] and "step 30" in notes[0]
-
-
-def test_run_goes_on_from_the_one_before_and_ends_equal(saved):
-    folder, setup = saved
-    damage(folder / checkpoint.folder_name(30) / checkpoint.WEIGHTS, "flipped")
-    again, state, observer = run_to(folder, 30, "train.evaluate_every=10", "train.keep=3")
-    assert state.step == 30 and "passed over" in observer.notes[0]
-    assert_equal(setup, again)
-    assert checkpoint.load(folder / checkpoint.folder_name(30), again.model.variables)["step"] == 30
-
-
-def test_nothing_intact_is_an_error(saved):
-    folder, setup = saved
-    for step in checkpoint.steps(folder):
-        damage(folder / checkpoint.folder_name(step) / checkpoint.STATE, "torn")
-    with pytest.raises(UserError, match="none of its 3 checkpoints is intact"):
-        checkpoint.newest_intact(folder, setup.model.variables)
-
-
-def test_other_model_is_refused_and_nothing_changes(saved):
-    folder, _ = saved
-    other = Setup(make("model.units=64"), FACTS)
-    before = values(other)
-    with pytest.raises(UserError, match="belongs to another model"):
-        checkpoint.newest_intact(folder, other.model.variables, other.other_variables)
-    for a, b in zip(before, values(other), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize("fail_at", range(3))
-def test_full_disk_leaves_the_old_checkpoints(saved, monkeypatch, fail_at):
-    from tfbig.core import files
-
-    folder, setup = saved
-    real, calls = files.write_synced, itertools.count()
-
-    def full(path, payload):
-        if next(calls) == fail_at:
-            path.write_bytes(payload[: len(payload) // 2])
-            raise OSError(28, "No space left on device")
-        real(path, payload)
-
-    monkeypatch.setattr(files, "write_synced", full)
-    with pytest.raises(RunFailure, match="could not be written, the disk or quota is full"):
-        checkpoint.save(folder, 40, setup.model.variables, setup.other_variables, {"best": None, "evaluations": []})
-    assert checkpoint.steps(folder) == [10, 20, 30] and not list(folder.glob(".*"))
-    assert checkpoint.newest_intact(folder, setup.model.variables)["step"] == 30
-
-
-def test_size_limit_of_the_system(tmp_path):
-    """A real limit, not a pretended one: the system refuses to write files beyond 200 kB."""
-    code = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
-        "from tfbig import train; sys.exit(train.main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", code, "mnist_mlp", "train.length=20", f"run={tmp_path / 'run'}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1 and "could not be written, the disk or quota is full" in done.stderr and "Traceback" not in done.stderr
-
-
-def test_weights_that_are_not_finite_are_not_saved(saved):
-    folder, setup = saved
-    setup.model.layers[-1].bias.assign(np.full(10, np.nan))
-    with pytest.raises(NonFinite, match="head/bias is no longer finite"):
-        checkpoint.save(folder, 40, setup.model.variables, [], {"best": None, "evaluations": []})
-    assert checkpoint.steps(folder) == [10, 20, 30]
-
-
-def test_best_and_latest_are_kept(tmp_path):
-    setup, state, _ = run_to(tmp_path, 100, "train.evaluate_every=10", "train.keep=2")
-    assert checkpoint.steps(tmp_path) == sorted({state.best["step"], 90, 100})
 
 
 def test_loss_not_finite_stops_at_once_and_keeps_the_last(tmp_path):

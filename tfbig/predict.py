@@ -48,7 +48,7 @@ def predict(run: str | Path | Run, inputs, top: int = 1, step: str | int = "best
     else:
         pictures = [pair for source in sources for pair in read(source, trained.task)]
     probability = trained.predict({"image": np.stack([picture for _, picture in pictures])})["probability"]
-    names, results = trained.task.data.label_names, []
+    names, results = trained.task.labels, []
     for (source, _), row in zip(pictures, probability, strict=True):
         best = [[names[i], float(row[i])] for i in np.argsort(-row, kind="stable")[:top]]
         results.append({"input": source, "label": best[0][0], "probability": best[0][1], "top": best})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -55,6 +56,10 @@ def train(
     console = Console(total)
     try:
         job.train(made, console, callbacks)
+    except UserError:
+        if resume is None and not made.checkpoints.exists():  # nothing was trained: leave no half-made run behind
+            shutil.rmtree(made.path)
+        raise
     except Interrupted as stop:
         console.close()
         raise Interrupted(stop.signum, stop.step, f"stopped at step {stop.step:,}; all is saved. Continue with\npython -m tfbig.train --resume {made.path}") from None

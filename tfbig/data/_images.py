@@ -1,14 +1,17 @@
-"""Labelled pictures that fit in memory: what such datasets share."""
+"""Labelled pictures: what datasets of them share."""
 
 from __future__ import annotations
 
 import functools
+import io
 from dataclasses import dataclass
 
 from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 from tfbig.data._splits import stratified
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,7 @@ class MemoryImages(Dataset):
         return {"image": Feature(shape=self.shape, dtype="uint8", unit="intensity 0-255"), "label": Feature(shape=(), dtype="int32")}
 
     def size(self, split):
-        _check_split(split)
+        check_split(split)
         sizes = {"validation": self.validation, "train": self.published["train"] - self.validation}
         return sizes.get(split, self.published["test"])
 
@@ -39,7 +42,7 @@ class MemoryImages(Dataset):
         raise NotImplementedError
 
     def arrays(self, split):
-        _check_split(split)
+        check_split(split)
         return _arrays(self, split)
 
     def examples(self, split, positions):
@@ -51,7 +54,26 @@ class MemoryImages(Dataset):
         return {name: value[positions] for name, value in arrays.items()}
 
 
-def _check_split(split: str) -> None:
+def centre_picture(encoded: bytes, side: int, channels: int, name: str) -> np.ndarray:
+    """The centre square of an encoded picture, resized, as uint8 [side, side, channels].
+
+    Raises:
+        UserError: the bytes are no whole picture; the message starts with its name.
+    """
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(encoded)).convert("L" if channels == 1 else "RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"data: {name} cannot be decoded: {error}. Mend it or take it out.") from error
+    short = min(image.size)
+    left, top = (image.width - short) // 2, (image.height - short) // 2
+    box = (left, top, left + short, top + short)
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=box)).reshape(side, side, channels)
+
+
+def check_split(split: str) -> None:
+    """Refuses a split that does not exist."""
     if split not in SPLITS:
         raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import io
 from dataclasses import dataclass
 
-from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
+from tfbig.core.contracts import Dataset, Feature, knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 from tfbig.data import _tfds
+from tfbig.data._images import centre_picture, check_split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class TFDSImages(Dataset):
     def examples(self, split, positions):
         rows = _rows(self, split)[np.asarray(positions, np.int64)]
         records = _source(self, self._part(split)).__getitems__([int(row) for row in rows])
-        images = [self._picture(record[self.image_key], row) for record, row in zip(records, rows, strict=True)]
+        images = [centre_picture(record[self.image_key], self.side, 3, f"picture {row} of {self.builder}") for record, row in zip(records, rows, strict=True)]
         labels = np.array([record[self.label_key] for record in records], np.int32)
         return {"image": np.stack(images) if images else np.empty((0, self.side, self.side, 3), np.uint8), "label": labels}
 
@@ -54,22 +54,8 @@ class TFDSImages(Dataset):
         }
 
     def _part(self, split: str) -> str:
-        if split not in SPLITS:
-            raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
+        check_split(split)
         return {"train": "train", "validation": self.validation_part or "train", "test": self.test_part}[split]
-
-    def _picture(self, encoded: bytes, row: int) -> np.ndarray:
-        """The centre square of an encoded picture, resized, as uint8 [side, side, 3]."""
-        from PIL import Image
-
-        try:
-            image = Image.open(io.BytesIO(encoded)).convert("RGB")
-        except OSError as error:
-            raise UserError(f"data: picture {row} of {self.builder} cannot be decoded: {error}. Prepare the dataset again.") from error
-        short = min(image.size)
-        left, top = (image.width - short) // 2, (image.height - short) // 2
-        box = (left, top, left + short, top + short)
-        return np.asarray(image.resize((self.side, self.side), Image.Resampling.BILINEAR, box=box))
 
 
 @functools.lru_cache(maxsize=4)

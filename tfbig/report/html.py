@@ -116,7 +116,8 @@ def _data(data: dict) -> str:
     card, splits, facts = data.get("card", {}), data.get("splits", {}), data.get("facts", {})
     rows = [[key, value] for key, value in card.items()]
     rows += [[f"{split} examples", f"{entry['size']:,}"] for split, entry in splits.items()]
-    rows += [[f"training {key}", ", ".join(f"{v:g}" for v in value) if isinstance(value, list) else f"{value:,}"] for key, value in facts.items() if isinstance(value, (list, int, float))]
+    words = lambda value: ", ".join(words(v) for v in value) if isinstance(value, list) else f"{value:,g}" if isinstance(value, float) else str(value)  # noqa: E731
+    rows += [[f"training {key}", words(value)] for key, value in facts.items() if isinstance(value, (list, int, float)) and len(words(value)) < 200]
     parts = [render({"kind": "table", "title": "Data card", "headers": ["", ""], "rows": rows})]
     classes = splits.get("train", {}).get("classes") or {}
     if 0 < len(classes) <= 100:

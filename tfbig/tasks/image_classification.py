@@ -40,7 +40,13 @@ class ImageClassification(Task):
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))
         # A channel that never changes is passed on as zero rather than divided by nothing.
         deviation = np.where(deviation < 1e-3, 1.0, deviation)
-        return {"mean": [round(float(x), 6) for x in mean], "std": [round(float(x), 6) for x in deviation], "measured": len(rows)}
+        channels = {"mean": [round(float(x), 6) for x in mean], "std": [round(float(x), 6) for x in deviation]}
+        return {**channels, "measured": len(rows), "labels": list(data.label_names)}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels as the model learnt them: saved with the run, so that using it does not need its data."""
+        return tuple(self.facts["labels"])
 
     def preprocess(self, raw, training):
         """uint8 [batch, height, width, channels] to float32 of mean 0 and deviation 1; random changes while training only."""
@@ -60,7 +66,7 @@ class ImageClassification(Task):
     def build(self) -> keras.Model:
         shape = self.data.spec["image"].shape
         body = self.model.build({"image": Feature(shape=shape, dtype="float32", unit="standard deviations")})
-        head = keras.layers.Dense(len(self.data.label_names), dtype="float32", name="head")
+        head = keras.layers.Dense(len(self.labels), dtype="float32", name="head")
         return keras.Model(body.input, head(body.output), name=type(self.model).__name__.lower())
 
     def loss(self, model, batch, training):
@@ -108,7 +114,7 @@ class ImageClassification(Task):
     def panels(self, split, outputs):
         """Confusion matrix, reliability diagram, and the most confident mistakes as pictures."""
         probability, said = outputs["probability"], outputs["label"]
-        names = self.data.label_names
+        names = self.labels
         label = self.data.examples(split, np.arange(len(said)))["label"] if self.data.arrays(split) is None else None
         label = self.data.arrays(split)["label"] if label is None else label
         confidence = probability[np.arange(len(said)), said]

@@ -1,0 +1,127 @@
+"""Your own labelled pictures: a folder with one subfolder for each class."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np
+from tfbig.data._images import SUFFIXES, centre_picture, check_split
+from tfbig.data._splits import stratified
+
+MEMORY_BYTES = 512 * 2**20  # a split whose pictures take more than this is read from its files again and again
+PARTS = {"train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder(Dataset):
+    """Your own labelled pictures: PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg beside PATH/test and perhaps PATH/validation."""
+
+    path: str = knob("pictures", "the folder; its subfolders are the classes, or train and test with the classes inside")
+    side: int = knob(64, "height and width in pixels: the centre square, resized", low=1)
+    channels: int = knob(3, "3: colour, 1: grey", choices=(1, 3))
+    validation_share: float = knob(0.1, "share of each class's training pictures held out, if there is no validation folder", above=0, high=0.5)
+    test_share: float = knob(0.1, "share of each class's pictures held out, if there is no test folder", above=0, high=0.5)
+    split_seed: int = knob(0, "of the choice of pictures held out", low=0, high=2**32 - 1)
+
+    @property
+    def spec(self):
+        image = Feature(shape=(self.side, self.side, self.channels), dtype="uint8", unit="intensity 0-255")
+        return {"image": image, "label": Feature(shape=(), dtype="int32")}
+
+    @property
+    def label_names(self):
+        return _files(self)[0]
+
+    def size(self, split):
+        check_split(split)
+        return len(_files(self)[1][split])
+
+    def examples(self, split, positions):
+        check_split(split)
+        rows = [_files(self)[1][split][int(i)] for i in np.asarray(positions, np.int64)]
+        shape = self.spec["image"].shape
+        images = [centre_picture(_read(path), self.side, self.channels, str(path)) for path, _ in rows]
+        return {
+            "image": np.stack(images) if images else np.empty((0, *shape), np.uint8),
+            "label": np.array([label for _, label in rows], np.int32),
+        }
+
+    def arrays(self, split):
+        pixels = self.side * self.side * self.channels
+        return _arrays(self, split) if self.size(split) * pixels <= MEMORY_BYTES else None
+
+    def card(self):
+        return {
+            "title": f"pictures in {Path(self.path).resolve().name}",
+            "source": str(Path(self.path).resolve()),
+            "licence": "the owner's",
+            "citation": "none",
+        }
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"data: {path} cannot be read: {error.strerror}. It was there when the folder was listed.") from error
+
+
+@functools.lru_cache(maxsize=6)
+def _arrays(data: ImageFolder, split: str) -> dict[str, np.ndarray]:
+    return data.examples(split, np.arange(data.size(split)))
+
+
+@functools.lru_cache(maxsize=6)
+def _files(data: ImageFolder) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
+    """The names of the classes, and for each split its pictures as (path, label), sorted by path."""
+    root = Path(data.path)
+    if not root.is_dir():
+        raise UserError(f"data.path: expected a folder of pictures. Received: {data.path}, which is no folder.")
+    parts = {split: next((root / name for name in names if (root / name).is_dir()), None) for split, names in PARTS.items()}
+    names = _classes(parts["train"] or root)
+    if parts["train"] is None:
+        whole = _listed(root, names)
+        rest, held = _hold_out(whole, data.test_share, data.split_seed)
+    else:
+        rest = _listed(parts["train"], names)
+        rest, held = (rest, _listed(parts["test"], names)) if parts["test"] else _hold_out(rest, data.test_share, data.split_seed)
+    if parts["train"] is not None and parts["validation"]:
+        train, validation = rest, _listed(parts["validation"], names)
+    else:
+        train, validation = _hold_out(rest, data.validation_share, data.split_seed + 1)
+    found = dict(zip(SPLITS, (train, validation, held), strict=True))
+    for split, files in found.items():
+        if not files:
+            raise UserError(f"data.path: {data.path} leaves no picture for the {split} split. Expected a few pictures in each class at least.")
+    return names, found
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    if len(names) < 2:
+        raise UserError(f"data.path: expected a subfolder for each class, two at least, in {folder}. Found: {', '.join(names) or 'none'}.")
+    return names
+
+
+def _listed(folder: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
+    """The pictures of each class's folder, and of folders inside it."""
+    strange = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".") and path.name not in names)
+    if strange:
+        raise UserError(f"data.path: {folder} has the class {strange[0]!r}, which the training folder has not: {', '.join(names)}.")
+    files = []
+    for label, name in enumerate(names):
+        inside = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not inside:
+            raise UserError(f"data.path: {folder / name} holds no picture. Expected files ending in {', '.join(SUFFIXES)}.")
+        files += [(path, label) for path in inside]
+    return files
+
+
+def _hold_out(files: list[tuple[Path, int]], share: float, seed: int) -> tuple[list, list]:
+    labels = np.array([label for _, label in files])
+    rest, held = stratified(labels, max(1, round(share * len(files))), seed)
+    return [files[i] for i in rest], [files[i] for i in held]
