@@ -52,9 +52,8 @@ def train(
 
     console = Console()
     console.note(f"run: {made.path}")
-    total = Lengths.of(made.experiment).total
-    console = Console(total)
     try:
+        console = Console(Lengths.of(made.experiment).total)
         job.train(made, console, callbacks)
     except UserError:
         if resume is None and not made.checkpoints.exists():  # nothing was trained: leave no half-made run behind
