@@ -6,10 +6,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from tfbig.core import cli, config, registry
+from tfbig.core import cli, config, registry, workers
 from tfbig.core.errors import Interrupted, UserError
 from tfbig.core.experiment import Experiment
-from tfbig.core.run import Run
+from tfbig.core.run import Follower, Run
 
 EXAMPLES = """  python -m tfbig.train mnist_mlp
   python -m tfbig.train mnist_cnn train.length=5ep seed=1 run=runs/a
@@ -50,13 +50,14 @@ def train(
     from tfbig.report import html
     from tfbig.report.console import Console
 
-    console = Console()
+    follows = isinstance(made, Follower)  # a worker that is not the chief: it says nothing but what went wrong
+    console = Console(quiet=follows)
     console.note(f"run: {made.path}")
     try:
-        console = Console(Lengths.of(made.experiment).total)
+        console = Console(Lengths.of(made.experiment).total, quiet=follows)
         job.train(made, console, callbacks)
     except UserError:
-        if resume is None and not made.checkpoints.exists():  # nothing was trained: leave no half-made run behind
+        if resume is None and not follows and not made.checkpoints.exists():  # nothing was trained: leave no half-made run behind
             shutil.rmtree(made.path)
         raise
     except Interrupted as stop:
@@ -64,17 +65,23 @@ def train(
         raise Interrupted(stop.signum, stop.step, f"stopped at step {stop.step:,}; all is saved. Continue with\npython -m tfbig.train --resume {made.path}") from None
     finally:
         console.close()
-    console.note(f"report: {html.write(made.path)}")
+    if not follows:
+        console.note(f"report: {html.write(made.path)}")
     return made
 
 
 def _created(recipe: str | Experiment, settings: list[str], run) -> Run:
     base = registry.recipe(recipe) if isinstance(recipe, str) else recipe
-    return Run.create(run, config.override(base, settings), base)
+    experiment = config.override(base, settings)
+    here = workers.place(experiment.device.strategy)
+    if here.count > 1 and run is None:
+        raise UserError("run: expected run=DIR with several workers, on a file system that all of them share.")
+    return Run.create(run, experiment, base) if here.is_chief else Follower(Path(run), experiment)
 
 
 def _resumed(path, settings: list[str]) -> Run:
     run = Run.open(path)
+    run = run if workers.place(run.experiment.device.strategy).is_chief else Follower(run.path)
     allowed = tuple(f"train.{name}" for name in RESUMABLE)
     wrong = [key for key in (text.partition("=")[0] for text in settings) if key in config.flatten(run.experiment) and key not in allowed]
     if wrong:

@@ -10,7 +10,7 @@ import sys
 import types
 from collections.abc import Callable
 
-from tfbig.core.errors import Interrupted, RunFailure, UserError
+from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.registry import nearest
 
 
@@ -58,10 +58,9 @@ def _outcome(door, arguments, as_json) -> tuple[int, dict | None]:
     try:
         return 0, door(arguments)
     except (UserError, RunFailure) as error:
-        code = 2 if isinstance(error, UserError) else 128 + error.signum if isinstance(error, Interrupted) else 1
         lines = str(error).split("\n")
         print("\n".join([f"error: {lines[0]}", *(f"       {line}" for line in lines[1:])]), file=sys.stderr)
-        return code, {"error": str(error), "kind": type(error).__name__}
+        return error.exit_code, {"error": str(error), "kind": type(error).__name__}
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130, {"error": "stopped by Ctrl-C", "kind": "Interrupted"}

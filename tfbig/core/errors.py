@@ -6,9 +6,13 @@ from __future__ import annotations
 class UserError(ValueError):
     """A mistake in what the user gave: a key, a value, a file. Commands exit with code 2."""
 
+    exit_code = 2
+
 
 class RunFailure(RuntimeError):
     """Training or evaluation could not go on: a loss that is not finite, a full disk. Commands exit with code 1."""
+
+    exit_code = 1
 
 
 class NonFinite(RunFailure):
@@ -25,4 +29,4 @@ class Interrupted(RunFailure):
 
     def __init__(self, signum: int, step: int, message: str = ""):
         super().__init__(message or f"stopped by signal {signum} after step {step}")
-        self.signum, self.step = signum, step
+        self.signum, self.step, self.exit_code = signum, step, 128 + signum

@@ -95,13 +95,29 @@ class Optim(Component):
                     yield name, str(error)
 
 
+STRATEGIES = ("auto", "single", "multi_worker", "mirrored", "tpu", "parameter_server")
+REFUSED = {  # what tf.distribute offers and this package does another way, or not at all
+    "mirrored": "with Keras 3, mirrored variables allow neither compiled steps nor accumulation nor averages of weights. "
+    "Start one process for each accelerator instead, python -m tfbig.launch --workers N -- train ...",
+    "tpu": "is not supported yet; it could not be tested",
+    "parameter_server": "updates reach its servers in no fixed order, so neither the order of batches nor resuming would be exact. "
+    "Use python -m tfbig.launch --workers N -- train ...",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Device(Component):
     """Where and in which arithmetic."""
 
+    strategy: str = knob("auto", "who computes; auto: multi_worker if TF_CONFIG names several workers", choices=STRATEGIES)
+    sync_batch_norm: bool = knob(True, "several workers: batch normalisation over the whole batch, as one process would")
     jit: str = knob("auto", "compile steps with XLA; auto: all but convolutions and recurrence on CPU", choices=("auto", "true", "false"))
     precision: str = knob("float32", "of activations; weights stay float32", choices=("float32", "bfloat16", "float16"))
     block: int = knob(100, "most steps per call into the compiled program", low=1, high=10_000)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.strategy in REFUSED:
+            yield "strategy", f"{self.strategy}: {REFUSED[self.strategy]}."
 
 
 @dataclass(frozen=True, kw_only=True)

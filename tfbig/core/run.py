@@ -154,6 +154,36 @@ class Run:
         (self.path / "DONE").unlink(missing_ok=True)
 
 
+class Follower(Run):
+    """A run directory as workers other than the chief have it: they read what is there and write nothing."""
+
+    def __init__(self, path: Path, experiment: Experiment | None = None):
+        super().__init__(path)
+        if experiment is not None:
+            self.__dict__["experiment"] = experiment
+
+    def write_config(self, experiment: Experiment, base: Experiment | None = None) -> None:
+        self.__dict__["experiment"] = experiment
+
+    def write_json(self, name: str, value: Any) -> None:
+        pass
+
+    def log(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        pass
+
+    def truncate_history(self, step: int) -> None:
+        pass
+
+    def lock(self) -> contextlib.AbstractContextManager:
+        return contextlib.nullcontext()
+
+    def mark_done(self) -> None:
+        pass
+
+    def unmark_done(self) -> None:
+        pass
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from tfbig.core.contracts import Dataset, Task
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
+from tfbig.core.workers import Share
 from tfbig.engine import order
 
 SLAB_BYTES = 128 * 2**20
@@ -51,17 +52,20 @@ class Slabs:
     order is what it is made for; any other step costs no more than a new start of the pipeline.
     """
 
-    def __init__(self, task: Task, *, batch_size: int, block: int, seed: int):
+    def __init__(self, task: Task, *, batch_size: int, block: int, seed: int, offsets: np.ndarray | None = None):
+        """`offsets` (int64 [n]): the places in each batch that are read here; by default all of them."""
+        offsets = np.arange(batch_size) if offsets is None else offsets
         self.block, self._next, self._number, self._slab = block, None, None, None
         size, take = task.data.size("train"), reader(task.data, "train")
         if size == 0:
             raise UserError("data: the training split is empty. Expected at least one example.")
 
         def slab(number: tf.Tensor) -> dict[str, tf.Tensor]:
-            position = order.positions(number * (block * batch_size), block * batch_size)
+            first = order.positions(number * block, block) * batch_size
+            position = tf.reshape(first[:, None] + tf.constant(offsets, tf.int64), [block * len(offsets)])
             raw = {**take(order.rows(position, size, seed)), "key": order.keys(position, seed)}
             ready = raw if task.preprocess_on == "device" else task.preprocess(raw, training=True)
-            return {name: tf.reshape(value, (block, batch_size, *value.shape[1:])) for name, value in ready.items()}
+            return {name: tf.reshape(value, (block, len(offsets), *value.shape[1:])) for name, value in ready.items()}
 
         self._slabs = lambda first: tf.data.Dataset.range(first, 2**62).map(slab, num_parallel_calls=2, deterministic=True).prefetch(2)
         self.spec = self._slabs(0).element_spec
@@ -76,23 +80,35 @@ class Slabs:
         return self._slab, first
 
 
-def evaluation_batches(task: Task, split: str, batch_size: int) -> Iterator[tuple[dict[str, tf.Tensor], int]]:
-    """Every example of a split once, in order, as (raw or model-ready batch, how many of its rows are real).
+def share_offsets(batch_size: int, accumulate: int, share: Share) -> np.ndarray:
+    """The places in a batch (int64 [n]) that a worker computes: its share of each micro-batch, one after the other."""
+    micro = np.arange(batch_size).reshape(accumulate, -1)
+    return micro[:, share.first : share.first + share.size].ravel()
+
+
+def evaluation_batches(
+    task: Task, split: str, batch_size: int, index: int = 0, count: int = 1
+) -> Iterator[tuple[int, dict[str, tf.Tensor], int]]:
+    """Every example of a split once, in order, as (first row, raw or model-ready batch, how many of its rows are real).
+
+    Of `count` readers, reader `index` gets every count-th batch.
 
     The last batch is filled up with copies of the split's first rows, so that all batches have one shape.
     """
     size, take = task.data.size(split), reader(task.data, split)
     if size == 0:
         raise UserError(f"data: the {split} split is empty, so there is nothing to evaluate.")
-    starts = tf.data.Dataset.range(0, size, batch_size)
+    starts = range(index * batch_size, size, count * batch_size)
+    idle = not starts  # more readers than batches: one batch all the same, with no real row, so that all make the same calls
+    starts = range(1) if idle else starts
 
     def load(start: tf.Tensor) -> dict[str, tf.Tensor]:
         raw = take(order.positions(start, batch_size) % size)
         return raw if task.preprocess_on == "device" else task.preprocess(raw, training=False)
 
-    batches = starts.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
-    for number, batch in enumerate(batches):
-        yield batch, min(batch_size, size - number * batch_size)
+    batches = tf.data.Dataset.range(starts.start, starts.stop, starts.step).map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
+    for first, batch in zip(starts, batches, strict=True):
+        yield first, batch, 0 if idle else min(batch_size, size - first)
 
 
 def dataset(task: Task, split: str, batch_size: int) -> tf.data.Dataset:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tfbig.core.contracts import Task
 from tfbig.core.lazy import np, tf
 from tfbig.engine import batches
+from tfbig.engine.strategy import Workers
 
 Z95 = 1.959964  # standard normal deviate of a two-sided 95 % interval
 
@@ -36,7 +37,14 @@ def compile_predict(task: Task, model, jit: bool) -> Callable:
 
 
 def evaluate(
-    task: Task, run: Callable, split: str, batch_size: int, *, keep_outputs: bool = False, progress: Callable = lambda done, size: None
+    task: Task,
+    run: Callable,
+    split: str,
+    batch_size: int,
+    *,
+    workers: Workers | None = None,
+    keep_outputs: bool = False,
+    progress: Callable = lambda done, size: None,
 ) -> Evaluation:
     """Evaluates one split.
 
@@ -45,22 +53,27 @@ def evaluate(
         run: what `compile_predict` returned.
         split: "train", "validation" or "test".
         batch_size: examples per call; bounds memory, does not change the result.
+        workers: those who evaluate together, each a part of the split; all get the same result.
         keep_outputs: whether to return the outputs of all examples as well.
         progress: is told how many of how many examples are done.
     """
-    sums: dict[str, list] = {}
+    sums: dict[str, np.ndarray] = {}  # name -> per example (sum, count), [2, size]
     kept: dict[str, list] = {}
     size, done = task.data.size(split), 0
-    for batch, real in batches.evaluation_batches(task, split, min(batch_size, max(1, size))):
+    mine = (workers.place.index, workers.count) if workers else (0, 1)
+    for first, batch, real in batches.evaluation_batches(task, split, min(batch_size, max(1, size)), *mine):
         outputs, measured = run(batch, True)
-        for name, (total, count) in measured.items():
-            sums.setdefault(name, []).append((total.numpy()[:real], count.numpy()[:real]))
+        for name, pair in measured.items():
+            rows = sums.setdefault(name, np.zeros((2, size)))
+            rows[:, first : first + real] = [part.numpy()[:real] for part in pair]
         if keep_outputs:
             for name, value in outputs.items():
                 kept.setdefault(name, []).append(value.numpy()[:real])
         done += real
         progress(done, size)
-    metrics = {name: interval(*(np.concatenate(part) for part in zip(*parts, strict=True))) for name, parts in sums.items()}
+    if workers and workers.count > 1:  # each example was measured by one worker; for the others it is zero
+        sums = {name: workers.total_array(rows) for name, rows in sorted(sums.items())}
+    metrics = {name: interval(*rows) for name, rows in sums.items()}
     return Evaluation(split, size, metrics, {name: np.concatenate(parts) for name, parts in kept.items()})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tfbig.core.lazy import keras, tf
-from tfbig.engine.step import layers
+from tfbig.engine.strategy import layers
 
 RECURRENT_GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 

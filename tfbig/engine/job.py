@@ -10,11 +10,13 @@ import time
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, np, tf
-from tfbig.core.run import Run
+from tfbig.core.run import Follower, Run
+from tfbig.core.workers import place
 from tfbig.engine import checkpoint, loop
 from tfbig.engine.evaluate import Evaluation
 from tfbig.engine.flops import forward_flops
 from tfbig.engine.setup import Setup, build_task, device_text
+from tfbig.engine.strategy import Workers
 
 
 class Journal:
@@ -65,12 +67,16 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
     """Trains the run's experiment, evaluates its best checkpoint, and marks the run done; returns the summary."""
     experiment, started = run.experiment, time.monotonic()
     with run.lock():
-        setup = Setup(experiment, measure(run, experiment))
-        console.note(f"{setup.model.count_params():,} parameters, {device_text()}, XLA {'on' if setup.jit else 'off'} ({setup.jit_reason})")
+        workers = Workers(place(experiment.device.strategy))
+        setup = Setup(experiment, measure(run, experiment), workers)
+        machine = device_text() if workers.count == 1 else f"{workers.count} workers, the chief's on {device_text()}"
+        console.note(f"{setup.model.count_params():,} parameters, {machine}, XLA {'on' if setup.jit else 'off'} ({setup.jit_reason})")
         present = checkpoint.steps(run.checkpoints)
         if present:
             run.unmark_done()
         state = loop.train(setup, run.checkpoints, Journal(run, console), (*own_callbacks(run), *callbacks))
+        if not workers.is_chief:  # what is left, the chief does alone
+            return {}
         summary = describe(setup, state, run, time.monotonic() - started)
         run.write_json("summary.json", summary)
         if experiment.train.final_split != "none" and state.best is not None:
@@ -86,7 +92,7 @@ def own_callbacks(run: Run) -> tuple:
     made = []
     if train.patience is not None:
         made.append(keras.callbacks.EarlyStopping(f"val_{primary}", mode=better, patience=train.patience))
-    if train.tensorboard:
+    if train.tensorboard and not isinstance(run, Follower):
         if importlib.util.find_spec("tensorboard") is None:
             raise UserError("train.tensorboard: needs the package tensorboard, which is not installed. Run pip install 'tfbig[tensorboard]'.")
         made.append(keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False))
@@ -113,6 +119,7 @@ def describe(setup: Setup, state: loop.State, run: Run, seconds: float) -> dict:
         "jit_reason": setup.jit_reason,
         "block": setup.block,
         "device": device_text(),
+        "workers": setup.workers.count,
         "checkpoint_mb": round(sum(file.stat().st_size for file in folder.iterdir()) / 1e6, 2) if folder else None,
     }
 

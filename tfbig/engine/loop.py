@@ -57,12 +57,12 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
     """
     lengths, keep, state = setup.lengths, setup.experiment.train.keep, restore(setup, checkpoints, observer)
     hooks = Hooks(setup, state, callbacks)
-    with watch_signals() as signals:
+    with watch_signals() as signals, setup.workers.failures():
         while state.step < lengths.total and not state.stopped_early:
-            train_until(lengths.next_stop(state.step), setup, state, observer, signals)
-            if signals.received:
+            signum = train_until(lengths.next_stop(state.step), setup, state, observer, signals)
+            if signum:
                 save(setup, state, checkpoints, keep)
-                raise Interrupted(signals.received, state.step)
+                raise Interrupted(signum, state.step)
             if state.step % lengths.evaluate == 0 or state.step == lengths.total:
                 with averaged_weights(setup):
                     metrics = evaluate(setup, state, observer)
@@ -75,6 +75,7 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
 def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
     """This run's newest intact checkpoint, else a fresh start."""
     found = checkpoint.newest_intact(checkpoints, setup.model.variables, setup.other_variables, observer.note)
+    setup.workers.same(found["step"] if found else 0, "checkpoints")
     observer.restored(found["step"] if found else 0)
     if found is None:
         return State()
@@ -83,13 +84,15 @@ def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
     return State(found["step"], found["best"], found["step"], evaluations=found["evaluations"])
 
 
-def train_until(stop: int, setup: Setup, state: State, observer: Observer, signals) -> None:
-    """Makes the steps up to `stop`, or fewer if a signal comes."""
+def train_until(stop: int, setup: Setup, state: State, observer: Observer, signals) -> int:
+    """Makes the steps up to `stop`, or fewer if a signal comes to any worker; returns the signal's number or 0."""
     block, batch_size, count = setup.block, setup.experiment.train.batch_size, 1
     logged, gathered = time.monotonic(), []
-    while state.step < stop and not signals.received:
+    while state.step < stop:
         slab, first = setup.slabs.at(state.step)
-        count = min(count, block - first, stop - state.step)
+        count, signum = setup.workers.agree(min(count, block - first, stop - state.step), signals.received)
+        if signum:
+            return signum
         started = time.monotonic()
         scalars = setup.run_block(slab, tf.constant(first), tf.constant(count))
         scalars = {name: value.numpy()[:count] for name, value in scalars.items()}
@@ -104,6 +107,7 @@ def train_until(stop: int, setup: Setup, state: State, observer: Observer, signa
             observer.trained(state.step, {**means, "learning_rate": learning_rate(setup.optimizer), "examples_per_s": rate})
             logged, gathered = time.monotonic(), []
         count = max(1, min(2 * block, int(count * CALL_SECONDS / max(seconds, 1e-6))))
+    return 0
 
 
 def check_finite(scalars: dict, state: State) -> None:
@@ -132,7 +136,7 @@ class averaged_weights:
 
 def evaluate(setup: Setup, state: State, observer: Observer) -> dict[str, dict]:
     """Evaluates on the validation split and remembers the best step so far."""
-    metrics = setup.evaluate("validation").metrics
+    metrics = setup.evaluate("validation", workers=setup.workers).metrics
     name, better = setup.task.primary
     value = metrics[name]["value"]
     if not all(np.isfinite(metric["value"]) for metric in metrics.values()):
@@ -144,12 +148,14 @@ def evaluate(setup: Setup, state: State, observer: Observer) -> dict[str, dict]:
 
 
 def save(setup: Setup, state: State, checkpoints: Path, keep: int) -> None:
-    """Writes a checkpoint, with the weights that are evaluated and served as the model's."""
+    """Writes a checkpoint, with the weights that are evaluated and served as the model's; the chief does it for all."""
     if state.saved == state.step:
+        return
+    state.saved = state.step
+    if not setup.workers.is_chief:
         return
     with averaged_weights(setup):
         checkpoint.save(checkpoints, state.step, setup.model.variables, setup.other_variables, state.to_json())
-    state.saved = state.step
     checkpoint.prune(checkpoints, keep, state.best and state.best["step"])
 
 

@@ -10,9 +10,11 @@ from tfbig.core import duration
 from tfbig.core.contracts import Task
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, tf
+from tfbig.core.workers import Place
 from tfbig.engine import batches, evaluate
 from tfbig.engine.optimizer import build_optimizer
 from tfbig.engine.step import Step, compile_block, wants_jit
+from tfbig.engine.strategy import Workers, join
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -54,14 +56,16 @@ class Lengths:
 class Setup:
     """Everything a training run works with."""
 
-    def __init__(self, experiment: Experiment, facts: dict):
+    def __init__(self, experiment: Experiment, facts: dict, workers: Workers | None = None):
         self.experiment, self.lengths = experiment, Lengths.of(experiment)
+        self.workers = workers or Workers(Place())
         self.task, self.model = build_task(experiment, facts)
-        self.jit, self.jit_reason = wants_jit(experiment.device.jit, self.model)
+        synchronised = self.workers.count > 1 and join(self.model, sync_batch_norm=experiment.device.sync_batch_norm)
+        self.jit, self.jit_reason = wants_jit(experiment.device.jit, self.model, synchronised)
         self.optimizer = build_optimizer(
             experiment.optim, self.model.trainable_variables, length=self.lengths.total, epoch=self.lengths.epoch
         )
-        self.step = Step(experiment, self.task, self.model, self.optimizer)
+        self.step = Step(experiment, self.task, self.model, self.optimizer, self.workers, self.jit)
         self.block = batches.block_length(experiment.data, experiment.train.batch_size, experiment.device.block)
 
     @property
@@ -72,8 +76,9 @@ class Setup:
     @cached_property
     def slabs(self) -> batches.Slabs:
         """The training batches by step."""
-        experiment = self.experiment
-        return batches.Slabs(self.task, batch_size=experiment.train.batch_size, block=self.block, seed=experiment.seed)
+        train = self.experiment.train
+        offsets = batches.share_offsets(train.batch_size, train.accumulate, self.step.share)
+        return batches.Slabs(self.task, batch_size=train.batch_size, block=self.block, seed=self.experiment.seed, offsets=offsets)
 
     @cached_property
     def run_block(self) -> Callable:

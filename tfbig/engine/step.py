@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from tfbig.core.contracts import Task
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, tf
+from tfbig.core.workers import computing
+from tfbig.engine.strategy import Workers, layers
 
 
 class LossScale:
@@ -55,14 +57,21 @@ def _copy(variable) -> tf.Tensor:
 
 
 class Step:
-    """One optimiser step on one batch, as graph code: preprocess, loss, gradient, clipping, update."""
+    """One optimiser step on one batch, as graph code: preprocess, loss, gradient, clipping, update.
 
-    def __init__(self, experiment: Experiment, task: Task, model, optimizer):
-        self.task, self.model, self.optimizer = task, model, optimizer
+    Of several workers each computes its share of the batch; what they apply is the sum, so that all make the same update.
+    """
+
+    def __init__(self, experiment: Experiment, task: Task, model, optimizer, workers: Workers, jit: bool):
+        self.task, self.model, self.optimizer, self.workers = task, model, optimizer, workers
+        self.share = workers.share(experiment.train.batch_size // experiment.train.accumulate)
         self.accumulate, self.clip_norm = experiment.train.accumulate, experiment.optim.clip_norm
         self.scaling = LossScale() if experiment.device.precision == "float16" else None
         ema = experiment.train.ema
         self.average = WeightAverage(model.trainable_variables, ema) if ema is not None else None
+        # Several workers: the sum cannot be part of an XLA program, so what comes before it and after it are compiled.
+        compiled = lambda function: tf.function(function, jit_compile=True, autograph=False) if jit else function  # noqa: E731
+        self._compiled_gradients, self._compiled_update = compiled(self._gradients), compiled(self._update)
 
     @property
     def extra_variables(self) -> list:
@@ -71,9 +80,21 @@ class Step:
 
     def __call__(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Updates everything once; returns float32 scalars, "loss" among them."""
-        gradients, logs = self._gradients(batch)
+        if self.workers.count == 1:
+            return self._update(*self._gradients(batch))
+        gradients, logs = self.workers.run(lambda: self._total(*self._compiled_gradients(batch)))
+        return self._compiled_update(gradients, logs)
+
+    def _total(self, gradients, logs):
+        """The whole batch's gradients and scalars from each worker's own."""
+        names, part = sorted(logs), self.share.size / self.share.whole
+        summed = self.workers.total([*gradients, *(tf.cast(logs[name], tf.float32) * part for name in names)])
+        return summed[: len(gradients)], dict(zip(names, summed[len(gradients) :], strict=True))
+
+    def _update(self, gradients, logs):
         if self.clip_norm is not None:
-            gradients, logs["gradient_norm"] = tf.clip_by_global_norm(gradients, self.clip_norm)
+            gradients, norm = tf.clip_by_global_norm(gradients, self.clip_norm)
+            logs = {**logs, "gradient_norm": norm}
         if self.scaling is None:
             self.optimizer.apply(gradients, self.model.trainable_variables)
         else:
@@ -113,12 +134,14 @@ class Step:
 
     def _micro_gradients(self, batch):
         variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
+        with computing(self.share), tf.GradientTape() as tape:
             loss, logs = self.task.loss(self.model, batch, training=True)
             loss = tf.cast(loss, tf.float32)
             for extra in self.model.losses:
                 loss += tf.cast(extra, tf.float32)
-            target = loss if self.scaling is None else loss * self.scaling.scale.value
+            # Scaled before the gradient is taken: through synchronised statistics it also reaches other workers' rows.
+            target = loss if self.workers.count == 1 else loss * (self.share.size / self.share.whole)
+            target = target if self.scaling is None else target * self.scaling.scale.value
         gradients = tape.gradient(target, [v.value for v in variables], unconnected_gradients="zero")
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         if self.scaling is not None:
@@ -153,6 +176,7 @@ def compile_block(step: Step, slab_spec: dict[str, tf.TensorSpec], jit: bool) ->
     block = next(iter(slab_spec.values())).shape[0]
     names = step.scalar_names({name: tf.TensorSpec(spec.shape[1:], spec.dtype) for name, spec in slab_spec.items()})
     number = tf.TensorSpec((), tf.int32)
+    jit = jit and step.workers.count == 1  # otherwise the step compiles its parts
 
     @tf.function(jit_compile=jit or None, autograph=False, input_signature=[slab_spec, number, number])
     def run_block(slab, first, count):
@@ -168,20 +192,16 @@ def compile_block(step: Step, slab_spec: dict[str, tf.TensorSpec], jit: bool) ->
     return run_block
 
 
-def layers(model) -> Iterator:
-    """All layers of a model, those inside nested models too."""
-    for layer in model.layers:
-        yield from layers(layer) if isinstance(layer, keras.Model) else (layer,)
-
-
 SLOW_IN_XLA = ("Conv", "SeparableConv", "DepthwiseConv", "LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional")
 
 
-def wants_jit(choice: str, model) -> tuple[bool, str]:
-    """Whether to compile with XLA, and why.
+def wants_jit(choice: str, model, synchronised: bool = False) -> tuple[bool, str]:
+    """Whether to compile with XLA, and why. Statistics summed over workers are no part of an XLA program.
 
     On CPU, XLA's convolutions and loops over time are slower than TensorFlow's own kernels; everything else gains.
     """
+    if synchronised:
+        return False, "batch normalisation over all workers"
     if choice != "auto":
         return choice == "true", f"device.jit={choice}"
     if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):

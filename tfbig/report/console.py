@@ -37,14 +37,14 @@ def metric_text(name: str, metric: dict) -> str:
 
 
 class Console:
-    """The observer of a run that writes for people."""
+    """The observer of a run that writes for people; a quiet one writes nothing."""
 
-    def __init__(self, total: int | None = None, stream=None):
-        self.total, self.stream = total, stream or sys.stderr
+    def __init__(self, total: int | None = None, stream=None, quiet: bool = False):
+        self.total, self.stream, self.quiet = total, stream or sys.stderr, quiet
         self.live, self.task, self.spoken, self.started = None, None, time.monotonic(), time.monotonic()
         self.first_step = None
         with contextlib.suppress(Exception):  # a stream without isatty is no terminal
-            if total and self.stream.isatty():
+            if total and not quiet and self.stream.isatty():
                 self._start_live()
 
     def _start_live(self) -> None:
@@ -86,6 +86,8 @@ class Console:
 
     def note(self, text: str) -> None:
         """A line of its own, above the live one."""
+        if self.quiet:
+            return
         with contextlib.suppress(OSError, ValueError):  # a closed stderr is no reason to stop training
             if self.live is not None:
                 self.live.console.print(text, highlight=False, markup=False, soft_wrap=True)

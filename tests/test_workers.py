@@ -1,0 +1,213 @@
+"""Several workers: the same batches, the same result, one writer; what happens when one of them goes."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import load_file
+from training import FACTS, make
+
+from tfbig import launch
+from tfbig.core import workers
+from tfbig.core.errors import UserError
+from tfbig.engine import batches, checkpoint, manifests
+from tfbig.engine.strategy import _lost
+
+CNN = ("mnist_cnn", "model.filters=4,8", "model.units=16", "train.batch_size=24", "optim.optimizer=sgd", "optim.learning_rate=0.02")
+BRIEF = ("optim.schedule=constant", "optim.warmup=0", "train.evaluate_every=100", "train.final_split=none", "device.block=5", "data.validation=500")
+
+
+def run(count, path, *arguments, code=0):
+    """A training by `count` workers through the command; by one, through the plain train command."""
+    words = ["train", *arguments, *([] if "--resume" in arguments else [f"run={path}"])]
+    start = ["-m", "tfbig.train", *words[1:]] if count == 1 else ["-m", "tfbig.launch", "--workers", str(count), "--", *words]
+    done = subprocess.run([sys.executable, *start], capture_output=True, text=True, timeout=280)
+    assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def end(path, step):
+    folder = path / "checkpoints" / checkpoint.folder_name(step)
+    return {**load_file(folder / checkpoint.WEIGHTS), **load_file(folder / checkpoint.OPTIMIZER)}
+
+
+def loss(path):
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [line["metrics"]["loss"]["value"] for line in lines if line["kind"] == "evaluation"][-1]
+
+
+def test_place(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert workers.place() == workers.Place() and workers.place().is_chief
+    with pytest.raises(UserError, match="device.strategy=multi_worker: expected TF_CONFIG="):
+        workers.place("multi_worker")
+    monkeypatch.setenv("TF_CONFIG", launch.tf_config(["a:1", "b:1"], 1))
+    assert (workers.place().index, workers.place().count, workers.place("single").count) == (1, 2, 1)
+    for text in ("{", "[]", launch.tf_config(["a:1", "b:1"], 2), '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 0}}'):
+        monkeypatch.setenv("TF_CONFIG", text)
+        with pytest.raises(UserError, match="TF_CONFIG: expected "):
+            workers.place()
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate", "count"), [(24, 1, 2), (24, 3, 4), (10, 1, 3), (4, 2, 2)])
+def test_shares_are_the_batch(batch_size, accumulate, count):
+    shares = [workers.Share.of(batch_size // accumulate, i, count) for i in range(count)]
+    places = [batches.share_offsets(batch_size, accumulate, share) for share in shares]
+    assert sorted(np.concatenate(places)) == list(range(batch_size)) and max(map(len, places)) - min(map(len, places)) <= accumulate
+    task = make().task.bind(make().model, make().data, FACTS)
+    whole = batches.Slabs(task, batch_size=batch_size, block=2, seed=3).at(4)[0]
+    for each in places:
+        part = batches.Slabs(task, batch_size=batch_size, block=2, seed=3, offsets=each).at(4)[0]
+        for name in whole:
+            np.testing.assert_array_equal(part[name], whole[name].numpy()[:, each])
+
+
+def test_evaluation_parts_are_the_split():
+    task = make().task.bind(make().model, make("data.validation=50").data, FACTS)
+    rows = [(first, real) for i in range(4) for first, _, real in batches.evaluation_batches(task, "validation", 20, i, 4)]
+    assert sorted(rows) == [(0, 0), (0, 20), (20, 20), (40, 10)]
+
+
+def test_same_result_for_any_number(tmp_path):
+    """Batch normalisation, Dropout and random shifts included; repeated, the same to the last bit; resumed by fewer and by more."""
+    run(1, tmp_path / "one", *CNN, *BRIEF, "train.length=12")
+    for name, count in (("two", 2), ("again", 2)):
+        run(count, tmp_path / name, *CNN, *BRIEF, "train.length=12")
+    run(3, tmp_path / "changing", *CNN, *BRIEF, "train.length=5")
+    run(1, None, "--resume", tmp_path / "changing", "train.length=8")
+    run(2, None, "--resume", tmp_path / "changing", "train.length=12")
+    one, two, again, changing = (end(tmp_path / name, 12) for name in ("one", "two", "again", "changing"))
+    for name in one:
+        np.testing.assert_array_equal(two[name], again[name])
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-3, atol=2e-4, err_msg=name)
+        np.testing.assert_allclose(one[name], changing[name], rtol=1e-3, atol=2e-4, err_msg=name)
+    assert loss(tmp_path / "one") == pytest.approx(loss(tmp_path / "two"), rel=1e-3)
+    assert not (tmp_path / "two" / "checkpoints" / ".tmp").exists() and (tmp_path / "two" / "DONE").exists()
+
+
+def test_every_part_of_the_step(tmp_path):
+    """Compiled steps, micro-batches, clipping, moving averages, Muon and float16 with loss scaling, by two workers."""
+    settings = ("mnist_mlp", "train.batch_size=16", "train.accumulate=2", "optim.clip_norm=0.5", "train.ema=0.9", "optim.optimizer=muon")
+    settings += ("device.precision=float16", "device.jit=true", "optim.momentum=none", "model.dropout=0.2", *BRIEF, "train.length=8")
+    for count in (1, 2):
+        run(count, tmp_path / str(count), *settings)
+    one, two = end(tmp_path / "1", 8), end(tmp_path / "2", 8)
+    assert all(np.isfinite(value).all() for value in two.values())
+    assert loss(tmp_path / "1") == pytest.approx(loss(tmp_path / "2"), rel=2e-2) and one["loss_scale"] == two["loss_scale"]
+
+
+def start_long(tmp_path, count=2):
+    path = tmp_path / "run"
+    words = ["mnist_mlp", "train.length=500_000", "train.evaluate_every=200", "data.validation=500", f"run={path}"]
+    command = [sys.executable, "-m", "tfbig.launch", "--workers", str(count), "--", "train", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        if (path / "checkpoints").is_dir() and checkpoint.steps(path / "checkpoints"):
+            break
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    return path, process
+
+
+def pid_of_worker(path, index):
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            command, environment = (entry / "cmdline").read_text(), (entry / "environ").read_text()
+            if f"run={path}" in command and "tfbig.train" in command and f'"index": {index}' in environment:
+                return int(entry.name)
+    raise AssertionError("no such worker")
+
+
+def test_sigterm_saves_once_for_all(tmp_path):
+    path, process = start_long(tmp_path)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143 and f"--resume {path}" in err and "Traceback" not in err
+    step = checkpoint.steps(path / "checkpoints")[-1]
+    run(2, None, "--resume", path, f"train.length={step + 5}")
+    assert checkpoint.steps(path / "checkpoints")[-1] == step + 5
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_lost_worker_is_named_and_all_end(tmp_path, signum):
+    path, process = start_long(tmp_path)
+    os.kill(pid_of_worker(path, 1), signum)
+    started = time.monotonic()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and "Traceback" not in err
+    assert "error: worker 0: worker 1 (127.0.0.1:" in err and "--resume" in err and time.monotonic() - started < 60
+    run(1, None, "--resume", path, f"train.length={checkpoint.steps(path / 'checkpoints')[-1] + 2}")
+
+
+def test_lost_worker_is_found_in_the_words_of_tensorflow():
+    place = workers.Place(0, ("h0:1", "h1:1", "h2:1"))
+    assert "worker 2 (h2:1) does not answer" in str(_lost(place, Exception("unhealthy: /job:worker/replica:0/task:2 stopped")))
+    assert "another worker does not answer" in str(_lost(place, Exception("Socket closed")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workers", "2"], "expected -- and a command to start"),
+        (["--workers", "2", "--", "trian"], "Did you mean train?"),
+        (["--workers", "0", "--", "train", "mnist_mlp", "run=a"], "--workers: expected at least 1"),
+        (["--workers", "2", "--", "train", "mnist_mlp"], "expected run=DIR after -- train"),
+        (["--workers", "2", "--", "train", "mnist_mlp", "run=a", "sede=1"], "Did you mean seed?"),
+        (["--workers", "2", "--", "train", "mnist_mlp", "run=a", "device.strategy=mirrored"], "Start one process for each accelerator instead"),
+    ],
+)
+def test_mistakes(arguments, message, capsys):
+    assert launch.main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_accelerators_are_dealt_out(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert [own["CUDA_VISIBLE_DEVICES"] for own in launch.environments(2)] == ["3", "5"]
+    with pytest.raises(UserError, match="expected at most one for each of 2 accelerators. Received: 3"):
+        launch.environments(3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert "TF_NUM_INTRAOP_THREADS" in launch.environments(2)[1]
+
+
+def stand_in(folder, name, body):
+    """A program of this name that does something else."""
+    (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_kubernetes(tmp_path, capsys):
+    """The manifest parses, and its script runs with a stand-in for Python."""
+    assert launch.main(["--workers", "3", "--print", "kubernetes", "--image", "reg/tfbig:1", "--", "train", "mnist_cnn", "seed=1", "run=/runs/a"]) == 0
+    made = yaml.safe_load(capsys.readouterr().out)
+    job = made["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert (made["kind"], made["apiVersion"], job["parallelism"], job["completions"]) == ("JobSet", "jobset.x-k8s.io/v1alpha2", 3, 3)
+    container = job["template"]["spec"]["containers"][0]
+    assert container["image"] == "reg/tfbig:1"
+    stand_in(tmp_path, "python", 'echo "$TF_CONFIG"; echo "$@"')
+    environment = {"JOB_COMPLETION_INDEX": "2", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(container["command"], env=environment, capture_output=True, text=True, check=True)
+    config, said = done.stdout.splitlines()
+    assert json.loads(config)["task"] == {"type": "worker", "index": 2}
+    assert json.loads(config)["cluster"]["worker"][2] == "tfbig-mnist-cnn-worker-0-2.tfbig-mnist-cnn:2222"
+    assert said == "-m tfbig.train mnist_cnn seed=1 run=/runs/a"
+
+
+def test_slurm(tmp_path):
+    """The script runs, with stand-ins for Slurm's own two commands."""
+    for name, body in (("scontrol", "printf 'n1\\nn2\\n'"), ("srun", 'shift; SLURM_PROCID=1 "$@"'), ("python", 'echo "$TF_CONFIG" "$@"')):
+        stand_in(tmp_path, name, body)
+    text = manifests.slurm(2, ["train", "mnist_cnn", "run=a b"], 2222, "")
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]"}
+    done = subprocess.run(["bash", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    config, _, rest = done.stdout.partition("} ")
+    assert json.loads(config + "}") == {"cluster": {"worker": ["n1:2222", "n2:2222"]}, "task": {"type": "worker", "index": 1}}
+    assert rest.strip() == "-m tfbig.train mnist_cnn run=a b"

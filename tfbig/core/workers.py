@@ -1,0 +1,91 @@
+"""Which of several worker processes this one is, as TF_CONFIG says, and which part of each batch is its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from tfbig.core.errors import UserError
+
+FORM = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process's place among the workers of one training.
+
+    Attributes:
+        index: its number; worker 0 is the chief, which alone writes the run directory.
+        addresses: "host:port" of all workers; empty for a process on its own.
+    """
+
+    index: int = 0
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        return max(1, len(self.addresses))
+
+    @property
+    def is_chief(self) -> bool:
+        return self.index == 0
+
+
+def place(strategy: str = "auto") -> Place:
+    """This process's place by TensorFlow's own variable TF_CONFIG.
+
+    Raises:
+        UserError: TF_CONFIG is not as TensorFlow wants it, or `strategy` is "multi_worker" and it is not set.
+    """
+    text = os.environ.get("TF_CONFIG", "")
+    if strategy == "single" or not text:
+        if strategy == "multi_worker":
+            raise UserError(f"device.strategy=multi_worker: expected TF_CONFIG={FORM}. It is not set; python -m tfbig.launch sets it.")
+        return Place()
+    try:
+        found = json.loads(text)
+        addresses, task = tuple(map(str, found["cluster"]["worker"])), found["task"]
+        index = int(task["index"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"TF_CONFIG: expected {FORM}. Received: {text!r}.") from error
+    others = sorted(set(found["cluster"]) - {"worker"})
+    if others or task.get("type") != "worker" or not 0 <= index < len(addresses):
+        raise UserError(f"TF_CONFIG: expected workers only, the first of them the chief, as in {FORM}. Received: {text!r}.")
+    return Place(index, addresses) if len(addresses) > 1 else Place()
+
+
+@dataclass(frozen=True)
+class Share:
+    """The rows of a (micro-)batch that one worker computes: first ... first + size - 1 of `whole`."""
+
+    first: int
+    size: int
+    whole: int
+
+    @classmethod
+    def of(cls, whole: int, index: int, count: int) -> Share:
+        """Shares as equal as they can be; the first `whole % count` workers have one row more."""
+        small, more = divmod(whole, count)
+        return cls(index * small + min(index, more), small + (index < more), whole)
+
+
+_current: ContextVar[Share | None] = ContextVar("share", default=None)
+
+
+@contextlib.contextmanager
+def computing(share: Share) -> Iterator[None]:
+    """While it lasts, graph code is traced for this share of a batch."""
+    token = _current.set(share if share.size < share.whole else None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_share() -> Share | None:
+    """The share of the batch that is being traced; None where it is the whole batch."""
+    return _current.get()

@@ -1,0 +1,154 @@
+"""Training by several processes, one for each machine or accelerator: sums over all of them, and what they agree on.
+
+Each worker is a whole training of its own, with plain variables and the same compiled programs, that differs in one thing:
+it computes its own share of each batch, and gradients are summed over all workers. As all start equal and apply
+equal sums, they stay equal; every optimiser, precision and checkpoint works as in one process. (Variables mirrored by
+tf.distribute would forbid compiled steps, averages of weights and accumulation under Keras 3.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Callable, Iterator
+
+from tfbig.core import workers
+from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.lazy import keras, np, tf
+
+SIGNALS = (2, 15)
+
+
+class Workers:
+    """All processes that train together. On its own, a process has nobody to ask and sums are what it has.
+
+    Must be made before TensorFlow computes anything: connections are set up when its runtime starts.
+    """
+
+    def __init__(self, place: workers.Place):
+        self.place, self.count, self.is_chief = place, place.count, place.is_chief
+        self._strategy = None
+        if self.count > 1:
+            with _explained(place):
+                self._strategy = tf.distribute.MultiWorkerMirroredStrategy()
+
+    def share(self, whole: int) -> workers.Share:
+        """This worker's rows of a batch."""
+        if whole < self.count:
+            raise UserError(f"train.batch_size / train.accumulate: expected at least one example for each of {self.count} workers. Received: {whole}.")
+        return workers.Share.of(whole, self.place.index, self.count)
+
+    def run(self, function: Callable):
+        """Calls a function of graph code in which `total` and synchronised batch normalisation may be used."""
+        return function() if self._strategy is None else self._strategy.run(function)
+
+    def total(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Float32 tensors summed over the workers, in one transfer; only inside `run`."""
+        if self._strategy is None:
+            return tensors
+        shapes = [tensor.shape for tensor in tensors]
+        flat = tf.concat([tf.reshape(tf.cast(tensor, tf.float32), [-1]) for tensor in tensors], 0)
+        parts = tf.split(_all_reduce(flat), [shape.num_elements() for shape in shapes])
+        return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    def total_array(self, values: np.ndarray) -> np.ndarray:
+        """An array summed over the workers, outside of graph code; exact where all but one hold zeros."""
+        if self._strategy is None:
+            return values
+        with self.failures():
+            return self._total(tf.constant(values, tf.float64)).numpy()
+
+    @property
+    def _total(self) -> Callable:
+        if "_total" not in self.__dict__:
+
+            @tf.function(autograph=False, reduce_retracing=True)
+            def total(value):
+                return self._strategy.run(lambda: _all_reduce(value))
+
+            self.__dict__["_total"] = total
+        return self.__dict__["_total"]
+
+    def agree(self, count: int, signum: int) -> tuple[int, int]:
+        """The chief's `count`, and the signal that any worker received (0: none)."""
+        if self._strategy is None:
+            return count, signum
+        mine = [float(count) if self.is_chief else 0.0, *(float(signum == number) for number in SIGNALS)]
+        count, *seen = self.total_array(np.array(mine))
+        return int(count), next((number for number, flag in zip(SIGNALS, seen, strict=True) if flag), 0)
+
+    def same(self, value: int, what: str) -> None:
+        """Makes sure that all workers hold the same number."""
+        values = np.zeros(self.count)
+        values[self.place.index] = value
+        values = self.total_array(values)
+        if len(set(values.tolist())) > 1:
+            told = ", ".join(f"worker {i}: {int(v)}" for i, v in enumerate(values))
+            raise UserError(f"run: the workers see different {what} ({told}). Expected one run directory on a file system that all share.")
+
+    @contextlib.contextmanager
+    def failures(self) -> Iterator[None]:
+        """Turns a lost connection into a message that names the worker."""
+        try:
+            yield
+        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.CancelledError) as error:
+            if self._strategy is None:
+                raise
+            raise _lost(self.place, error) from error
+
+
+def _all_reduce(value: tf.Tensor) -> tf.Tensor:
+    # The identity gives the value a device, which tf.distribute asks for.
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
+
+
+def join(model: keras.Model, *, sync_batch_norm: bool) -> bool:
+    """Makes a model's layers compute on a share of a batch what they would on the whole; returns whether they need sums for it.
+
+    Batch normalisation takes its statistics over all workers. Dropout draws the whole batch's mask and takes its own rows.
+    """
+    needs_sums = False
+    for layer in layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization) and sync_batch_norm:
+            layer.synchronized = needs_sums = True
+        elif isinstance(layer, keras.layers.Dropout):
+            layer.call = functools.partial(_dropout, layer)
+    return needs_sums
+
+
+def layers(model) -> Iterator:
+    """All layers of a model, those inside nested models too."""
+    for layer in model.layers:
+        yield from layers(layer) if isinstance(layer, keras.Model) else (layer,)
+
+
+def _dropout(layer, inputs, training=False):
+    share = workers.current_share()
+    if share is None or not training or not layer.rate:
+        return type(layer).call(layer, inputs, training=training)
+    whole = keras.ops.ones((share.whole, *inputs.shape[1:]), inputs.dtype)
+    mask = keras.random.dropout(whole, layer.rate, noise_shape=layer.noise_shape, seed=layer.seed_generator)
+    return inputs * mask[share.first : share.first + share.size]
+
+
+@contextlib.contextmanager
+def _explained(place: workers.Place) -> Iterator[None]:
+    try:
+        yield
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise RunFailure(f"worker {place.index}: cannot join the workers at {', '.join(place.addresses)}: {str(error).splitlines()[0]}") from error
+
+
+def _lost(place: workers.Place, error: Exception) -> RunFailure:
+    """TensorFlow names the task that has gone in words that differ; none of them is this one."""
+    text = str(error)
+    gone = {int(number) for number in re.findall(r"task[:_/= ]+(\d+)", text)} - {place.index}
+    gone = [i for i in sorted(gone) if i < place.count]
+    named = [i for i, address in enumerate(place.addresses) if address in text and i != place.index]
+    who = gone or named
+    told = " and ".join(f"worker {i} ({place.addresses[i]})" for i in who) or "another worker"
+    return RunFailure(
+        f"worker {place.index}: {told} does not answer any more. What was saved is intact. "
+        "End all workers, then start them again with --resume to go on, with as many as you have."
+    )
