@@ -72,6 +72,21 @@ def test_random_access_gives_the_same_batches():
         np.testing.assert_array_equal(a[name], b[name])
 
 
+class Broken(Streamed):
+    """A set of which one example cannot be read."""
+
+    def examples(self, split, positions):
+        if split == "train" and 77 in positions:
+            raise UserError("data: cat/77.png cannot be decoded.")
+        return super().examples(split, positions)
+
+
+def test_an_example_that_cannot_be_read_is_named(tmp_path):
+    setup = Setup(dataclasses.replace(make("train.length=2ep", "device.block=2"), data=Broken()), FACTS)
+    with pytest.raises(UserError, match=r"^data: cat/77.png cannot be decoded\.$"):
+        loop.train(setup, tmp_path, Silent())
+
+
 # Optimisers, schedules, steps
 
 

@@ -6,6 +6,7 @@ steps. Slab m always holds the batches of steps m * block ... (m + 1) * block - 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from tfbig.core.contracts import Dataset, Task
@@ -23,26 +24,39 @@ def block_length(data: Dataset, batch_size: int, wanted: int) -> int:
     return max(1, min(wanted, SLAB_BYTES // max(1, example * batch_size)))
 
 
-def read(data: Dataset, split: str, row: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Raw examples by random access from inside a tf.data pipeline, for sets that do not fit on the device."""
-    names, spec = sorted(data.spec), data.spec
+class Reader:
+    """A function from rows (int64 [n]) of a split to raw examples: a gather if the split fits in memory, else random access."""
 
-    def load(positions: np.ndarray) -> list[np.ndarray]:
-        examples = data.examples(split, positions)
-        return [np.ascontiguousarray(examples[name], spec[name].dtype) for name in names]
+    def __init__(self, data: Dataset, split: str):
+        self.data, self.split, self.failure = data, split, None
+        arrays = data.arrays(split)
+        self.tensors = None if arrays is None else {name: tf.constant(value) for name, value in arrays.items()}
 
-    values = tf.numpy_function(load, [row], [tf.dtypes.as_dtype(spec[name].dtype) for name in names], stateful=False)
-    count = row.shape[0]
-    return {name: tf.ensure_shape(value, (count, *spec[name].shape)) for name, value in zip(names, values, strict=True)}
+    def __call__(self, row: tf.Tensor) -> dict[str, tf.Tensor]:
+        if self.tensors is not None:
+            return {name: tf.gather(value, row) for name, value in self.tensors.items()}
+        spec = self.data.spec
+        values = tf.numpy_function(self._load, [row], [tf.dtypes.as_dtype(feature.dtype) for feature in spec.values()], stateful=False)
+        count = row.shape[0]
+        return {name: tf.ensure_shape(value, (count, *spec[name].shape)) for name, value in zip(spec, values, strict=True)}
 
+    def _load(self, rows: np.ndarray) -> list[np.ndarray]:
+        try:
+            examples = self.data.examples(self.split, rows)
+        except (UserError, OSError) as error:  # TensorFlow would pass on its text only, with a traceback in it
+            self.failure = error if isinstance(error, UserError) else UserError(f"data: the {self.split} split cannot be read: {error}.")
+            raise
+        return [np.ascontiguousarray(examples[name], feature.dtype) for name, feature in self.data.spec.items()]
 
-def reader(data: Dataset, split: str):
-    """A function from rows (int64 [n]) to raw examples: a gather if the split fits in memory, else random access."""
-    arrays = data.arrays(split)
-    if arrays is None:
-        return lambda row: read(data, split, row)
-    tensors = {name: tf.constant(value) for name, value in arrays.items()}
-    return lambda row: {name: tf.gather(value, row) for name, value in tensors.items()}
+    @contextlib.contextmanager
+    def failures(self) -> Iterator[None]:
+        """While elements are taken from a pipeline of this reader: what went wrong in reading is said in its own words."""
+        try:
+            yield
+        except tf.errors.OpError:
+            if self.failure is None:
+                raise
+            raise self.failure from None
 
 
 class Slabs:
@@ -56,7 +70,7 @@ class Slabs:
         """`offsets` (int64 [n]): the places in each batch that are read here; by default all of them."""
         offsets = np.arange(batch_size) if offsets is None else offsets
         self.block, self._next, self._number, self._slab = block, None, None, None
-        size, take = task.data.size("train"), reader(task.data, "train")
+        size, take = task.data.size("train"), Reader(task.data, "train")
         if size == 0:
             raise UserError("data: the training split is empty. Expected at least one example.")
 
@@ -68,7 +82,7 @@ class Slabs:
             return {name: tf.reshape(value, (block, len(offsets), *value.shape[1:])) for name, value in ready.items()}
 
         self._slabs = lambda first: tf.data.Dataset.range(first, 2**62).map(slab, num_parallel_calls=2, deterministic=True).prefetch(2)
-        self.spec = self._slabs(0).element_spec
+        self.spec, self._failures = self._slabs(0).element_spec, take.failures
 
     def at(self, step: int) -> tuple[dict[str, tf.Tensor], int]:
         """The slab that holds a step, and the step's place in it."""
@@ -76,7 +90,8 @@ class Slabs:
         if number != self._number:
             if self._next is None or number != self._number + 1:
                 self._next = iter(self._slabs(number))
-            self._slab, self._number = next(self._next), number
+            with self._failures():
+                self._slab, self._number = next(self._next), number
         return self._slab, first
 
 
@@ -95,7 +110,7 @@ def evaluation_batches(
 
     The last batch is filled up with copies of the split's first rows, so that all batches have one shape.
     """
-    size, take = task.data.size(split), reader(task.data, split)
+    size, take = task.data.size(split), Reader(task.data, split)
     if size == 0:
         raise UserError(f"data: the {split} split is empty, so there is nothing to evaluate.")
     starts = range(index * batch_size, size, count * batch_size)
@@ -107,12 +122,15 @@ def evaluation_batches(
         return raw if task.preprocess_on == "device" else task.preprocess(raw, training=False)
 
     batches = tf.data.Dataset.range(starts.start, starts.stop, starts.step).map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
-    for first, batch in zip(starts, batches, strict=True):
+    elements = iter(batches)
+    for first in starts:
+        with take.failures():
+            batch = next(elements)
         yield first, batch, 0 if idle else min(batch_size, size - first)
 
 
 def dataset(task: Task, split: str, batch_size: int) -> tf.data.Dataset:
     """One pass over a split as model-ready batches, for a plain `fit` or `evaluate`; the last batch may be short."""
-    take = reader(task.data, split)
+    take = Reader(task.data, split)
     rows = tf.data.Dataset.range(task.data.size(split)).batch(batch_size)
     return rows.map(lambda row: task.preprocess(take(row), training=False), num_parallel_calls=2).prefetch(2)
