@@ -68,7 +68,7 @@ def test_full_run(run):
     run.write_json("panels.json", PANELS)
     run.write_json("data.json", {"card": {"title": "<script>x</script>"}, "splits": {"train": {"size": 5, "classes": {"a": 2, "b": 3}}}, "facts": {"mean": [1.0]}})
     summary = {"parameters": 10, "forward_flops": 20, "steps": 2999, "epochs": 3.0, "seconds": 75, "examples_per_s": 1e5, "best_step": 2999, "primary": "accuracy"}
-    run.write_json("summary.json", {**summary, "stopped": "early", "jit": True, "jit_reason": "x", "device": "CPU", "checkpoint_mb": 1.2})
+    run.write_json("summary.json", {**summary, "stopped": "early", "jit": True, "jit_reason": "x", "device": "CPU", "checkpoint_mb": 1.2, "waited_for_data": 0.01, "waited_for_checkpoints": 0.001})
     path = report.write(run.path)
     text, page = path.read_text(), Page(path.read_text())
     assert "97.31%" in text and "97.00% to 97.60%" in text and "1 min 15 s" in text

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tfbig.core import files
@@ -48,6 +49,19 @@ def steps(checkpoints: Path) -> list[int]:
     return sorted(int(entry.name) for entry in checkpoints.iterdir() if entry.name.isdigit() and entry.is_dir())
 
 
+def snapshot(step: int, weights: list, others: list) -> dict:
+    """Copies of all values: file name -> path of the variable -> array.
+
+    Raises:
+        NonFinite: a variable is NaN or infinite.
+    """
+    values = {WEIGHTS: _host(weights), OPTIMIZER: _host(others)}
+    for path, value in {**values[WEIGHTS], **values[OPTIMIZER]}.items():
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            raise NonFinite(f"step {step}: {path} is no longer finite, so no checkpoint was written.")
+    return values
+
+
 def save(checkpoints: Path, step: int, weights: list, others: list, state: dict) -> Path:
     """Writes the checkpoint of a step; what was there before stays whole whatever happens meanwhile.
 
@@ -62,10 +76,11 @@ def save(checkpoints: Path, step: int, weights: list, others: list, state: dict)
         NonFinite: a variable is NaN or infinite; nothing is written.
         RunFailure: the disk is full or the folder cannot be written; older checkpoints are intact.
     """
-    values = {WEIGHTS: _host(weights), OPTIMIZER: _host(others)}
-    for path, value in {**values[WEIGHTS], **values[OPTIMIZER]}.items():
-        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
-            raise NonFinite(f"step {step}: {path} is no longer finite, so no checkpoint was written.")
+    return write(checkpoints, step, snapshot(step, weights, others), state)
+
+
+def write(checkpoints: Path, step: int, values: dict, state: dict) -> Path:
+    """Writes what `snapshot` took; see `save`."""
     final, beside = checkpoints / folder_name(step), checkpoints / f".{folder_name(step)}.{os.getpid()}.tmp"
     needed = sum(value.nbytes for part in values.values() for value in part.values())
     try:
@@ -87,14 +102,53 @@ def save(checkpoints: Path, step: int, weights: list, others: list, state: dict)
     return final
 
 
+class Writer:
+    """Writes checkpoints while training goes on, one at a time; a failure is raised at the next save, or at the end."""
+
+    def __init__(self, checkpoints: Path, keep: int):
+        self.checkpoints, self.keep = checkpoints, keep
+        self._thread, self._last = ThreadPoolExecutor(1, "checkpoints"), None
+
+    def save(self, step: int, weights: list, others: list, state: dict) -> None:
+        """As the function `save`, but returns once the values are copied; also removes what need not be kept."""
+        self.wait()
+        values, best = snapshot(step, weights, others), state["best"] and state["best"]["step"]
+        state = json.loads(json.dumps(state))  # training goes on changing it
+
+        def work() -> None:
+            write(self.checkpoints, step, values, state)
+            prune(self.checkpoints, self.keep, best)
+
+        self._last = self._thread.submit(work)
+
+    def wait(self) -> None:
+        """Until what was given to be saved is on the disk."""
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind, *error) -> None:
+        try:
+            self.wait()
+        except Exception:
+            if kind is None:  # otherwise that other failure is what must be told
+                raise
+        finally:
+            self._thread.shutdown()
+
+
 def _host(variables: list) -> dict:
-    return {path: np.asarray(variable.numpy()) for path, variable in named(variables).items()}
+    # A copy: compiled steps update variables in place.
+    return {path: np.array(variable.numpy(), order="C") for path, variable in named(variables).items()}
 
 
 def _write(path: Path, tensors: dict) -> dict:
     from safetensors.numpy import save as encode
 
-    payload = encode({name: np.array(value, order="C") for name, value in tensors.items()})
+    payload = encode(tensors)
     files.write_synced(path, payload)
     return {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
 

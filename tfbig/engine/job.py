@@ -120,6 +120,8 @@ def describe(setup: Setup, state: loop.State, run: Run, seconds: float) -> dict:
         "block": setup.block,
         "device": device_text(),
         "workers": setup.workers.count,
+        "waited_for_data": round(state.waited["data"] / seconds, 4),
+        "waited_for_checkpoints": round(state.waited["checkpoints"] / seconds, 4),
         "checkpoint_mb": round(sum(file.stat().st_size for file in folder.iterdir()) / 1e6, 2) if folder else None,
     }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +38,14 @@ class State:
     saved: int | None = None  # step of the latest checkpoint
     stopped_early: bool = False
     evaluations: list[dict] = field(default_factory=list)  # what callbacks were told, one entry for each evaluation
+    waited: dict[str, float] = field(default_factory=lambda: {"data": 0.0, "checkpoints": 0.0})  # seconds training stood still
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Counts the time spent inside as waiting for `what`."""
+        started = time.monotonic()
+        yield
+        self.waited[what] += time.monotonic() - started
 
     def to_json(self) -> dict:
         return {"best": self.best, "evaluations": self.evaluations}
@@ -55,19 +65,20 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
         Interrupted: a signal asked to stop; everything is saved.
         RunFailure: a checkpoint could not be written.
     """
-    lengths, keep, state = setup.lengths, setup.experiment.train.keep, restore(setup, checkpoints, observer)
-    hooks = Hooks(setup, state, callbacks)
-    with watch_signals() as signals, setup.workers.failures():
+    lengths, state = setup.lengths, restore(setup, checkpoints, observer)
+    hooks, writer = Hooks(setup, state, callbacks), checkpoint.Writer(checkpoints, setup.experiment.train.keep)
+    with watch_signals() as signals, setup.workers.failures(), writer:
         while state.step < lengths.total and not state.stopped_early:
             signum = train_until(lengths.next_stop(state.step), setup, state, observer, signals)
             if signum:
-                save(setup, state, checkpoints, keep)
+                save(setup, state, writer)
+                writer.wait()
                 raise Interrupted(signum, state.step)
             if state.step % lengths.evaluate == 0 or state.step == lengths.total:
                 with averaged_weights(setup):
                     metrics = evaluate(setup, state, observer)
                     state.stopped_early = hooks.evaluated(metrics)
-            save(setup, state, checkpoints, keep)
+            save(setup, state, writer)
     hooks.end()
     return state
 
@@ -89,7 +100,8 @@ def train_until(stop: int, setup: Setup, state: State, observer: Observer, signa
     block, batch_size, count = setup.block, setup.experiment.train.batch_size, 1
     logged, gathered = time.monotonic(), []
     while state.step < stop:
-        slab, first = setup.slabs.at(state.step)
+        with state.waiting("data"):
+            slab, first = setup.slabs.at(state.step)
         count, signum = setup.workers.agree(min(count, block - first, stop - state.step), signals.received)
         if signum:
             return signum
@@ -147,16 +159,15 @@ def evaluate(setup: Setup, state: State, observer: Observer) -> dict[str, dict]:
     return metrics
 
 
-def save(setup: Setup, state: State, checkpoints: Path, keep: int) -> None:
+def save(setup: Setup, state: State, writer: checkpoint.Writer) -> None:
     """Writes a checkpoint, with the weights that are evaluated and served as the model's; the chief does it for all."""
     if state.saved == state.step:
         return
     state.saved = state.step
     if not setup.workers.is_chief:
         return
-    with averaged_weights(setup):
-        checkpoint.save(checkpoints, state.step, setup.model.variables, setup.other_variables, state.to_json())
-    checkpoint.prune(checkpoints, keep, state.best and state.best["step"])
+    with state.waiting("checkpoints"), averaged_weights(setup):
+        writer.save(state.step, setup.model.variables, setup.other_variables, state.to_json())
 
 
 class Hooks:

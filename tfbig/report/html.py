@@ -148,6 +148,7 @@ def _machine(summary: dict, env: dict) -> str:
             ["compiled with XLA", f"{'yes' if summary['jit'] else 'no'} ({summary['jit_reason']})"],
             ["steps", f"{summary['steps']:,}, stopped {summary['stopped']}; best at {summary['best_step'] or 0:,}"],
             ["checkpoint", f"{summary['checkpoint_mb']} MB"],
+            ["training stood still", f"{summary['waited_for_data']:.1%} of the time for data, {summary['waited_for_checkpoints']:.1%} for checkpoints"],
             ["device", summary["device"]],
         ]
     packages = ", ".join(f"{name} {version}" for name, version in env.get("packages", {}).items())

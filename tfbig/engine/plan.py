@@ -1,0 +1,184 @@
+"""How long a training will take and whether it will fit, by arithmetic for an accelerator or by a short try on this machine."""
+
+from __future__ import annotations
+
+import math
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfbig.core.experiment import Experiment
+from tfbig.core.lazy import np, tf
+from tfbig.engine import batches, checkpoint
+from tfbig.engine.flops import forward_flops
+from tfbig.engine.setup import Setup, evaluation_batch
+
+PROBE_STEPS = 20
+PROBE_SECONDS = 10.0  # fast steps are tried for longer, until their time is steady
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a maker says of an accelerator: dense arithmetic in 10^12 operations a second, memory in 10^9 bytes."""
+
+    name: str
+    float32: float
+    sixteen_bit: float
+    memory_gb: float
+    source: str
+
+
+# TensorFlow multiplies float32 matrices in TensorFloat-32 on NVIDIA since Ampere and in bfloat16 on TPUs, unless told otherwise.
+HARDWARE = {
+    "t4": Hardware("NVIDIA T4", 8.1, 65, 16, "NVIDIA T4 data sheet, 2019"),
+    "l4": Hardware("NVIDIA L4", 60, 121, 24, "NVIDIA L4 data sheet, 2023, halves of the figures with sparsity"),
+    "a100": Hardware("NVIDIA A100 80 GB SXM", 156, 312, 80, "NVIDIA A100 data sheet, 2021"),
+    "h100": Hardware("NVIDIA H100 SXM", 494, 989, 80, "NVIDIA H100 data sheet, 2023, halves of the figures with sparsity"),
+    "h200": Hardware("NVIDIA H200 SXM", 494, 989, 141, "NVIDIA H200 data sheet, 2024, halves of the figures with sparsity"),
+    "tpu_v5e": Hardware("TPU v5e, one chip", 197, 197, 16, "Google Cloud documentation of TPU v5e"),
+    "tpu_v5p": Hardware("TPU v5p, one chip", 459, 459, 95, "Google Cloud documentation of TPU v5p"),
+}
+
+# Share of the peak that trainings of large matrices reach: 0.3 to 0.5 in Chowdhery et al. 2022 (PaLM), table 3, and its peers there.
+UTILISATION = 0.35
+
+
+def size_mb(variables: list) -> float:
+    return sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in variables) / 1e6
+
+
+def activations_mb(setup: Setup) -> float:
+    """What one micro-batch keeps for its gradient: about the outputs of all layers (Chen et al. 2016, section 3)."""
+    train = setup.experiment.train
+    width = 4 if setup.experiment.device.precision == "float32" else 2
+    count = 0
+    for layer in setup.model.layers:
+        for output in tf.nest.flatten(layer.output):
+            count += math.prod(n or 1 for n in output.shape[1:])
+    return count * width * (train.batch_size // train.accumulate) / 1e6
+
+
+def describe(setup: Setup) -> dict:
+    """What holds on any machine. A step costs three forward passes: one forward, two backward (Kaplan et al. 2020, section 2.1)."""
+    experiment = setup.experiment
+    forward = forward_flops(setup.model)
+    weights, others = size_mb(setup.model.variables), size_mb(setup.other_variables)
+    gradients, activations = size_mb(setup.model.trainable_variables), activations_mb(setup)
+    return {
+        "parameters": setup.model.count_params(),
+        "forward_flops_per_example": forward,
+        "flops_per_step": 3 * forward * experiment.train.batch_size,
+        "steps": setup.lengths.total,
+        "examples_to_see": setup.lengths.total * experiment.train.batch_size,
+        "epochs": round(setup.lengths.total / setup.lengths.epoch, 2),
+        "weights_mb": round(weights, 2),
+        "gradients_mb": round(gradients * (2 if experiment.train.accumulate > 1 else 1), 2),
+        "optimizer_mb": round(others, 2),
+        "activations_mb": round(activations, 2),
+        "memory_mb": round(weights + gradients * (2 if experiment.train.accumulate > 1 else 1) + others + activations, 2),
+    }
+
+
+def by_arithmetic(setup: Setup, hardware: Hardware) -> dict:
+    """Time and fit on an accelerator that is not here. Small models wait for memory and launches, so they take longer."""
+    found = describe(setup)
+    half = setup.experiment.device.precision != "float32"
+    rate = (hardware.sixteen_bit if half else hardware.float32) * 1e12 * UTILISATION
+    validation = setup.task.data.size("validation") * evaluations(setup) * found["forward_flops_per_example"]
+    seconds = (found["flops_per_step"] * found["steps"] + validation) / rate
+    fits = found["memory_mb"] < 0.9 * hardware.memory_gb * 1e3
+    return {
+        **found,
+        "hardware": hardware.name,
+        "memory_there_mb": round(hardware.memory_gb * 1e3),
+        "fits": fits,
+        "seconds": round(seconds, 2),
+        "assumed": f"{UTILISATION:.0%} of {hardware.sixteen_bit if half else hardware.float32:g} TFLOP/s ({hardware.source})",
+        "advice": [] if fits else advice(setup.experiment),
+    }
+
+
+def evaluations(setup: Setup) -> int:
+    lengths = setup.lengths
+    return max(1, -(-lengths.total // lengths.evaluate))
+
+
+def advice(experiment: Experiment) -> list[str]:
+    """What to change, in the order of how little it harms, if memory is short."""
+    changes = []
+    if experiment.device.precision == "float32":
+        changes.append("device.precision=bfloat16: activations take half")
+    if experiment.train.accumulate < experiment.train.batch_size:
+        changes.append(f"train.accumulate={2 * experiment.train.accumulate} or more: activations of fewer examples at once, same result")
+    changes.append("a smaller model, or optim.optimizer=sgd or adafactor, which keep less")
+    return changes
+
+
+def by_trying(setup: Setup) -> dict:
+    """Time and memory from a few steps, an evaluation batch and a checkpoint, made here."""
+    started = time.monotonic()
+    found = describe(setup)
+    step, rates, block = 0, [], setup.block
+    setup.run_block(setup.slabs.at(0)[0], tf.constant(0), tf.constant(1))  # compiles
+    compiled = time.monotonic() - started
+    begun = time.monotonic()
+    while step < PROBE_STEPS or (time.monotonic() - begun < PROBE_SECONDS and step < 40 * block):
+        at = time.monotonic()
+        slab, first = setup.slabs.at(step)
+        count = min(block - first, max(1, PROBE_STEPS // 4))
+        setup.run_block(slab, tf.constant(first), tf.constant(count))["loss"].numpy()
+        rates.append((time.monotonic() - at) / count)
+        step += count
+    evaluate, save = _evaluation_seconds(setup), _checkpoint_seconds(setup)
+    lengths = setup.lengths
+    saves = len({min(lengths.total, n * every) for every in (lengths.evaluate, lengths.save) for n in range(1, -(-lengths.total // every) + 1)})
+    step_seconds = statistics.median(rates)
+    test = setup.task.data.size("test") / max(1, setup.task.data.size("validation")) * evaluate
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return {
+        **found,
+        "hardware": "this machine",
+        "step_ms": round(step_seconds * 1e3, 4),
+        "examples_per_s": round(setup.experiment.train.batch_size / step_seconds, 1),
+        "compile_seconds": round(compiled, 2),
+        "evaluation_seconds": round(evaluate, 3),
+        "checkpoint_seconds": round(save, 3),
+        "peak_memory_mb": round(peak),
+        "seconds": round(compiled + step_seconds * lengths.total + evaluate * evaluations(setup) + save * saves + test, 2),
+        "fits": True,
+        "advice": [],
+    }
+
+
+def _evaluation_seconds(setup: Setup) -> float:
+    """Seconds for the validation split, from a few of its batches."""
+    task, size = setup.task, setup.task.data.size("validation")
+    batch_size = min(evaluation_batch(setup.experiment), size)
+    seconds, rows = [], 0
+    at = time.monotonic()
+    for _, batch, real in batches.evaluation_batches(task, "validation", batch_size):
+        outputs, _ = setup.predict(batch, True)
+        next(iter(outputs.values())).numpy()
+        seconds.append(time.monotonic() - at)
+        rows += real
+        at = time.monotonic()
+        if len(seconds) > 8:
+            break
+    usual = statistics.median(seconds[1:]) if len(seconds) > 1 else seconds[0]
+    return usual * math.ceil(size / batch_size)
+
+
+def _checkpoint_seconds(setup: Setup) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        at = time.monotonic()
+        checkpoint.save(Path(folder), 0, setup.model.variables, setup.other_variables, {"best": None, "evaluations": []})
+        return time.monotonic() - at
+
+
+def finite(found: dict) -> dict:
+    """The same values as plain numbers for JSON."""
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in found.items()}

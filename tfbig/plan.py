@@ -1,0 +1,87 @@
+"""Plan a training: parameters, arithmetic, memory, time and cost, before it starts."""
+
+from __future__ import annotations
+
+import sys
+
+from tfbig.core import cli, config, registry
+from tfbig.core.errors import UserError
+from tfbig.core.experiment import Experiment
+
+EXAMPLES = """  python -m tfbig.plan mnist_cnn                                    # a short try on this machine
+  python -m tfbig.plan mnist_vit device.precision=bfloat16 --hardware h100 --price 3.5
+  python -m tfbig.plan cifar10_cnn train.length=100ep --json"""
+
+
+def plan(recipe: str | Experiment, *settings: str, hardware: str | None = None, price: float | None = None) -> dict:
+    """How long a training will take, whether it will fit, and what it costs.
+
+    Args:
+        recipe: a recipe's name or an Experiment.
+        settings: "key=value" overrides.
+        hardware: a named accelerator, judged by arithmetic; None: a few steps are tried on this machine.
+        price: of an hour, in any currency.
+    """
+    from tfbig.engine import plan as engine
+    from tfbig.engine.setup import Setup
+
+    if hardware is not None and hardware not in engine.HARDWARE:
+        raise UserError(f"--hardware: expected one of {', '.join(engine.HARDWARE)}. Received: {hardware!r}.{registry.nearest(hardware, engine.HARDWARE)}")
+    if price is not None and not price > 0:
+        raise UserError(f"--price: expected more than 0. Received: {price}.")
+    base = registry.recipe(recipe) if isinstance(recipe, str) else recipe
+    experiment = config.override(base, list(settings))
+    setup = Setup(experiment, experiment.task.measure(experiment.data))
+    found = engine.by_trying(setup) if hardware is None else engine.by_arithmetic(setup, engine.HARDWARE[hardware])
+    if price is not None:
+        found["cost"] = round(price * found["seconds"] / 3600, 4)
+    return engine.finite(found)
+
+
+def show(found: dict) -> str:
+    """The plan in lines for people."""
+    from tfbig.report.console import duration_text, number
+
+    mb = lambda name: f"{found[name] / 1e3:,.2f} GB" if found[name] >= 1e3 else f"{found[name]:,.2f} MB"  # noqa: E731
+    rows = [
+        ("parameters", f"{found['parameters']:,}"),
+        ("arithmetic", f"{number(found['forward_flops_per_example'])} operations forward for an example, {number(found['flops_per_step'])} for a step"),
+        ("length", f"{found['steps']:,} steps, {found['examples_to_see']:,} examples, {found['epochs']:g} epochs"),
+        ("memory", f"{mb('memory_mb')}: weights {mb('weights_mb')}, gradients {mb('gradients_mb')}, optimiser {mb('optimizer_mb')}, activations {mb('activations_mb')}"),
+        ("on", found["hardware"]),
+    ]
+    if "step_ms" in found:
+        rows += [
+            ("measured", f"{found['step_ms']:.3g} ms a step, {found['examples_per_s']:,.0f} examples/s; compiling {found['compile_seconds']:.1f} s"),
+            ("", f"an evaluation {found['evaluation_seconds']:.2f} s, a checkpoint {found['checkpoint_seconds']:.2f} s"),
+            ("peak memory", f"{mb('peak_memory_mb')} of this process, TensorFlow included"),
+        ]
+    else:
+        rows += [("assumed", found["assumed"]), ("fits", f"{'yes' if found['fits'] else 'no'}, {found['memory_there_mb'] / 1e3:,.0f} GB there")]
+    rows.append(("time", duration_text(found["seconds"]) + (f", {found['cost']:,.2f} for it" if "cost" in found else "")))
+    rows += [("change" if i == 0 else "", text) for i, text in enumerate(found["advice"])]
+    return "\n".join(f"{name:<12} {text}" for name, text in rows)
+
+
+def door(arguments: list[str]) -> dict:
+    parser = cli.Parser("plan", __doc__, EXAMPLES)
+    parser.add_argument("recipe", help="a recipe's name")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that differ from the recipe's")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--probe", action="store_true", help="try a few steps on this machine (what is done without --hardware, too)")
+    where.add_argument("--hardware", help="an accelerator by name, judged by arithmetic: t4, l4, a100, h100, h200, tpu_v5e, tpu_v5p")
+    parser.add_argument("--price", type=float, help="of an hour on it")
+    given = parser.parse_args(arguments)
+    found = plan(given.recipe, *given.settings, hardware=given.hardware, price=given.price)
+    if not given.json:
+        print(show(found))
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return cli.run(door, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+cli.make_callable(__name__, plan)
