@@ -173,7 +173,12 @@ def read_state(folder: Path) -> dict:
     return body
 
 
-def _read(folder: Path, name: str, state: dict) -> dict:
+def read_file(folder: Path, name: str, state: dict) -> dict:
+    """The tensors of one of a checkpoint's files: path of the variable -> array.
+
+    Raises:
+        ValueError: it is missing, or not as it was written.
+    """
     from safetensors.numpy import load as decode
 
     path, expected = folder / name, state["files"][name]
@@ -197,7 +202,7 @@ def load(folder: Path, weights: list, others: list | None = None) -> dict:
     """
     state = read_state(folder)
     parts = [(WEIGHTS, named(weights))] + ([(OPTIMIZER, named(others))] if others is not None else [])
-    found = [(name, variables, _read(folder, name, state)) for name, variables in parts]
+    found = [(name, variables, read_file(folder, name, state)) for name, variables in parts]
     for name, variables, values in found:
         _check_fit(folder / name, variables, values)
     for _, variables, values in found:
