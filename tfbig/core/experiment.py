@@ -116,3 +116,7 @@ class Experiment(Component):
     train: Train = Train()
     optim: Optim = Optim()
     device: Device = Device()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.model.kind != self.task.model_kind:
+            yield "model", f"expected one of {self.task.model_kind}, for this task. Received: {type(self.model).__name__}, {self.model.kind}."

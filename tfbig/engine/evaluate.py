@@ -61,6 +61,8 @@ def evaluate(
         done += real
         progress(done, size)
     metrics = {name: interval(*(np.concatenate(part) for part in zip(*parts, strict=True))) for name, parts in sums.items()}
+    for name, (source, function) in task.derived.items():
+        metrics[name] = {key: value if key == "count" or value is None else function(value) for key, value in metrics[source].items()}
     return Evaluation(split, size, metrics, {name: np.concatenate(parts) for name, parts in kept.items()})
 
 

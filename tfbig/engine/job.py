@@ -134,7 +134,7 @@ def record(run: Run, setup: Setup, split: str, step: int, console: loop.Observer
     console.evaluated(step, split, result.metrics)
     entry = {"dataset": type(setup.task.data).__name__, "split": split, "count": result.count, "step": step, "metrics": result.metrics}
     run.write_json("metrics.json", {**(run.read_json("metrics.json") or {}), split: entry})
-    run.write_json("panels.json", setup.task.panels(split, result.outputs))
+    run.write_json("panels.json", [*setup.task.samples(setup.model, setup.jit), *setup.task.panels(split, result.outputs)])
     saved = run.read_json("data.json")
     saved["splits"][split] = {"size": result.count, "classes": class_counts(run.experiment, split)}
     run.write_json("data.json", saved)
