@@ -69,8 +69,7 @@ def door(arguments: list[str]) -> dict:
         text = f"{field.metadata['doc']} (default: {config.text_of(field.default)})".replace("%", "%%")
         parser.add_argument(f"--{field.name.replace('_', '-')}", dest=field.name, help=text, metavar="VALUE")
     given = parser.parse_args(arguments)
-    Run.open(given.run)  # a mistake in its name is said before one in an option
-    hints = config.hints(type(Run.open(given.run).experiment.task.request))
+    hints = config.hints(Run.open(given.run).experiment.task.request)
     options = {field.name: _parse(field.name, getattr(given, field.name), hints) for field in fields if getattr(given, field.name) is not None}
     results = predict(given.run, given.inputs, step=given.step, write=(lambda text: None) if given.json else _show, **options)
     return {"run": given.run, "predictions": results}
