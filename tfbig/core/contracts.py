@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tfbig.core.errors import UserError
+
 if TYPE_CHECKING:
     import keras
     import numpy as np
@@ -80,6 +82,10 @@ class Model(Component):
         Layers carry explicit names, so that weights keep their paths from process to process.
         """
         raise NotImplementedError
+
+    def load(self, model: keras.Model, source: str) -> None:
+        """Puts weights from elsewhere into the built model; see the setting `init`."""
+        raise UserError(f"init: {type(self).__name__} reads no weights from elsewhere. Received: {source}.")
 
     def cached(self, model: keras.Model) -> tuple[keras.Model, keras.Model]:
         """For "tokens->logits": two functional models that share the weights of `model` and go on from what was computed.

@@ -70,6 +70,8 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
         present = checkpoint.steps(run.checkpoints)
         if present:
             run.unmark_done()
+        else:
+            start_from(setup)
         state = loop.train(setup, run.checkpoints, Journal(run, console), (*own_callbacks(run), *callbacks))
         summary = describe(setup, state, run, time.monotonic() - started)
         run.write_json("summary.json", summary)
@@ -78,6 +80,16 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
             record(run, setup, experiment.train.final_split, state.best["step"], console)
         run.mark_done()
     return summary
+
+
+def start_from(setup: Setup) -> None:
+    """Weights from elsewhere, if the experiment names any, in place of fresh ones."""
+    if setup.experiment.init is None:
+        return
+    setup.experiment.model.load(setup.model, setup.experiment.init)
+    if setup.step.average is not None:
+        for average, weight in zip(setup.step.average.variables, setup.step.average.source, strict=True):
+            average.assign(weight)
 
 
 def own_callbacks(run: Run) -> tuple:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 from tfbig.core.contracts import Feature, Model, knob
 from tfbig.core.lazy import keras
+from tfbig.models import _pretrained
 from tfbig.nn import attention as attn
 
-GPT2 = {"positions": "learned", "normalization": "layer", "activation": "gelu", "tied": True, "bias": True}
-LLAMA = {"positions": "rope", "normalization": "rms", "activation": "swiglu", "tied": False, "bias": False}
+ALIKE = {"qk_norm": False, "kv_heads": None, "hidden": None}
+GPT2 = {**ALIKE, "positions": "learned", "normalization": "layer", "activation": "gelu", "tied": True, "bias": True}
+LLAMA = {**ALIKE, "positions": "rope", "normalization": "rms", "activation": "swiglu", "tied": False, "bias": False}
 SIZES = {
     "char": {**GPT2, "width": 128, "depth": 4, "heads": 4},  # nanoGPT's small one for CPUs
     "gpt2_124m": {**GPT2, "width": 768, "depth": 12, "heads": 12},
@@ -70,6 +73,10 @@ class GPT(Model):
         tokens = keras.Input(feature.shape, dtype="int32", name=name)
         network = _Network(self, feature)
         return keras.Model(tokens, network.head(network.hidden(tokens)[0]), name="gpt")
+
+    def load(self, model, source):
+        """From a folder with a GPT-2's or Llama's config.json and .safetensors files."""
+        _pretrained.load(self, model, Path(source).expanduser())
 
     def cached(self, model):
         ops, length = keras.ops, model.input.shape[1]
