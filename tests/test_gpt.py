@@ -150,6 +150,30 @@ def test_weights_from_elsewhere_give_the_same_logits(name, tmp_path):
     np.testing.assert_allclose(model(tokens), logits, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_presets_of_kerashub_give_the_same_logits(name, tmp_path):
+    hub = pytest.importorskip("keras_hub").models
+    if name == "gpt2":
+        other = hub.GPT2Backbone(vocabulary_size=61, num_layers=2, num_heads=4, hidden_dim=32, intermediate_dim=128, max_sequence_length=24)
+        ours, scale = GPT.of("char", width=32, depth=2), 1.0
+    else:
+        other = hub.LlamaBackbone(vocabulary_size=61, num_layers=2, num_query_heads=4, num_key_value_heads=2, hidden_dim=32, intermediate_dim=48)
+        ours, scale = GPT.of("tinyllama_1100m", width=32, depth=2, heads=4, kv_heads=2, hidden=48, epsilon=1e-6), 0.3
+    random = np.random.RandomState(0)
+    for weight in other.weights:
+        weight.assign(random.normal(size=weight.shape, scale=scale if "scale" not in weight.path else 1.0) * 0.3)
+    other.save_to_preset(str(tmp_path / "preset"))
+    tokens = random.randint(0, 61, (3, 20)).astype("int32")
+    hidden = other({"token_ids": tokens, "padding_mask": np.ones_like(tokens)}, training=False)
+    logits = np.asarray(other.token_embedding(hidden, reverse=True))
+    model = ours.build({"tokens": Feature(shape=(20,), dtype="int32", values=61)})
+    ours.load(model, f"hub:{tmp_path / 'preset'}")
+    assert logits.std() > 0.05
+    np.testing.assert_allclose(model(tokens), logits, atol=1e-4)
+    with pytest.raises(UserError, match="init: KerasHub has no preset"):
+        ours.load(model, f"hub:{tmp_path / 'nothing'}")
+
+
 @pytest.fixture
 def checkpoint(tmp_path):
     """A GPT-2 checkpoint of our own making: width 8, two blocks, two heads, context 10, nine tokens."""

@@ -1,4 +1,4 @@
-"""Weights from elsewhere for GPT: checkpoints of the GPT-2 and Llama families as Hugging Face's libraries write them."""
+"""Weights from elsewhere for GPT: the GPT-2 and Llama families, as Hugging Face's libraries and KerasHub write them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
+
+HUB, QKV = "transformer_layer_{i}", ("query", "key", "value")
 
 # Our variable -> their tensors, {i} being the block; several are put side by side. "T": stored output by input.
 TABLE = {
@@ -39,6 +41,29 @@ TABLE = {
         "block_{i}_out/kernel": ("layers.{i}.mlp.down_proj.weight", "T"),
         "norm/scale": ("norm.weight",),
     },
+    "hub_gpt2": {
+        "embedding/embeddings": ("token_embedding/embeddings",),
+        "position/embeddings": ("position_embedding/embeddings",),
+        "block_{i}_attention_qkv/kernel": tuple(f"{HUB}/self_attention/{x}/kernel" for x in QKV),
+        "block_{i}_attention_qkv/bias": tuple(f"{HUB}/self_attention/{x}/bias" for x in QKV),
+        **{f"block_{{i}}_norm_1/{x}": (f"{HUB}/self_attention_layer_norm/{x}",) for x in ("gamma", "beta")},
+        **{f"block_{{i}}_norm_2/{x}": (f"{HUB}/feedforward_layer_norm/{x}",) for x in ("gamma", "beta")},
+        **{f"block_{{i}}_attention_out/{x}": (f"{HUB}/self_attention/attention_output/{x}",) for x in ("kernel", "bias")},
+        **{f"block_{{i}}_hidden/{x}": (f"{HUB}/feedforward_intermediate_dense/{x}",) for x in ("kernel", "bias")},
+        **{f"block_{{i}}_out/{x}": (f"{HUB}/feedforward_output_dense/{x}",) for x in ("kernel", "bias")},
+        **{f"norm/{x}": (f"layer_norm/{x}",) for x in ("gamma", "beta")},
+    },
+    "hub_llama": {
+        "embedding/embeddings": ("token_embedding/embeddings",),
+        "embedding/reverse_embeddings": ("token_embedding/reverse_embeddings",),
+        "block_{i}_attention_qkv/kernel": tuple(f"{HUB}/self_attention/{x}/kernel" for x in QKV),
+        "block_{i}_attention_out/kernel": (f"{HUB}/self_attention/attention_output/kernel",),
+        "block_{i}_norm_1/scale": (f"{HUB}/self_attention_layernorm/scale",),
+        "block_{i}_norm_2/scale": (f"{HUB}/feedforward_layernorm/scale",),
+        "block_{i}_hidden/kernel": (f"{HUB}/feedforward_gate_dense/kernel", f"{HUB}/feedforward_intermediate_dense/kernel"),
+        "block_{i}_out/kernel": (f"{HUB}/feedforward_output_dense/kernel",),
+        "norm/scale": ("sequence_output_layernorm/scale",),
+    },
 }
 PREFIXES = ("transformer.", "model.", "")
 
@@ -65,7 +90,7 @@ def settings(path: Path) -> tuple[str, dict]:
         made = {**common, "tied": config.get("tie_word_embeddings", False), "rope_base": float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0)}
         made["kv_heads"] = config.get("num_key_value_heads") or config["num_attention_heads"]
     else:
-        raise UserError(f"init: expected a checkpoint of the families {', '.join(TABLE)}. Received: {path}, {family!r}.")
+        raise UserError(f"init: expected a checkpoint of the families gpt2, llama. Received: {path}, {family!r}.")
     if odd:
         raise UserError(f"init: {path} is a {family} of a kind that GPT has no settings for (its activation, biases, head width or rope scaling).")
     return family, {**made, **{ours: config[theirs] for ours, theirs in values.items()}}
@@ -89,25 +114,63 @@ def tensors(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def load(config, model, path: Path) -> None:
-    """Puts a checkpoint's weights into a built model.
+def preset(name: str) -> tuple[str, dict, dict[str, np.ndarray]]:
+    """A KerasHub preset's family, settings and tensors; `name` is one of KerasHub's or a folder written by it."""
+    try:
+        import keras_hub
+    except ModuleNotFoundError as error:
+        raise UserError("init: hub:... needs the package keras-hub, which is not installed. Run pip install 'tfbig[text]'.") from error
+    try:
+        backbone = keras_hub.models.Backbone.from_preset(name)
+    except Exception as error:  # whatever a download, a name or a file may raise
+        raise UserError(f"init: KerasHub has no preset {name!r} here: {str(error)[:200]}") from error
+    family = {"GPT2Backbone": "hub_gpt2", "LlamaBackbone": "hub_llama"}.get(type(backbone).__name__)
+    if family is None:
+        raise UserError(f"init: expected a GPT2Backbone or a LlamaBackbone. Received: {type(backbone).__name__}.")
+    config = backbone.get_config()
+    made = {"width": config["hidden_dim"], "depth": config["num_layers"], "hidden": config["intermediate_dim"], "qk_norm": False}
+    if family == "hub_gpt2":
+        made |= {"positions": "learned", "normalization": "layer", "activation": "gelu", "bias": True, "tied": True, "epsilon": 1e-5}
+        made |= {"heads": config["num_heads"], "kv_heads": config["num_heads"]}
+    else:
+        if config.get("rope_frequency_adjustment_factor") is not None or config.get("rope_position_scaling_factor", 1.0) != 1.0:
+            raise UserError(f"init: {name} scales its rope, for which GPT has no settings.")
+        made |= {"positions": "rope", "normalization": "rms", "activation": "swiglu", "bias": False, "epsilon": config["layer_norm_epsilon"]}
+        made |= {"heads": config["num_query_heads"], "kv_heads": config["num_key_value_heads"], "rope_base": float(config["rope_max_wavelength"])}
+        made["tied"] = not any(weight.path.endswith("reverse_embeddings") for weight in backbone.weights)
+    return family, made, {weight.path: _flat(weight.path, np.asarray(weight.numpy())) for weight in backbone.weights}
+
+
+def _flat(path: str, value: np.ndarray) -> np.ndarray:
+    """KerasHub's weights with an axis of heads, as matrices and vectors."""
+    if value.ndim == 3:
+        return value.reshape((-1, value.shape[-1]) if "attention_output" in path else (value.shape[0], -1))
+    return value.reshape(-1) if path.endswith("bias") else value
+
+
+def load(config, model, path: str) -> None:
+    """Puts weights from elsewhere into a built model.
 
     Args:
         config: the GPT it was built by.
         model: tokens to logits.
-        path: the checkpoint's folder.
+        path: the checkpoint's folder, or "hub:" and a KerasHub preset.
 
     Raises:
         UserError: it is of another family, shape or settings; no weight was changed.
     """
-    family, wanted = settings(path)
+    if path.startswith("hub:"):
+        family, wanted, stored = preset(path.removeprefix("hub:"))
+    else:
+        family, wanted = settings(Path(path).expanduser())
+        stored = tensors(Path(path).expanduser())
     have = {"hidden": round(8 / 3 * config.width) if config.activation == "swiglu" else 4 * config.width}
     have["kv_heads"] = wanted["heads"] if wanted["kv_heads"] == wanted["heads"] else config.heads
     ours = {name: getattr(config, name) if getattr(config, name) is not None else have.get(name) for name in wanted}
     wrong = [f"model.{name}={value}" for name, value in wanted.items() if ours[name] != value]
     if wrong:
         raise UserError(f"init: {path} was made with other settings than the model. Give {' '.join(wrong)}.".replace("True", "true").replace("False", "false"))
-    stored, values = tensors(path), {}
+    values = {}
     for variable in model.variables:
         name = "/".join(variable.path.split("/")[-2:])
         if "seed" in name:
@@ -123,7 +186,7 @@ def load(config, model, path: Path) -> None:
         variable.assign(value)
 
 
-def _value(family: str, name: str, stored: dict, path: Path) -> np.ndarray:
+def _value(family: str, name: str, stored: dict, path: str) -> np.ndarray:
     number = name.split("_")[1] if name.startswith("block_") else ""
     row = TABLE[family].get(name.replace(f"block_{number}_", "block_{i}_", 1) if number else name)
     if row is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
 from tfbig.core.contracts import Feature, Model, knob
 from tfbig.core.lazy import keras
@@ -75,8 +74,8 @@ class GPT(Model):
         return keras.Model(tokens, network.head(network.hidden(tokens)[0]), name="gpt")
 
     def load(self, model, source):
-        """From a folder with a GPT-2's or Llama's config.json and .safetensors files."""
-        _pretrained.load(self, model, Path(source).expanduser())
+        """From a folder with a GPT-2's or Llama's config.json and .safetensors files, or from hub:PRESET of KerasHub."""
+        _pretrained.load(self, model, source)
 
     def cached(self, model):
         ops, length = keras.ops, model.input.shape[1]
