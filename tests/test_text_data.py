@@ -144,6 +144,13 @@ def test_leaks_are_seen():
     assert _text_store.overlap(lambda split: parts[split]) == {"validation": 1.0, "test": 0.0}
 
 
+def test_separators_cut_plain_files(tmp_path):
+    (tmp_path / "a.txt").write_text("春眠不覺曉。\n\n處處聞啼鳥。\n\n夜來風雨聲。\n\n花落知多少。\n", "utf-8")
+    data = TextFiles(path=str(tmp_path / "a.txt"), separator=r"\n\n", min_count=2, validation=0.2, test=0.2)
+    assert [text for _, _, text in data.documents()] == ["春眠不覺曉。", "處處聞啼鳥。", "夜來風雨聲。", "花落知多少。\n"]
+    assert data.card()["documents"] == "4 read, 4 kept"
+
+
 def test_one_long_text_is_cut_by_position(tmp_path):
     (tmp_path / "a.txt").write_text("\ufeff" + prose(0, 3000).strip(), "utf-8")
     data = TextFiles(path=str(tmp_path), normalize="none")
@@ -247,7 +254,8 @@ def test_replaced_errors(tmp_path):
 def test_wrong_settings(tmp_path):
     problem = lambda **knobs: dict(TextFiles(**knobs).problems())  # noqa: E731
     assert problem()["path"].startswith("expected a file or folder with text")
-    assert "does not exist" in problem(path=str(tmp_path / "no"))["path"]
+    with pytest.raises(UserError, match="data.path: expected a file or folder. Received: .*no, which does not exist"):
+        TextFiles(path=str(tmp_path / "no")).size("train")
     assert "data.tokenizer=ready" in problem(path=str(tmp_path), vocabulary_path="x")["vocabulary_path"]
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(UserError, match="data.vocabulary_path: expected a folder"):

@@ -188,7 +188,7 @@ def test_it_learns_and_writes(corpus, tmp_path, model):
     panels = run.read_json("panels.json")
     assert [panel["kind"] for panel in panels] == ["texts", "curves"] and len(panels[0]["items"]) == 3
     assert "<pre>" in (run.path / "report.html").read_text() and "Loss by place" in (run.path / "report.html").read_text()
-    trained = tfbig.load(run)
+    trained = tfbig.load(run.path)
     corpus.unlink()  # a run carries its tokenizer
     _text._opened.cache_clear()
     shown = []

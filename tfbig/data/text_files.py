@@ -31,13 +31,13 @@ class TextFiles(TextWindows):
         yield from super().problems()
         if not self.path:
             yield "path", "expected a file or folder with text. Received: nothing. Set data.path=PATH."
-        elif not Path(self.path).expanduser().exists():
-            yield "path", f"expected a file or folder. Received: {self.path}, which does not exist."
 
     def _files(self) -> list[Path]:
         path = Path(self.path).expanduser()
         if path.is_file():
             return [path]
+        if not path.is_dir():  # said when it is read, since a run can be used where its text is not
+            raise UserError(f"data.path: expected a file or folder. Received: {self.path}, which does not exist.")
         suffixes = PLAIN + LINES
         inside = sorted(p for p in path.rglob("*") if p.is_file() and (p.suffix if p.suffix not in PACKED else Path(p.stem).suffix) in suffixes)
         if not inside:
@@ -63,7 +63,7 @@ class TextFiles(TextWindows):
                 text = prep.decode(_read(path), str(path), self.errors)
                 if not text.strip():
                     raise UserError(f"{path}: expected text. Received: an empty file.")
-                separator = self.separator.encode().decode("unicode_escape") if "\\" in self.separator else self.separator
+                separator = prep.unescape(self.separator)
                 for number, part in enumerate(text.split(separator) if separator else [text]):
                     yield None, f"{path}:{number}", part
 

@@ -34,6 +34,11 @@ def decode(payload: bytes, name: str, errors: str = "strict") -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
+def unescape(text: str) -> str:
+    r"""A text from a command line, where \n and \t stand for a new line and a tab."""
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
 def normalize(text: str, form: str) -> str:
     """Unicode normalisation: "nfc" composes, "nfkc" also replaces compatibility characters, "none" leaves all as it is."""
     return text if form == "none" else unicodedata.normalize(form.upper(), text)

@@ -10,6 +10,7 @@ from tfbig.core.contracts import Component, Feature, Task, knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
 from tfbig.prep import tokenizers
+from tfbig.prep.text import unescape
 from tfbig.tasks._generation import Generator
 from tfbig.tasks._text_stream import TextStream
 
@@ -26,7 +27,7 @@ class Generation(Component):
     top_k: int | None = knob(None, "choose among so many most probable tokens", low=1)
     top_p: float | None = knob(None, "choose among the fewest tokens with this probability together", above=0, high=1)
     beams: int = knob(1, "hypotheses of a beam search, for the most probable text; 1: none", low=1)
-    stop: str = knob("", "text at which to stop; left out of the result")
+    stop: str = knob("", r"text at which to stop, such as \n; left out of the result")
     seed: int = knob(0, "of the choices; the same seed writes the same text", low=0)
 
 
@@ -136,7 +137,7 @@ class TextGeneration(Task):
         rows = [self._encode(prompt, number) for number, prompt in enumerate(prompts, 1)]
         choice = {"temperature": request.temperature, "top_k": request.top_k, "top_p": request.top_p}
         generator = Generator(self.model, model, jit=jit, seed=request.seed, **choice)
-        streams = [TextStream(self.tokenizer, request.stop) for _ in rows]
+        streams = [TextStream(self.tokenizer, unescape(request.stop)) for _ in rows]
         if request.beams > 1:
             return self._search(generator, rows, prompts, request, streams, write)
         write(prompts[0])
