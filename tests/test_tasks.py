@@ -11,7 +11,13 @@ from tfbig.engine import loop
 from tfbig.engine.setup import Setup
 
 # The smallest experiment of a task; one that is not named here is tried with the first of its recipes.
-SMALL = {"image_classification": ("mnist_mlp", "model.dropout=0.1", "task.crop_padding=1", "train.batch_size=16")}
+SMALL = {
+    "image_classification": ("mnist_mlp", "model.dropout=0.1", "task.crop_padding=1", "train.batch_size=16"),
+    "text_generation": (
+        "sotu_gpt", "model.width=16", "model.depth=1", "model.heads=2", "model.dropout=0.1", "data=text_files", "data.path={folder}/prose.txt",
+        "data.context=16", "data.tokenizer=characters", "train.batch_size=8",
+    ),
+}  # fmt: skip
 BRIEF = ("train.evaluate_every=100", "train.save_every=2", "optim.warmup=0", "optim.schedule=constant")
 
 
@@ -20,8 +26,10 @@ def recipe_of(task):
 
 
 @pytest.fixture(scope="module", params=list(registry.describe("tasks")))
-def experiment(request):
-    name, *settings = SMALL.get(request.param) or (recipe_of(request.param),)
+def experiment(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "prose.txt").write_text("".join(f"{i} green bottles hanging on the wall.\n\n" for i in range(400)), "utf-8")
+    name, *settings = (text.format(folder=folder) for text in SMALL.get(request.param) or (recipe_of(request.param),))
     return lambda *more: tfbig.recipe(name, *{text.partition("=")[0]: text for text in (*BRIEF, *settings, *more)}.values())
 
 

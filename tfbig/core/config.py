@@ -92,17 +92,18 @@ def _find(experiment: Experiment, key: str):
 
 
 def _annotation(experiment: Experiment, owner: str, name: str):
-    return _hints(type(getattr(experiment, owner) if owner else experiment))[name]
+    return hints(type(getattr(experiment, owner) if owner else experiment))[name]
 
 
-def _hints(kind: type) -> dict[str, Any]:
-    hints: dict[str, Any] = {}
+def hints(kind: type) -> dict[str, Any]:
+    """The annotated type of each knob of a component."""
+    found: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
         module = vars(__import__("sys").modules[base.__module__])
         for name, text in vars(base).get("__annotations__", {}).items():
             if name in kind.__dataclass_fields__ and "ClassVar" not in str(text):
-                hints[name] = eval(text, dict(module)) if isinstance(text, str) else text  # noqa: S307 - our own annotations
-    return hints
+                found[name] = eval(text, dict(module)) if isinstance(text, str) else text  # noqa: S307 - our own annotations
+    return found
 
 
 def parse(text: str, kind: Any) -> Any:
@@ -146,20 +147,22 @@ def find_problems(experiment: Experiment) -> list[str]:
     """Every wrong value: its type, its limits, its choices, and what does not go together."""
     found = []
     for owner, part in [("", experiment), *((f.name, getattr(experiment, f.name)) for f in dataclasses.fields(experiment))]:
-        if not dataclasses.is_dataclass(part):
-            continue
-        wrong, hints = set(), _hints(type(part))
-        for field in dataclasses.fields(part):
-            value, path = getattr(part, field.name), f"{owner}.{field.name}" if owner else field.name
-            if dataclasses.is_dataclass(value) or not ("doc" in field.metadata and "kind" not in field.metadata):
-                continue
-            message = _type_problem(value, hints[field.name]) or _limit_problem(value, field.metadata)
-            if message:
-                wrong.add(field.name)
-                found.append(f"{path}: {message}")
-        if not wrong:  # cross-checks may count on each value being fine alone
-            found += [f"{owner}.{name}: {message}" if owner else f"{name}: {message}" for name, message in part.problems()]
+        if dataclasses.is_dataclass(part):
+            found += [f"{owner}.{name}: {message}" if owner else f"{name}: {message}" for name, message in part_problems(part)]
     return found
+
+
+def part_problems(part) -> list[tuple[str, str]]:
+    """(knob, message) of every wrong value of one component."""
+    wrong, types_of = [], hints(type(part))
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if dataclasses.is_dataclass(value) or not ("doc" in field.metadata and "kind" not in field.metadata):
+            continue
+        message = _type_problem(value, types_of[field.name]) or _limit_problem(value, field.metadata)
+        if message:
+            wrong.append((field.name, message))
+    return wrong or list(part.problems())  # cross-checks may count on each value being fine alone
 
 
 def _type_problem(value: Any, kind: Any) -> str:

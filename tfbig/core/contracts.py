@@ -7,14 +7,18 @@ list is written twice. A file of `models/`, `data/` or `tasks/` defines exactly 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from tfbig.core.errors import UserError
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
     import tensorflow as tf
+
+    from tfbig.engine.job import Trained
 
 SPLITS = ("train", "validation", "test")
 
@@ -41,6 +45,8 @@ class Feature:
     shape: tuple[int | None, ...]
     dtype: str
     unit: str = ""
+    values: int | None = None
+    """Numbers that stand for one of so many things (tokens, labels): 0 ... values - 1."""
 
 
 Spec = dict[str, Feature]
@@ -63,10 +69,30 @@ class Component:
 class Model(Component):
     """An architecture: from an input specification to a plain Keras functional model."""
 
+    kind: ClassVar[str] = "values->features"
+    """What goes in and what comes out; a task takes the models of one kind.
+
+    "values->features": numbers [batch, ...] to features [batch, width], on which the task puts its head.
+    "tokens->logits": whole numbers [batch, length] to scores of each next token [batch, length, values].
+    """
+
     def build(self, spec: Spec) -> keras.Model:
-        """A functional model from the inputs named in `spec` to features; the task puts its head on `model.output`.
+        """A functional model from the inputs named in `spec`.
 
         Layers carry explicit names, so that weights keep their paths from process to process.
+        """
+        raise NotImplementedError
+
+    def load(self, model: keras.Model, source: str) -> None:
+        """Puts weights from elsewhere into the built model; see the setting `init`."""
+        raise UserError(f"init: {type(self).__name__} reads no weights from elsewhere. Received: {source}.")
+
+    def cached(self, model: keras.Model) -> tuple[keras.Model, keras.Model]:
+        """For "tokens->logits": two functional models that share the weights of `model` and go on from what was computed.
+
+        Returns:
+            (prefill, step). Prefill takes [tokens [batch, length], count [batch]] to [logits [batch, values] of the token
+            behind the first `count`, *cache]; step takes [token [batch], position [batch], *cache] to [logits, *cache].
         """
         raise NotImplementedError
 
@@ -116,6 +142,15 @@ class Task(Component):
     preprocess_on: ClassVar[str] = "host"
     """ "device": `preprocess` is numeric and runs inside the compiled step; "host": it runs in the input pipeline."""
 
+    model_kind: ClassVar[str] = "values->features"
+    """Which models it can be learnt by; see `Model.kind`."""
+
+    derived: ClassVar[dict[str, tuple[str, Callable[[float], float]]]] = {}
+    """Metrics that are an increasing function of another one, such as a perplexity of a mean: name -> (metric, function)."""
+
+    request: ClassVar[type[Component]] = Component
+    """The knobs of a prediction (`--knob VALUE` of the predict command); see `answer`."""
+
     def bind(self, model: Model, data: Dataset, facts: dict[str, Any]) -> Task:
         """A copy that knows its parts."""
         bound = dataclasses.replace(self)
@@ -161,3 +196,21 @@ class Task(Component):
     def panels(self, split: str, outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         """What a report shows of a finished evaluation, as JSON values (see tfbig/report/panels.py for the kinds)."""
         return []
+
+    def samples(self, model: keras.Model, jit: bool) -> list[dict[str, Any]]:
+        """Panels that show what the model makes by itself, such as text; `jit`: whether XLA compiles it."""
+        return []
+
+    def answer(self, trained: Trained, inputs: Any, request: Component, write: Callable[[str], Any]) -> list[dict[str, Any]]:
+        """Predictions for what a user gave, as the predict command and `tfbig.predict` want them.
+
+        Args:
+            trained: `model` and `predict` of a run (see tfbig/engine/job.py).
+            inputs: a list of the command line's words, or an array from Python.
+            request: an instance of this task's `request`.
+            write: shows text on the terminal, as soon as there is any.
+
+        Returns:
+            JSON values, one for each prediction.
+        """
+        raise NotImplementedError

@@ -126,9 +126,14 @@ class Experiment(Component):
 
     name: str = knob("experiment", "the recipe's name; names the run directory")
     seed: int = knob(0, "of initial weights, order, augmentation and dropout", low=0, high=2**31 - 1)
+    init: str | None = knob(None, "weights from elsewhere to start from, such as a folder with .safetensors files or hub:PRESET; none: fresh ones")
     task: Task = field(metadata={"doc": "what is learnt", "kind": "tasks"})
     model: Model = field(metadata={"doc": "the architecture", "kind": "models"})
     data: Dataset = field(metadata={"doc": "the examples", "kind": "data"})
     train: Train = Train()
     optim: Optim = Optim()
     device: Device = Device()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.model.kind != self.task.model_kind:
+            yield "model", f"expected one of {self.task.model_kind}, for this task. Received: {type(self.model).__name__}, {self.model.kind}."

@@ -74,6 +74,8 @@ def evaluate(
     if workers and workers.count > 1:  # each example was measured by one worker; for the others it is zero
         sums = {name: workers.total_array(rows) for name, rows in sorted(sums.items())}
     metrics = {name: interval(*rows) for name, rows in sums.items()}
+    for name, (source, function) in task.derived.items():
+        metrics[name] = {key: value if key == "count" or value is None else function(value) for key, value in metrics[source].items()}
     return Evaluation(split, size, metrics, {name: np.concatenate(parts) for name, parts in kept.items()})
 
 

@@ -74,6 +74,8 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
         present = checkpoint.steps(run.checkpoints)
         if present:
             run.unmark_done()
+        else:
+            start_from(setup)
         state = loop.train(setup, run.checkpoints, Journal(run, console), (*own_callbacks(run), *callbacks))
         if not workers.is_chief:  # what is left, the chief does alone
             return {}
@@ -84,6 +86,16 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
             record(run, setup, experiment.train.final_split, state.best["step"], console)
         run.mark_done()
     return summary
+
+
+def start_from(setup: Setup) -> None:
+    """Weights from elsewhere, if the experiment names any, in place of fresh ones."""
+    if setup.experiment.init is None:
+        return
+    setup.experiment.model.load(setup.model, setup.experiment.init)
+    if setup.step.average is not None:
+        for average, weight in zip(setup.step.average.variables, setup.step.average.source, strict=True):
+            average.assign(weight)
 
 
 def own_callbacks(run: Run) -> tuple:
@@ -143,7 +155,7 @@ def record(run: Run, setup: Setup, split: str, step: int, console: loop.Observer
     console.evaluated(step, split, result.metrics)
     entry = {"dataset": type(setup.task.data).__name__, "split": split, "count": result.count, "step": step, "metrics": result.metrics}
     run.write_json("metrics.json", {**(run.read_json("metrics.json") or {}), split: entry})
-    run.write_json("panels.json", setup.task.panels(split, result.outputs))
+    run.write_json("panels.json", [*setup.task.samples(setup.model, setup.jit), *setup.task.panels(split, result.outputs)])
     saved = run.read_json("data.json")
     saved["splits"][split] = {"size": result.count, "classes": class_counts(run.experiment, split)}
     run.write_json("data.json", saved)

@@ -1,8 +1,121 @@
-"""Multi-head attention from plain layers. Shapes: b batch, t positions, d model width, n heads, h head width."""
+"""Multi-head attention from plain operations.
+
+Shapes: b batch, t query positions, s key positions, d model width, n heads, m key/value heads, g = n / m, h head width.
+"""
 
 from __future__ import annotations
 
+import functools
+
 from tfbig.core.lazy import keras
+
+
+def attend(q_bnth, k_bmsh, v_bmsh, mask=None):
+    """Scaled dot-product attention (Vaswani et al. 2017) with grouped queries (Ainslie et al. 2023).
+
+    Args:
+        q_bnth: queries.
+        k_bmsh: keys; m divides n, and each serves n / m neighbouring heads.
+        v_bmsh: values.
+        mask: boolean, [b or 1, t, s], true where a query may look; None: everywhere.
+
+    Returns:
+        [b, n, t, h]. Scores are normalised in float32 at least.
+    """
+    ops = keras.ops
+    heads, length, width = q_bnth.shape[1:]
+    groups = k_bmsh.shape[1]
+    # The queries of a group stand in one matrix, so that keys and values are never copied.
+    q = ops.reshape(q_bnth * width**-0.5, (-1, groups, heads // groups * length, width))
+    scores = ops.matmul(q, ops.swapaxes(k_bmsh, -1, -2))
+    if scores.dtype != "float64":
+        scores = ops.cast(scores, "float32")
+    scores = ops.reshape(scores, (-1, heads, length, k_bmsh.shape[2]))
+    if mask is not None:
+        scores = ops.where(mask[:, None], scores, -1e30)
+    share = ops.cast(ops.softmax(scores), v_bmsh.dtype)
+    share = ops.reshape(share, (-1, groups, heads // groups * length, k_bmsh.shape[2]))
+    return ops.reshape(ops.matmul(share, v_bmsh), (-1, heads, length, width))
+
+
+def attend_causally(q_bnth, k_bnth, v_bnth, position_bt, block: int | None = None, name: str | None = None):
+    """Attention of each position to itself and those before it.
+
+    Args:
+        q_bnth: queries.
+        k_bnth: keys, at most as many heads.
+        v_bnth: values.
+        position_bt: 0 ... t - 1, [1, t]; see `positions`.
+        block: queries handled together, so that memory is proportional to block * t instead of t * t (Rabe and Staats
+            2021); scores are computed again for the gradient. None: all at once.
+        name: of the layer that is needed for it.
+    """
+    if block is None or block >= q_bnth.shape[2]:
+        return attend(q_bnth, k_bnth, v_bnth, position_bt[:, :, None] >= position_bt[:, None, :])
+    return _blocked_attention()(block, name=name)([q_bnth, k_bnth, v_bnth, position_bt])
+
+
+@functools.cache
+def _blocked_attention():
+    """The layer's class; made at first use, since its base is Keras's."""
+
+    @keras.saving.register_keras_serializable("tfbig")
+    class BlockedAttention(keras.layers.Layer):
+        def __init__(self, block: int, **options):
+            super().__init__(**options)
+            self.block = block
+
+        def call(self, inputs):
+            q, k, v, position = inputs
+            part, parts = keras.remat(attend), []
+            for first in range(0, q.shape[2], self.block):
+                end = min(q.shape[2], first + self.block)  # no query of the block looks further
+                mask = position[:, first:end, None] >= position[:, None, :end]
+                parts.append(part(q[:, :, first:end], k[:, :, :end], v[:, :, :end], mask))
+            return keras.ops.concatenate(parts, axis=2)
+
+        def compute_output_shape(self, shapes):
+            return shapes[0]
+
+        def get_config(self):
+            return {**super().get_config(), "block": self.block}
+
+    return BlockedAttention
+
+
+def split_heads(x_btd, heads: int):
+    """[b, t, n * h] to [b, n, t, h]."""
+    ops = keras.ops
+    return ops.transpose(ops.reshape(x_btd, (-1, x_btd.shape[1], heads, x_btd.shape[2] // heads)), (0, 2, 1, 3))
+
+
+def join_heads(x_bnth):
+    """[b, n, t, h] to [b, t, n * h]."""
+    ops = keras.ops
+    heads, length, width = x_bnth.shape[1:]
+    return ops.reshape(ops.transpose(x_bnth, (0, 2, 1, 3)), (-1, length, heads * width))
+
+
+def rotate(x_bnth, position_bt, base: float = 10_000.0):
+    """Rotary position embedding (Su et al. 2021), the halves of a head's width being the two coordinates.
+
+    Args:
+        x_bnth: queries or keys; h is even.
+        position_bt: whole numbers, [b or 1, t].
+        base: the longest wavelength is 2 pi times this.
+    """
+    ops, half = keras.ops, x_bnth.shape[-1] // 2
+    speed = ops.convert_to_tensor([base ** (-i / half) for i in range(half)], "float32")
+    angle = ops.cast(position_bt, "float32")[:, None, :, None] * speed
+    cos, sin = ops.cast(ops.cos(angle), x_bnth.dtype), ops.cast(ops.sin(angle), x_bnth.dtype)
+    a, b = x_bnth[..., :half], x_bnth[..., half:]
+    return ops.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def positions(x_bt):
+    """0 ... t - 1 as int32 [1, t], from any tensor of length t; a compiler makes a constant of it."""
+    ops = keras.ops
+    return ops.cumsum(ops.max(ops.ones_like(x_bt, dtype="int32"), axis=0, keepdims=True), axis=1) - 1
 
 
 def self_attention(x_btd, heads: int, name: str, initializer: str = "glorot_uniform", dropout: float = 0.0):
@@ -18,16 +131,11 @@ def self_attention(x_btd, heads: int, name: str, initializer: str = "glorot_unif
     Returns:
         [b, t, d].
     """
-    layers, ops = keras.layers, keras.ops
-    length, width = x_btd.shape[1:]
+    layers, width = keras.layers, x_btd.shape[-1]
     if width % heads:
         raise ValueError(f"{name}: expected a width that {heads} heads divide. Received: {width}.")
     # One matrix multiplication for queries, keys and values.
-    qkv = layers.Dense(3 * width, kernel_initializer=initializer, name=f"{name}_qkv")(x_btd)
-    qkv = ops.transpose(ops.reshape(qkv, (-1, length, 3, heads, width // heads)), (2, 0, 3, 1, 4))
-    q_bnth, k_bnth, v_bnth = qkv[0], qkv[1], qkv[2]
-    scores_bntt = ops.matmul(q_bnth, ops.swapaxes(k_bnth, -1, -2)) * (width // heads) ** -0.5
-    mixed_bnth = ops.matmul(ops.softmax(scores_bntt), v_bnth)
-    mixed_btd = ops.reshape(ops.transpose(mixed_bnth, (0, 2, 1, 3)), (-1, length, width))
-    out = layers.Dense(width, kernel_initializer=initializer, name=f"{name}_out")(mixed_btd)
+    qkv = split_heads(layers.Dense(3 * width, kernel_initializer=initializer, name=f"{name}_qkv")(x_btd), 3 * heads)
+    mixed = attend(qkv[:, :heads], qkv[:, heads : 2 * heads], qkv[:, 2 * heads :])
+    out = layers.Dense(width, kernel_initializer=initializer, name=f"{name}_out")(join_heads(mixed))
     return layers.Dropout(dropout, name=f"{name}_dropout")(out) if dropout else out

@@ -106,7 +106,7 @@ def _learning(run: Run, summary: dict) -> str:
 
 
 def _panels(panels: list) -> str:
-    drawn = [f"<div class='{'wide' if panel['kind'] in ('pictures', 'table') else ''}'>{render(panel)}</div>" for panel in panels]
+    drawn = [f"<div class='{'wide' if panel['kind'] in ('pictures', 'table', 'texts') else ''}'>{render(panel)}</div>" for panel in panels]
     return f"<div class='grid'>{''.join(drawn)}</div>" if drawn else ""
 
 

@@ -6,6 +6,7 @@
     pictures     items: [{png (base64), caption}]
     bars         labels, values, x_label
     table        headers, rows
+    texts        items: [text]
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ MOST_POINTS = 1000
 
 def render(panel: dict) -> str:
     """A panel as HTML."""
-    kinds = {"curves": curves, "matrix": matrix, "calibration": calibration, "pictures": pictures, "bars": bars, "table": table}
+    kinds = {"curves": curves, "matrix": matrix, "calibration": calibration, "pictures": pictures, "bars": bars, "table": table, "texts": texts}
     if panel.get("kind") not in kinds:
         raise ValueError(f"kind: expected one of {', '.join(kinds)}. Received: {panel.get('kind')!r}.")
     caption = f"<p class='caption'>{escape(panel['caption'])}</p>" if panel.get("caption") else ""
@@ -125,6 +126,10 @@ def pictures(panel: dict) -> str:
         for item in panel["items"]
     )
     return f"<div class='pictures'>{''.join(items)}</div>"
+
+
+def texts(panel: dict) -> str:
+    return "".join(f"<pre>{escape(text)}</pre>" for text in panel["items"])
 
 
 def bars(panel: dict) -> str:

@@ -6,13 +6,21 @@ import base64
 import io
 from dataclasses import dataclass
 
-from tfbig.core.contracts import Dataset, Feature, Task, knob
+from tfbig.core.contracts import Component, Dataset, Feature, Task, knob
 from tfbig.core.lazy import keras, np, tf
 from tfbig.prep import image as prep
+from tfbig.tasks import _pictures
 
 MEASURED = 50_000  # examples whose pixels give mean and deviation: the error of the mean is then below 0.1 % of a deviation
 SHOWN_MISTAKES = 24
 BINS = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels(Component):
+    """How labels are asked for."""
+
+    top: int = knob(1, "labels for each picture, the most probable first", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +35,7 @@ class ImageClassification(Task):
 
     primary = ("accuracy", "max")
     preprocess_on = "device"
+    request = Labels
 
     def measure(self, data: Dataset) -> dict:
         """Mean and standard deviation of each channel over the training split, in intensities of 0-255."""
@@ -110,6 +119,16 @@ class ImageClassification(Task):
         one = lambda encoded: prep.decode(encoded, height, width, channels)  # noqa: E731
         shape = tf.TensorSpec((height, width, channels), tf.uint8)
         return {"image": tf.map_fn(one, served["image_bytes"], fn_output_signature=shape)}
+
+    def answer(self, trained, inputs, request, write):
+        """Labels for pictures: [{"input", "label", "probability", "top": [[label, probability], ...]}]."""
+        sources, pictures = _pictures.gather(inputs, self)
+        probability, names, results = trained.predict({"image": pictures})["probability"], self.labels, []
+        for source, row in zip(sources, probability, strict=True):
+            best = [[names[i], float(row[i])] for i in np.argsort(-row, kind="stable")[: request.top]]
+            results.append({"input": source, "label": best[0][0], "probability": best[0][1], "top": best})
+            write(f"{source}: {', '.join(f'{label} {share:.1%}' for label, share in best)}\n")
+        return results
 
     def panels(self, split, outputs):
         """Confusion matrix, reliability diagram, and the most confident mistakes as pictures."""

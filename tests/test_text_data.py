@@ -1,0 +1,262 @@
+"""Text data: cleaning, splits, token files, windows; tokenizers give every text back."""
+
+import io
+import json
+import random
+
+import numpy as np
+import pytest
+
+from tfbig.core.contracts import SPLITS
+from tfbig.core.errors import UserError
+from tfbig.data import _text, _text_store, tiny_shakespeare
+from tfbig.data.sotu import SOTU
+from tfbig.data.text_files import TextFiles
+from tfbig.data.tiny_shakespeare import TinyShakespeare
+from tfbig.prep import text as prep
+from tfbig.prep import tokenizers
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    _text._opened.cache_clear()
+
+
+def any_text(seed, length=400):
+    """Characters from all of Unicode but surrogates."""
+    choose = random.Random(seed)
+    ranges = [(1, 0x7F), (0x80, 0xD7FF), (0xE000, 0xFFFF), (0x10000, 0x10FFFF)]
+    return "".join(chr(choose.randint(*choose.choice(ranges))) for _ in range(length))
+
+
+def prose(seed, words=120):
+    choose = random.Random(seed)
+    return " ".join("".join(choose.choice("abcdefghijklmnop") for _ in range(choose.randint(2, 9))) for _ in range(words)) + "\n"
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(json.dumps({"text": prose(i)}) + "\n" for i in range(60)), "utf-8")
+    return path
+
+
+# Tokenizers
+
+
+def sentencepiece_model(text):
+    import sentencepiece
+
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text.split("\n")), model_writer=made, vocab_size=300, model_type="bpe", byte_fallback=True, minloglevel=2,
+        normalization_rule_name="identity", add_dummy_prefix=False, remove_extra_whitespaces=False, hard_vocab_limit=False,
+    )  # fmt: skip
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["characters", "bytes", "bpe", "sentencepiece"])
+def test_round_trip_is_lossless(kind):
+    texts = [any_text(1), "", " two  spaces\tand\n\nlines ", "<|endoftext|>", "春眠不覺曉，處處聞啼鳥。", "e\u0301 é 👩‍👩‍👧"]
+    if kind == "sentencepiece":  # its format has no place for the space mark it uses itself
+        pytest.importorskip("sentencepiece")
+        texts = [text.replace("\u2581", "").replace("\0", "") for text in texts]
+    made = {
+        "characters": lambda: tokenizers.Characters.of(texts, separator=True),
+        "bytes": tokenizers.Bytes,
+        "bpe": lambda: tokenizers.BPE.train([prose(i) for i in range(9)], 300),
+        "sentencepiece": lambda: tokenizers.SentencePiece(sentencepiece_model("".join(prose(i) for i in range(20)))),
+    }[kind]()
+    again = tokenizers.from_json(json.loads(json.dumps(made.to_json())))
+    assert again.size == made.size
+    for text in texts:
+        tokens = again.encode(text)
+        assert again.decode(tokens) == text
+        assert again.byte_lengths()[tokens].sum() == len(text.encode()) and again.separator not in tokens
+    np.testing.assert_array_equal(again.encode_all(texts)[0], made.encode(texts[0]))
+    assert again.byte_lengths()[again.separator] == 0 and again.decode([again.separator]) == ""
+
+
+def test_gpt2_files(tmp_path):
+    letters = [chr(c) for c in (*range(33, 127), *range(161, 173), *range(174, 256))]  # printable bytes stand for themselves
+    letters += [chr(256 + i) for i in range(256 - len(letters))]
+    words = [*letters, "he", "ll", "hell", "hello", "<|endoftext|>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nh e\nl l\nhe ll\nhell o\n")
+    found = tokenizers.ready(tmp_path)
+    assert [words[token] for token in found.encode("hello he")] == ["hello", "Ġ", "he"]
+    assert found.separator == 260 and found.size == 261
+    with pytest.raises(UserError, match="expected a folder with vocab.json and merges.txt"):
+        tokenizers.ready(tmp_path / "nothing")
+
+
+def test_unknown_characters_are_named():
+    known = tokenizers.Characters.of(["abc"])
+    with pytest.raises(UserError, match=r"'é' \(U\+00E9\) not in the alphabet of 3 characters.*first at character 2"):
+        known.encode("aéb")
+    rare = tokenizers.Characters.of(["aab"], min_count=2)
+    assert rare.decode(rare.encode("ab")) == "a\ufffd"
+
+
+# Cleaning
+
+
+def test_rolling_hash_depends_on_its_window_alone():
+    text = prose(3)
+    hashes = prep.rolling_hash(text, 16)
+    assert len(hashes) == len(text) - 15 and prep.rolling_hash("short", 16).size == 0
+    assert prep.rolling_hash(text[40:56], 16)[0] == hashes[40]
+    assert len(np.unique(hashes)) > 0.99 * len(hashes)
+
+
+def test_cleaning_is_counted(tmp_path):
+    copy = prose(5).replace(" ", "  ")
+    near = prose(6, 400)
+    lines = [*(prose(i, 400) for i in range(5, 15)), copy.replace("  ", " ") + " ", near.replace(near.split()[7], "changed"), "x", "\u0001" * 30, "Слово " * 30]
+    lines[10] = lines[0].replace(" ", "\n")
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines), "utf-8")
+    data = TextFiles(path=str(path), min_characters=5, script="latin")
+    card = data.card()
+    assert card["documents"] == "15 read, 1 too short, 1 odd characters, 1 other script, 1 exact duplicates, 1 near duplicates, 10 kept"
+    kept = TextFiles(path=str(path), min_characters=5, script="latin", duplicates="keep").card()["documents"]
+    assert kept == "15 read, 1 too short, 1 odd characters, 1 other script, 12 kept"
+
+
+def test_splits_are_whole_documents_and_disjoint(corpus):
+    data = TextFiles(path=str(corpus), validation=0.2, test=0.1)
+    tokenizer = data.read_tokenizer()
+    documents = {}
+    for split in SPLITS:
+        tokens = np.asarray(data.tokens(split))
+        ends = np.flatnonzero(tokens == tokenizer.separator)
+        documents[split] = {tokenizer.decode(part) for part in np.split(tokens, ends + 1) if len(part)}
+    assert sum(map(len, documents.values())) == 60 == len(set.union(*documents.values()))
+    assert set.union(*documents.values()) == {prose(i) for i in range(60)}
+    assert 10 <= len(documents["validation"]) <= 14 and "0.00% of validation's" in data.card()["leak check"]
+    other = TextFiles(path=str(corpus), validation=0.2, test=0.1, split_seed=1)
+    assert not np.array_equal(other.tokens("test")[:200], data.tokens("test")[:200])
+
+
+def test_leaks_are_seen():
+    parts = {"train": [prose(1) + "x" * 3 + prose(2)], "validation": [prose(2)], "test": [prose(3)]}
+    assert _text_store.overlap(lambda split: parts[split]) == {"validation": 1.0, "test": 0.0}
+
+
+def test_separators_cut_plain_files(tmp_path):
+    (tmp_path / "a.txt").write_text("春眠不覺曉。\n\n處處聞啼鳥。\n\n夜來風雨聲。\n\n花落知多少。\n", "utf-8")
+    data = TextFiles(path=str(tmp_path / "a.txt"), separator=r"\n\n", min_count=2, validation=0.2, test=0.2)
+    assert [text for _, _, text in data.documents()] == ["春眠不覺曉。", "處處聞啼鳥。", "夜來風雨聲。", "花落知多少。\n"]
+    assert data.card()["documents"] == "4 read, 4 kept"
+
+
+def test_one_long_text_is_cut_by_position(tmp_path):
+    (tmp_path / "a.txt").write_text("\ufeff" + prose(0, 3000).strip(), "utf-8")
+    data = TextFiles(path=str(tmp_path), normalize="none")
+    tokenizer = data.read_tokenizer()
+    assert "".join(tokenizer.decode(data.tokens(split)) for split in SPLITS) == prose(0, 3000).strip()
+    assert data.card()["split"] == "by position in the text" and tokenizer.separator is None
+
+
+# Windows
+
+
+@pytest.mark.parametrize("stride", [None, 1, 5])
+def test_windows(corpus, stride):
+    data = TextFiles(path=str(corpus), context=16, stride=stride, tokenizer="bpe", vocabulary=300)
+    for split in SPLITS:
+        size, tokens = data.size(split), np.asarray(data.tokens(split)).astype(np.int32)
+        got = data.examples(split, np.arange(size))
+        assert got["tokens"].shape == (size, 17) and got["tokens"].dtype == np.int32 and got["length"].dtype == np.int32
+        step = (stride or 16) if split == "train" else 16
+        np.testing.assert_array_equal(got["tokens"][2], tokens[2 * step : 2 * step + 17])
+        if split == "train":
+            assert (got["length"] == 16).all() and (size - 1) * step + 17 <= len(tokens) < size * step + 17
+        else:  # every token but the first is a target once
+            targets = [row[1 : n + 1] for row, n in zip(got["tokens"], got["length"], strict=True)]
+            np.testing.assert_array_equal(np.concatenate(targets), tokens[1:])
+    assert data.examples("test", np.array([], np.int64))["tokens"].shape == (0, 17)
+    assert set(data.spec) == {"tokens", "length"} and data.arrays("train") is None
+
+
+def test_token_files_are_kept_and_checked(corpus, monkeypatch):
+    data = TextFiles(path=str(corpus))
+    tokens = np.array(data.tokens("train"))
+    assert data.tokens("train").dtype == np.uint16 and isinstance(data.tokens("train"), np.memmap)
+    written = sorted(_text_store.cache().glob("*/train.bin"))
+    stamp = written[0].stat().st_mtime_ns
+    _text._opened.cache_clear()
+    data.tokens("train")
+    assert len(written) == 1 and written[0].stat().st_mtime_ns == stamp  # not written again
+    written[0].write_bytes(written[0].read_bytes()[:-2] + b"xx")
+    _text._opened.cache_clear()
+    np.testing.assert_array_equal(data.tokens("train"), tokens)  # damage is found and mended
+    corpus.write_text(corpus.read_text() + json.dumps({"text": prose(99)}) + "\n")
+    _text._opened.cache_clear()
+    assert data.card()["documents"].startswith("61 read")
+    assert not list(_text_store.cache().glob(".*"))
+
+
+def test_large_vocabularies_take_four_bytes(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("".join(chr(c) for c in range(0x20000, 0x20000 + 70_000)), "utf-8")
+    data = TextFiles(path=str(path), validation=1e-6, test=1e-6, max_odd=1.0, normalize="none")
+    assert data.tokens("train").dtype == np.uint32 and data.read_tokenizer().size == 70_000
+
+
+def test_sotu():
+    data = SOTU(context=32)
+    assert sum(1 for _ in data.documents()) == 233 and data.size("train") > 250_000
+    assert "233 kept" in data.card()["documents"] and "PDDL" in data.card()["licence"]
+
+
+def test_tiny_shakespeare(monkeypatch):
+    parts = {"train": "First Citizen:\nSpeak, speak.\n" * 20, "validation": "Speak:\nFirst", "test": "Citizen"}
+    monkeypatch.setattr(tiny_shakespeare._tfds, "read_all", lambda name, split: {"text": np.array([parts[split].encode()], object)})
+    tiny_shakespeare._text.cache_clear()
+    data = TinyShakespeare(context=8)
+    tokenizer = data.read_tokenizer()
+    assert {split: tokenizer.decode(data.tokens(split)) for split in SPLITS} == parts and data.card()["split"] == "as published"
+    tiny_shakespeare._text.cache_clear()
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"", "a.txt: expected text. Received: an empty file"),
+        ("a.txt", b"\x7fELF\x00\x01", "a.txt: expected text in UTF-8. Received: a binary file .a zero byte at position 4"),
+        ("a.txt", b"good\nbad \xff\xfe", "a.txt: invalid UTF-8 at byte 9 .line 2.: 0xff.*data.errors=replace"),
+        ("a.jsonl", b'{"text": "a"}\n{"txt": "b"}', "a.jsonl, line 2: expected text under 'text' .data.field.. Received: txt"),
+        ("a.jsonl", b"hello", "a.jsonl, line 1: expected a JSON object. Received: b'hello'"),
+        ("a.txt.xz", b"hello", "a.txt.xz: cannot be read"),
+        ("a.png", b"hello", "holds none"),
+        ("a.txt", b"hell" * 4, "data.context: expected fewer than the 14 tokens of the training split. Received: 64"),
+    ],
+)
+def test_bad_files(tmp_path, name, content, message):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        TextFiles(path=str(folder)).size("train")
+
+
+def test_replaced_errors(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"good \xff " * 40)
+    data = TextFiles(path=str(tmp_path / "a.txt"), errors="replace", max_odd=0.5)
+    assert "\ufffd" in data.read_tokenizer().alphabet
+
+
+def test_wrong_settings(tmp_path):
+    problem = lambda **knobs: dict(TextFiles(**knobs).problems())  # noqa: E731
+    assert problem()["path"].startswith("expected a file or folder with text")
+    with pytest.raises(UserError, match="data.path: expected a file or folder. Received: .*no, which does not exist"):
+        TextFiles(path=str(tmp_path / "no")).size("train")
+    assert "data.tokenizer=ready" in problem(path=str(tmp_path), vocabulary_path="x")["vocabulary_path"]
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(UserError, match="data.vocabulary_path: expected a folder"):
+        TextFiles(path=str(tmp_path), tokenizer="ready", vocabulary_path=str(tmp_path / "no")).size("train")

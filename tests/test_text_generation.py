@@ -1,0 +1,232 @@
+"""Text generation: loss, metrics, the cache, choices, streams, and the commands from a file of text to a written text."""
+
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfbig
+from tfbig.core import config
+from tfbig.core.contracts import Feature
+from tfbig.core.errors import UserError
+from tfbig.core.experiment import Experiment, Optim, Train
+from tfbig.data import _text
+from tfbig.data.text_files import TextFiles
+from tfbig.engine.setup import Setup
+from tfbig.models.gpt import GPT
+from tfbig.models.lstm_lm import LSTMLM
+from tfbig.prep.tokenizers import Bytes, Characters
+from tfbig.tasks._generation import Generator, choose, keys
+from tfbig.tasks._text_stream import TextStream
+from tfbig.tasks.text_generation import Generation, TextGeneration
+
+SMALL = {"width": 16, "depth": 2, "heads": 2}
+MODELS = {
+    "gpt": GPT(**SMALL, deviation=0.3),
+    "llama": GPT(**SMALL, positions="rope", normalization="rms", activation="swiglu", kv_heads=1, qk_norm=True, tied=False, deviation=0.3),
+    "lstm": LSTMLM(width=8, units=(12, 9)),
+}
+
+
+def prose(seed, words=150):
+    choose_ = random.Random(seed)
+    return " ".join(choose_.choice(["the", "cat", "sat", "on", "a", "mat", "and", "the", "dog", "ran", "to", "it"]) for _ in range(words)) + "\n"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    _text._opened.cache_clear()
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(json.dumps({"text": prose(i)}) + "\n" for i in range(30)), "utf-8")
+    return path
+
+
+def experiment(corpus, model=None, **data):
+    return config.validate(
+        Experiment(
+            name="tiny", task=TextGeneration(), model=model or GPT(**SMALL), data=TextFiles(path=str(corpus), context=16, **data),
+            train=Train(length="60", batch_size=8, evaluate_every="30", save_every="30"), optim=Optim(optimizer="adamw", learning_rate=1e-2),
+        )
+    )  # fmt: skip
+
+
+def built(name, context=16, size=11):
+    import keras
+
+    keras.utils.set_random_seed(3)
+    return MODELS[name], MODELS[name].build({"tokens": Feature(shape=(context,), dtype="int32", values=size)})
+
+
+# Loss and metrics
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 0.1])
+def test_loss_against_numpy(corpus, z_loss):
+    made = experiment(corpus, tokenizer="bytes")
+    task = TextGeneration(z_loss=z_loss).bind(made.model, made.data, TextGeneration().measure(made.data))
+    model = task.build()
+    raw = made.data.examples("test", np.array([0, made.data.size("test") - 1]))
+    assert raw["length"][1] < 16
+    ready = task.preprocess({name: tf.constant(value) for name, value in raw.items()}, training=False)
+    logits = model(ready["tokens"]).numpy().astype(np.float64)
+    total = np.log(np.exp(logits).sum(-1))
+    surprise = total - np.take_along_axis(logits, raw["tokens"][:, 1:, None], 2)[..., 0]
+    real = np.arange(16)[None] < raw["length"][:, None]
+    loss, logs = task.loss(model, ready, training=False)
+    assert float(loss) == pytest.approx(surprise[real].mean() + z_loss * (total[real] ** 2).mean(), rel=1e-5)
+    if z_loss:
+        assert float(logs["cross_entropy"]) == pytest.approx(surprise[real].mean(), rel=1e-5)
+    outputs = task.predict(model, ready)
+    np.testing.assert_allclose(outputs["log_probability"].numpy()[real], -surprise[real], rtol=1e-4)
+    measured = {name: (total.numpy().sum(), count.numpy().sum()) for name, (total, count) in task.metrics(outputs, ready).items()}
+    text = real & (raw["tokens"][:, 1:] != 256)
+    assert measured["loss"] == (pytest.approx(surprise[real].sum(), rel=1e-5), real.sum())
+    assert measured["bits_per_byte"] == (pytest.approx(surprise[text].sum() / math.log(2), rel=1e-5), text.sum())
+
+
+def test_a_uniform_model_has_the_known_figures(corpus):
+    """Where all tokens are equally likely, perplexity is their number and a byte costs log2 of it."""
+    setup = Setup(experiment(corpus, tokenizer="bytes"), {"tokenizer": {"kind": "bytes"}})
+    for variable in setup.model.trainable_variables:
+        variable.assign(variable * 0)
+    metrics = setup.evaluate("validation").metrics
+    assert metrics["perplexity"]["value"] == pytest.approx(257, rel=1e-5) and metrics["bits_per_byte"]["value"] == pytest.approx(math.log2(257), rel=1e-5)
+    data = setup.task.data
+    tokens = np.asarray(data.tokens("validation"))[1:]
+    assert metrics["loss"]["count"] == len(tokens) and metrics["bits_per_byte"]["count"] == (tokens < 256).sum()
+    assert metrics["perplexity"]["low"] <= metrics["perplexity"]["value"] <= metrics["perplexity"]["high"]
+
+
+# The cache and the choices
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("choice", [{"temperature": 0.0}, {"temperature": 0.9, "top_k": 5, "top_p": 0.9}], ids=["greedy", "sampled"])
+def test_the_cache_changes_no_token(name, choice):
+    """Prompts of different lengths, and text that outgrows the context twice."""
+    made, model = built(name)
+    prompts = [[1, 2, 3], [4], list(range(10)) + [3] * 6]
+    generator = Generator(made, model, jit=name != "lstm", seed=7, **choice)
+    got = generator.generate(prompts, 40)
+    assert got == generator.generate_uncached(model, prompts, 40)
+    assert all(len(row) == 40 for row in got) and len({tuple(row) for row in got}) == 3
+    assert got == Generator(made, model, jit=False, seed=7, **choice).generate(prompts, 40)
+
+
+def test_seeds():
+    made, model = built("gpt")
+    write = lambda seed: Generator(made, model, jit=False, seed=seed, temperature=1.0).generate([[1], [1]], 30)  # noqa: E731
+    first = write(0)
+    assert first == write(0) and first != write(1) and first[0] != first[1]
+
+
+def test_choices_follow_the_distribution():
+    logits = tf.constant(np.log([[0.5, 0.3, 0.15, 0.05]]).repeat(4000, 0), tf.float32)
+    share = lambda **choice: np.bincount(choose(logits, keys(1, 4000, 5), **choice).numpy(), minlength=4) / 4000  # noqa: E731
+    np.testing.assert_allclose(share(temperature=1.0), [0.5, 0.3, 0.15, 0.05], atol=0.03)
+    np.testing.assert_allclose(share(temperature=0.5), np.square([0.5, 0.3, 0.15, 0.05]) / 0.365, atol=0.03)
+    np.testing.assert_allclose(share(temperature=1.0, top_k=2), [0.625, 0.375, 0, 0], atol=0.03)
+    np.testing.assert_allclose(share(temperature=1.0, top_p=0.9), np.array([0.5, 0.3, 0.15, 0]) / 0.95, atol=0.03)
+    assert share(temperature=1.0, top_p=0.4).tolist() == share(temperature=0).tolist() == [1, 0, 0, 0]
+
+
+def test_beam_search_finds_the_best(corpus):
+    """With as many beams as there are continuations, it is an exhaustive search."""
+    made, model = built("llama", context=8, size=4)
+    generator = Generator(made, model, jit=False, temperature=0)
+    found, score = generator.beam([[1, 2], [3]], 3, 64, None)
+    for prompt, tokens, best in zip([[1, 2], [3]], found, score, strict=True):
+        every = {}
+        for number in range(64):
+            rest = [number // 16, number // 4 % 4, number % 4]
+            row = np.array([[*prompt, *rest] + [0] * (5 - len(prompt))], np.int32)
+            logp = tf.nn.log_softmax(model(row)).numpy()[0]
+            every[tuple(rest)] = sum(logp[len(prompt) - 1 + i, token] for i, token in enumerate(rest))
+        assert tuple(tokens) == max(every, key=every.get) and best == pytest.approx(max(every.values()), abs=1e-4)
+    assert generator.beam([[1, 2], [3]], 3, 1, None)[0] == generator.generate([[1, 2], [3]], 3)
+    ended, _ = generator.beam([[1, 2]], 5, 4, ended_by := found[0][0])
+    if ended_by in ended[0]:
+        assert set(ended[0][ended[0].index(ended_by) :]) == {ended_by}
+
+
+# Streams
+
+
+def test_streams_hold_back_what_is_not_certain():
+    stream, pieces = TextStream(Bytes(), stop="END"), []
+    for byte in "é一a E ENDx".encode():
+        pieces.append(stream.add([byte]))
+    assert "".join(pieces) == stream.text == "é一a E " and stream.done and pieces[0] == "" and pieces[1] == "é"
+    letters = Characters.of(["abE"], separator=True)
+    stream = TextStream(letters, stop="Eb")
+    assert stream.add(letters.encode("abE").tolist()) == "ab" and stream.end() == "E" and stream.text == "abE"
+    stream = TextStream(letters)
+    assert stream.add([0, letters.separator, 1]) == letters.alphabet[0] and stream.done
+
+
+# From text to text
+
+
+@pytest.mark.parametrize("model", ["gpt", "lstm"])
+def test_it_learns_and_writes(corpus, tmp_path, model):
+    made = experiment(corpus, {"gpt": GPT(**SMALL), "lstm": LSTMLM(width=8, units=(16,))}[model])
+    run = tfbig.train(made, run=tmp_path / "run")
+    metrics = run.read_json("metrics.json")["test"]["metrics"]
+    assert metrics["loss"]["value"] < 2.2 and metrics["bits_per_byte"]["value"] < 3.3  # log2(18) = 4.2 before
+    assert metrics["perplexity"]["value"] == pytest.approx(math.exp(metrics["loss"]["value"]))
+    panels = run.read_json("panels.json")
+    assert [panel["kind"] for panel in panels] == ["texts", "curves"] and len(panels[0]["items"]) == 3
+    assert "<pre>" in (run.path / "report.html").read_text() and "Loss by place" in (run.path / "report.html").read_text()
+    trained = tfbig.load(run.path)
+    corpus.unlink()  # a run carries its tokenizer
+    _text._opened.cache_clear()
+    shown = []
+    found = trained.task.answer(trained, ["the cat", "a "], Generation(length=20), shown.append)
+    assert "".join(shown) == f"the cat{found[0]['text']}\n\na {found[1]['text']}\n" and len(shown) > 3
+    assert found == trained.task.answer(trained, ["the cat", "a "], Generation(length=20), lambda text: None)
+    for prompt, message in (("Ω", r"prompt 1: characters: 'Ω' .U\+03A9. not in the alphabet"), ("the cat sat on a mat", "expected at most the model's context of 16 tokens. Received: 20")):
+        with pytest.raises(UserError, match=message):
+            trained.task.answer(trained, [prompt], Generation(), shown.append)
+    if model == "gpt":
+        best = trained.task.answer(trained, ["the "], Generation(length=8, beams=3), shown.append)[0]["text"]
+        assert best and shown[-1] == f"the {best}\n"
+        with pytest.raises(UserError, match="length: a beam search expects"):
+            trained.task.answer(trained, ["the "], Generation(length=80, beams=3), shown.append)
+
+
+def test_commands(corpus, tmp_path):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def call(*arguments, code=0, **options):
+        done = subprocess.run([sys.executable, "-m", *arguments], env=environment, text=True, capture_output=True, timeout=300, **options)
+        assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+        return done.stdout, done.stderr
+
+    settings = [f"data.path={corpus}", "data.script=any", "data.separator=", "train.length=20", "model.width=16", "model.depth=1", "model.heads=2", "train.final_split=none"]
+    call("tfbig.train", "tang_poems_gpt", *settings, f"run={tmp_path / 'run'}")
+    run = str(tmp_path / "run")
+    out, _ = call("tfbig.predict", run, "the ", "--length", "12", "--seed", "3")
+    assert out.startswith("the ") and out.endswith("\n")
+    found = json.loads(call("tfbig.predict", run, "the ", "--length", "12", "--seed", "3", "--json")[0])
+    assert found["predictions"][0]["input"] + found["predictions"][0]["text"] + "\n" == out
+    assert call("tfbig.predict", run, "-", "--length", "12", "--seed", "3", input="the ")[0] == out
+    assert "--top-p VALUE" in call("tfbig.predict", run, "--help")[0]
+    assert "temperature: expected at least 0. Received: -1.0." in call("tfbig.predict", run, "x", "--temperature", "-1", code=2)[1]
+    assert "--top: no such option. Did you mean --stop?" in call("tfbig.predict", run, "x", "--top", "3", code=2)[1]
+    assert "top_k: expected a whole number. Received: 'b'." in call("tfbig.predict", run, "x", "--top-k", "b", code=2)[1]
+
+
+def test_models_and_tasks_that_do_not_fit(corpus):
+    with pytest.raises(UserError, match="model: expected one of tokens->logits, for this task. Received: MLP, values->features"):
+        tfbig.recipe("sotu_gpt", "model=mlp")

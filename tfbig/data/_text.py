@@ -1,0 +1,120 @@
+"""Windows of consecutive tokens from a corpus: what all text datasets share."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np
+from tfbig.data import _text_store as store
+from tfbig.prep import text as prep
+from tfbig.prep import tokenizers
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextWindows(Dataset):
+    """Windows of context + 1 tokens, by position, from token files in the cache.
+
+    Training windows start `stride` tokens apart; held-out splits are covered by windows side by side, each token but the
+    first a target once. A window's `length` says how many of its targets are real.
+    """
+
+    context: int = knob(64, "tokens that a window's last target is predicted from", low=1)
+    stride: int | None = knob(None, "tokens between the starts of training windows; none: context, so an epoch reads each token once", low=1)
+    tokenizer: str = knob("characters", "how text becomes tokens", choices=("characters", "bytes", "bpe", "ready"))
+    vocabulary: int = knob(4096, "bpe: number of tokens to learn from the training split", low=258)
+    vocabulary_path: str | None = knob(None, "ready: folder with vocab.json and merges.txt, or a SentencePiece .model file")
+    min_count: int = knob(1, "characters: those rarer in the training split share one unknown token", low=1)
+    normalize: str = knob("nfc", "Unicode normalisation", choices=("none", "nfc", "nfkc"))
+    duplicates: str = knob("drop_near", "documents that are equal but for white space, or nearly", choices=("keep", "drop_exact", "drop_near"))
+    near: float = knob(0.8, "drop_near: share of common 16-character shingles from which documents are the same", above=0, high=1)
+    min_characters: int = knob(1, "shorter documents are left out", low=1)
+    max_characters: int | None = knob(None, "longer documents are left out", low=1)
+    max_odd: float = knob(0.1, "largest share of control, unassigned or replacement characters in a document", low=0, high=1)
+    script: str = knob("any", "documents with less than half of their letters in this script are left out", choices=prep.SCRIPTS)
+    validation: float = knob(0.05, "share of the text held out for validation, whole documents where there are several", above=0, high=0.45)
+    test: float = knob(0.05, "share of the text held out for the test", above=0, high=0.45)
+    split_seed: int = knob(0, "of the choice of held-out documents", low=0, high=2**32 - 1)
+
+    def documents(self) -> store.Documents:
+        """(split or None, name, text) of each document, in a fixed order, one at a time."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Changes when the documents change."""
+        raise NotImplementedError
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if (self.tokenizer == "ready") != (self.vocabulary_path is not None):
+            yield "vocabulary_path", f"expected with data.tokenizer=ready, and only there. Received: {self.vocabulary_path} with {self.tokenizer}."
+
+    @property
+    def spec(self):
+        tokens = Feature(shape=(self.context + 1,), dtype="int32", unit="token")
+        return {"tokens": tokens, "length": Feature(shape=(), dtype="int32", unit="targets that are real")}
+
+    def size(self, split):
+        tokens = len(self.tokens(split))
+        if split == "train":
+            if tokens <= self.context:
+                raise UserError(f"data.context: expected fewer than the {tokens:,} tokens of the training split. Received: {self.context}.")
+            return (tokens - 1 - self.context) // (self.stride or self.context) + 1
+        return -(-(tokens - 1) // self.context) if tokens > 1 else 0
+
+    def examples(self, split, positions):
+        tokens, positions = self.tokens(split), np.asarray(positions, np.int64)
+        size = self.size(split)
+        if positions.size and not (positions.min() >= 0 and positions.max() < size):
+            raise ValueError(f"positions: expected 0 ... {size - 1} in {split}. Received: {positions.min()} ... {positions.max()}.")
+        start = positions * ((self.stride or self.context) if split == "train" else self.context)
+        index = np.minimum(start[:, None] + np.arange(self.context + 1), len(tokens) - 1)
+        length = np.minimum(self.context, len(tokens) - 1 - start)
+        return {"tokens": tokens[index].astype(np.int32), "length": length.astype(np.int32)}
+
+    def tokens(self, split: str) -> np.ndarray:
+        """A split's tokens, memory-mapped, uint16 or uint32 [n]."""
+        if split not in SPLITS:
+            raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
+        return _opened(self._whole())[1][split]
+
+    def read_tokenizer(self) -> tokenizers.Tokenizer:
+        """The tokenizer the tokens were made by."""
+        return _opened(self._whole())[2]
+
+    def _whole(self) -> TextWindows:
+        """The dataset without what does not change its token files."""
+        return dataclasses.replace(self, context=1, stride=None)
+
+    def source_card(self) -> dict:
+        """Title, source, licence and citation."""
+        raise NotImplementedError
+
+    def card(self):
+        saved, _, tokenizer = _opened(self._whole())
+        counts = dict(saved["cleaning"])
+        how = counts.pop("split")
+        told = {"documents": ", ".join(f"{number:,} {name}" for name, number in counts.items() if number or name in ("read", "kept"))}
+        told["split"] = how
+        for split, entry in saved["splits"].items():
+            told[f"{split} text"] = f"{entry['documents']:,} documents, {entry['characters']:,} characters, {entry['tokens']:,} tokens"
+        told["leak check"] = ", ".join(
+            f"{share:.2%} of {split}'s blocks of {store.BLOCK} characters are in training text" for split, share in saved["overlap"].items()
+        )
+        told["tokenizer"] = f"{tokenizer.kind}, {tokenizer.size:,} tokens"
+        return {**self.source_card(), **told}
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(data: TextWindows) -> tuple[dict, dict, tokenizers.Tokenizer]:
+    """A dataset's store: what store.json says, the token files, the tokenizer. Written at the first call."""
+    rules = store.Rules(**{field.name: getattr(data, field.name) for field in dataclasses.fields(store.Rules)})
+    folder = store.prepared(data.documents, data.fingerprint(), rules)
+    saved = json.loads((folder / "store.json").read_text("utf-8"))
+    open_file = lambda path: np.memmap(path, saved["dtype"], "r") if path.stat().st_size else np.empty(0, saved["dtype"])  # noqa: E731
+    tokens = {split: open_file(folder / f"{split}.bin") for split in SPLITS}
+    return saved, tokens, tokenizers.from_json(json.loads((folder / "tokenizer.json").read_text("utf-8")))

@@ -1,0 +1,279 @@
+"""From documents to token files: cleaning, splitting, tokenising, once, into a checksummed folder of the cache.
+
+    CACHE/tfbig/tokens/KEY/train.bin validation.bin test.bin   tokens, uint16 or uint32, documents packed behind each other
+                           tokenizer.json                      the tokenizer
+                           store.json                          what was read, left out and written; sizes and sha256
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfbig.core import files
+from tfbig.core.contracts import SPLITS
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np
+from tfbig.prep import text as prep
+from tfbig.prep import tokenizers
+
+FORMAT = 1  # raised when the same settings would write other files
+BLOCK = 64  # characters in a row whose reappearance in training text counts as a leak
+BATCH_CHARACTERS = 4_000_000  # tokenised at once
+
+Documents = Iterable[tuple[str | None, str, str]]
+"""(split if the publisher fixed it, name, text) of each document."""
+
+
+def cache() -> Path:
+    """Where token files live; follows the XDG base directory specification."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tfbig" / "tokens"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How documents are cleaned and split, and by what tokenizer they are read; the settings of a text dataset."""
+
+    normalize: str
+    duplicates: str
+    near: float
+    min_characters: int
+    max_characters: int | None
+    max_odd: float
+    script: str
+    validation: float
+    test: float
+    split_seed: int
+    tokenizer: str
+    vocabulary: int
+    vocabulary_path: str | None
+    min_count: int
+
+
+def prepared(documents: Callable[[], Documents], fingerprint: str, rules: Rules) -> Path:
+    """The folder with a source's token files, made if it is not there yet or no longer whole."""
+    outside = _fingerprint_of(rules.vocabulary_path)
+    key = hashlib.sha256(json.dumps([FORMAT, fingerprint, outside, {**vars(rules), "vocabulary_path": None}]).encode()).hexdigest()[:24]
+    final = cache() / key
+    if (final / "store.json").is_file():
+        if _whole(final):
+            return final
+        shutil.rmtree(final, ignore_errors=True)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=".", dir=final.parent))
+    except OSError as error:
+        raise files.disk_failure(final, 0, error) from error
+    try:
+        _write(beside, documents, rules)
+        try:
+            os.rename(beside, final)
+        except OSError:
+            if not (final / "store.json").is_file():  # else another process was first, with the same content
+                raise
+    except OSError as error:
+        raise files.disk_failure(final, 0, error) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return final
+
+
+def _fingerprint_of(path: str | None) -> str:
+    if path is None:
+        return ""
+    inside = sorted(p for p in Path(path).glob("*") if p.suffix in (".json", ".txt", ".bpe", ".model")) if Path(path).is_dir() else [Path(path)]
+    if not inside or not all(p.is_file() for p in inside):
+        raise UserError(f"data.vocabulary_path: expected a folder with vocab.json and merges.txt, or a .model file. Received: {path}.")
+    return hashlib.sha256(b"".join(hashlib.sha256(p.read_bytes()).digest() for p in inside)).hexdigest()
+
+
+def _whole(folder: Path) -> bool:
+    """Whether every file is as it was written."""
+    try:
+        saved = json.loads((folder / "store.json").read_text("utf-8"))["files"]
+        return all(_sha256(folder / name) == expected for name, expected in saved.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Cleaner:
+    """Decides which documents stay, and counts why the others go."""
+
+    def __init__(self, rules: Rules):
+        self.rules, self.near, self.seen = rules, prep.NearDuplicates(rules.near), set()
+        reasons = ("too short", "too long", "odd characters", "other script", "exact duplicates", "near duplicates")
+        self.counts = {"read": 0, **dict.fromkeys(reasons, 0), "kept": 0}
+
+    def keeps(self, text: str) -> bool:
+        """Whether a normalised document stays."""
+        self.counts["read"] += 1
+        reason = self._reason(text)
+        self.counts[reason or "kept"] += 1
+        return reason is None
+
+    def _reason(self, text: str) -> str | None:
+        rules = self.rules
+        if len(text) < max(1, rules.min_characters) or not text.strip():
+            return "too short"
+        if rules.max_characters is not None and len(text) > rules.max_characters:
+            return "too long"
+        if rules.max_odd < 1 and prep.odd_share(text) > rules.max_odd:
+            return "odd characters"
+        if rules.script != "any" and prep.script_share(text, rules.script) < 0.5:
+            return "other script"
+        if rules.duplicates != "keep":
+            mark = prep.digest(text)
+            if mark in self.seen:
+                return "exact duplicates"
+            self.seen.add(mark)
+        if rules.duplicates == "drop_near" and self.near.seen(prep.sketch(text)):
+            return "near duplicates"
+        return None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a document that goes to a split: characters start ... end."""
+
+    split: str
+    start: int = 0
+    end: int | None = None
+
+
+def plan(documents: Documents, rules: Rules) -> tuple[list[list[Piece]], dict]:
+    """For each document its pieces (none: left out), and the counts of the cleaning."""
+    cleaner, fixed, lengths, marks = Cleaner(rules), [], [], []
+    for split, _, text in documents:
+        text = prep.normalize(text, rules.normalize)
+        kept = cleaner.keeps(text)
+        fixed.append(split)
+        lengths.append(len(text) if kept else 0)
+        marks.append(prep.digest(text) if kept else b"")
+    kept = [i for i, length in enumerate(lengths) if length]
+    if not kept:
+        raise UserError(f"data: no text is left after cleaning. Counts: {cleaner.counts}. Relax the filters or give other files.")
+    pieces: list[list[Piece]] = [[] for _ in lengths]
+    if any(fixed):
+        for i in kept:
+            pieces[i] = [Piece(fixed[i] or "train")]
+    elif len({marks[i] for i in kept}) < 3:
+        for i in kept:
+            pieces[i] = _cut(lengths[i], rules)
+    else:
+        for i, split in _by_document(kept, lengths, marks, rules).items():
+            pieces[i] = [Piece(split)]
+    how = "as published" if any(fixed) else "by document" if all(len(pieces[i]) == 1 for i in kept) else "by position in the text"
+    return pieces, {**cleaner.counts, "split": how}
+
+
+def _cut(length: int, rules: Rules) -> list[Piece]:
+    """One long text: its beginning, its middle and its end."""
+    first, second = round(length * (1 - rules.validation - rules.test)), round(length * (1 - rules.test))
+    return [Piece("train", 0, first), Piece("validation", first, second), Piece("test", second, length)]
+
+
+def _by_document(kept, lengths, marks, rules) -> dict[int, str]:
+    """Whole documents at random until each held-out split has its share of characters; duplicates stay together."""
+    groups: dict[bytes, list[int]] = {}
+    for i in kept:
+        groups.setdefault(marks[i], []).append(i)
+    order = [groups[mark] for mark in sorted(groups)]
+    order = [order[i] for i in np.random.RandomState(rules.split_seed).permutation(len(order))]
+    total, split_of = sum(lengths), {}
+    for split, share in (("test", rules.test), ("validation", rules.validation)):
+        wanted, got = total * share, 0
+        while len(order) > 1 and got < wanted:
+            group = order.pop()
+            got += sum(lengths[i] for i in group)
+            split_of |= dict.fromkeys(group, split)
+    return split_of | {i: "train" for group in order for i in group}
+
+
+def _texts(documents: Documents, pieces, rules: Rules, split: str) -> Iterator[str]:
+    for (_, _, text), parts in zip(documents, pieces, strict=True):
+        for part in parts:
+            if part.split == split:
+                yield prep.normalize(text, rules.normalize)[part.start : part.end]
+
+
+def _write(folder: Path, documents: Callable[[], Documents], rules: Rules) -> None:
+    pieces, counts = plan(documents(), rules)
+    of = lambda split: _texts(documents(), pieces, rules, split)  # noqa: E731
+    number = {split: sum(part.split == split for parts in pieces for part in parts) for split in SPLITS}
+    tokenizer = _tokenizer(of("train"), rules, packed=max(number.values()) > 1)
+    sizes = {split: _tokenize(folder / f"{split}.bin", of(split), tokenizer, packed=number[split] > 1) for split in SPLITS}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer.to_json(), ensure_ascii=False), "utf-8")
+    described = {split: {"documents": number[split], **sizes[split]} for split in SPLITS}
+    names = [f"{split}.bin" for split in SPLITS] + ["tokenizer.json"]
+    store = {"cleaning": counts, "splits": described, "overlap": overlap(of), "dtype": _dtype(tokenizer)}
+    files.write_json(folder / "store.json", {**store, "files": {name: _sha256(folder / name) for name in names}})
+
+
+def _dtype(tokenizer) -> str:
+    return "uint16" if tokenizer.size <= 2**16 else "uint32"
+
+
+def _tokenizer(texts: Iterable[str], rules: Rules, packed: bool):
+    """The tokenizer, learnt from training text alone where it is learnt."""
+    if rules.tokenizer == "characters":
+        return tokenizers.Characters.of(texts, min_count=rules.min_count, separator=packed)
+    if rules.tokenizer == "bytes":
+        return tokenizers.Bytes()
+    if rules.tokenizer == "ready":
+        return tokenizers.ready(Path(rules.vocabulary_path or ""))
+    return tokenizers.BPE.train(texts, rules.vocabulary)
+
+
+def _tokenize(path: Path, texts: Iterable[str], tokenizer, packed: bool) -> dict:
+    """Writes a split's tokens, each document followed by the separator if there are several; returns their numbers."""
+    characters = tokens = 0
+    with path.open("wb") as file:
+        for batch in _batches(texts):
+            for found in tokenizer.encode_all(batch):
+                if packed and tokenizer.separator is not None:
+                    found = np.append(found, tokenizer.separator)
+                file.write(found.astype(_dtype(tokenizer)).tobytes())
+                tokens += len(found)
+            characters += sum(map(len, batch))
+        file.flush()
+        os.fsync(file.fileno())
+    return {"characters": characters, "tokens": tokens}
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch, length = [], 0
+    for text in texts:
+        batch.append(text)
+        length += len(text)
+        if length >= BATCH_CHARACTERS:
+            yield batch
+            batch, length = [], 0
+    if batch:
+        yield batch
+
+
+def overlap(of: Callable[[str], Iterable[str]]) -> dict[str, float]:
+    """The leak check: which share of a held-out split's blocks of 64 characters is found, letter for letter, in training text."""
+    blocks = {}
+    for split in ("validation", "test"):
+        parts = [prep.rolling_hash(text, BLOCK)[::BLOCK] for text in of(split)]
+        blocks[split] = np.concatenate([np.empty(0, np.uint64), *parts])
+    found = {split: np.zeros(len(value), bool) for split, value in blocks.items()}
+    for text in of("train"):
+        hashes = np.sort(prep.rolling_hash(text, BLOCK))
+        if len(hashes):
+            for split, value in blocks.items():
+                place = np.minimum(np.searchsorted(hashes, value), len(hashes) - 1)
+                found[split] |= hashes[place] == value
+    return {split: round(float(value.mean()), 6) if len(value) else 0.0 for split, value in found.items()}

@@ -1,0 +1,36 @@
+"""Tiny Shakespeare: 1.1 million characters of plays, through TensorFlow Datasets."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+
+from tfbig.data import _tfds
+from tfbig.data._text import TextWindows
+from tfbig.prep import text as prep
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyShakespeare(TextWindows):
+    """Tiny Shakespeare: 1.1 million characters of plays (Karpathy 2015), split 90/5/5 as published, 65 characters."""
+
+    def documents(self):
+        for split in ("train", "validation", "test"):
+            yield split, split, prep.decode(_text(split), split)
+
+    def fingerprint(self):
+        return hashlib.sha256(b"".join(_text(split) for split in ("train", "validation", "test"))).hexdigest()
+
+    def source_card(self):
+        return {
+            "title": "Tiny Shakespeare",
+            "source": "https://github.com/karpathy/char-rnn through TensorFlow Datasets",
+            "licence": "public domain",
+            "citation": "Karpathy, A. (2015). char-rnn.",
+        }
+
+
+@functools.lru_cache(maxsize=3)
+def _text(split: str) -> bytes:
+    return b"".join(_tfds.read_all("tiny_shakespeare", split)["text"])

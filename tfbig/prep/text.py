@@ -1,0 +1,122 @@
+"""Cleaning of text documents: decoding, Unicode normalisation, duplicates, scripts. Host code, one document at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np
+
+SHINGLE = 16  # characters in a row that near-duplicates are compared by
+SKETCH = 64  # hashes kept of each document
+SCRIPTS = ("any", "latin", "greek", "cyrillic", "arabic", "hebrew", "devanagari", "cjk", "hiragana", "hangul")
+
+
+def decode(payload: bytes, name: str, errors: str = "strict") -> str:
+    """UTF-8 bytes as text, without a byte-order mark and with plain newlines.
+
+    Args:
+        payload: a file's content.
+        name: named in error messages.
+        errors: "strict" refuses invalid UTF-8; "replace" puts U+FFFD in its place.
+    """
+    if b"\x00" in payload[:65_536]:
+        raise UserError(f"{name}: expected text in UTF-8. Received: a binary file (a zero byte at position {payload.index(0):,}).")
+    try:
+        text = payload.decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        line = payload[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{name}: invalid UTF-8 at byte {error.start:,} (line {line:,}): 0x{payload[error.start]:02x}, {error.reason}. "
+            "Convert the file to UTF-8, or set data.errors=replace."
+        ) from error
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def unescape(text: str) -> str:
+    r"""A text from a command line, where \n and \t stand for a new line and a tab."""
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def normalize(text: str, form: str) -> str:
+    """Unicode normalisation: "nfc" composes, "nfkc" also replaces compatibility characters, "none" leaves all as it is."""
+    return text if form == "none" else unicodedata.normalize(form.upper(), text)
+
+
+def digest(text: str) -> bytes:
+    """What exact duplicates share: a digest of the text without regard to white space."""
+    return hashlib.blake2b(" ".join(text.split()).encode(), digest_size=16).digest()
+
+
+def rolling_hash(text: str, width: int) -> np.ndarray:
+    """A hash of each `width` characters in a row, uint64 [len - width + 1]; `width` is a power of 2.
+
+    Polynomial in the code points modulo 2^64, by doubling (Karp and Rabin 1987), then mixed as in SplitMix64.
+    """
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.uint64) + np.uint64(1)
+    if len(codes) < width:
+        return np.empty(0, np.uint64)
+    base, length = np.uint64(0x9E3779B97F4A7C15), 1
+    with np.errstate(over="ignore"):
+        while length < width:
+            codes = codes[:-length] * base + codes[length:]
+            base, length = base * base, 2 * length
+        for factor in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB):
+            codes = (codes ^ (codes >> np.uint64(30))) * np.uint64(factor)
+    return codes ^ (codes >> np.uint64(31))
+
+
+def sketch(text: str) -> np.ndarray:
+    """The smallest hashes of a text's shingles, sorted: a sample by which overlaps are estimated (Broder 1997)."""
+    hashes = np.unique(rolling_hash(" ".join(text.split()), SHINGLE))
+    return hashes[:SKETCH]
+
+
+class NearDuplicates:
+    """Finds documents that share most of their shingles with an earlier one."""
+
+    def __init__(self, threshold: float):
+        self.threshold, self._sketches, self._holders = threshold, [], {}
+
+    def seen(self, found: np.ndarray) -> bool:
+        """Whether a document with this sketch resembles an earlier one; remembers it if not."""
+        candidates: dict[int, int] = {}
+        for value in found.tolist():
+            for holder in self._holders.get(value, ()):
+                candidates[holder] = candidates.get(holder, 0) + 1
+        for holder, shared in candidates.items():
+            if shared >= self.threshold * len(found) / 2 and self._resemblance(found, self._sketches[holder]) >= self.threshold:
+                return True
+        for value in found.tolist():
+            holders = self._holders.setdefault(value, [])
+            if len(holders) < 50:  # boilerplate that everybody has says nothing
+                holders.append(len(self._sketches))
+        self._sketches.append(found)
+        return False
+
+    @staticmethod
+    def _resemblance(a: np.ndarray, b: np.ndarray) -> float:
+        """Estimated share of common shingles among all of both."""
+        union = np.union1d(a, b)[:SKETCH]
+        return float(np.isin(union, np.intersect1d(a, b)).mean()) if len(union) else 0.0
+
+
+def script_share(text: str, script: str) -> float:
+    """Share of a text's letters that belong to a script, by their Unicode names; 1 for a text without letters."""
+    letters: dict[str, int] = {}
+    for character in text:
+        if character.isalpha():
+            letters[character] = letters.get(character, 0) + 1
+    total = sum(letters.values())
+    inside = sum(count for letter, count in letters.items() if unicodedata.name(letter, "").startswith(script.upper()))
+    return inside / total if total else 1.0
+
+
+def odd_share(text: str) -> float:
+    """Share of characters that are control characters (but for newline and tab), unassigned, private or U+FFFD."""
+    counts: dict[str, int] = {}
+    for character in text:
+        counts[character] = counts.get(character, 0) + 1
+    odd = sum(n for c, n in counts.items() if c == "\ufffd" or (unicodedata.category(c) in ("Cc", "Cn", "Co", "Cs") and c not in "\n\t"))
+    return odd / max(1, len(text))

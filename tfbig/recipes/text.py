@@ -1,0 +1,110 @@
+"""Recipes for text generation."""
+
+from __future__ import annotations
+
+from tfbig.core.experiment import Device, Experiment, Optim, Train
+from tfbig.data.sotu import SOTU
+from tfbig.data.text_files import TextFiles
+from tfbig.data.tiny_shakespeare import TinyShakespeare
+from tfbig.models.gpt import GPT
+from tfbig.models.lstm_lm import LSTMLM
+from tfbig.tasks.text_generation import TextGeneration
+
+
+def sotu_gpt() -> Experiment:
+    """Speeches of American presidents by a small GPT with rotary positions; needs no download.
+
+    python -m tfbig.train sotu_gpt
+    """
+    return Experiment(
+        name="sotu_gpt",
+        task=TextGeneration(prompt="My fellow citizens, "),
+        model=GPT(width=128, depth=4, heads=4, positions="rope", normalization="rms", activation="relu2", qk_norm=True),
+        data=SOTU(context=128, tokenizer="bpe", vocabulary=2048),
+        train=Train(length="2000", batch_size=16, evaluate_every="500", save_every="500"),
+        optim=Optim(optimizer="adamw", learning_rate=3e-3, schedule="cosine", final_fraction=0.1, warmup="100", weight_decay=0.1, beta_2=0.99, clip_norm=1.0),
+    )
+
+
+def shakespeare_char_gpt() -> Experiment:
+    """Shakespeare letter by letter: nanoGPT's small configuration for CPUs, at three times its learning rate.
+
+    python -m tfbig.train shakespeare_char_gpt       # TFDS_DATA_DIR names a prepared folder, if there is no network
+    """
+    return Experiment(
+        name="shakespeare_char_gpt",
+        task=TextGeneration(),
+        model=GPT.of("char", bias=False),
+        data=TinyShakespeare(context=64, stride=1),
+        train=Train(length="2000", batch_size=12, evaluate_every="500", save_every="500"),
+        optim=Optim(
+            optimizer="adamw", learning_rate=3e-3, schedule="cosine", final_fraction=0.1, warmup="100", weight_decay=0.1,
+            beta_1=0.9, beta_2=0.99, clip_norm=1.0,
+        ),
+    )  # fmt: skip
+
+
+def shakespeare_char_gpt_fast() -> Experiment:
+    """Shakespeare letter by letter, in as little time as we can.
+
+    python -m tfbig.train shakespeare_char_gpt_fast
+    """
+    return Experiment(
+        name="shakespeare_char_gpt_fast",
+        task=TextGeneration(),
+        model=GPT(width=128, depth=3, heads=4, positions="rope", normalization="rms", activation="relu2", qk_norm=True),
+        data=TinyShakespeare(context=64, stride=1),
+        train=Train(length="600", batch_size=12, evaluate_every="100%", save_every="100%"),
+        optim=Optim(
+            optimizer="adamw", learning_rate=5e-3, schedule="cosine", final_fraction=0.02, warmup="50", weight_decay=0.1,
+            beta_1=0.9, beta_2=0.99, clip_norm=1.0,
+        ),
+    )  # fmt: skip
+
+
+def shakespeare_lstm() -> Experiment:
+    """Shakespeare letter by letter by an LSTM, the recurrent baseline.
+
+    python -m tfbig.train shakespeare_lstm
+    """
+    return Experiment(
+        name="shakespeare_lstm",
+        task=TextGeneration(),
+        model=LSTMLM(width=64, units=(256,)),
+        data=TinyShakespeare(context=64, stride=1),
+        train=Train(length="2000", batch_size=32, evaluate_every="500", save_every="500"),
+        optim=Optim(optimizer="adamw", learning_rate=4e-3, schedule="cosine", final_fraction=0.05, warmup="50", clip_norm=1.0),
+    )
+
+
+def tang_poems_gpt() -> Experiment:
+    """Chinese poems of the Tang dynasty, character by character, from a file of your own.
+
+    python -m tfbig.train tang_poems_gpt data.path=tang_poems.txt    # poems behind each other, an empty line between them
+    """
+    return Experiment(
+        name="tang_poems_gpt",
+        task=TextGeneration(),
+        model=GPT(width=128, depth=4, heads=4, positions="rope", normalization="rms", activation="relu2", qk_norm=True),
+        data=TextFiles(path=".", separator=r"\n\n", context=64, min_count=2, script="cjk"),
+        train=Train(length="2000", batch_size=24, evaluate_every="500", save_every="500"),
+        optim=Optim(optimizer="adamw", learning_rate=3e-3, schedule="cosine", final_fraction=0.1, warmup="100", weight_decay=0.1, beta_2=0.99, clip_norm=1.0),
+    )
+
+
+def gpt2_124m() -> Experiment:
+    """GPT-2 with 124 million parameters on text of your own, for accelerators.
+
+    python -m tfbig.train gpt2_124m data.path=FOLDER data.vocabulary_path=FOLDER    # vocab.json and merges.txt
+
+    Half a million tokens a step, as published; train.accumulate makes it fit.
+    """
+    return Experiment(
+        name="gpt2_124m",
+        task=TextGeneration(),
+        model=GPT.of("gpt2_124m"),
+        data=TextFiles(path=".", context=1024, tokenizer="ready", vocabulary_path="."),
+        train=Train(length="19_073", batch_size=512, accumulate=32, evaluate_every="500", save_every="500"),
+        optim=Optim(optimizer="adamw", learning_rate=6e-4, schedule="cosine", final_fraction=0.1, warmup="700", weight_decay=0.1, beta_1=0.9, beta_2=0.95, clip_norm=1.0),
+        device=Device(precision="bfloat16", block=1),
+    )

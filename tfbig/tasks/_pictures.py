@@ -1,0 +1,85 @@
+"""Pictures as a user gives them: files, folders, .npy arrays, stdin."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+from tfbig.core.contracts import Task
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np, tf
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+
+
+def gather(inputs, task: Task) -> tuple[list[str], np.ndarray]:
+    """The pictures that `inputs` mean, as names and uint8 [n, height, width, channels].
+
+    Args:
+        inputs: paths of pictures, folders or .npy files, "-" for stdin, or an array uint8 [n, height, width, channels].
+        task: its `decode` and its data's `spec` say what a picture is.
+    """
+    if not isinstance(inputs, (str, Path)) and hasattr(inputs, "shape"):
+        pictures = _pictures(np.asarray(inputs), task, "array")
+        return [str(i) for i in range(len(pictures))], pictures
+    sources = find([inputs] if isinstance(inputs, (str, Path)) else list(inputs))
+    found = [pair for source in sources for pair in read(source, task)]
+    return [name for name, _ in found], np.stack([picture for _, picture in found])
+
+
+def find(paths: list) -> list[Path]:
+    """The files that paths mean; folders are searched for pictures."""
+    found = []
+    for path in map(Path, paths):
+        if str(path) == "-" or path.is_file():
+            found.append(path)
+        elif path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in (*SUFFIXES, ".npy"))
+            if not inside:
+                raise UserError(f"{path}: holds no picture. Expected files ending in {', '.join((*SUFFIXES, '.npy'))}.")
+            found += inside
+        else:
+            raise UserError(f"{path}: no such file or folder.")
+    return found
+
+
+def read(path: Path, task) -> list[tuple[str, np.ndarray]]:
+    """The pictures of one file (or of stdin for "-") as (name, uint8 [height, width, channels])."""
+    try:
+        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
+    if content[:6] == b"\x93NUMPY":
+        try:
+            array = np.load(io.BytesIO(content), allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise UserError(f"{path}: is no whole .npy file: {error}.") from error
+        pictures = _pictures(array, task, str(path))
+        return [(f"{path}[{i}]" if len(pictures) > 1 else str(path), picture) for i, picture in enumerate(pictures)]
+    try:
+        check(content)
+        decoded = task.decode({"image_bytes": tf.constant([content])})["image"]
+    except (tf.errors.OpError, OSError, SyntaxError) as error:
+        reason = "it is empty" if not content else str(error).split("\n")[0][:200]
+        raise UserError(f"{path}: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: {reason}") from error
+    return [(str(path), decoded.numpy()[0])]
+
+
+def check(content: bytes) -> None:
+    """Raises an error for a damaged picture; TensorFlow's own decoder fills up a torn one without a word."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.load()
+
+
+def _pictures(array: np.ndarray, task, name: str) -> np.ndarray:
+    """An array as uint8 [n, height, width, channels] of the model's own size."""
+    height, width, channels = task.data.spec["image"].shape
+    shaped = array[None] if array.shape in ((height, width), (height, width, channels)) else array
+    shaped = shaped[..., None] if channels == 1 and shaped.shape[1:] == (height, width) else shaped
+    if array.dtype != np.uint8 or shaped.shape[1:] != (height, width, channels) or not len(shaped):
+        expected = f"uint8 [n, {height}, {width}, {channels}] with at least one picture"
+        raise UserError(f"{name}: expected {expected}. Received: {array.dtype} {list(array.shape)}.")
+    return shaped

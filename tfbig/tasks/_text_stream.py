@@ -1,0 +1,49 @@
+"""Text as its tokens arrive: whole characters only, and never a part of what stops it."""
+
+from __future__ import annotations
+
+from tfbig.prep.tokenizers import UNKNOWN, Tokenizer
+
+
+class TextStream:
+    """Decodes tokens as they come.
+
+    Attributes:
+        text: what was written so far, without what stopped it.
+        done: whether a stop text or the end of the document was reached.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stop: str = ""):
+        self.tokenizer, self.stop = tokenizer, stop
+        self.text, self.done, self._tokens, self._shown = "", False, [], 0
+
+    def add(self, tokens: list[int]) -> str:
+        """Takes new tokens and returns the text that is now certain and was not returned before."""
+        if self.done:
+            return ""
+        end = self.tokenizer.separator
+        if end is not None and end in tokens:
+            tokens, self.done = tokens[: tokens.index(end)], True
+        self._tokens += tokens
+        self.text = self.tokenizer.decode(self._tokens)
+        if self.stop and self.stop in self.text:
+            self.text, self.done = self.text[: self.text.index(self.stop)], True
+        return self._show(len(self.text) if self.done else self._certain())
+
+    def end(self) -> str:
+        """What is left when no more tokens come."""
+        self.done = True
+        return self._show(len(self.text))
+
+    def _certain(self) -> int:
+        """How much of the text later tokens cannot change: not a torn character, nor what may become the stop text."""
+        certain = len(self.text.rstrip(UNKNOWN)) if len(self.text) - len(self.text.rstrip(UNKNOWN)) < 4 else len(self.text)
+        for length in range(min(len(self.stop) - 1, certain), 0, -1):
+            if self.stop.startswith(self.text[certain - length : certain]):
+                return certain - length
+        return certain
+
+    def _show(self, until: int) -> str:
+        piece = self.text[self._shown : until]
+        self._shown = max(self._shown, until)
+        return piece

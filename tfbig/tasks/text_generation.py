@@ -1,0 +1,181 @@
+"""Text generation: a language model that predicts each next token, and writes on from a prompt."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+
+from tfbig.core.contracts import Component, Feature, Task, knob
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np, tf
+from tfbig.prep import tokenizers
+from tfbig.prep.text import unescape
+from tfbig.tasks._generation import Generator
+from tfbig.tasks._text_stream import TextStream
+
+SAMPLES, SAMPLE_LENGTH = 3, 300  # texts in the report, and tokens of each
+LARGEST_EXPONENT = 700.0  # exp of more is no float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation(Component):
+    """How text is written."""
+
+    length: int = knob(200, "most tokens to write", low=1)
+    temperature: float = knob(0.8, "of the choice; 0: always the most probable token", low=0)
+    top_k: int | None = knob(None, "choose among so many most probable tokens", low=1)
+    top_p: float | None = knob(None, "choose among the fewest tokens with this probability together", above=0, high=1)
+    beams: int = knob(1, "hypotheses of a beam search, for the most probable text; 1: none", low=1)
+    stop: str = knob("", r"text at which to stop, such as \n; left out of the result")
+    seed: int = knob(0, "of the choices; the same seed writes the same text", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextGeneration(Task):
+    """Text generation: next-token cross-entropy, perplexity and bits per byte."""
+
+    z_loss: float = knob(0.0, "weight of the squared log-normaliser, which keeps scores from drifting (Chowdhery et al. 2022)", low=0)
+    prompt: str = knob("", "start of the report's samples; empty: the start of a document, or a new line")
+
+    primary = ("loss", "min")
+    preprocess_on = "device"
+    model_kind = "tokens->logits"
+    derived = {"perplexity": ("loss", lambda loss: math.exp(min(loss, LARGEST_EXPONENT)))}
+    request = Generation
+
+    def measure(self, data):
+        """The tokenizer, so that a run carries its own, and the number of training tokens."""
+        return {"tokenizer": data.read_tokenizer().to_json(), "tokens": len(data.tokens("train"))}
+
+    @property
+    def tokenizer(self) -> tokenizers.Tokenizer:
+        if not hasattr(self, "_tokenizer"):
+            object.__setattr__(self, "_tokenizer", tokenizers.from_json(self.facts["tokenizer"]))
+        return self._tokenizer
+
+    @property
+    def context(self) -> int:
+        return self.data.spec["tokens"].shape[0] - 1
+
+    def preprocess(self, raw, training):
+        """Windows of context + 1 tokens to inputs and, one place further, targets."""
+        return {"tokens": raw["tokens"][:, :-1], "target": raw["tokens"][:, 1:], "length": raw["length"]}
+
+    def build(self):
+        return self.model.build({"tokens": Feature(shape=(self.context,), dtype="int32", values=self.tokenizer.size)})
+
+    def _real(self, batch):
+        """1 for targets that are real, 0 for padding, float32 [batch, context]."""
+        return tf.cast(tf.range(self.context)[None] < batch["length"][:, None], tf.float32)
+
+    def loss(self, model, batch, training):
+        logits, real = tf.cast(model(batch["tokens"], training=training), tf.float32), self._real(batch)
+        mean = lambda value: tf.reduce_sum(value * real) / tf.maximum(tf.reduce_sum(real), 1.0)  # noqa: E731
+        entropy = mean(tf.nn.sparse_softmax_cross_entropy_with_logits(batch["target"], logits))
+        if not self.z_loss:
+            return entropy, {}
+        return entropy + self.z_loss * mean(tf.reduce_logsumexp(logits, -1) ** 2), {"cross_entropy": entropy}
+
+    def predict(self, model, inputs):
+        """Returns, for each target [batch, context], its log_probability in nats and whether it was the likeliest (right)."""
+        logits = tf.cast(model(inputs["tokens"], training=False), tf.float32)
+        right = tf.equal(tf.argmax(logits, -1, tf.int32), inputs["target"])
+        surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(inputs["target"], logits)
+        return {"log_probability": -surprise, "right": right}
+
+    def metrics(self, outputs, batch):
+        """Cross-entropy in nats per token, share of likeliest tokens that were right, and bits per byte of UTF-8.
+
+        Bits per byte compares models whatever their tokenizers; separators count neither as bits nor as bytes.
+        """
+        real, surprise = self._real(batch), -outputs["log_probability"]
+        size = tf.gather(tf.constant(self.tokenizer.byte_lengths(), tf.float32), batch["target"]) * real
+        text = tf.cast(size > 0, tf.float32)
+        count = tf.reduce_sum(real, -1)
+        return {
+            "loss": (tf.reduce_sum(surprise * real, -1), count),
+            "accuracy": (tf.reduce_sum(tf.cast(outputs["right"], tf.float32) * real, -1), count),
+            "bits_per_byte": (tf.reduce_sum(surprise * text, -1) / math.log(2), tf.reduce_sum(size, -1)),
+        }
+
+    def signature(self):
+        """Token windows, to be scored: whole numbers [batch, context + 1] and how many of the targets are real [batch]."""
+        tokens = tf.TensorSpec([None, self.context + 1], tf.int32, name="tokens")
+        return {"tokens": tokens, "length": tf.TensorSpec([None], tf.int32, name="length")}
+
+    def decode(self, served):
+        return served
+
+    def panels(self, split, outputs):
+        """The loss at each place of the context: how much what came before helps."""
+        size = len(outputs["log_probability"])
+        length = self.data.examples(split, np.arange(max(0, size - 1), size))["length"]  # only the last window can be short
+        full = outputs["log_probability"][: size - 1] if length.size and length[0] < self.context else outputs["log_probability"]
+        if not len(full):
+            return []
+        curve = {"name": split, "x": list(range(1, self.context + 1)), "y": [round(float(y), 5) for y in -full.mean(0)]}
+        return [{"kind": "curves", "title": "Loss by place in the context", "series": [curve], "x_label": "place", "y_label": "nats per token"}]
+
+    def samples(self, model, jit):
+        """Texts that the model writes."""
+        request = Generation(length=SAMPLE_LENGTH)
+        texts = self.write(model, [self.prompt] * SAMPLES, request, jit)
+        return [{"kind": "texts", "title": f"Samples (temperature {request.temperature})", "items": texts}]
+
+    def answer(self, trained, inputs, request, write):
+        """Prompts to their continuations: [{"input", "text"}]; "-" is the text on stdin."""
+        prompts = [inputs] if isinstance(inputs, str) else list(inputs)
+        if not all(isinstance(prompt, str) for prompt in prompts):
+            raise UserError(f"inputs: expected texts. Received: {type(prompts[0]).__name__}.")
+        prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts]
+        texts = self.write(trained.model, prompts, request, trained.setup.jit, write)
+        return [{"input": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
+
+    def write(self, model, prompts: list[str], request: Generation, jit: bool, write=lambda text: None) -> list[str]:
+        """The continuation of each prompt; all are written together, the first appears as it is written."""
+        rows = [self._encode(prompt, number) for number, prompt in enumerate(prompts, 1)]
+        choice = {"temperature": request.temperature, "top_k": request.top_k, "top_p": request.top_p}
+        generator = Generator(self.model, model, jit=jit, seed=request.seed, **choice)
+        streams = [TextStream(self.tokenizer, unescape(request.stop)) for _ in rows]
+        if request.beams > 1:
+            return self._search(generator, rows, prompts, request, streams, write)
+        write(prompts[0])
+
+        def told(fresh) -> bool:
+            for number, (stream, tokens) in enumerate(zip(streams, fresh.T, strict=True)):
+                piece = stream.add(tokens.tolist())
+                if number == 0:
+                    write(piece)
+            return not all(stream.done for stream in streams)
+
+        generator.generate(rows, request.length, told)
+        write(streams[0].end() + "\n")
+        for prompt, stream in zip(prompts[1:], streams[1:], strict=True):
+            stream.end()
+            write(f"\n{prompt}{stream.text}\n")
+        return [stream.text for stream in streams]
+
+    def _search(self, generator, rows, prompts, request, streams, write) -> list[str]:
+        longest = max(map(len, rows))
+        if longest + request.length > self.context:
+            left = self.context - longest
+            raise UserError(f"length: a beam search expects prompt and text within the context of {self.context} tokens, so at most {left}. Received: {request.length}.")
+        found, _ = generator.beam(rows, request.length, request.beams, self.tokenizer.separator)
+        for prompt, stream, tokens in zip(prompts, streams, found, strict=True):
+            stream.add(tokens)
+            stream.end()
+            write(f"{prompt}{stream.text}\n")
+        return [stream.text for stream in streams]
+
+    def _encode(self, prompt: str, number: int):
+        start = [] if self.tokenizer.separator is None else [self.tokenizer.separator]
+        try:
+            tokens = [*start, *self.tokenizer.encode(prompt).tolist()] or self.tokenizer.encode("\n").tolist()
+        except UserError as error:
+            raise UserError(f"prompt {number}: {error}") from error
+        if len(tokens) > self.context:
+            if len(tokens) == self.context + 1 and start:  # full without the document's start
+                return tokens[1:]
+            raise UserError(f"prompt {number}: expected at most the model's context of {self.context} tokens. Received: {len(tokens) - len(start)}. Shorten it.")
+        return tokens
