@@ -12,6 +12,7 @@ from tfbig.prep import image as prep
 
 MEASURED = 50_000  # examples whose pixels give mean and deviation: the error of the mean is then below 0.1 % of a deviation
 SHOWN_MISTAKES = 24
+SERVED_LABELS = 5  # most probable labels in a served answer
 BINS = 15
 
 
@@ -104,6 +105,27 @@ class ImageClassification(Task):
         one = lambda encoded: prep.decode(encoded, height, width, channels)  # noqa: E731
         shape = tf.TensorSpec((height, width, channels), tf.uint8)
         return {"image": tf.map_fn(one, served["image_bytes"], fn_output_signature=shape)}
+
+    def encode(self, raw):
+        """uint8 [n, height, width, channels] to PNG bytes [n]."""
+        return {"image_bytes": np.array([base64.b64decode(_png(picture)) for picture in raw["image"]], object)}
+
+    def answer(self, outputs):
+        """Returns label [batch] and its probability [batch]; labels and probabilities [batch, k], the most probable first."""
+        names = tf.constant(self.data.label_names)
+        probabilities, index = tf.math.top_k(outputs["probability"], min(SERVED_LABELS, len(self.data.label_names)))
+        labels = tf.gather(names, index)
+        return {"label": labels[:, 0], "probability": probabilities[:, 0], "labels": labels, "probabilities": probabilities}
+
+    def grade(self, answers, batch):
+        """Accuracy, and top-5 accuracy (given more than 10 labels), from the names answered."""
+        true = tf.gather(tf.constant(self.data.label_names), batch["label"])
+        one = tf.ones_like(answers["probability"])
+        graded = {"accuracy": (tf.cast(tf.equal(answers["label"], true), tf.float32), one)}
+        if len(self.data.label_names) > 10:
+            among = tf.reduce_any(tf.equal(answers["labels"], true[:, None]), axis=1)
+            graded["top_5_accuracy"] = (tf.cast(among, tf.float32), one)
+        return graded
 
     def panels(self, split, outputs):
         """Confusion matrix, reliability diagram, and the most confident mistakes as pictures."""
