@@ -194,7 +194,7 @@ def _record(source: Source, version: int, variants: list[Variant], checks, folde
         **source.facts,
         "signatures": {name: _signature(function) for name, function in described.items()},
         "verification": verification,
-        "checks": sorted(([c.format, c.what, c.expected, c.found] for c in every)),
+        "checks": sorted([c.format, c.what, c.expected, c.found] for c in every),
         **({"baseline": str(compared)} if compared else {}),
     }
 
