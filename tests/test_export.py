@@ -193,7 +193,7 @@ def test_exact_gelu_converts(tmp_path):
         metadata = {}
         tensors = None
 
-    made = tf.function(lambda x: {"y": 0.5 * x * tf.math.erfc(-x / np.float32(np.sqrt(2)))}, autograph=False)
+    made = tf.function(lambda **given: {"y": 0.5 * given["x"] * tf.math.erfc(-given["x"] / np.float32(np.sqrt(2)))}, autograph=False)
     made.traced = made.get_concrete_function(x=tf.TensorSpec((None, 4), tf.float32, name="x"))
     Exact.tensors = made
     onnx_format.write(Exact, tmp_path / "gelu.onnx", {})

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from tfbig.core.errors import RunFailure
 from tfbig.core.lazy import np, tf
-from tfbig.deploy import worker
 from tfbig.deploy.programs import Programs
 from tfbig.deploy.saved_model import RAW, READY, signature_tensors
 
@@ -55,6 +54,8 @@ class Bench:
     """Examines artefacts in fresh processes; its working files live in `folder`."""
 
     def __init__(self, programs: Programs, reference: Reference, folder: Path):
+        from tfbig.deploy import worker
+
         self.programs, self.reference, self.folder = programs, reference, folder
         with tf.device("CPU"):
             tf.saved_model.save(programs.examiner(), str(folder / "examiner"))
@@ -81,13 +82,15 @@ class Bench:
             "ready": [] if inputs else self.ready, "examiner": str(self.folder / "examiner"), "judge": "grade" if through_raw else "metrics",
             "expected": self.answers if through_raw else self.outputs, "batches": BATCHES, "measure_only": measure_only, "started": time.time(),
         }  # fmt: skip
-        report = self._child(worker.__file__, job, f"{kind} {signature}".strip())
+        report = self._child("worker.py", job, f"{kind} {signature}".strip())
         if report["foreign_modules"]:
             raise RunFailure(f"verification of {kind}: its process imported {', '.join(report['foreign_modules'])}.")
         return report
 
     def through_c_api(self, path: Path) -> dict:
         """Differences of the raw signature's answers through TensorFlow's C API, on the first 32 examples."""
+        from tfbig.deploy import worker
+
         inputs, outputs = signature_tensors(path, RAW)
         first = lambda files, name: worker.save(self.folder / f"first_{name}", np.asarray(worker.read(files[name])[:32]))  # noqa: E731
         job = {
@@ -96,9 +99,7 @@ class Bench:
             "inputs": {tensor: first(self.served, name) for name, tensor in inputs.items()},
             "outputs": {tensor: first(self.answers, name) for name, tensor in outputs.items()},
         }
-        from tfbig.deploy import c_api
-
-        return self._child(c_api.__file__, job, "savedmodel, C API")
+        return self._child("c_api.py", job, "savedmodel, C API")
 
     def _child(self, script: str, job: dict, what: str) -> dict:
         self.calls += 1
@@ -106,7 +107,7 @@ class Bench:
         paths[0].write_text(json.dumps(job), "utf-8")
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
-            done = subprocess.run([sys.executable, "-P", script, *map(str, paths)], env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+            done = subprocess.run([sys.executable, "-P", str(Path(__file__).with_name(script)), *map(str, paths)], env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
             raise RunFailure(f"verification of {what}: no report after {TIMEOUT_S} s.") from error
         if done.returncode:

@@ -28,9 +28,9 @@ def array(proto, most_bytes: int) -> np.ndarray:
         raise invalid(f"tensor_shape: {dims[:8]} is larger than {most_bytes} bytes.")
     try:
         made = tf.make_ndarray(proto)
-    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError, KeyError) as error:
         raise invalid(f"Invalid TensorProto: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
-    return made if made.dtype != object or made.size == 0 or made.dtype.kind == "O" else made.astype(object)
+    return made.astype(object) if made.dtype.kind == "S" else made  # an empty array of texts
 
 
 def tensor(value: np.ndarray):

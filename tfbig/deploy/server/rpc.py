@@ -6,7 +6,6 @@ import asyncio
 import hmac
 import time
 
-from tfbig.core.lazy import np
 from tfbig.deploy.server import examples, messages
 from tfbig.deploy.server.catalogue import Catalogue
 from tfbig.deploy.server.rest import Limits
@@ -38,7 +37,7 @@ class Service:
         signature = servable.signatures[name]
         if signature.method_name != PREDICT:
             raise invalid(f"Expected prediction signature method_name to be {PREDICT}. Was: {signature.method_name}")
-        inputs = {key: _as_objects(messages.array(proto, GROWTH * self.limits.body)) for key, proto in request.inputs.items()}
+        inputs = {key: messages.array(proto, GROWTH * self.limits.body) for key, proto in request.inputs.items()}
         servable.check(name, inputs)
         for wanted in request.output_filter:
             if wanted not in signature.outputs:
@@ -117,29 +116,39 @@ class Service:
         spec.version.value = servable.version
 
 
-def _as_objects(value: np.ndarray) -> np.ndarray:
-    return value.astype(object) if value.dtype.kind == "S" else value
-
-
 def build(catalogue: Catalogue, monitor, limits: Limits, say):
     """A grpc.aio server with both services, not yet bound to a port."""
     import grpc
-    from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+    from google.protobuf.message import DecodeError
+    from tensorflow_serving.apis import (
+        classification_pb2,
+        get_model_metadata_pb2,
+        get_model_status_pb2,
+        inference_pb2,
+        model_management_pb2,
+        predict_pb2,
+        regression_pb2,
+    )
 
     service, codes = Service(catalogue, limits), {code.value[0]: code for code in grpc.StatusCode}
 
-    def method(call, name: str, managing: bool = False):
-        async def answer(_, request, context):
-            started, code = time.perf_counter(), "OK"
+    def method(call, kind, name: str, managing: bool = False):
+        """Bytes to a response: the message is parsed here, so that a broken one is the client's error."""
+
+        async def answer(body, context):
+            started, code, request = time.perf_counter(), "OK", None
             try:
                 if limits.token is not None:
                     given = dict(context.invocation_metadata()).get("authorization", "")
                     if not hmac.compare_digest(str(given).encode(), f"Bearer {limits.token}".encode()):
                         raise Failure("UNAUTHENTICATED", "Expected the metadata authorization: Bearer TOKEN")
+                request = kind.FromString(body)
                 async with asyncio.timeout(None if managing else limits.seconds):
                     return await call(request)
             except Failure as failure:
                 code, message = failure.code, failure.message
+            except DecodeError as error:
+                code, message = "INVALID_ARGUMENT", str(error)
             except TimeoutError:
                 code, message = "DEADLINE_EXCEEDED", f"No answer within {limits.seconds:g} s"
             except Exception as error:
@@ -150,19 +159,22 @@ def build(catalogue: Catalogue, monitor, limits: Limits, say):
                 monitor.count(model, "GRPC", name, code, time.perf_counter() - started)
             return await context.abort(codes[CODES[code][0]], message)
 
-        return answer
+        return name, grpc.unary_unary_rpc_method_handler(answer, response_serializer=lambda message: message.SerializeToString())
 
-    predictions = type("Predictions", (prediction_service_pb2_grpc.PredictionServiceServicer,), {
-        "Predict": method(service.predict, "Predict"), "Classify": method(service.classify, "Classify"), "Regress": method(service.regress, "Regress"),
-        "MultiInference": method(service.multi_inference, "MultiInference"), "GetModelMetadata": method(service.get_model_metadata, "GetModelMetadata"),
-    })  # fmt: skip
-    models = type("Models", (model_service_pb2_grpc.ModelServiceServicer,), {
-        "GetModelStatus": method(service.get_model_status, "GetModelStatus"),
-        "HandleReloadConfigRequest": method(service.reload_config, "HandleReloadConfigRequest", managing=True),
-    })  # fmt: skip
+    predictions = dict((
+        method(service.predict, predict_pb2.PredictRequest, "Predict"),
+        method(service.classify, classification_pb2.ClassificationRequest, "Classify"),
+        method(service.regress, regression_pb2.RegressionRequest, "Regress"),
+        method(service.multi_inference, inference_pb2.MultiInferenceRequest, "MultiInference"),
+        method(service.get_model_metadata, get_model_metadata_pb2.GetModelMetadataRequest, "GetModelMetadata"),
+    ))  # fmt: skip
+    models = dict((
+        method(service.get_model_status, get_model_status_pb2.GetModelStatusRequest, "GetModelStatus"),
+        method(service.reload_config, model_management_pb2.ReloadConfigRequest, "HandleReloadConfigRequest", managing=True),
+    ))  # fmt: skip
     server = grpc.aio.server(maximum_concurrent_rpcs=limits.at_once, options=[
         ("grpc.max_receive_message_length", limits.body), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0),
     ])  # fmt: skip
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions(), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models(), server)
+    for name, handlers in (("PredictionService", predictions), ("ModelService", models)):
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"tensorflow.serving.{name}", handlers),))
     return server
