@@ -84,6 +84,13 @@ class Server:
         link.close()
         return response.status, json.loads(content) if kind == "application/json" else content.decode()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
     def stop(self):
         self.channel.close()
         self.process.send_signal(signal.SIGTERM)
@@ -153,10 +160,10 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(root):
-    server = Server(root, "--unverified")
-    yield server
-    code, _ = server.stop()
-    assert code == 0
+    with Server(root, "--unverified") as server:
+        yield server
+        code, _ = server.stop()
+        assert code == 0
 
 
 def test_predict_by_row_and_by_column(server, digits):
@@ -347,6 +354,27 @@ def test_config_cannot_lead_out_of_the_directory(server):
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT and "A path outside of it cannot be served" in caught.value.details()
 
 
+def test_labels_wait_for_their_model(tmp_path):
+    from tfbig.deploy.server.catalogue import Catalogue
+
+    (tmp_path / "models.config").write_text('model_config_list { config { name: "late" version_labels { key: "old" value: 1 } model_version_policy { specific { versions: 1 } } } }')
+    events = []
+    catalogue = Catalogue(tmp_path, "tensorflow", False, lambda event, values: events.append((event, values)))
+
+    async def look():
+        await catalogue.refresh()
+        shutil.copytree(SHIPPED, tmp_path / "late")
+        shutil.copytree(SHIPPED / "1", tmp_path / "late" / "2")
+        await catalogue.refresh()
+        assert catalogue.find("late", label="old").servable.version == 1 and catalogue.states("late") == [(1, "AVAILABLE", "")]
+        shutil.rmtree(tmp_path / "late")
+        await catalogue.refresh()
+        catalogue.close()
+
+    asyncio.run(look())
+    assert [(event, values["version"]) for event, values in events] == [("loaded", 1), ("unloaded", 1)]
+
+
 def test_one_bad_request_in_a_batch_fails_alone(server, digits):
     bodies = [{"instances": [b64(png(picture))]} for picture in digits["image"]]
     for i in range(0, 64, 8):
@@ -453,10 +481,7 @@ def test_page_in_a_browser(server, tmp_path, digits):
     asyncio.run(look())
 
 
-def test_token_onnx_and_drain(digits, tmp_path):
-    token = "a-token-of-24-characters"
-    (tmp_path / "token").write_text(token + "\n")
-    server = Server(SHIPPED, "--engine", "onnx", "--token-file", tmp_path / "token")
+def drain(server, digits, token):
     body, allowed = {"instances": digits["image"][:4].tolist()}, {"Authorization": f"Bearer {token}"}
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": token}):
         assert server.ask("POST", P, body, headers)[0] == 401
@@ -487,6 +512,13 @@ def test_token_onnx_and_drain(digits, tmp_path):
     assert code == 0
     with pytest.raises(OSError):
         server.ask("GET", "/healthz")
+
+
+def test_token_onnx_and_drain(digits, tmp_path):
+    token = "a-token-of-24-characters"
+    (tmp_path / "token").write_text(token + "\n")
+    with Server(SHIPPED, "--engine", "onnx", "--token-file", tmp_path / "token") as server:
+        drain(server, digits, token)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ class Catalogue:
             raise UserError(f"{root}: no such directory. Expected models, NAME/VERSION/..., as python -m tfbig.export writes them.")
         self.single = self.root.name if artefact.versions(self.root) else None
         self.entries: dict[str, Entry] = {}
+        self.configured: set[str] = set()
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._config_seen: tuple | None = None
 
@@ -112,7 +113,8 @@ class Catalogue:
         for name in [name for name in self.entries if name not in folders]:
             for number in list(self.entries[name].versions):
                 self._retire(name, self.entries[name], number)
-            del self.entries[name]
+            if name not in self.configured:  # what models.config says of a model outlives its directory
+                del self.entries[name]
 
     async def _load(self, name: str, entry: Entry, number: int, folder: Path) -> None:
         found = entry.versions.setdefault(number, Version())
@@ -159,6 +161,7 @@ class Catalogue:
     def apply(self, config) -> None:
         """Takes versions and labels from a ModelServerConfig; its base paths are not followed, names count."""
         listed = {one.name: one for one in config.model_config_list.config} if config else {}
+        self.configured = set(listed)
         for name in {*listed, *self.entries, *self.folders()}:
             entry, one = self.entries.setdefault(name, Entry()), listed.get(name)
             entry.labels = dict(one.version_labels) if one else {}
