@@ -74,8 +74,14 @@ def signature_name(document: dict) -> str:
     return name
 
 
-def predict_inputs(document: dict, inputs) -> tuple[dict[str, np.ndarray], bool]:
-    """Arrays for a signature's inputs (name -> TensorInfo), and whether they came in row format."""
+def predict_inputs(document: dict, inputs, has_bool: bool = True) -> tuple[dict[str, np.ndarray], bool]:
+    """Arrays for a signature's inputs (name -> TensorInfo), and whether they came in row format.
+
+    Args:
+        document: the request.
+        inputs: name -> TensorInfo.
+        has_bool: whether true or false may stand in it; False saves looking for them among numbers.
+    """
     has_rows, has_columns = "instances" in document, "inputs" in document
     if has_rows and has_columns:
         raise invalid(f"JSON Value: {_shown(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ")
@@ -85,9 +91,9 @@ def predict_inputs(document: dict, inputs) -> tuple[dict[str, np.ndarray], bool]
             raise invalid(f"JSON Value: {_shown(document)} Excepting 'instances' to be an list/array")
         if not rows:
             raise invalid(f"JSON Value: {_shown(document)} No values in 'instances' array")
-        return _rows(rows, inputs), True
+        return _rows(rows, inputs, has_bool), True
     if has_columns:
-        return _columns(document["inputs"], inputs), False
+        return _columns(document["inputs"], inputs, has_bool), False
     raise invalid("Missing 'inputs' or 'instances' key")
 
 
@@ -95,7 +101,7 @@ def is_base64(value) -> bool:
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
-def _rows(rows: list, inputs) -> dict[str, np.ndarray]:
+def _rows(rows: list, inputs, has_bool: bool) -> dict[str, np.ndarray]:
     is_object = lambda value: isinstance(value, dict) and not is_base64(value)  # noqa: E731
     if not isinstance(rows[0], dict) and len(inputs) > 1:
         raise invalid("instances is a plain list, but expecting list of objects as multiple input tensors required as per tensorinfo_map")
@@ -104,7 +110,7 @@ def _rows(rows: list, inputs) -> dict[str, np.ndarray]:
             if is_object(row):
                 raise invalid(f"Expecting value/list but got object at item {i} of input list")
         ((name, info),) = inputs.items()
-        return {name: _stacked(rows, info.dtype, "")}
+        return {name: _stacked(rows, info.dtype, "", has_bool)}
     names = set(inputs)
     for i, row in enumerate(rows):
         if not is_object(row):
@@ -114,12 +120,12 @@ def _rows(rows: list, inputs) -> dict[str, np.ndarray]:
                 if name not in names:
                     raise invalid(f"Failed to process element: {i} key: {name} of 'instances' list. Error: INVALID_ARGUMENT: JSON object: does not have named input: {name}")
             raise invalid(f"Failed to process element: {i} of 'instances' list. JSON object: {_shown(row)} must only have keys: {','.join(sorted(names))}")
-    return {name: _stacked([row[name] for row in rows], info.dtype, f" key: {name}") for name, info in inputs.items()}
+    return {name: _stacked([row[name] for row in rows], info.dtype, f" key: {name}", has_bool) for name, info in inputs.items()}
 
 
-def _stacked(values: list, dtype: int, where: str) -> np.ndarray:
+def _stacked(values: list, dtype: int, where: str, has_bool: bool) -> np.ndarray:
     """One tensor of rows of one shape."""
-    fast = _fast(values, dtype)
+    fast = _fast(values, dtype, has_bool)
     if fast is not None:
         return fast
     made, first = [], None
@@ -137,24 +143,24 @@ def _stacked(values: list, dtype: int, where: str) -> np.ndarray:
     return np.stack(made)
 
 
-def _columns(value, inputs) -> dict[str, np.ndarray]:
+def _columns(value, inputs, has_bool: bool) -> dict[str, np.ndarray]:
     if not isinstance(value, dict) or is_base64(value):
         if len(inputs) > 1:
             raise invalid("inputs is a plain value/list, but expecting an object as multiple input tensors required as per tensorinfo_map")
         ((name, info),) = inputs.items()
-        return {name: _whole(value, info.dtype)}
+        return {name: _whole(value, info.dtype, has_bool)}
     for name in inputs:
         if name not in value:
             raise invalid(f"Missing named input: {name} in 'inputs' object.")
-    return {name: _whole(value[name], info.dtype) for name, info in inputs.items()}
+    return {name: _whole(value[name], info.dtype, has_bool) for name, info in inputs.items()}
 
 
-def _whole(value, dtype: int) -> np.ndarray:
-    fast = _fast(value, dtype) if isinstance(value, list) else None
+def _whole(value, dtype: int, has_bool: bool) -> np.ndarray:
+    fast = _fast(value, dtype, has_bool) if isinstance(value, list) else None
     return _tensor(value, dtype) if fast is None else fast
 
 
-def _fast(value: list, dtype: int) -> np.ndarray | None:
+def _fast(value: list, dtype: int, has_bool: bool) -> np.ndarray | None:
     """Numbers in regular lists, converted by NumPy; None where that would not be the protocol's reading."""
     wanted = tf.as_dtype(dtype)
     if not (wanted.is_floating or wanted.is_integer) or wanted.size not in (1, 2, 4, 8):
@@ -163,7 +169,7 @@ def _fast(value: list, dtype: int) -> np.ndarray | None:
         array = np.array(value)
     except (ValueError, OverflowError, TypeError):
         return None
-    if array.dtype.kind not in ("iu" if wanted.is_integer else "iuf") or _has_bool(value):
+    if array.dtype.kind not in ("iu" if wanted.is_integer else "iuf") or (has_bool and _has_bool(value)):
         return None
     kind = wanted.as_numpy_dtype
     if wanted.is_integer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import gc
 import json
 import os
 import signal
@@ -75,6 +76,11 @@ async def _serve(settings: Settings, say) -> dict:
     catalogue = Catalogue(settings.root, settings.engine, settings.unverified, say)
     monitor, stop, loop = Monitor(), asyncio.Event(), asyncio.get_running_loop()
     await catalogue.refresh()
+    # Requests are trees of lists that reference counting frees. Walking all of TensorFlow's objects for them, which the
+    # default thresholds make the collector do many times a second, took most of the time under load.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     if not any(found.batcher for entry in catalogue.entries.values() for found in entry.versions.values()):
         reasons = [f"{name}/{number}: {found.error}" for name, entry in catalogue.entries.items() for number, found in entry.versions.items()]
         catalogue.close()
