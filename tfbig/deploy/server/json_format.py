@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import math
+from itertools import chain
 
 from tfbig.core.lazy import np, tf
 from tfbig.deploy.server.status import Failure, invalid
@@ -74,14 +75,8 @@ def signature_name(document: dict) -> str:
     return name
 
 
-def predict_inputs(document: dict, inputs, has_bool: bool = True) -> tuple[dict[str, np.ndarray], bool]:
-    """Arrays for a signature's inputs (name -> TensorInfo), and whether they came in row format.
-
-    Args:
-        document: the request.
-        inputs: name -> TensorInfo.
-        has_bool: whether true or false may stand in it; False saves looking for them among numbers.
-    """
+def predict_inputs(document: dict, inputs) -> tuple[dict[str, np.ndarray], bool]:
+    """Arrays for a signature's inputs (name -> TensorInfo), and whether they came in row format."""
     has_rows, has_columns = "instances" in document, "inputs" in document
     if has_rows and has_columns:
         raise invalid(f"JSON Value: {_shown(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ")
@@ -91,9 +86,9 @@ def predict_inputs(document: dict, inputs, has_bool: bool = True) -> tuple[dict[
             raise invalid(f"JSON Value: {_shown(document)} Excepting 'instances' to be an list/array")
         if not rows:
             raise invalid(f"JSON Value: {_shown(document)} No values in 'instances' array")
-        return _rows(rows, inputs, has_bool), True
+        return _rows(rows, inputs), True
     if has_columns:
-        return _columns(document["inputs"], inputs, has_bool), False
+        return _columns(document["inputs"], inputs), False
     raise invalid("Missing 'inputs' or 'instances' key")
 
 
@@ -101,7 +96,7 @@ def is_base64(value) -> bool:
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
-def _rows(rows: list, inputs, has_bool: bool) -> dict[str, np.ndarray]:
+def _rows(rows: list, inputs) -> dict[str, np.ndarray]:
     is_object = lambda value: isinstance(value, dict) and not is_base64(value)  # noqa: E731
     if not isinstance(rows[0], dict) and len(inputs) > 1:
         raise invalid("instances is a plain list, but expecting list of objects as multiple input tensors required as per tensorinfo_map")
@@ -110,7 +105,7 @@ def _rows(rows: list, inputs, has_bool: bool) -> dict[str, np.ndarray]:
             if is_object(row):
                 raise invalid(f"Expecting value/list but got object at item {i} of input list")
         ((name, info),) = inputs.items()
-        return {name: _stacked(rows, info.dtype, "", has_bool)}
+        return {name: _stacked(rows, info.dtype, "")}
     names = set(inputs)
     for i, row in enumerate(rows):
         if not is_object(row):
@@ -120,12 +115,12 @@ def _rows(rows: list, inputs, has_bool: bool) -> dict[str, np.ndarray]:
                 if name not in names:
                     raise invalid(f"Failed to process element: {i} key: {name} of 'instances' list. Error: INVALID_ARGUMENT: JSON object: does not have named input: {name}")
             raise invalid(f"Failed to process element: {i} of 'instances' list. JSON object: {_shown(row)} must only have keys: {','.join(sorted(names))}")
-    return {name: _stacked([row[name] for row in rows], info.dtype, f" key: {name}", has_bool) for name, info in inputs.items()}
+    return {name: _stacked([row[name] for row in rows], info.dtype, f" key: {name}") for name, info in inputs.items()}
 
 
-def _stacked(values: list, dtype: int, where: str, has_bool: bool) -> np.ndarray:
+def _stacked(values: list, dtype: int, where: str) -> np.ndarray:
     """One tensor of rows of one shape."""
-    fast = _fast(values, dtype, has_bool)
+    fast = _fast(values, dtype)
     if fast is not None:
         return fast
     made, first = [], None
@@ -143,50 +138,52 @@ def _stacked(values: list, dtype: int, where: str, has_bool: bool) -> np.ndarray
     return np.stack(made)
 
 
-def _columns(value, inputs, has_bool: bool) -> dict[str, np.ndarray]:
+def _columns(value, inputs) -> dict[str, np.ndarray]:
     if not isinstance(value, dict) or is_base64(value):
         if len(inputs) > 1:
             raise invalid("inputs is a plain value/list, but expecting an object as multiple input tensors required as per tensorinfo_map")
         ((name, info),) = inputs.items()
-        return {name: _whole(value, info.dtype, has_bool)}
+        return {name: _whole(value, info.dtype)}
     for name in inputs:
         if name not in value:
             raise invalid(f"Missing named input: {name} in 'inputs' object.")
-    return {name: _whole(value[name], info.dtype, has_bool) for name, info in inputs.items()}
+    return {name: _whole(value[name], info.dtype) for name, info in inputs.items()}
 
 
-def _whole(value, dtype: int, has_bool: bool) -> np.ndarray:
-    fast = _fast(value, dtype, has_bool) if isinstance(value, list) else None
+def _whole(value, dtype: int) -> np.ndarray:
+    fast = _fast(value, dtype) if isinstance(value, list) else None
     return _tensor(value, dtype) if fast is None else fast
 
 
-def _fast(value: list, dtype: int, has_bool: bool) -> np.ndarray | None:
+def _fast(value: list, dtype: int) -> np.ndarray | None:
     """Numbers in regular lists, converted by NumPy; None where that would not be the protocol's reading."""
     wanted = tf.as_dtype(dtype)
     if not (wanted.is_floating or wanted.is_integer) or wanted.size not in (1, 2, 4, 8):
         return None
-    try:
-        array = np.array(value)
-    except (ValueError, OverflowError, TypeError):
+    shape, level = [len(value)], value
+    while level and type(level[0]) is list:
+        if set(map(type, level)) != {list} or len(set(map(len, level))) != 1:
+            return None
+        shape.append(len(level[0]))
+        level = list(chain.from_iterable(level))
+    # True is an int to NumPy; the protocol tells them apart.
+    if not level or not set(map(type, level)) <= ({int} if wanted.is_integer else {int, float}):
         return None
-    if array.dtype.kind not in ("iu" if wanted.is_integer else "iuf") or (has_bool and _has_bool(value)):
+    try:
+        array = np.array(level).reshape(shape)
+    except OverflowError:
         return None
     kind = wanted.as_numpy_dtype
+    if array.dtype.kind not in "iuf":
+        return None  # whole numbers beyond 64 bits
     if wanted.is_integer:
         limits = np.iinfo(kind)
-        return array.astype(kind) if not array.size or (array.min() >= limits.min and array.max() <= limits.max) else None
+        return array.astype(kind) if array.dtype.kind != "f" and array.min() >= limits.min and array.max() <= limits.max else None
     with np.errstate(over="ignore"):
         made = array.astype(kind)
-    if array.dtype.kind in "iu" and array.size and max(abs(int(array.min())), abs(int(array.max()))) >= 2 ** (np.finfo(kind).nmant + 1):
+    if np.abs(made).max() >= 2 ** (np.finfo(kind).nmant + 1) and int in set(map(type, level)):
         return None  # whole numbers that the type cannot hold exactly
     return made if (np.isfinite(made) | ~np.isfinite(array)).all() else None
-
-
-def _has_bool(value) -> bool:
-    """NumPy reads true as 1 among numbers; the protocol does not."""
-    while isinstance(value, list) and value and isinstance(value[0], list):
-        value = [item for part in value for item in part]
-    return bool in set(map(type, value))
 
 
 def _tensor(value, dtype: int) -> np.ndarray:

@@ -155,7 +155,7 @@ class Rest:
             if found.method_name != PREDICT:
                 name_shown = f"Expected prediction signature method_name to be {PREDICT}. Was: {found.method_name}"
                 raise invalid(name_shown)
-            inputs, by_row = json_format.predict_inputs(document, found.inputs, b"true" in body or b"false" in body)
+            inputs, by_row = json_format.predict_inputs(document, found.inputs)
             del document, body  # thousands of small lists, not to be held while others are asked
             servable.check(name or DEFAULT, inputs)
             return json_format.predictions(await batcher.submit(name or DEFAULT, inputs), by_row)
