@@ -490,6 +490,8 @@ def drain(server, digits, token):
     status, answer = server.ask("POST", P, body, allowed)
     assert status == 200
     expected = tf.saved_model.load(str(SHIPPED / "1")).signatures["serving_default"](image_bytes=tf.constant([png(p) for p in digits["image"][:4]]))
+    server.wait_for(lambda event: event["event"] == "request" and event["status"] == 200 and event["path"] == P and event["ms"] > 0)
+    assert not any(token in json.dumps(event) for event in server.events)
     assert [str(row["label"]) for row in answer["predictions"]] == [text.decode() for text in expected["label"].numpy()]
     assert server.ask("POST", P, {"instances": [[[[256]]]]}, allowed)[0] == 400  # no uint8
     with pytest.raises(grpc.RpcError) as caught:
@@ -517,7 +519,7 @@ def drain(server, digits, token):
 def test_token_onnx_and_drain(digits, tmp_path):
     token = "a-token-of-24-characters"
     (tmp_path / "token").write_text(token + "\n")
-    with Server(SHIPPED, "--engine", "onnx", "--token-file", tmp_path / "token") as server:
+    with Server(SHIPPED, "--engine", "onnx", "--token-file", tmp_path / "token", "--log-requests") as server:
         drain(server, digits, token)
 
 

@@ -31,6 +31,7 @@ def door(arguments: list[str]) -> dict:
     parser.add_argument("--poll", type=float, default=2.0, metavar="S", help="seconds between looks for new versions (default: 2)")
     parser.add_argument("--max-body", type=float, default=8.0, metavar="MB", help="largest request (default: 8 MB)")
     parser.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds for one request (default: 30)")
+    parser.add_argument("--log-requests", action="store_true", help="one line of JSON on stderr for each REST request")
     given = parser.parse_args(arguments)
     for name, value in (("poll", given.poll), ("max-body", given.max_body), ("timeout", given.timeout)):
         if not 0 < value < 1e6:
@@ -46,7 +47,7 @@ def door(arguments: list[str]) -> dict:
     limits = run.Limits(body=int(given.max_body * (1 << 20)), seconds=given.timeout, token=token)
     return run.serve(run.Settings(
         root=Path(given.folder), host=given.host, port=given.port, grpc_port=given.grpc_port, engine=given.engine,
-        unverified=given.unverified, poll_s=given.poll, limits=limits,
+        unverified=given.unverified, poll_s=given.poll, log_requests=given.log_requests, limits=limits,
     ))  # fmt: skip
 
 

@@ -15,7 +15,7 @@ REFUSED = {
     **dict.fromkeys(("TextLineReaderV2", "TFRecordReaderV2", "ReaderReadV2", "TextLineDataset", "TFRecordDataset"), "reads files"),
     **dict.fromkeys(("InitializeTableFromTextFile", "InitializeTableFromTextFileV2", "Restore", "RestoreSlice", "RestoreV2"), "reads files"),
     **dict.fromkeys(("LoadDataset", "SnapshotDatasetV2", "CacheDatasetV2", "FileSystemSetConfiguration"), "reads or writes files"),
-    **dict.fromkeys(("WriteFile", "Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints", "SaveDatasetV2"), "writes files"),
+    **dict.fromkeys(("WriteFile", "Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints", "ShardedFilename", "SaveDatasetV2"), "writes files"),
     **dict.fromkeys(("WriteSummary", "CreateSummaryFileWriter", "WriteGraphSummary", "DatasetToTFRecord"), "writes files"),
     **dict.fromkeys(("Print", "PrintV2"), "prints, and can write files"),
     **dict.fromkeys(("PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction"), "calls Python"),

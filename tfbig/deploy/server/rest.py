@@ -35,8 +35,8 @@ class Limits:
 class Rest:
     """The application. `draining` makes /healthz say so while the last requests are answered."""
 
-    def __init__(self, catalogue: Catalogue, monitor: monitoring.Monitor, limits: Limits, say=None):
-        self.catalogue, self.monitor, self.limits, self.say = catalogue, monitor, limits, say
+    def __init__(self, catalogue: Catalogue, monitor: monitoring.Monitor, limits: Limits, say, log_requests: bool = False):
+        self.catalogue, self.monitor, self.limits, self.say, self.log_requests = catalogue, monitor, limits, say, log_requests
         self.running, self.draining = 0, False
         self.page = resources.files("tfbig.deploy.server").joinpath("page.html").read_bytes()
 
@@ -67,12 +67,14 @@ class Rest:
             raise
         except Exception as error:
             code, status, body = "INTERNAL", 500, _error(f"{type(error).__name__}")
-            if self.say:
-                self.say("error", {"path": path[:200], "error": f"{type(error).__name__}: {error}"[:500]})
+            self.say("error", {"path": path[:200], "error": f"{type(error).__name__}: {error}"[:500]})
         finally:
             self.running -= 1
+            seconds = time.perf_counter() - started
             if name:
-                self.monitor.count(model, "REST", name.capitalize(), code, time.perf_counter() - started)
+                self.monitor.count(model, "REST", name.capitalize(), code, seconds)
+            if self.log_requests:
+                self.say("request", {"client": (scope.get("client") or [None])[0], "method": method, "path": path[:200], "status": status, "ms": round(seconds * 1e3, 3)})
         await _send(send, status, kind, body)
 
     async def _get(self, scope, method: str, path: str, receive) -> tuple[int, bytes, bytes]:

@@ -31,6 +31,7 @@ class Settings:
         unverified: serve models without artefact.json, their operations checked all the same.
         poll_s: seconds between looks for new versions.
         drain_s: seconds that running requests have to finish when the server stops.
+        log_requests: one line for each REST request too, not only for events.
         limits: see Limits.
     """
 
@@ -42,6 +43,7 @@ class Settings:
     unverified: bool = False
     poll_s: float = 2.0
     drain_s: float = 20.0
+    log_requests: bool = False
     limits: Limits = field(default_factory=Limits)
 
 
@@ -85,7 +87,7 @@ async def _serve(settings: Settings, say) -> dict:
         reasons = [f"{name}/{number}: {found.error}" for name, entry in catalogue.entries.items() for number, found in entry.versions.items()]
         catalogue.close()
         raise UserError("\n".join([f"{settings.root}: nothing in it can be served.", *(reasons or ["Expected NAME/VERSION/..., as python -m tfbig.export writes them."])]))
-    application = Rest(catalogue, monitor, settings.limits, say)
+    application = Rest(catalogue, monitor, settings.limits, say, settings.log_requests)
     config = uvicorn.Config(
         application, host=settings.host, port=settings.port, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
         server_header=False, date_header=True, timeout_keep_alive=75, timeout_graceful_shutdown=int(settings.drain_s) or 1, h11_max_incomplete_event_size=65536,
