@@ -16,7 +16,7 @@ import tensorflow as tf
 import tfbig
 from tfbig import export as door
 from tfbig.core.errors import RunFailure, UserError
-from tfbig.deploy import allowlist, artefact, onnx_format, publish, verify, worker
+from tfbig.deploy import allowlist, artefact, litert_format, onnx_format, publish, verify, worker
 from tfbig.deploy.programs import Programs
 
 SMALL = ("train.length=120", "train.evaluate_every=60", "train.save_every=60")
@@ -183,6 +183,13 @@ def test_every_model_kind_converts_to_onnx(model, tmp_path):
     expected = programs.tensors(image=tf.constant(images))
     for output, value in zip(("logits", "label"), session.run(["logits", "label"], {"image": images}), strict=True):
         np.testing.assert_allclose(value, expected[output].numpy(), atol=1e-4)
+
+
+def test_what_litert_cannot_take_is_one_message(tmp_path, capfd):
+    programs = Programs(*tfbig.build(tfbig.recipe("mnist_mlp", "model=lstm", "model.units=4")))
+    with pytest.raises(RunFailure, match="litert: the model cannot be converted: .*TensorListReserve.* export to onnx"):
+        litert_format.write(programs, tmp_path / "model.tflite")
+    assert "TensorListReserve" not in capfd.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_exact_gelu_converts(tmp_path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
+import sys
 from pathlib import Path
 
 from tfbig.core.errors import RunFailure, UserError
-from tfbig.core.lazy import np, quiet_start, tf
+from tfbig.core.lazy import np, tf
 from tfbig.deploy.programs import Programs
 
 
@@ -27,12 +30,27 @@ def write(programs: Programs, path: Path, examples: dict[str, np.ndarray] | None
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ({name: value[i : i + 1] for name, value in examples.items()} for i in range(size))
     try:
-        with quiet_start():
+        with _quietly():
             content = converter.convert()
     except Exception as error:  # the converter raises kinds of its own
-        line = next((line for line in str(error).splitlines() if "error:" in line), str(error).splitlines()[0])
-        raise RunFailure(f"litert: the model cannot be converted: {line.strip()[:300]}") from error
+        line = next((line.partition("error: ")[2] for line in str(error).splitlines() if "error: " in line), str(error).splitlines()[0])
+        loops = " Recurrent layers are loops that LiteRT cannot take with a free batch size: export to onnx." if "TensorList" in line else ""
+        raise RunFailure(f"litert: the model cannot be converted: {line.strip()[:300]}.{loops}") from error
     path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _quietly():
+    """Keeps away what the converter's native code writes to stderr; its errors come as exceptions too."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def require() -> None:
