@@ -69,7 +69,8 @@ def json_body(draw: random.Random, good: bytes) -> tuple[bytes, bool]:
         content = base64.b64decode(json.loads(good)["instances"][0]["b64"])
         return json.dumps({"instances": [{"b64": base64.b64encode(picture(draw, content)).decode()} for _ in range(draw.randrange(1, 4))]}).encode(), False
     if kind == 5:
-        rows = [[[[draw.choice((0, 1.5, -2, None, "x", 1e39, True))] for _ in range(draw.choice((28, 28, 27)))] for _ in range(28)] for _ in range(draw.randrange(1, 3))]
+        line = [[draw.choice((0, 1.5, -2))] for _ in range(28)]
+        rows = [[line] * 27 + [[[draw.choice((0, None, "x", 1e39, True))]] * draw.choice((28, 27))] for _ in range(draw.randrange(1, 3))]
         return json.dumps({"signature_name": draw.choice(("tensors", "serving_default", "", 3)), "instances": rows}).encode(), False
     document = {draw.choice(("instances", "inputs", "signature_name", "examples", "context")): value(draw) for _ in range(draw.randrange(1, 4))}
     return json.dumps(document).encode("utf-8", "surrogatepass"), False

@@ -66,6 +66,12 @@ def test_brackets_in_texts_are_no_depth():
         json_format.parse(deep(32))
 
 
+def test_hostile_depth_is_found_fast():
+    for body in (b"[" * 4_000_000, b'"' + b'\\"' * 2_000_000, b'{"a' * 1_000_000):
+        with pytest.raises(Failure, match="JSON Parse error"):
+            json_format.parse(body)
+
+
 def test_answers():
     outputs = {"label": np.array([b"a", b"\xff"], object), "p": np.array([0.1, 1.0], np.float32), "raw_bytes": np.array([b"\x00", b"b"], object)}
     rows = json.loads(json_format.predictions(outputs, True))["predictions"]

@@ -396,6 +396,19 @@ def test_limits(server):
     assert server.ask("GET", "/healthz") == (200, {"status": "ok"})
 
 
+def test_a_large_body_is_read_beside_the_others(server):
+    """Slow to read, and wrong at its very end: others are answered meanwhile."""
+    body = b'{"signature_name": "tensors", "instances": [' + b"[1.5, 2]," * 300_000 + b'"x"]}'
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(server.ask, "POST", P, body)
+        during = 0
+        while not slow.done():
+            assert server.ask("GET", "/healthz")[0] == 200
+            during += not slow.done()
+        status, answer = slow.result()
+    assert status == 400 and "Failed to process element: 300000" in answer["error"] and during >= 2
+
+
 def test_metrics(server):
     status, text = server.ask("GET", "/monitoring/prometheus/metrics")
     assert status == 200

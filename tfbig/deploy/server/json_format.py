@@ -9,12 +9,14 @@ import base64
 import binascii
 import json
 import math
+import re
 from itertools import chain
 
 from tfbig.core.lazy import np, tf
 from tfbig.deploy.server.status import Failure, invalid
 
 DEEPEST = 32  # nested lists and objects
+TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)', re.DOTALL)  # one that never ends matches too: no start is tried twice
 SPECIAL = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
@@ -29,10 +31,10 @@ def parse(body: bytes) -> dict:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         try:  # Python's parser knows NaN and Infinity
-            document = json.loads(body.decode("utf-8"))
-        except UnicodeDecodeError:
-            raise invalid("JSON Parse error: Invalid encoding in string.") from None
+            document = json.loads(body) if b"NaN" in body or b"Infinity" in body else None
         except (ValueError, RecursionError):
+            document = None
+        if document is None:
             raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {_shown(document)} Is not object")
@@ -40,32 +42,16 @@ def parse(body: bytes) -> dict:
 
 
 def _check_depth(body: bytes) -> None:
-    if body.count(b"[") + body.count(b"{") <= DEEPEST:
-        return
-    characters = np.frombuffer(body, np.uint8)
-    opening, closing = (characters == 0x5B) | (characters == 0x7B), (characters == 0x5D) | (characters == 0x7D)
-    change = opening.view(np.int8) - closing.view(np.int8)
-    steps = change[np.flatnonzero(change)]
-    if int(np.cumsum(steps, dtype=np.int64).max(initial=0)) > DEEPEST and _true_depth(body) > DEEPEST:
+    if body.count(b"[") + body.count(b"{") > DEEPEST and _depth(body) > DEEPEST and _depth(TEXT.sub(b"", body)) > DEEPEST:
         raise invalid(f"JSON Parse error: nested deeper than {DEEPEST}")
 
 
-def _true_depth(body: bytes) -> int:
-    """The depth without brackets that stand in strings."""
-    depth = most = 0
-    inside = escaped = False
-    for character in body:
-        if inside:
-            inside = escaped or character != 0x22
-            escaped = not escaped and character == 0x5C
-        elif character == 0x22:
-            inside = True
-        elif character in b"[{":
-            depth += 1
-            most = max(most, depth)
-        elif character in b"]}":
-            depth -= 1
-    return most
+def _depth(body: bytes) -> int:
+    """How deep brackets are nested, those in texts included."""
+    characters = np.frombuffer(body, np.uint8)
+    opening, closing = (characters == 0x5B) | (characters == 0x7B), (characters == 0x5D) | (characters == 0x7D)
+    change = opening.view(np.int8) - closing.view(np.int8)
+    return int(np.cumsum(change[np.flatnonzero(change)], dtype=np.int64).max(initial=0))
 
 
 def signature_name(document: dict) -> str:

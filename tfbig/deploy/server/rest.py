@@ -18,6 +18,7 @@ from tfbig.deploy.server.status import Failure, invalid
 
 ASK = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18})|/labels/([^/:]+))?:(classify|regress|predict)", re.IGNORECASE)
 LOOK = re.compile(r"/v1/models(?:/([^/:]+))?(?:/versions/(\d{1,18})|/labels/([^/:]+))?(?:/(metadata))?", re.IGNORECASE)
+LARGE = 1 << 18  # bytes of a body that is read beside the event loop
 JSON, HTML, PLAIN = b"application/json", b"text/html; charset=utf-8", b"text/plain; version=0.0.4"
 POLICY = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -149,22 +150,40 @@ class Rest:
                 message = await receive()
 
     async def _ask(self, model: str, version: str | None, label: str | None, method: str, body: bytes) -> bytes:
-        batcher = self.catalogue.find(model, int(version) if version else None, unquote(label) if label else None)
-        document = json_format.parse(body)
-        name, servable = json_format.signature_name(document), batcher.servable
+        choice = (model, int(version) if version else None, unquote(label) if label else None)
+        servable, read = self.catalogue.find(*choice).servable, _read_predict if method == "predict" else _read_examples
+        if len(body) > LARGE:  # others are answered meanwhile
+            made = await asyncio.get_running_loop().run_in_executor(None, read, servable, method, body)
+        else:
+            made = read(servable, method, body)
+        name, inputs, by_row = made
+        batcher = self.catalogue.find(*choice)  # the version may have been replaced meanwhile
+        if batcher.servable is not servable:
+            batcher.servable.signature(name)
+            batcher.servable.check(name, inputs)
+        outputs, rows = await batcher.submit(name, inputs), len(inputs[examples.INPUTS]) if method != "predict" else 0
         if method == "predict":
-            found = servable.signature(name)
-            if found.method_name != PREDICT:
-                name_shown = f"Expected prediction signature method_name to be {PREDICT}. Was: {found.method_name}"
-                raise invalid(name_shown)
-            inputs, by_row = json_format.predict_inputs(document, found.inputs)
-            del document, body  # thousands of small lists, not to be held while others are asked
-            servable.check(name or DEFAULT, inputs)
-            return json_format.predictions(await batcher.submit(name or DEFAULT, inputs), by_row)
-        name, inputs = examples.prepare(servable, name, method, examples.from_json(document))
-        outputs, rows = await batcher.submit(name, inputs), len(inputs[examples.INPUTS])
+            return json_format.predictions(outputs, by_row)
         answer = examples.classifications if method == "classify" else examples.regressions
         return json_format.dumps({"results": answer(outputs, rows)})
+
+
+def _read_predict(servable, _: str, body: bytes) -> tuple[str, dict, bool]:
+    """A predict request's signature, inputs, and whether they came by row. The document's many small lists end here."""
+    document = json_format.parse(body)
+    name = json_format.signature_name(document)
+    found = servable.signature(name)
+    if found.method_name != PREDICT:
+        raise invalid(f"Expected prediction signature method_name to be {PREDICT}. Was: {found.method_name}")
+    inputs, by_row = json_format.predict_inputs(document, found.inputs)
+    servable.check(name or DEFAULT, inputs)
+    return name or DEFAULT, inputs, by_row
+
+
+def _read_examples(servable, method: str, body: bytes) -> tuple[str, dict, bool]:
+    """A classify or regress request's signature and serialised examples."""
+    document = json_format.parse(body)
+    return *examples.prepare(servable, json_format.signature_name(document), method, examples.from_json(document)), True
 
 
 def _error(message: str) -> bytes:
