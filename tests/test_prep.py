@@ -93,3 +93,22 @@ def test_decode(form):
     assert small.shape == (4, 6, 3) and abs(int(small[1, 0, 0]) - 200) < 6
     grey = prep.decode(tf.constant(buffer.getvalue()), 8, 12, 1).numpy()
     assert grey.shape == (8, 12, 1) and abs(int(grey[4, 0, 0]) - (0.299 * 200 + 0.587 * 40 + 0.114 * 10)) < 4
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
+def test_a_picture_says_its_size(kind):
+    buffer = io.BytesIO()
+    Image.new("L", (37, 21)).save(buffer, kind)
+    assert int(prep.claimed_pixels(tf.constant(buffer.getvalue()))) == 37 * 21
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\x89PNG", b"BM", b"GIF89a"])
+def test_what_is_no_picture_has_no_size(content):
+    assert int(prep.claimed_pixels(tf.constant(content))) == 0
+
+
+def test_a_small_file_that_claims_to_be_huge_is_refused():
+    buffer = io.BytesIO()
+    Image.new("L", (20_000, 20_000)).save(buffer, "PNG")
+    assert len(buffer.getvalue()) < 500_000
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more than 67,108,864 pixels"):
+        prep.decode(tf.constant(buffer.getvalue()), 28, 28, 1)

@@ -192,17 +192,17 @@ def test_it_learns_and_writes(corpus, tmp_path, model):
     corpus.unlink()  # a run carries its tokenizer
     _text._opened.cache_clear()
     shown = []
-    found = trained.task.answer(trained, ["the cat", "a "], Generation(length=20), shown.append)
+    found = trained.task.respond(trained, ["the cat", "a "], Generation(length=20), shown.append)
     assert "".join(shown) == f"the cat{found[0]['text']}\n\na {found[1]['text']}\n" and len(shown) > 3
-    assert found == trained.task.answer(trained, ["the cat", "a "], Generation(length=20), lambda text: None)
+    assert found == trained.task.respond(trained, ["the cat", "a "], Generation(length=20), lambda text: None)
     for prompt, message in (("Ω", r"prompt 1: characters: 'Ω' .U\+03A9. not in the alphabet"), ("the cat sat on a mat", "expected at most the model's context of 16 tokens. Received: 20")):
         with pytest.raises(UserError, match=message):
-            trained.task.answer(trained, [prompt], Generation(), shown.append)
+            trained.task.respond(trained, [prompt], Generation(), shown.append)
     if model == "gpt":
-        best = trained.task.answer(trained, ["the "], Generation(length=8, beams=3), shown.append)[0]["text"]
+        best = trained.task.respond(trained, ["the "], Generation(length=8, beams=3), shown.append)[0]["text"]
         assert best and shown[-1] == f"the {best}\n"
         with pytest.raises(UserError, match="length: a beam search expects"):
-            trained.task.answer(trained, ["the "], Generation(length=80, beams=3), shown.append)
+            trained.task.respond(trained, ["the "], Generation(length=80, beams=3), shown.append)
 
 
 def test_commands(corpus, tmp_path):

@@ -41,7 +41,7 @@ def predict(run: str | Path | Run, inputs, *, step: str | int = "best", write=la
     from tfbig.report.console import Console
 
     trained = job.Trained(opened, str(step), Console())
-    return trained.task.answer(trained, inputs, request, write)
+    return trained.task.respond(trained, inputs, request, write)
 
 
 def ask(run: Run, options: dict):

@@ -193,6 +193,18 @@ class Task(Component):
         """Served inputs (see `signature`) to raw examples as `preprocess` takes them."""
         raise NotImplementedError
 
+    def encode(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Raw examples to served inputs without loss, the reverse of `decode`: how a served model is examined on a split."""
+        raise NotImplementedError
+
+    def answer(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Outputs of `predict` to what a served model answers people: names, probabilities, text; each [batch, ...]."""
+        raise NotImplementedError
+
+    def grade(self, answers: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+        """Metrics as in `metrics`, the primary one at least, from nothing but served answers and a model-ready batch."""
+        raise NotImplementedError
+
     def panels(self, split: str, outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         """What a report shows of a finished evaluation, as JSON values (see tfbig/report/panels.py for the kinds)."""
         return []
@@ -201,7 +213,7 @@ class Task(Component):
         """Panels that show what the model makes by itself, such as text; `jit`: whether XLA compiles it."""
         return []
 
-    def answer(self, trained: Trained, inputs: Any, request: Component, write: Callable[[str], Any]) -> list[dict[str, Any]]:
+    def respond(self, trained: Trained, inputs: Any, request: Component, write: Callable[[str], Any]) -> list[dict[str, Any]]:
         """Predictions for what a user gave, as the predict command and `tfbig.predict` want them.
 
         Args:

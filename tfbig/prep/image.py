@@ -10,6 +10,7 @@ from tfbig.prep import random
 
 # One stream of a key's random numbers for each use.
 SHIFT, FLIP, CUT = 1, 2, 3
+MOST_PIXELS = 1 << 26  # of a picture that is decoded; a small file can claim to hold far more
 
 
 def standardize(image_bhwc: tf.Tensor, mean: list[float], std: list[float]) -> tf.Tensor:
@@ -72,6 +73,9 @@ def decode(encoded: tf.Tensor, height: int, width: int, channels: int) -> tf.Ten
 
     Another size is brought to this one by antialiased bilinear resizing, without keeping the aspect ratio.
     """
+    small = tf.debugging.assert_less_equal(claimed_pixels(encoded), tf.constant(MOST_PIXELS, tf.int64), f"more than {MOST_PIXELS:,} pixels")
+    with tf.control_dependencies([small] if small is not None else []):
+        encoded = tf.identity(encoded)
     whole = lambda wanted: tf.io.decode_image(encoded, channels=wanted, expand_animations=False)  # noqa: E731
     if channels == 1:  # BMP and GIF decode to colours only
         grey = tf.io.is_jpeg(encoded) | tf.equal(tf.strings.substr(encoded, 0, 4), b"\x89PNG")
@@ -79,6 +83,26 @@ def decode(encoded: tf.Tensor, height: int, width: int, channels: int) -> tf.Ten
     else:
         image = whole(channels)
     return resize(tf.ensure_shape(image, (None, None, channels)), height, width)
+
+
+def claimed_pixels(encoded: tf.Tensor) -> tf.Tensor:
+    """Height times width as an encoded picture's header states them (int64 scalar); 0 where it has none."""
+    header = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 0, 26) + b"\0" * 26, tf.uint8), tf.int64)
+
+    def number(start: int, size: int, little: bool) -> tf.Tensor:
+        powers = [1 << 8 * i for i in range(size)]
+        return tf.reduce_sum(header[start : start + size] * tf.constant(powers if little else powers[::-1], tf.int64))
+
+    def signed(start: int) -> tf.Tensor:  # BMP: a negative height means rows from top to bottom
+        value = number(start, 4, True)
+        return tf.minimum(value, (1 << 32) - value)
+
+    begins = lambda magic: tf.equal(tf.strings.substr(encoded, 0, len(magic)), magic)  # noqa: E731
+    jpeg = lambda: tf.reduce_prod(tf.cast(tf.image.extract_jpeg_shape(encoded)[:2], tf.int64))  # noqa: E731
+    others = tf.where(begins(b"\x89PNG"), number(16, 4, False) * number(20, 4, False), tf.zeros((), tf.int64))
+    others = tf.where(begins(b"GIF8"), number(6, 2, True) * number(8, 2, True), others)
+    others = tf.where(begins(b"BM"), signed(18) * signed(22), others)
+    return tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: others)
 
 
 def resize(image_hwc: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -40,6 +40,7 @@ def write(folder: Path) -> Path:
         _section("Learning", _learning(run, summary)),
         _section("Predictions", _panels(run.read_json("panels.json") or [])),
         _section("Data", _data(read("data.json"))),
+        _section("Deployment", _deployment(read("export.json"))),
         _section("Configuration", _configuration(config)),
         _section("Time and machine", _machine(summary, read("env.json"))),
         _section("Do it again", _commands(config, run)),
@@ -123,6 +124,24 @@ def _data(data: dict) -> str:
     if 0 < len(classes) <= 100:
         parts.append(render({"kind": "bars", "title": "Training examples of each class", "labels": list(classes), "values": list(classes.values()), "x_label": "examples"}))
     return f"<div class='grid'>{''.join(f'<div>{part}</div>' for part in parts)}</div>"
+
+
+def _deployment(export: dict) -> str:
+    """The last export's formats side by side: metrics against latency against size, all through the artefact itself."""
+    if not export:
+        return ""
+    entries, rows = export["verification"], []
+    for name, entry in entries.items():
+        metrics = ", ".join(f"{metric} {number(found['value'])}" for metric, found in entry["metrics"].items())
+        times = [f"{entry['latency'][size]['p50_ms']:.2f} / {entry['latency'][size]['p99_ms']:.2f}" for size in ("1", "8", "32")]
+        gap = "not finite" if entry["largest_difference"] is None else f"{entry['largest_difference']:.1e}"
+        rows.append([name, metrics, gap, *times, f"{entry['latency']['32']['examples_per_s']:,.0f}", f"{entry['size'] / 1e6:.2f}", f"{entry['peak_memory_mb']:.0f}", f"{entry['cold_start_s']:.1f}"])
+    heads = ["format", "metrics", "difference", "ms p50 / p99, batch 1", "batch 8", "batch 32", "examples/s", "MB", "memory MB", "start s"]
+    title = f"Version {export['version']}, {export['created']}; {len(export['checks'])} checks passed; {export['path']}"
+    table = render({"kind": "table", "title": title, "headers": heads, "rows": rows})
+    draw = lambda title, unit, value: render({"kind": "bars", "title": title, "labels": list(entries), "values": [value(entry) for entry in entries.values()], "x_label": unit})  # noqa: E731
+    figures = [draw("Latency at batch 1", "ms, median", lambda entry: entry["latency"]["1"]["p50_ms"]), draw("Size", "MB", lambda entry: entry["size"] / 1e6)]
+    return f"{table}<div class='grid'>{''.join(figures)}</div>"
 
 
 def _configuration(config: dict) -> str:

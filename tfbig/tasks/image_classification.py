@@ -13,6 +13,7 @@ from tfbig.tasks import _pictures
 
 MEASURED = 50_000  # examples whose pixels give mean and deviation: the error of the mean is then below 0.1 % of a deviation
 SHOWN_MISTAKES = 24
+SERVED_LABELS = 5  # most probable labels in a served answer
 BINS = 15
 
 
@@ -120,7 +121,7 @@ class ImageClassification(Task):
         shape = tf.TensorSpec((height, width, channels), tf.uint8)
         return {"image": tf.map_fn(one, served["image_bytes"], fn_output_signature=shape)}
 
-    def answer(self, trained, inputs, request, write):
+    def respond(self, trained, inputs, request, write):
         """Labels for pictures: [{"input", "label", "probability", "top": [[label, probability], ...]}]."""
         sources, pictures = _pictures.gather(inputs, self)
         probability, names, results = trained.predict({"image": pictures})["probability"], self.labels, []
@@ -129,6 +130,27 @@ class ImageClassification(Task):
             results.append({"input": source, "label": best[0][0], "probability": best[0][1], "top": best})
             write(f"{source}: {', '.join(f'{label} {share:.1%}' for label, share in best)}\n")
         return results
+
+    def encode(self, raw):
+        """uint8 [n, height, width, channels] to PNG bytes [n]."""
+        return {"image_bytes": np.array([base64.b64decode(_png(picture)) for picture in raw["image"]], object)}
+
+    def answer(self, outputs):
+        """Returns label [batch] and its probability [batch]; labels and probabilities [batch, k], the most probable first."""
+        names = tf.constant(self.labels)
+        probabilities, index = tf.math.top_k(outputs["probability"], min(SERVED_LABELS, len(self.labels)))
+        labels = tf.gather(names, index)
+        return {"label": labels[:, 0], "probability": probabilities[:, 0], "labels": labels, "probabilities": probabilities}
+
+    def grade(self, answers, batch):
+        """Accuracy, and top-5 accuracy (given more than 10 labels), from the names answered."""
+        true = tf.gather(tf.constant(self.labels), batch["label"])
+        one = tf.ones_like(answers["probability"])
+        graded = {"accuracy": (tf.cast(tf.equal(answers["label"], true), tf.float32), one)}
+        if len(self.labels) > 10:
+            among = tf.reduce_any(tf.equal(answers["labels"], true[:, None]), axis=1)
+            graded["top_5_accuracy"] = (tf.cast(among, tf.float32), one)
+        return graded
 
     def panels(self, split, outputs):
         """Confusion matrix, reliability diagram, and the most confident mistakes as pictures."""

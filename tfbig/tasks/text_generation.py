@@ -123,7 +123,7 @@ class TextGeneration(Task):
         texts = self.write(model, [self.prompt] * SAMPLES, request, jit)
         return [{"kind": "texts", "title": f"Samples (temperature {request.temperature})", "items": texts}]
 
-    def answer(self, trained, inputs, request, write):
+    def respond(self, trained, inputs, request, write):
         """Prompts to their continuations: [{"input", "text"}]; "-" is the text on stdin."""
         prompts = [inputs] if isinstance(inputs, str) else list(inputs)
         if not all(isinstance(prompt, str) for prompt in prompts):

@@ -1,0 +1,85 @@
+"""Values of JSON as tensors: the fast way through NumPy and the careful one agree, and both know the protocol's limits."""
+
+import json
+
+import numpy as np
+import pytest
+from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
+
+from tfbig.deploy.server import json_format
+from tfbig.deploy.server.status import Failure
+
+FLOAT, DOUBLE, INT32, UINT8, STRING, INT64, BOOL = 1, 2, 3, 4, 7, 9, 10
+
+
+def read(value, dtype, key="inputs"):
+    body = json.dumps({key: value}).encode()
+    return json_format.predict_inputs(json_format.parse(body), {"x": TensorInfo(dtype=dtype)})[0]["x"]
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "expected"),
+    [
+        ([[1, 2], [3, 4]], FLOAT, np.array([[1, 2], [3, 4]], np.float32)),
+        ([0.1, 1e-50, 3], FLOAT, np.array([0.1, 0, 3], np.float32)),
+        ([float("nan"), float("-inf"), 1], FLOAT, np.array([np.nan, -np.inf, 1], np.float32)),
+        (2.5, DOUBLE, np.array(2.5)),
+        ([[[0], [255]]], UINT8, np.array([[[0], [255]]], np.uint8)),
+        ([2**53 - 1], DOUBLE, np.array([2.0**53 - 1])),
+        ([2**24 - 1], FLOAT, np.array([2.0**24 - 1], np.float32)),
+        ([-(2**63), 2**63 - 1], INT64, np.array([-(2**63), 2**63 - 1])),
+        ([[True], [False]], BOOL, np.array([[True], [False]])),
+        ([["a", "é"]], STRING, np.array([[b"a", "é".encode()]], object)),
+        ([{"b64": "YQ=="}, {"b64": "YQ"}], STRING, np.array([b"a", b"a"], object)),
+        ({"b64": "YQ=="}, STRING, np.array(b"a", object)),
+        ([2**70], FLOAT, np.array([2.0**70], np.float32)),  # beyond 64 bits JSON's numbers are decimal ones
+        ([[], []], FLOAT, np.zeros((2, 0), np.float32)),
+    ],
+)
+def test_values(value, dtype, expected):
+    for key in ("inputs", "instances") if isinstance(value, list) else ("inputs",):
+        found = read(value, dtype, key)
+        assert found.dtype == expected.dtype and found.shape == expected.shape
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        ([True], FLOAT), ([1, True], INT32), (["1"], FLOAT), ([1.0], INT32), ([256], UINT8), ([-1], UINT8), ([2**31], INT32), ([2**63], INT64), ([2**24 + 1], FLOAT),
+        ([0.5, 2**24 + 1], FLOAT), ([1e39], FLOAT), ([2**70], INT64), ([1], STRING), ([1], BOOL), ([None], FLOAT), ([{"a": 1}], FLOAT), ([[1], [1, 2]], FLOAT), ([[1], 1], FLOAT),
+        ([1, [1]], FLOAT), ([{"b64": "a", "c": 1}], STRING), ([[1, 2], "ab"], FLOAT),
+    ],
+)  # fmt: skip
+def test_what_is_refused(value, dtype):
+    for key in ("inputs", "instances"):
+        with pytest.raises(Failure) as caught:
+            read(value, dtype, key)
+        assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_brackets_in_texts_are_no_depth():
+    assert json_format.parse(json.dumps({"a": "[" * 1000 + '\\"' + "{" * 1000}).encode()) == {"a": "[" * 1000 + '\\"' + "{" * 1000}
+    deep = lambda n: json.dumps(json.loads('{"a":' + "[" * n + "]" * n + "}")).encode()  # noqa: E731
+    json_format.parse(deep(31))
+    with pytest.raises(Failure, match="nested deeper than 32"):
+        json_format.parse(deep(32))
+
+
+def test_hostile_depth_is_found_fast():
+    for body in (b"[" * 4_000_000, b'"' + b'\\"' * 2_000_000, b'{"a' * 1_000_000):
+        with pytest.raises(Failure, match="JSON Parse error"):
+            json_format.parse(body)
+
+
+def test_answers():
+    outputs = {"label": np.array([b"a", b"\xff"], object), "p": np.array([0.1, 1.0], np.float32), "raw_bytes": np.array([b"\x00", b"b"], object)}
+    rows = json.loads(json_format.predictions(outputs, True))["predictions"]
+    assert rows[0] == {"label": "a", "p": 0.1, "raw_bytes": {"b64": "AA=="}} and rows[1]["label"] == "\ufffd"
+    assert b"1.0" in json_format.predictions({"p": np.array([1.0], np.float32)}, True)  # stays a decimal number
+    assert json.loads(json_format.predictions({"p": np.array([0.1, 0.2], np.float32)}, False)) == {"outputs": [0.1, 0.2]}
+    assert json_format.predictions({"p": np.array([np.nan, np.inf])}, True) == b'{"predictions": [NaN, Infinity]}'
+    with pytest.raises(Failure, match="inconsistent batch size: 1 expecting: 2"):
+        json_format.predictions({"a": np.zeros(2), "b": np.zeros(1)}, True)
+    with pytest.raises(Failure, match="has no shape information"):
+        json_format.predictions({"a": np.float32(1).reshape(())}, True)

@@ -1,0 +1,1 @@
+"""How a trained model leaves: exported, verified, described, served."""

@@ -1,0 +1,146 @@
+"""What a served model may do: a model is a program, so its operations are read and checked before anything runs.
+
+Only operations that compute are allowed. Reading and writing files, printing, calling Python, talking to other machines and
+everything unknown is refused by name. SavedModel's own saving and restoring of variables is told apart by where it stands.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tfbig.core.errors import UserError
+
+REFUSED = {
+    **dict.fromkeys(("ReadFile", "MatchingFiles", "WholeFileReader", "WholeFileReaderV2", "FixedLengthRecordReaderV2"), "reads files"),
+    **dict.fromkeys(("TextLineReaderV2", "TFRecordReaderV2", "ReaderReadV2", "TextLineDataset", "TFRecordDataset"), "reads files"),
+    **dict.fromkeys(("InitializeTableFromTextFile", "InitializeTableFromTextFileV2", "Restore", "RestoreSlice", "RestoreV2"), "reads files"),
+    **dict.fromkeys(("LoadDataset", "SnapshotDatasetV2", "CacheDatasetV2", "FileSystemSetConfiguration"), "reads or writes files"),
+    **dict.fromkeys(("WriteFile", "Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints", "ShardedFilename", "SaveDatasetV2"), "writes files"),
+    **dict.fromkeys(("WriteSummary", "CreateSummaryFileWriter", "WriteGraphSummary", "DatasetToTFRecord"), "writes files"),
+    **dict.fromkeys(("Print", "PrintV2"), "prints, and can write files"),
+    **dict.fromkeys(("PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction"), "calls Python"),
+    **dict.fromkeys(("RemoteCall", "RpcCall", "RpcClient", "RpcServer", "DataServiceDatasetV4", "Send", "Recv"), "talks to other machines"),
+    **dict.fromkeys(("DebugIdentity", "DebugIdentityV2", "DebugIdentityV3", "DebugNumericSummaryV2"), "writes files or talks to other machines"),
+}
+
+# TensorFlow's core operations that only compute, by family.
+ALLOWED = frozenset(  # noqa: SIM905
+    ["Abs", "Acos", "Acosh", "Add", "AddN", "AddV2", "All", "Angle", "Any", "ApproximateEqual", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "BesselI0e", "BesselI1e", "Betainc", "Bincount", "DenseBincount", "Bitcast", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Cast", "Ceil", "ClipByValue", "Complex", "ComplexAbs", "Conj", "Cos", "Cosh", "Cross", "Cumprod", "Cumsum", "CumulativeLogsumexp", "Digamma", "Div", "DivNoNan", "Einsum", "Equal", "Erf", "Erfc", "Erfinv", "Exp", "Expm1", "Floor", "FloorDiv", "FloorMod", "Greater", "GreaterEqual", "Igamma", "Igammac", "Imag", "Inv", "Invert", "IsFinite", "IsInf", "IsNan", "LeftShift", "Less", "LessEqual", "Lgamma", "LinSpace", "Log", "Log1p", "LogicalAnd", "LogicalNot", "LogicalOr", "Max", "Maximum", "Mean", "Min", "Minimum", "Mod", "Mul", "MulNoNan", "Ndtri", "Neg", "NextAfter", "NotEqual", "Polygamma", "Pow", "Prod", "Range", "Real", "RealDiv", "Reciprocal", "RightShift", "Rint", "Round", "Rsqrt", "SegmentMax", "SegmentMean", "SegmentMin", "SegmentSum", "Select", "SelectV2", "Sigmoid", "Sign", "Sin", "Sinh", "Sqrt", "Square", "SquaredDifference", "Sub", "Sum", "Tan", "Tanh", "TruncateDiv", "TruncateMod", "UnsortedSegmentMax", "UnsortedSegmentMin", "UnsortedSegmentSum", "Xdivy", "Xlog1py", "Xlogy", "Zeta", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Cholesky", "MatMul", "MatrixBandPart", "MatrixDeterminant", "MatrixDiag", "MatrixDiagPartV3", "MatrixDiagV3", "MatrixInverse", "MatrixSetDiagV3", "MatrixSolve", "MatrixTriangularSolve", "Qr", "SelfAdjointEigV2", "Svd", "BatchToSpaceND", "BroadcastArgs", "BroadcastTo", "CheckNumerics", "Concat", "ConcatOffset", "ConcatV2", "Const", "DepthToSpace", "Diag", "DiagPart", "Empty", "EnsureShape", "ExpandDims", "ExtractImagePatches", "ExtractVolumePatches", "Fill", "Gather", "GatherNd", "GatherV2", "Identity", "IdentityN", "InvertPermutation", "MirrorPad", "OneHot", "OnesLike", "Pack", "Pad", "PadV2", "ParallelConcat", "Placeholder", "PlaceholderWithDefault", "PreventGradient", "QuantizeAndDequantizeV2", "Rank", "Reshape", "ResourceGather", "ResourceGatherNd", "Reverse", "ReverseSequence", "ReverseV2", "ScatterNd", "ScatterNdNonAliasingAdd", "LowerBound", "UpperBound", "Shape", "ShapeN", "Size", "Slice", "Snapshot", "SpaceToBatchND", "SpaceToDepth", "Split", "SplitV", "Squeeze", "StopGradient", "StridedSlice", "TensorScatterAdd", "TensorScatterMax", "TensorScatterMin", "TensorScatterSub", "TensorScatterUpdate", "Tile", "Transpose", "Unique", "UniqueV2", "UniqueWithCounts", "Unpack", "UnravelIndex", "Where", "ZerosLike", "TopK", "TopKV2", "InTopKV2", "NthElement", "Roll", "Bucketize", "HistogramFixedWidth", "AvgPool", "AvgPool3D", "BatchNormWithGlobalNormalization", "BiasAdd", "BiasAddV1", "Conv", "Conv2D", "Conv2DBackpropInput", "Conv3D", "Conv3DBackpropInputV2", "DepthwiseConv2dNative", "Dilation2D", "Elu", "FractionalAvgPool", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "L2Loss", "LeakyRelu", "LogSoftmax", "LRN", "MaxPool", "MaxPool3D", "MaxPoolV2", "MaxPoolWithArgmax", "Relu", "Relu6", "Selu", "Softmax", "Softplus", "Softsign", "SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits", "CTCGreedyDecoder", "CTCBeamSearchDecoder", "CudnnRNNV3", "GRUBlockCell", "LSTMBlockCell", "BlockLSTM", "BlockLSTMV2", "UniformDequantize", "UniformQuantize", "Dequantize", "QuantizeV2", "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel", "AdjustContrastv2", "AdjustHue", "AdjustSaturation", "CombinedNonMaxSuppression", "CropAndResize", "DecodeAndCropJpeg", "DecodeBmp", "DecodeGif", "DecodeImage", "DecodeJpeg", "DecodePng", "DecodeWebP", "EncodeJpeg", "EncodePng", "ExtractGlimpseV2", "ExtractJpegShape", "HSVToRGB", "ImageProjectiveTransformV2", "ImageProjectiveTransformV3", "NonMaxSuppressionV3", "NonMaxSuppressionV4", "NonMaxSuppressionV5", "ResizeArea", "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor", "RGBToHSV", "ScaleAndTranslate", "AudioSpectrogram", "DecodeWav", "EncodeWav", "Mfcc", "FFT", "FFT2D", "FFT3D", "IFFT", "IFFT2D", "IFFT3D", "IRFFT", "IRFFT2D", "RFFT", "RFFT2D", "AsString", "DecodeBase64", "DecodeCompressed", "DecodeCSV", "DecodeJSONExample", "DecodePaddedRaw", "DecodeRaw", "EncodeBase64", "ParseExample", "ParseExampleV2", "ParseSequenceExampleV2", "ParseSingleExample", "ParseTensor", "ReduceJoin", "RegexFullMatch", "RegexReplace", "SerializeTensor", "StaticRegexFullMatch", "StaticRegexReplace", "StringFormat", "StringJoin", "StringLength", "StringLower", "StringNGrams", "StringSplit", "StringSplitV2", "StringStrip", "StringToHashBucket", "StringToHashBucketFast", "StringToHashBucketStrong", "StringToNumber", "StringUpper", "Substr", "UnicodeDecode", "UnicodeDecodeWithOffsets", "UnicodeEncode", "UnicodeScript", "UnicodeTranscode", "UnsortedSegmentJoin", "RaggedBincount", "RaggedCross", "RaggedGather", "RaggedRange", "RaggedTensorFromVariant", "RaggedTensorToSparse", "RaggedTensorToTensor", "RaggedTensorToVariant", "SparseConcat", "SparseCross", "SparseFillEmptyRows", "SparseReorder", "SparseReshape", "SparseSegmentMean", "SparseSegmentSum", "SparseSegmentSqrtN", "SparseSlice", "SparseTensorDenseMatMul", "SparseToDense", "EmptyTensorList", "TensorListConcatV2", "TensorListElementShape", "TensorListFromTensor", "TensorListGather", "TensorListGetItem", "TensorListLength", "TensorListPopBack", "TensorListPushBack", "TensorListReserve", "TensorListResize", "TensorListScatterV2", "TensorListSetItem", "TensorListSplit", "TensorListStack", "TensorArrayV3", "TensorArrayCloseV3", "TensorArrayConcatV3", "TensorArrayGatherV3", "TensorArrayReadV3", "TensorArrayScatterV3", "TensorArraySizeV3", "TensorArraySplitV3", "TensorArrayWriteV3", "Assert", "Case", "Enter", "Exit", "If", "LoopCond", "Merge", "NextIteration", "NoOp", "PartitionedCall", "StatefulPartitionedCall", "StatelessCase", "StatelessIf", "StatelessWhile", "Switch", "While", "ControlTrigger", "DisableCopyOnRead", "Assign", "AssignVariableOp", "AssignAddVariableOp", "DestroyResourceOp", "IsVariableInitialized", "ReadVariableOp", "VarHandleOp", "VarIsInitializedOp", "Variable", "VariableV2", "VariableShape", "HashTable", "HashTableV2", "InitializeTable", "InitializeTableV2", "LookupTableExportV2", "LookupTableFind", "LookupTableFindV2", "LookupTableImportV2", "LookupTableSize", "LookupTableSizeV2", "MutableHashTableV2", "Multinomial", "RandomShuffle", "RandomStandardNormal", "RandomUniform", "RandomUniformInt", "StatelessMultinomial", "StatelessParameterizedTruncatedNormal", "StatelessRandomGetAlg", "StatelessRandomGetKeyCounter", "StatelessRandomNormal", "StatelessRandomNormalV2", "StatelessRandomUniform", "StatelessRandomUniformFullInt", "StatelessRandomUniformFullIntV2", "StatelessRandomUniformInt", "StatelessRandomUniformIntV2", "StatelessRandomUniformV2", "StatelessTruncatedNormalV2", "StatelessShuffle", "RandomIndexShuffle"]
+)
+SAVER = frozenset(("RestoreV2", "SaveV2", "MergeV2Checkpoints", "ShardedFilename"))
+ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+
+
+def refusal(op: str) -> str:
+    """Why an operation is refused, in words."""
+    return f"operation {op} {REFUSED[op]}" if op in REFUSED else f"operation {op} is not among those that a served model may use"
+
+
+def check_saved_model(folder: Path) -> None:
+    """Raises UserError, naming the operation, if a SavedModel could do more than compute. Reads the file; runs nothing."""
+    path = Path(folder) / "saved_model.pb"
+    for graph in _parsed(path).meta_graphs:
+        functions = {function.signature.name: function for function in graph.graph_def.library.function}
+        saver = _saver_nodes(graph)
+        in_saver = _reach([node for node in graph.graph_def.node if node.name in saver], functions)
+        elsewhere = _reach([node for node in graph.graph_def.node if node.name not in saver], functions)
+        elsewhere |= _reach_names(graph.object_graph_def.concrete_functions, functions)
+        elsewhere |= {name for name in functions if name not in in_saver}  # what nothing calls is checked too
+        for name in sorted(functions):
+            allowed = ALLOWED | SAVER if name not in elsewhere else ALLOWED
+            if name in ALLOWED or name in REFUSED or name in SAVER:
+                raise UserError(f"{path}: refused: a function is named like the operation {name}.")
+            _check_nodes(path, functions[name].node_def, allowed | set(functions), f"in function {name}")
+            if name not in elsewhere:
+                _check_restore(path, functions[name])
+        _check_nodes(path, graph.graph_def.node, ALLOWED | set(functions), "in the graph")
+        for node in graph.object_graph_def.nodes:
+            if node.registered_saver or node.registered_name:
+                raise UserError(f"{path}: refused: it names code of its own to load ({node.registered_name or node.registered_saver}).")
+
+
+def check_onnx(path: Path) -> None:
+    """Raises UserError if an ONNX model uses operators from elsewhere or data outside its own file."""
+    import onnx
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's and onnx's own kinds
+        raise UserError(f"{path}: is no ONNX model that can be read: {type(error).__name__}.") from error
+    for graph in _graphs(model.graph, [function.node for function in model.functions]):
+        for node in graph:
+            if node.domain not in ONNX_DOMAINS:
+                raise UserError(f"{path}: refused: operator {node.op_type} is from {node.domain!r}, not among {', '.join(ONNX_DOMAINS[1:])}.")
+    from onnx.external_data_helper import _get_all_tensors, uses_external_data
+
+    if any(uses_external_data(tensor) for tensor in _get_all_tensors(model)):
+        raise UserError(f"{path}: refused: it keeps data outside its own file.")
+
+
+def _graphs(graph, found: list) -> list:
+    """The nodes of a graph, of its subgraphs and of functions, as lists."""
+    found.append(graph.node)
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] * attribute.HasField("g") + list(attribute.graphs):
+                _graphs(inner, found)
+    return found
+
+
+def _parsed(path: Path):
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except (OSError, DecodeError) as error:
+        raise UserError(f"{path}: is no SavedModel that can be read: {error}.") from error
+    return model
+
+
+def _saver_nodes(graph) -> set[str]:
+    """The nodes through which a SavedModel's variables are saved and restored, unless something else uses them too."""
+    named = {name.partition(":")[0] for name in (graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name) if name}
+    used = {text.lstrip("^").partition(":")[0] for node in graph.graph_def.node for text in node.input}
+    for signature in graph.signature_def.values():
+        used |= {info.name.partition(":")[0] for info in signature.outputs.values()}
+    used |= {text.partition(":")[0] for held in graph.collection_def.values() for text in held.node_list.value}
+    return named - used
+
+
+def _called(node, functions: dict) -> set[str]:
+    """The functions that a node names."""
+    names = {node.op} if node.op in functions else set()
+    for value in node.attr.values():
+        names |= {value.func.name, *(func.name for func in value.list.func)}
+    return names & set(functions)
+
+
+def _reach(nodes, functions: dict) -> set[str]:
+    """The functions that these nodes call, directly or not."""
+    return _reach_names({name for node in nodes for name in _called(node, functions)}, functions)
+
+
+def _reach_names(names, functions: dict) -> set[str]:
+    found, waiting = set(), [name for name in names if name in functions]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [inner for node in functions[name].node_def for inner in _called(node, functions)]
+    return found
+
+
+def _check_nodes(path: Path, nodes, allowed, where: str) -> None:
+    for node in nodes:
+        if node.op not in allowed:
+            raise UserError(f"{path}: refused: {refusal(node.op)} (node {node.name} {where}).")
+
+
+def _check_restore(path: Path, function) -> None:
+    """Variables are restored from the file the loader names, not from one the model names."""
+    first = function.signature.input_arg[0].name if function.signature.input_arg else None
+    for node in function.node_def:
+        if node.op == "RestoreV2" and node.input[0] != first:
+            raise UserError(f"{path}: refused: operation RestoreV2 reads files (node {node.name} restores from a file of its own choice).")

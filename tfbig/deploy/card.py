@@ -1,0 +1,60 @@
+"""The model card (Mitchell et al. 2019), written from what the run and the verification left."""
+
+from __future__ import annotations
+
+
+def text(record: dict) -> str:
+    """card.md of an artefact, from its record."""
+    config, data, metrics = record["config"], record["data"], record["metrics"]
+    kinds = {key: config[key]["name"] for key in ("task", "model", "data")}
+    lines = [
+        f"# {record['name']}, version {record['version']}",
+        "",
+        f"{record['purpose']} Model: `{kinds['model']}`, {record['parameters']:,} parameters, trained on `{kinds['data']}`.",
+        "",
+        "## Metrics",
+        "",
+        f"Of the {metrics['split']} split, {metrics['count']:,} examples the model was not trained on; 95 % intervals.",
+        "",
+        "| metric | value | interval |",
+        "|---|---|---|",
+        *(f"| {name} | {m['value']:.4f} | {m['low']:.4f} to {m['high']:.4f} |" for name, m in metrics["metrics"].items()),
+        "",
+        "The same split through each exported file, in a process of its own:",
+        "",
+        "| file | size | metrics | largest difference | p50, batch 1 | examples/s, batch 32 | peak memory | cold start |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_row(name, entry) for name, entry in record["verification"].items()),
+        "",
+        "## Data",
+        "",
+        *(f"- {key}: {value}" for key, value in data["card"].items()),
+        "",
+        "## Use",
+        "",
+        *(f"- `{name}`: takes {_named(entry['inputs'])}; answers {_named(entry['outputs'])}" for name, entry in record["signatures"].items()),
+        "",
+        "## Limits",
+        "",
+        f"It was measured on examples like those of `{kinds['data']}` and on no others: inputs of another origin, size or style may be",
+        "answered wrongly and with high confidence, since it knows only what it was trained on"
+        + (f" ({len(record['labels'])} labels: {', '.join(record['labels'][:20])}{', ...' if len(record['labels']) > 20 else ''})." if record["labels"] else "."),
+        "Its behaviour for groups of people, under deliberate attack and over time was not examined.",
+        "",
+        "## Licence",
+        "",
+        f"Data: {data['card'].get('licence', 'not stated')}. Of the model itself: as its maker decides; made with tfbig {record['environment']['tfbig']} (Apache-2.0).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(name: str, entry: dict) -> str:
+    metrics = ", ".join(f"{key} {m['value']:.4f}" for key, m in entry["metrics"].items())
+    fast, many = entry["latency"]["1"], entry["latency"]["32"]
+    gap = f"{entry['largest_difference']:.2g}" if entry["largest_difference"] is not None else "not finite"
+    return f"| {name} | {entry['size'] / 1e6:.2f} MB | {metrics} | {gap} | {fast['p50_ms']:.2f} ms | {many['examples_per_s']:,.0f} | {entry['peak_memory_mb']:.0f} MB | {entry['cold_start_s']:.1f} s |"
+
+
+def _named(parts: dict) -> str:
+    return ", ".join(f"`{name}` ({part['dtype']} {part['shape']})" for name, part in parts.items())

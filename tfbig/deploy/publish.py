@@ -1,0 +1,229 @@
+"""An export from start to end: write beside, verify, describe, seal, rename. What falls short is never published."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfbig.core import files
+from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.lazy import np
+from tfbig.deploy import artefact, card, litert_format, onnx_format, saved_model, verify
+from tfbig.deploy.programs import Programs
+
+FORMATS = ("savedmodel", "onnx", "litert")
+CALIBRATION = 256  # training examples that int8 ranges are measured on
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported.
+
+    Attributes:
+        programs, reference: the model's programs, and what it did when it was evaluated.
+        calibration: a few raw training examples, name -> [n, ...].
+        facts: JSON values for the record: name, purpose, config, data, metrics, environment, parameters, labels, step.
+    """
+
+    programs: Programs
+    reference: verify.Reference
+    calibration: dict[str, np.ndarray]
+    facts: dict[str, Any]
+
+
+@dataclass
+class Variant:
+    """One exported file or folder, the report of its verification and the checks it went through."""
+
+    name: str
+    path: Path
+    kind: str
+    signature: str = ""
+    report: dict | None = None
+    checks: tuple[verify.Check, ...] = ()
+
+
+def export(source: Source, destination: Path, formats: tuple[str, ...], int8: bool, baseline: Path | None, latency_factor: float, say=print) -> dict:
+    """Publishes DESTINATION/VERSION and returns its record.
+
+    Args:
+        source: what is exported.
+        destination: the model's directory; the version is its next free number.
+        formats: of FORMATS; the SavedModel is always written.
+        int8: also make int8 variants of ONNX and LiteRT; those that fall short are left out.
+        baseline: an artefact in service: a worse metric or latency beyond `latency_factor` times its own is refused.
+        latency_factor: see `baseline`.
+        say: is told what happens, line by line.
+
+    Raises:
+        RunFailure: something fell short; the message holds the table. Nothing was published.
+    """
+    for need, module in (("onnx", onnx_format), ("litert", litert_format)):
+        if need in formats:
+            module.require()
+    compared = find_baseline(baseline) if baseline else None
+    try:
+        destination.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{destination}: cannot be made: {error.strerror}.") from error
+    version = artefact.next_version(destination)
+    beside = Path(tempfile.mkdtemp(prefix=f".{version}.", dir=destination))
+    beside.chmod(0o755)
+    try:
+        with tempfile.TemporaryDirectory(prefix="tfbig-verify-") as scratch:
+            bench = verify.Bench(source.programs, source.reference, Path(scratch))
+            variants = _float32(source, bench, beside, formats, say)
+            checks = [check for variant in variants for check in variant.checks]
+            checks.append(_c_api(bench, beside))
+            if compared:
+                checks += _against(compared, variants[0], bench, source.reference.primary, latency_factor)
+            _refuse(checks)
+            if int8:
+                variants += _int8(source, bench, beside, formats, say)
+        record = _record(source, version, variants, checks, beside, compared)
+        return _publish(beside, destination, record)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def find_baseline(path: Path) -> Path:
+    """The artefact that --baseline names: a version's directory, or the newest in a model's directory."""
+    found = path if (path / artefact.RECORD).is_file() else path / str(max(artefact.versions(path), default=0))
+    if not (found / artefact.RECORD).is_file():
+        raise UserError(f"--baseline {path}: expected an exported artefact, a directory with {artefact.RECORD} or with versions. Found none.")
+    if not artefact.check(found).get("metrics"):
+        raise UserError(f"--baseline {path}: its {artefact.RECORD} holds no metrics to compare with.")
+    return found
+
+
+def _float32(source: Source, bench, folder: Path, formats, say) -> list[Variant]:
+    """Writes and examines the SavedModel's two signatures and the other formats."""
+    facts = {key: source.facts[key] for key in ("config", "data", "metrics")}
+    say("writing and verifying savedmodel")
+    saved_model.write(source.programs, folder, facts)
+    made = [Variant("savedmodel", folder, "savedmodel", saved_model.RAW), Variant("savedmodel, tensors", folder, "savedmodel", saved_model.READY)]
+    if "onnx" in formats:
+        say("writing and verifying onnx")
+        onnx_format.write(source.programs, folder / "model.onnx", {"name": source.facts["name"], "data": source.facts["config"]["data"]["name"]})
+        made.append(Variant("onnx", folder / "model.onnx", "onnx"))
+    if "litert" in formats:
+        say("writing and verifying litert")
+        litert_format.write(source.programs, folder / "model.tflite")
+        made.append(Variant("litert", folder / "model.tflite", "litert"))
+    for variant in made:
+        variant.report = bench.examine(variant.kind, variant.path, variant.signature)
+        variant.checks = tuple(verify.exact(variant.name, variant.report, source.reference))
+    return made
+
+
+def _int8(source: Source, bench, folder: Path, formats, say) -> list[Variant]:
+    """Makes int8 variants and keeps those that pass; what fails is told and left out."""
+    examples = {name: source.calibration[name] for name in source.programs.decoded_names}
+    if source.programs.tensors is source.programs.ready:
+        examples = {name: value.numpy() for name, value in source.programs.task.preprocess(examples, False).items()}
+    attempts = []
+    if "onnx" in formats:
+        static, dynamic = (lambda path, how=how: onnx_format.quantize(folder / "model.onnx", path, examples, how) for how in ("static", "dynamic"))
+        attempts.append(("onnx", "model.int8.onnx", (("static", static), ("dynamic", dynamic))))
+    if "litert" in formats:
+        attempts.append(("litert", "model.int8.tflite", (("static", lambda path: litert_format.write(source.programs, path, examples)),)))
+    kept = []
+    for kind, file, ways in attempts:
+        for how, make in ways:
+            variant = Variant(f"{kind}, int8 {how}", folder / file, kind)
+            try:
+                make(variant.path)
+                variant.report = bench.examine(kind, variant.path)
+            except RunFailure as error:
+                say(f"left out: {error}")
+                variant.path.unlink(missing_ok=True)
+                continue
+            variant.checks = tuple(verify.close(variant.name, variant.report, source.reference))
+            if all(check.passed for check in variant.checks):
+                kept.append(variant)
+                break
+            say(f"left out: {variant.name}\n{verify.table([check for check in variant.checks if not check.passed])}")
+            variant.path.unlink(missing_ok=True)
+    return kept
+
+
+def _c_api(bench, folder: Path) -> verify.Check:
+    outputs = bench.through_c_api(folder)["outputs"]
+    wrong = [name for name, part in outputs.items() if part.get("missing") or part.get("changed") or not (part.get("largest", 0.0) is not None and part.get("largest", 0.0) <= verify.DIFFERENCE)]
+    return verify.Check("savedmodel", "32 examples through TensorFlow's C API", "the same answers", f"wrong: {', '.join(wrong)}" if wrong else "the same answers", not wrong)
+
+
+def _against(baseline: Path, variant: Variant, bench, primary: tuple[str, str], factor: float) -> list[verify.Check]:
+    """The new SavedModel against the one in service, whose latency is measured again, here and now."""
+    record, (metric, better) = artefact.check(baseline), primary
+    interval = record["metrics"]["metrics"].get(metric)
+    if interval is None:
+        raise UserError(f"--baseline {baseline}: was not measured by {metric}.")
+    checks = [verify.not_worse(variant.name, metric, better, variant.report["metrics"][metric]["value"], interval, f"interval of version {record['version']} in service")]
+    old = bench.examine("savedmodel", baseline, saved_model.RAW, measure_only=True)["latency"]
+    for size, entry in variant.report["latency"].items():
+        limit = factor * old[size]["p50_ms"]
+        checks.append(verify.Check(variant.name, f"p50 latency, batch {size}", f"at most {factor:g} x {old[size]['p50_ms']:.3g} ms in service", f"{entry['p50_ms']:.3g} ms", entry["p50_ms"] <= limit))
+    return checks
+
+
+def _refuse(checks: list[verify.Check]) -> None:
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        raise RunFailure(f"nothing was published: {len(failed)} of {len(checks)} checks fell short.\n{verify.table(failed)}")
+
+
+def _record(source: Source, version: int, variants: list[Variant], checks, folder: Path, compared: Path | None) -> dict:
+    size = lambda path: sum(file.stat().st_size for part in ("saved_model.pb", "variables") for file in ([path / part] if (path / part).is_file() else (path / part).iterdir()))  # noqa: E731
+    verification = {}
+    for variant in variants:
+        whole = variant.path.is_dir()
+        verification[variant.name] = {"file": "." if whole else variant.path.name, "size": size(folder) if whole else variant.path.stat().st_size, **variant.report}
+    every = {*checks, *(check for variant in variants for check in variant.checks)}
+    programs = source.programs
+    described = {saved_model.RAW: programs.raw, saved_model.READY: programs.ready}
+    described |= {"onnx and litert": programs.tensors} if len(variants) > 2 else {}
+    return {
+        "version": version,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **source.facts,
+        "signatures": {name: _signature(function) for name, function in described.items()},
+        "verification": verification,
+        "checks": sorted([c.format, c.what, c.expected, c.found] for c in every),
+        **({"baseline": str(compared)} if compared else {}),
+    }
+
+
+def _signature(function) -> dict:
+    shape = lambda spec: [None, *spec.shape.as_list()[1:]] if spec.shape.rank else []  # noqa: E731
+    named = lambda specs: {name: {"dtype": spec.dtype.name, "shape": shape(spec)} for name, spec in sorted(specs.items())}  # noqa: E731
+    return {"inputs": named(function.traced.structured_input_signature[1]), "outputs": named(function.traced.structured_outputs)}
+
+
+def _publish(beside: Path, destination: Path, record: dict) -> dict:
+    """Describes, seals and renames; takes the next number if another export was faster."""
+    for _ in range(100):
+        files.write_atomic(beside / "card.md", card.text(record))
+        sealed = artefact.seal(beside, record)
+        for path in beside.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            else:
+                files.sync_folder(path)
+        target = destination / str(record["version"])
+        try:
+            os.rename(beside, target)  # fails where the target exists and is not empty
+        except OSError as error:
+            if not target.exists():
+                raise files.disk_failure(target, 0, error) from error
+            record = {**record, "version": artefact.next_version(destination)}
+            continue
+        files.sync_folder(destination)
+        return {**sealed, "path": str(target)}
+    raise RunFailure(f"{destination}: no free version number was found.")

@@ -1,0 +1,206 @@
+"""Which models and versions are served: found in a directory, loaded beside the ones in service, and replaced without a gap.
+
+A `models.config` in the directory (TensorFlow Serving's own) may choose versions and give them labels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tfbig.core.errors import UserError
+from tfbig.deploy import artefact
+from tfbig.deploy.server import servable
+from tfbig.deploy.server.batching import Batcher
+from tfbig.deploy.server.status import Failure
+
+CONFIG = "models.config"
+
+
+@dataclass
+class Version:
+    """A version that was found: its state in TensorFlow Serving's words, and its queue while it is AVAILABLE."""
+
+    state: str = "START"
+    error: str = ""
+    fingerprint: tuple = ()
+    batcher: Batcher | None = None
+
+
+@dataclass
+class Entry:
+    """A model: its versions, and what models.config says of it."""
+
+    versions: dict[int, Version] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    policy: tuple = ("all",)
+
+
+class Catalogue:
+    """The models under `root`. All methods are for the event loop's thread; loading happens in another.
+
+    Args:
+        root: a directory of models (NAME/VERSION/...), or of one model's versions.
+        engine: "tensorflow" or "onnx".
+        unverified: whether models without artefact.json are served.
+        say: is told events as (event, values).
+    """
+
+    def __init__(self, root: Path, engine: str, unverified: bool, say: Callable):
+        self.root, self.engine, self.unverified, self.say = root.resolve(), engine, unverified, say
+        if not self.root.is_dir():
+            raise UserError(f"{root}: no such directory. Expected models, NAME/VERSION/..., as python -m tfbig.export writes them.")
+        self.single = self.root.name if artefact.versions(self.root) else None
+        self.entries: dict[str, Entry] = {}
+        self.configured: set[str] = set()
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._config_seen: tuple | None = None
+
+    def folders(self) -> dict[str, Path]:
+        """The models' directories by name; links are not followed."""
+        if self.single:
+            return {self.single: self.root}
+        inside = (entry for entry in self.root.iterdir() if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith("."))
+        return {entry.name: entry for entry in sorted(inside) if artefact.versions(entry)}
+
+    def find(self, name: str, version: int | None = None, label: str | None = None) -> Batcher:
+        """The queue of the version that is asked for; without one, of the latest.
+
+        Raises:
+            Failure: NOT_FOUND or INVALID_ARGUMENT, in TensorFlow Serving's words.
+        """
+        entry = self.entries.get(name)
+        available = {number: found for number, found in entry.versions.items() if found.batcher} if entry else {}
+        if label is not None:
+            if entry is None or label not in entry.labels:
+                raise Failure("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
+            version = entry.labels[label]
+        if not available or (version is not None and version not in available):
+            wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+            raise Failure("NOT_FOUND", f"Servable not found for request: {wanted}")
+        return available[version if version is not None else max(available)].batcher
+
+    def states(self, name: str, version: int | None = None, label: str | None = None) -> list[tuple[int, str, str]]:
+        """(version, state, error) of a model's versions, newest first."""
+        entry = self.entries.get(name)
+        if entry and label is not None:
+            if label not in entry.labels:
+                raise Failure("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
+            version = entry.labels[label]
+        found = [(number, one.state, one.error) for number, one in sorted(entry.versions.items(), reverse=True)] if entry else []
+        found = [one for one in found if version in (None, one[0])]
+        if not found:
+            raise Failure("NOT_FOUND", f"Could not find any versions of model {name}" if version is None else f"Could not find version {version} of model {name}")
+        return found
+
+    async def refresh(self) -> None:
+        """Brings what is served in line with the directory: new versions are loaded first, then old ones are let go."""
+        self._read_config()
+        folders = self.folders()
+        for name, folder in folders.items():
+            entry = self.entries.setdefault(name, Entry())
+            wanted = _chosen(artefact.versions(folder), entry.policy)
+            for number in wanted:
+                await self._load(name, entry, number, folder / str(number))
+            # A gap is worse than an old version: it stays until another one answers.
+            if any(entry.versions[number].batcher for number in wanted) or not wanted:
+                for number in [number for number in entry.versions if number not in wanted]:
+                    self._retire(name, entry, number)
+        for name in [name for name in self.entries if name not in folders]:
+            for number in list(self.entries[name].versions):
+                self._retire(name, self.entries[name], number)
+            if name not in self.configured:  # what models.config says of a model outlives its directory
+                del self.entries[name]
+
+    async def _load(self, name: str, entry: Entry, number: int, folder: Path) -> None:
+        found = entry.versions.setdefault(number, Version())
+        if found.batcher:
+            return
+        fingerprint = _fingerprint(folder)
+        if fingerprint == found.fingerprint:
+            return  # refused before, and unchanged since
+        found.state, found.error, found.fingerprint = "LOADING", "", fingerprint
+        started, loop = time.monotonic(), asyncio.get_running_loop()
+        try:
+            made = await loop.run_in_executor(self.pool, servable.load, name, number, folder, self.engine, self.unverified)
+        except Exception as error:
+            found.state, found.error = "END", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            self.say("refused", {"model": name, "version": number, "error": found.error})
+            return
+        found.batcher, found.state = Batcher(made, loop), "AVAILABLE"
+        self.say("loaded", {"model": name, "version": number, "seconds": round(time.monotonic() - started, 3)})
+
+    def _retire(self, name: str, entry: Entry, number: int) -> None:
+        found = entry.versions.pop(number)
+        if found.batcher:
+            found.batcher.close()  # what is queued is still answered
+            self.say("unloaded", {"model": name, "version": number})
+
+    def close(self) -> None:
+        for entry in self.entries.values():
+            for found in entry.versions.values():
+                if found.batcher:
+                    found.batcher.close()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read_config(self) -> None:
+        path = self.root / CONFIG
+        seen = _fingerprint(path) if path.is_file() and not path.is_symlink() else ()
+        if seen == self._config_seen:
+            return
+        self._config_seen = seen
+        try:
+            self.apply(read_config(path.read_text("utf-8")) if seen else None)
+        except (UserError, OSError, ValueError) as error:
+            self.say("refused", {"file": str(path), "error": str(error)})
+
+    def apply(self, config) -> None:
+        """Takes versions and labels from a ModelServerConfig; its base paths are not followed, names count."""
+        listed = {one.name: one for one in config.model_config_list.config} if config else {}
+        self.configured = set(listed)
+        for name in {*listed, *self.entries, *self.folders()}:
+            entry, one = self.entries.setdefault(name, Entry()), listed.get(name)
+            entry.labels = dict(one.version_labels) if one else {}
+            entry.policy = _policy(one) if one else ("all",)
+
+
+def read_config(text: str):
+    """A models.config as a message; raises UserError where it is none."""
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    try:
+        return text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    except text_format.ParseError as error:
+        raise UserError(f"{CONFIG}: is no ModelServerConfig: {error}.") from error
+
+
+def _policy(one) -> tuple:
+    policy = one.model_version_policy
+    kind = policy.WhichOneof("policy_choice")
+    if kind == "specific":
+        return ("specific", *policy.specific.versions)
+    return ("all",) if kind == "all" else ("latest", policy.latest.num_versions or 1)
+
+
+def _chosen(versions: list[int], policy: tuple) -> list[int]:
+    if policy[0] == "all":
+        return versions
+    return [number for number in versions if number in policy[1:]] if policy[0] == "specific" else versions[-policy[1] :]
+
+
+def _fingerprint(path: Path) -> tuple:
+    """Changes whenever a file's name, size or time does."""
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    found = []
+    for file in files:
+        try:
+            state = file.lstat()
+        except OSError:
+            continue  # it went while we looked
+        found.append((str(file), state.st_size, state.st_mtime_ns))
+    return tuple(found)

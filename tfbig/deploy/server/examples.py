@@ -1,0 +1,108 @@
+"""Classify and Regress: tf.Example in, labels and scores or numbers out, as TensorFlow Serving's classifier.cc and regressor.cc."""
+
+from __future__ import annotations
+
+from tfbig.core.lazy import np
+from tfbig.deploy.server import json_format
+from tfbig.deploy.server.servable import DEFAULT, Servable
+from tfbig.deploy.server.status import Failure, invalid
+
+INPUTS = "inputs"
+METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
+INT64 = range(-(2**63), 2**63)
+
+
+def from_json(document: dict):
+    """The Input message of a classify or regress request."""
+    from tensorflow_serving.apis import input_pb2
+
+    made, context = input_pb2.Input(), document.get("context")
+    if "examples" not in document:
+        raise invalid("When method is classify, key 'examples' is expected and was not found")
+    if not isinstance(document["examples"], list):
+        raise invalid("Expecting 'examples' value to be an list/array")
+    if not document["examples"]:
+        raise invalid("'examples' value is an empty array")
+    if context is not None:
+        _example(context, made.example_list_with_context.context)
+    held = made.example_list_with_context if context is not None else made.example_list
+    for one in document["examples"]:
+        _example(one, held.examples.add())
+    return made
+
+
+def _example(value, example) -> None:
+    if not isinstance(value, dict):
+        raise invalid(f"Example must be JSON object but got JSON {json_format.type_name(value)}")
+    for name, content in value.items():
+        for item in content if isinstance(content, list) else [content]:
+            _add(item, name, example.features.feature[name])
+
+
+def _add(value, name: str, feature) -> None:
+    if isinstance(value, (bool, int)):
+        kind, value = "int64_list", int(value)
+        if value not in INT64:
+            raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.")
+    elif isinstance(value, float):
+        kind = "float_list"
+    elif isinstance(value, str):
+        kind, value = "bytes_list", value.encode("utf-8", "surrogatepass")
+    elif json_format.is_base64(value):
+        kind, value = "bytes_list", json_format.decode_base64(value)
+    else:
+        raise invalid(f"Feature: {name} has element with unexpected JSON type: {json_format.type_name(value)}")
+    if feature.WhichOneof("kind") not in (None, kind):
+        raise invalid(f"Unexpected element type in feature: {name} expecting type: {feature.WhichOneof('kind').removesuffix('_list')}")
+    getattr(feature, kind).value.append(value)
+
+
+def prepare(servable: Servable, signature: str, method: str, given) -> tuple[str, dict[str, np.ndarray]]:
+    """The signature's name and its input: serialised tf.Examples [n].
+
+    Args:
+        given: the request's Input message.
+    """
+    found = servable.signatures.get(signature or DEFAULT)
+    if found is None:
+        raise invalid(f"No signature was found with the name: {signature or DEFAULT}")
+    if found.method_name != METHODS[method]:
+        kind = {"classify": "classification", "regress": "regression"}[method]
+        raise invalid(f"Expected {kind} signature method_name to be {METHODS[method]}. Was: {found.method_name}")
+    if INPUTS not in found.inputs:
+        raise Failure("FAILED_PRECONDITION", f"No {method} inputs found in SignatureDef: {signature or DEFAULT}")
+    if given.WhichOneof("kind") == "example_list_with_context":
+        merged = []
+        for example in given.example_list_with_context.examples:
+            whole = type(example)()
+            whole.CopyFrom(given.example_list_with_context.context)
+            whole.MergeFrom(example)
+            merged.append(whole)
+    else:
+        merged = list(given.example_list.examples)
+    if not merged:
+        raise invalid("Input is empty.")
+    serialised = np.empty(len(merged), object)
+    serialised[:] = [one.SerializeToString() for one in merged]
+    return signature or DEFAULT, {INPUTS: serialised}
+
+
+def classifications(outputs: dict[str, np.ndarray], rows: int) -> list[list[tuple[str, float]]]:
+    """For each example its (label, score) pairs."""
+    classes, scores = outputs.get("classes"), outputs.get("scores")
+    for name, value in (("classes", classes), ("scores", scores)):
+        if value is not None and (value.ndim != 2 or len(value) != rows):
+            raise invalid(f"Expected Tensor shape: [batch_size num_classes] but got {list(value.shape)} for {name}.")
+    if classes is None and scores is None:
+        raise invalid("Expected classification signature outputs to contain at least one of \"classes\" or \"scores\".")
+    labels = [[item.decode("utf-8", "replace") for item in row] for row in classes] if classes is not None else [[""] * scores.shape[1]] * rows
+    numbers = scores.astype(float).tolist() if scores is not None else [[0.0] * classes.shape[1]] * rows
+    return [list(zip(*pair, strict=True)) for pair in zip(labels, numbers, strict=True)]
+
+
+def regressions(outputs: dict[str, np.ndarray], rows: int) -> list[float]:
+    """For each example its number."""
+    value = outputs.get("outputs")
+    if value is None or value.size != rows:
+        raise invalid("Expected a regression tensor \"outputs\" of [batch_size] or [batch_size 1].")
+    return value.reshape(-1).astype(float).tolist()

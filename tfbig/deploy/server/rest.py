@@ -1,0 +1,200 @@
+"""The REST protocol of TensorFlow Serving as an ASGI application; see its api_rest.md and http_rest_api_handler.cc."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import re
+import time
+from dataclasses import dataclass
+from importlib import resources
+from urllib.parse import unquote
+
+from tfbig.deploy.server import examples, json_format, messages, monitoring
+from tfbig.deploy.server.catalogue import Catalogue
+from tfbig.deploy.server.servable import DEFAULT, PREDICT
+from tfbig.deploy.server.status import Failure, invalid
+
+ASK = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18})|/labels/([^/:]+))?:(classify|regress|predict)", re.IGNORECASE)
+LOOK = re.compile(r"/v1/models(?:/([^/:]+))?(?:/versions/(\d{1,18})|/labels/([^/:]+))?(?:/(metadata))?", re.IGNORECASE)
+LARGE = 1 << 18  # bytes of a body that is read beside the event loop
+JSON, HTML, PLAIN = b"application/json", b"text/html; charset=utf-8", b"text/plain; version=0.0.4"
+POLICY = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+@dataclass
+class Limits:
+    """What protects the server: bytes of a body, seconds for a request, requests at once; and its token."""
+
+    body: int = 8 << 20
+    seconds: float = 30.0
+    at_once: int = 512
+    token: str | None = None
+
+
+class Rest:
+    """The application. `draining` makes /healthz say so while the last requests are answered."""
+
+    def __init__(self, catalogue: Catalogue, monitor: monitoring.Monitor, limits: Limits, say, log_requests: bool = False):
+        self.catalogue, self.monitor, self.limits, self.say, self.log_requests = catalogue, monitor, limits, say, log_requests
+        self.running, self.draining = 0, False
+        self.page = resources.files("tfbig.deploy.server").joinpath("page.html").read_bytes()
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close"})
+            return
+        started, method, path = time.perf_counter(), scope["method"], scope["raw_path"].decode("latin-1").partition("?")[0]
+        model = name = ""
+        code, status, kind = "OK", 200, JSON
+        self.running += 1
+        try:
+            asked = ASK.fullmatch(path) if method == "POST" else None
+            if asked:
+                model, name = unquote(asked[1]), asked[4].lower()
+                self._admit(scope)
+                async with asyncio.timeout(self.limits.seconds):
+                    body = await self._ask(model, asked[2], asked[3], name, await self._body(scope, receive))
+            else:
+                status, kind, body = await self._get(scope, method, path, receive)
+        except Failure as failure:
+            code, status, body = failure.code, failure.http, _error(failure.message)
+        except TimeoutError:
+            code, status, body = "DEADLINE_EXCEEDED", 504, _error(f"No answer within {self.limits.seconds:g} s")
+        except (asyncio.CancelledError, ConnectionError):
+            code, status = "CANCELLED", 499
+            raise
+        except Exception as error:
+            code, status, body = "INTERNAL", 500, _error(f"{type(error).__name__}")
+            self.say("error", {"path": path[:200], "error": f"{type(error).__name__}: {error}"[:500]})
+        finally:
+            self.running -= 1
+            seconds = time.perf_counter() - started
+            if name:
+                self.monitor.count(model, "REST", name.capitalize(), code, seconds)
+            if self.log_requests:
+                self.say("request", {"client": (scope.get("client") or [None])[0], "method": method, "path": path[:200], "status": status, "ms": round(seconds * 1e3, 3)})
+        await _send(send, status, kind, body)
+
+    async def _get(self, scope, method: str, path: str, receive) -> tuple[int, bytes, bytes]:
+        """Everything but predictions: health, page, metrics, status, metadata."""
+        if method == "GET" and path == "/healthz":
+            ready = not self.draining and any(found.batcher for entry in self.catalogue.entries.values() for found in entry.versions.values())
+            return (200 if ready else 503), JSON, json_format.dumps({"status": "draining" if self.draining else "ok" if ready else "no model is loaded"})
+        if method == "GET" and path == "/":
+            return 200, HTML, self.page
+        self._admit(scope)
+        if method == "GET" and path == monitoring.PATH:
+            return 200, PLAIN, self.monitor.text().encode()
+        if method == "GET" and path == "/models.json":
+            return 200, JSON, self._overview()
+        look = LOOK.fullmatch(path) if method == "GET" else None
+        if look is None:
+            await self._body(scope, receive)
+            if not path.lower().startswith("/v1/"):
+                raise Failure("NOT_FOUND", f"Not found: {method} {path}")
+            raise invalid(f"Malformed request: {method} {path}")
+        if not look[1]:
+            raise invalid("Missing model name in request.")
+        model, version, label = unquote(look[1]), int(look[2]) if look[2] else None, unquote(look[3]) if look[3] else None
+        if look[4]:
+            return 200, JSON, messages.metadata_json(self.catalogue.find(model, version, label).servable)
+        states = self.catalogue.states(model, version, label)
+        shown = [{"version": str(n), "state": state, "status": {"error_code": "UNKNOWN" if error else "OK", "error_message": error}} for n, state, error in states]
+        return 200, JSON, json.dumps({"model_version_status": shown}, indent=1, ensure_ascii=False).encode()
+
+    def _overview(self) -> bytes:
+        """What the page shows: each model's versions, states, signature and labels."""
+        shown = []
+        for name, entry in sorted(self.catalogue.entries.items()):
+            for number, found in sorted(entry.versions.items(), reverse=True):
+                one = {"name": name, "version": number, "state": found.state, "error": found.error}
+                if found.batcher:
+                    loaded = found.batcher.servable
+                    one["inputs"] = messages.shapes(loaded.signatures.get(DEFAULT))
+                    one["tensors"] = messages.shapes(loaded.signatures.get("tensors"))
+                    one["labels"] = loaded.record.get("labels", [])
+                    one["purpose"] = loaded.record.get("purpose", "")
+                    one["metrics"] = {key: m["value"] for key, m in loaded.record.get("metrics", {}).get("metrics", {}).items()}
+                shown.append(one)
+        return json_format.dumps({"models": shown})
+
+    def _admit(self, scope) -> None:
+        if self.running > self.limits.at_once:
+            raise Failure("RESOURCE_EXHAUSTED", f"More than {self.limits.at_once} requests at once")
+        if self.limits.token is not None:
+            given = next((value for key, value in scope["headers"] if key == b"authorization"), b"")
+            if not hmac.compare_digest(given, f"Bearer {self.limits.token}".encode()):
+                raise Failure("UNAUTHENTICATED", "Expected the header Authorization: Bearer TOKEN")
+
+    async def _body(self, scope, receive) -> bytes:
+        for key, value in scope["headers"]:
+            if key == b"content-length" and (not value.isdigit() or int(value) > self.limits.body):
+                raise Failure("INVALID_ARGUMENT", f"The body is larger than {self.limits.body} bytes", 413)
+        message = await receive()
+        if not message.get("more_body"):
+            return message.get("body", b"")
+        parts, size = [], 0
+        async with asyncio.timeout(self.limits.seconds):
+            while True:
+                if message["type"] == "http.disconnect":
+                    raise Failure("CANCELLED", "The client went away")
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > self.limits.body:
+                    raise Failure("INVALID_ARGUMENT", f"The body is larger than {self.limits.body} bytes", 413)
+                if not message.get("more_body"):
+                    return b"".join(parts)
+                message = await receive()
+
+    async def _ask(self, model: str, version: str | None, label: str | None, method: str, body: bytes) -> bytes:
+        choice = (model, int(version) if version else None, unquote(label) if label else None)
+        servable, read = self.catalogue.find(*choice).servable, _read_predict if method == "predict" else _read_examples
+        if len(body) > LARGE:  # others are answered meanwhile
+            made = await asyncio.get_running_loop().run_in_executor(None, read, servable, method, body)
+        else:
+            made = read(servable, method, body)
+        name, inputs, by_row = made
+        batcher = self.catalogue.find(*choice)  # the version may have been replaced meanwhile
+        if batcher.servable is not servable:
+            batcher.servable.signature(name)
+            batcher.servable.check(name, inputs)
+        outputs, rows = await batcher.submit(name, inputs), len(inputs[examples.INPUTS]) if method != "predict" else 0
+        if method == "predict":
+            return json_format.predictions(outputs, by_row)
+        answer = examples.classifications if method == "classify" else examples.regressions
+        return json_format.dumps({"results": answer(outputs, rows)})
+
+
+def _read_predict(servable, _: str, body: bytes) -> tuple[str, dict, bool]:
+    """A predict request's signature, inputs, and whether they came by row. The document's many small lists end here."""
+    document = json_format.parse(body)
+    name = json_format.signature_name(document)
+    found = servable.signature(name)
+    if found.method_name != PREDICT:
+        raise invalid(f"Expected prediction signature method_name to be {PREDICT}. Was: {found.method_name}")
+    inputs, by_row = json_format.predict_inputs(document, found.inputs)
+    servable.check(name or DEFAULT, inputs)
+    return name or DEFAULT, inputs, by_row
+
+
+def _read_examples(servable, method: str, body: bytes) -> tuple[str, dict, bool]:
+    """A classify or regress request's signature and serialised examples."""
+    document = json_format.parse(body)
+    return *examples.prepare(servable, json_format.signature_name(document), method, examples.from_json(document)), True
+
+
+def _error(message: str) -> bytes:
+    return json.dumps({"error": message}, ensure_ascii=False).encode("utf-8", "replace")
+
+
+async def _send(send, status: int, kind: bytes, body: bytes) -> None:
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"x-content-type-options", b"nosniff")]
+    if kind == HTML:
+        headers += [(b"content-security-policy", POLICY), (b"cache-control", b"no-cache")]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,180 @@
+"""The gRPC protocol of TensorFlow Serving: PredictionService and ModelService, with its official messages."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+
+from tfbig.deploy.server import examples, messages
+from tfbig.deploy.server.catalogue import Catalogue
+from tfbig.deploy.server.rest import Limits
+from tfbig.deploy.server.servable import DEFAULT, PREDICT
+from tfbig.deploy.server.status import CODES, Failure, invalid
+
+GROWTH = 8  # an array may be this much larger than the largest message: packed values repeat
+
+
+class Service:
+    """What both gRPC services do; each method takes a request message and returns a response message."""
+
+    def __init__(self, catalogue: Catalogue, limits: Limits):
+        self.catalogue, self.limits = catalogue, limits
+
+    def _find(self, spec):
+        if not spec.name:
+            raise invalid("Missing model name in request.")
+        choice = spec.WhichOneof("version_choice")
+        return self.catalogue.find(spec.name, spec.version.value if choice == "version" else None, spec.version_label if choice == "version_label" else None)
+
+    async def predict(self, request):
+        from tensorflow_serving.apis import predict_pb2
+
+        batcher = self._find(request.model_spec)
+        servable, name = batcher.servable, request.model_spec.signature_name or DEFAULT
+        if name not in servable.signatures:
+            raise Failure("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
+        signature = servable.signatures[name]
+        if signature.method_name != PREDICT:
+            raise invalid(f"Expected prediction signature method_name to be {PREDICT}. Was: {signature.method_name}")
+        inputs = {key: messages.array(proto, GROWTH * self.limits.body) for key, proto in request.inputs.items()}
+        servable.check(name, inputs)
+        for wanted in request.output_filter:
+            if wanted not in signature.outputs:
+                raise invalid(f"output tensor alias not found in signature: {wanted} Outputs expected to be in the set {{{','.join(sorted(signature.outputs))}}}.")
+        outputs = await batcher.submit(name, inputs)
+        response = predict_pb2.PredictResponse()
+        self._spec(response.model_spec, servable, name)
+        for key in request.output_filter or outputs:
+            response.outputs[key].CopyFrom(messages.tensor(outputs[key]))
+        return response
+
+    async def _examples(self, request, method: str):
+        batcher = self._find(request.model_spec)
+        name, inputs = examples.prepare(batcher.servable, request.model_spec.signature_name, method, request.input)
+        return batcher.servable, name, await batcher.submit(name, inputs), len(inputs[examples.INPUTS])
+
+    async def classify(self, request):
+        from tensorflow_serving.apis import classification_pb2
+
+        servable, name, outputs, rows = await self._examples(request, "classify")
+        response = classification_pb2.ClassificationResponse()
+        self._spec(response.model_spec, servable, name)
+        for row in examples.classifications(outputs, rows):
+            one = response.result.classifications.add()
+            for label, score in row:
+                one.classes.add(label=label, score=score)
+        return response
+
+    async def regress(self, request):
+        from tensorflow_serving.apis import regression_pb2
+
+        servable, name, outputs, rows = await self._examples(request, "regress")
+        response = regression_pb2.RegressionResponse()
+        self._spec(response.model_spec, servable, name)
+        for value in examples.regressions(outputs, rows):
+            response.result.regressions.add(value=value)
+        return response
+
+    async def multi_inference(self, request):
+        raise Failure("UNIMPLEMENTED", "MultiInference is not implemented; send Classify and Regress on their own.")
+
+    async def get_model_metadata(self, request):
+        if not request.metadata_field:
+            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != "signature_def":
+                raise invalid(f"Metadata field {field} is not supported")
+        return messages.metadata(self._find(request.model_spec).servable)
+
+    async def get_model_status(self, request):
+        from tensorflow_serving.apis import get_model_status_pb2
+
+        spec, response = request.model_spec, get_model_status_pb2.GetModelStatusResponse()
+        choice = spec.WhichOneof("version_choice")
+        for number, state, error in self.catalogue.states(spec.name, spec.version.value if choice == "version" else None, spec.version_label if choice == "version_label" else None):
+            one = response.model_version_status.add(version=number, state=get_model_status_pb2.ModelVersionStatus.State.Value(state))
+            one.status.error_code, one.status.error_message = (2, error) if error else (0, "")
+        return response
+
+    async def reload_config(self, request):
+        from tensorflow_serving.apis import model_management_pb2
+
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid("Expected a model_config_list.")
+        known = self.catalogue.folders()
+        unknown = [one.name for one in request.config.model_config_list.config if one.name not in known]
+        if unknown:
+            raise invalid(f"Not among the served directory's models: {', '.join(unknown[:5])}. A path outside of it cannot be served.")
+        self.catalogue.apply(request.config)
+        await self.catalogue.refresh()
+        return model_management_pb2.HandleReloadConfigResponse()
+
+    @staticmethod
+    def _spec(spec, servable, signature: str) -> None:
+        spec.name, spec.signature_name = servable.name, signature
+        spec.version.value = servable.version
+
+
+def build(catalogue: Catalogue, monitor, limits: Limits, say):
+    """A grpc.aio server with both services, not yet bound to a port."""
+    import grpc
+    from google.protobuf.message import DecodeError
+    from tensorflow_serving.apis import (
+        classification_pb2,
+        get_model_metadata_pb2,
+        get_model_status_pb2,
+        inference_pb2,
+        model_management_pb2,
+        predict_pb2,
+        regression_pb2,
+    )
+
+    service, codes = Service(catalogue, limits), {code.value[0]: code for code in grpc.StatusCode}
+
+    def method(call, kind, name: str, managing: bool = False):
+        """Bytes to a response: the message is parsed here, so that a broken one is the client's error."""
+
+        async def answer(body, context):
+            started, code, request = time.perf_counter(), "OK", None
+            try:
+                if limits.token is not None:
+                    given = dict(context.invocation_metadata()).get("authorization", "")
+                    if not hmac.compare_digest(str(given).encode(), f"Bearer {limits.token}".encode()):
+                        raise Failure("UNAUTHENTICATED", "Expected the metadata authorization: Bearer TOKEN")
+                request = kind.FromString(body)
+                async with asyncio.timeout(None if managing else limits.seconds):
+                    return await call(request)
+            except Failure as failure:
+                code, message = failure.code, failure.message
+            except DecodeError as error:
+                code, message = "INVALID_ARGUMENT", str(error)
+            except TimeoutError:
+                code, message = "DEADLINE_EXCEEDED", f"No answer within {limits.seconds:g} s"
+            except Exception as error:
+                code, message = "INTERNAL", type(error).__name__
+                say("error", {"method": name, "error": f"{type(error).__name__}: {error}"[:500]})
+            finally:
+                model = getattr(getattr(request, "model_spec", None), "name", "")
+                monitor.count(model, "GRPC", name, code, time.perf_counter() - started)
+            return await context.abort(codes[CODES[code][0]], message)
+
+        return name, grpc.unary_unary_rpc_method_handler(answer, response_serializer=lambda message: message.SerializeToString())
+
+    predictions = dict((
+        method(service.predict, predict_pb2.PredictRequest, "Predict"),
+        method(service.classify, classification_pb2.ClassificationRequest, "Classify"),
+        method(service.regress, regression_pb2.RegressionRequest, "Regress"),
+        method(service.multi_inference, inference_pb2.MultiInferenceRequest, "MultiInference"),
+        method(service.get_model_metadata, get_model_metadata_pb2.GetModelMetadataRequest, "GetModelMetadata"),
+    ))  # fmt: skip
+    models = dict((
+        method(service.get_model_status, get_model_status_pb2.GetModelStatusRequest, "GetModelStatus"),
+        method(service.reload_config, model_management_pb2.ReloadConfigRequest, "HandleReloadConfigRequest", managing=True),
+    ))  # fmt: skip
+    server = grpc.aio.server(maximum_concurrent_rpcs=limits.at_once, options=[
+        ("grpc.max_receive_message_length", limits.body), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0),
+    ])  # fmt: skip
+    for name, handlers in (("PredictionService", predictions), ("ModelService", models)):
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"tensorflow.serving.{name}", handlers),))
+    return server

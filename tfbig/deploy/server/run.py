@@ -1,0 +1,150 @@
+"""Runs the server: loads, listens, looks for new versions, and drains when asked to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import gc
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.lazy import tf
+from tfbig.deploy.server.catalogue import Catalogue
+from tfbig.deploy.server.monitoring import Monitor
+from tfbig.deploy.server.rest import Limits, Rest
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to serve.
+
+    Attributes:
+        root: the directory of models.
+        host, port, grpc_port: where to listen; port 0 takes a free one, grpc_port None leaves gRPC out.
+        engine: "tensorflow" or "onnx".
+        unverified: serve models without artefact.json, their operations checked all the same.
+        poll_s: seconds between looks for new versions.
+        drain_s: seconds that running requests have to finish when the server stops.
+        log_requests: one line for each REST request too, not only for events.
+        limits: see Limits.
+    """
+
+    root: Path
+    host: str = "127.0.0.1"
+    port: int = 8501
+    grpc_port: int | None = 8500
+    engine: str = "tensorflow"
+    unverified: bool = False
+    poll_s: float = 2.0
+    drain_s: float = 20.0
+    log_requests: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+def log(event: str, values: dict) -> None:
+    """One event as one line of JSON on stderr."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    print(json.dumps({"time": now, "event": event, **values}, ensure_ascii=False), file=sys.stderr, flush=True)
+
+
+def serve(settings: Settings, say=log) -> dict:
+    """Serves until SIGTERM or SIGINT; returns how many requests were answered."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a bad request is the client's to read about
+    tf.constant(0)
+    try:
+        import orjson  # noqa: F401
+        import tensorflow_serving  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"serve: needs {error.name}, not installed. Run pip install 'tfbig[serve]'.") from error
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        return uvloop.run(_serve(settings, say))
+    return asyncio.run(_serve(settings, say))
+
+
+async def _serve(settings: Settings, say) -> dict:
+    import uvicorn
+
+    from tfbig.deploy.server import rpc
+
+    catalogue = Catalogue(settings.root, settings.engine, settings.unverified, say)
+    monitor, stop, loop = Monitor(), asyncio.Event(), asyncio.get_running_loop()
+    await catalogue.refresh()
+    # Requests are trees of lists that reference counting frees. Walking all of TensorFlow's objects for them, which the
+    # default thresholds make the collector do many times a second, took most of the time under load.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    if not any(found.batcher for entry in catalogue.entries.values() for found in entry.versions.values()):
+        reasons = [f"{name}/{number}: {found.error}" for name, entry in catalogue.entries.items() for number, found in entry.versions.items()]
+        catalogue.close()
+        raise UserError("\n".join([f"{settings.root}: nothing in it can be served.", *(reasons or ["Expected NAME/VERSION/..., as python -m tfbig.export writes them."])]))
+    application = Rest(catalogue, monitor, settings.limits, say, settings.log_requests)
+    config = uvicorn.Config(
+        application, host=settings.host, port=settings.port, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
+        server_header=False, date_header=True, timeout_keep_alive=75, timeout_graceful_shutdown=int(settings.drain_s) or 1, h11_max_incomplete_event_size=65536,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # signals are ours: health goes down before the door closes
+    listening = _listen(settings.host, settings.port)
+    remote = rpc.build(catalogue, monitor, settings.limits, say) if settings.grpc_port is not None else None
+    grpc_port = _bind(remote, settings) if remote else None
+    if remote:
+        await remote.start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    polling = asyncio.create_task(_poll(catalogue, settings.poll_s, say))
+    say("serving", {"rest": f"http://{settings.host}:{listening.getsockname()[1]}", "grpc": f"{settings.host}:{grpc_port}" if grpc_port else None, "models": {name: sorted(n for n, v in entry.versions.items() if v.batcher) for name, entry in catalogue.entries.items()}})
+    await stop.wait()
+    say("draining", {"running": application.running})
+    application.draining, server.should_exit = True, True
+    polling.cancel()
+    if remote:
+        await remote.stop(settings.drain_s)
+    await serving
+    catalogue.close()
+    answered = sum(monitor.requests.values())
+    say("stopped", {"answered": answered})
+    return {"answered": answered}
+
+
+def _listen(host: str, port: int):
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except (OSError, OverflowError) as error:
+        made.close()
+        raise UserError(f"--host {host} --port {port}: cannot listen there: {getattr(error, 'strerror', None) or error}.") from error
+    made.listen(1024)
+    made.setblocking(False)
+    return made
+
+
+def _bind(server, settings: Settings) -> int:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        return server.add_insecure_port(f"{host}:{settings.grpc_port}")
+    except RuntimeError as error:
+        raise RunFailure(f"--grpc-port {settings.grpc_port}: cannot listen there. Choose another one, or --grpc-port none.") from error
+
+
+async def _poll(catalogue: Catalogue, seconds: float, say) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await catalogue.refresh()
+        except Exception as error:  # a directory that vanishes while it is read; the next look goes on
+            say("error", {"error": f"{type(error).__name__}: {error}"})

@@ -1,0 +1,137 @@
+"""A loaded version of a model: signatures, and a call from arrays to arrays. Checked before anything of it runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np, tf
+from tfbig.deploy import allowlist, artefact
+from tfbig.deploy.server.status import CODES, Failure
+
+DEFAULT = "serving_default"
+PREDICT = "tensorflow/serving/predict"
+ENGINES = ("tensorflow", "onnx")
+ONNX_TYPES = {"float": "float32", "double": "float64", "float16": "float16", "string": "string", "bool": "bool"}
+
+
+class Servable:
+    """One version of a model, ready to answer.
+
+    Attributes:
+        signatures: name -> SignatureDef.
+        dtypes: signature -> input name -> NumPy type (object for strings).
+        record: the artefact's record; empty for a model that has none.
+    """
+
+    def __init__(self, name: str, version: int, signatures: dict, call: Callable, record: dict):
+        self.name, self.version, self.signatures, self.record = name, version, signatures, record
+        self._call = call
+        self.dtypes = {key: {n: _numpy_type(info.dtype) for n, info in found.inputs.items()} for key, found in signatures.items()}
+
+    def signature(self, name: str):
+        """The SignatureDef of this name, or of the default signature for ""."""
+        found = self.signatures.get(name or DEFAULT)
+        if found is None:
+            raise Failure("INVALID_ARGUMENT", f'Serving signature name: "{name or DEFAULT}" not found in signature def')
+        return found
+
+    def check(self, signature: str, inputs: dict[str, np.ndarray]) -> None:
+        """Raises Failure unless names, types and shapes are those of the signature."""
+        expected = self.signatures[signature].inputs
+        if set(inputs) != set(expected):
+            extra, missing = sorted(set(inputs) - set(expected)), sorted(set(expected) - set(inputs))
+            raise Failure("INVALID_ARGUMENT", f"input size does not match signature: {len(inputs)}!={len(expected)}. Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}.")
+        for name, value in inputs.items():
+            wanted, info = self.dtypes[signature][name], expected[name]
+            if value.dtype != wanted:
+                raise Failure("INVALID_ARGUMENT", f"input {name}: expected {tf.as_dtype(info.dtype).name}. Received: {'string' if value.dtype == object else value.dtype}.")
+            dims = [dim.size for dim in info.tensor_shape.dim]
+            if not info.tensor_shape.unknown_rank and (len(dims) != value.ndim or any(d not in (-1, n) for d, n in zip(dims, value.shape, strict=True))):
+                raise Failure("INVALID_ARGUMENT", f"input {name}: expected shape {dims}, -1 being free. Received: {list(value.shape)}.")
+
+    def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Answers checked inputs; what the model itself refuses becomes a Failure."""
+        try:
+            return self._call(signature, inputs)
+        except Failure:
+            raise
+        except tf.errors.OpError as error:
+            code = next((name for name, (number, _) in CODES.items() if number == error.error_code), "INTERNAL")
+            raise Failure(code, _reason(str(error.message))) from error
+        except Exception as error:  # onnxruntime's kinds
+            text = str(error).split("\n")[0]
+            raise Failure("INVALID_ARGUMENT" if "INVALID_ARGUMENT" in text else "INTERNAL", text) from error
+
+
+def load(name: str, version: int, folder: Path, engine: str, unverified: bool) -> Servable:
+    """Checks checksums and operations, then loads.
+
+    Raises:
+        UserError: the artefact is not what it says, or could do more than compute; nothing of it has run.
+    """
+    artefact.check_paths(folder)
+    record = {} if unverified and not (folder / artefact.RECORD).exists() else artefact.check(folder)
+    if engine == "onnx":
+        path = folder / "model.onnx"
+        if not path.is_file():
+            raise UserError(f"{folder}: has no model.onnx for --engine onnx. Export it with --format onnx.")
+        allowlist.check_onnx(path)
+        signatures, call = _onnx(path)
+    else:
+        allowlist.check_saved_model(folder)
+        signatures, call = _tensorflow(folder)
+    return Servable(name, version, signatures, call, record)
+
+
+def _tensorflow(folder: Path) -> tuple[dict, Callable]:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    graph = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs[0]
+    loaded = tf.saved_model.load(str(folder))
+    functions = dict(loaded.signatures)
+    signatures = {name: found for name, found in graph.signature_def.items() if name in functions}
+
+    def call(signature, inputs, keep=loaded):  # `keep`: its variables live as long as it does
+        outputs = functions[signature](**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    return signatures, call
+
+
+def _onnx(path: Path) -> tuple[dict, Callable]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError("--engine onnx: needs onnxruntime, not installed. Run pip install 'tfbig[onnx]'.") from error
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the event loop needs the processor
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    signature = meta_graph_pb2.SignatureDef(method_name=PREDICT)
+    for parts, side in ((session.get_inputs(), signature.inputs), (session.get_outputs(), signature.outputs)):
+        for part in parts:
+            inner = part.type.removeprefix("tensor(").removesuffix(")")
+            side[part.name].name = part.name
+            side[part.name].dtype = tf.as_dtype(ONNX_TYPES.get(inner, inner)).as_datatype_enum
+            for dim in part.shape:
+                side[part.name].tensor_shape.dim.add(size=dim if isinstance(dim, int) else -1)
+    names = [part.name for part in session.get_outputs()]
+    return {DEFAULT: signature}, lambda _, inputs: dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def _numpy_type(number: int):
+    dtype = tf.as_dtype(number)
+    return np.dtype(object) if dtype == tf.string else np.dtype(dtype.as_numpy_dtype)
+
+
+def _reason(message: str) -> str:
+    """The line of a TensorFlow error that says what is wrong, without where in the graph."""
+    noise = ("Graph execution error", "Detected at node", "<stack traces", "[[{{", "File ")
+    lines = [line.strip() for line in message.splitlines()]
+    return next((line for line in lines if line and not line.startswith(noise)), lines[0] if lines else "")

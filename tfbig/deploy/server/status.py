@@ -1,0 +1,30 @@
+"""Errors as TensorFlow Serving sends them: one code for gRPC, the HTTP status that belongs to it, one message."""
+
+from __future__ import annotations
+
+# google.rpc.Code number and HTTP status of each code, as in TensorFlow Serving's http_server.cc.
+CODES = {
+    "CANCELLED": (1, 499), "UNKNOWN": (2, 500), "INVALID_ARGUMENT": (3, 400), "DEADLINE_EXCEEDED": (4, 504), "NOT_FOUND": (5, 404),
+    "ALREADY_EXISTS": (6, 409), "PERMISSION_DENIED": (7, 403), "RESOURCE_EXHAUSTED": (8, 429), "FAILED_PRECONDITION": (9, 400),
+    "ABORTED": (10, 409), "OUT_OF_RANGE": (11, 400), "UNIMPLEMENTED": (12, 501), "INTERNAL": (13, 500), "UNAVAILABLE": (14, 503),
+    "DATA_LOSS": (15, 500), "UNAUTHENTICATED": (16, 401),
+}  # fmt: skip
+LONGEST = 1024  # characters of a message sent to a client
+
+
+class Failure(Exception):
+    """A request that cannot be answered.
+
+    Attributes:
+        code: one of CODES.
+        http: the HTTP status.
+    """
+
+    def __init__(self, code: str, message: str, http: int | None = None):
+        message = message if len(message) <= LONGEST else message[: LONGEST - 4] + " ..."
+        super().__init__(message)
+        self.code, self.message, self.http = code, message, http or CODES[code][1]
+
+
+def invalid(message: str) -> Failure:
+    return Failure("INVALID_ARGUMENT", message)

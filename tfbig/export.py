@@ -1,0 +1,155 @@
+"""Export a run: a verified artefact in TensorFlow Serving's layout."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import tfbig
+from tfbig.core import cli, config
+from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.lazy import np
+from tfbig.core.run import Run, environment
+
+EXAMPLES = """  python -m tfbig.export runs/mnist_mlp
+  python -m tfbig.export runs/mnist_mlp saved_models/digits --format onnx,litert --quantize int8
+  python -m tfbig.export runs/mnist_cnn saved_models/digits --baseline saved_models/digits --json"""
+
+FORMATS = ("savedmodel", "onnx", "litert")
+
+
+def export(
+    run: str | Path | Run,
+    destination: str | Path | None = None,
+    formats: tuple[str, ...] = ("savedmodel",),
+    quantize: str | None = None,
+    baseline: str | Path | None = None,
+    latency_factor: float = 2.0,
+    step: str | int = "best",
+) -> dict:
+    """Writes DESTINATION/VERSION, verified, and returns its record (artefact.json) with its path.
+
+    Args:
+        run: the run directory.
+        destination: the model's directory; by default saved_models/NAME.
+        formats: "savedmodel" (always written), "onnx", "litert".
+        quantize: "int8" adds int8 variants of ONNX and LiteRT where they pass verification.
+        baseline: an artefact in service that the new one must not fall behind.
+        latency_factor: how much slower than the baseline it may be.
+        step: "best", "last" or a step that has a checkpoint.
+
+    Raises:
+        UserError: a wrong name or path.
+        RunFailure: the artefact fell short; nothing was published.
+    """
+    wrong = [name for name in formats if name not in FORMATS]
+    if wrong or quantize not in (None, "int8"):
+        name, received, known = ("format", wrong[0], FORMATS) if wrong else ("quantize", quantize, ("int8",))
+        raise UserError(f"{name}: expected {', '.join(known)}. Received: {received!r}.")
+    if quantize and not {"onnx", "litert"} & set(formats):
+        raise UserError("quantize: int8 is made of onnx and litert, neither of which is asked for. Add --format onnx or litert.")
+    if latency_factor <= 0:
+        raise UserError(f"latency-factor: expected more than 0. Received: {latency_factor}.")
+    opened = run if isinstance(run, Run) else Run.open(run)
+    from tfbig.deploy import publish
+    from tfbig.report import html
+    from tfbig.report.console import Console
+
+    console = Console()
+    source = _source(opened, str(step), console)
+    target = Path(destination) if destination is not None else Path("saved_models") / opened.experiment.name
+    record = publish.export(source, target, formats, quantize == "int8", Path(baseline) if baseline else None, latency_factor, console.note)
+    kept = {key: record[key] for key in ("path", "version", "created", "verification", "checks")}
+    opened.write_json("export.json", kept)
+    html.write(opened.path)
+    return record
+
+
+def _source(run: Run, step: str, console):
+    """The run's model in float32, its programs, and what it does on the test split."""
+    from tfbig.deploy.programs import Programs
+    from tfbig.deploy.publish import Source
+    from tfbig.deploy.verify import Reference
+    from tfbig.engine.job import Trained
+
+    trained = Trained(run, step, console)
+    setup, proof = _in_float32(trained)
+    task, data, split = setup.task, run.experiment.data, "test"
+    console.note("evaluating the model that is exported")
+    result = setup.evaluate(split, keep_outputs=True)
+    metrics = {"split": split, "count": result.count, "step": trained.step, "metrics": result.metrics}
+    if proof is not None:
+        proof["metrics"] = _prove(trained.setup.evaluate(split).metrics, result.metrics, task.primary)
+    reference = Reference(data.examples(split, np.arange(data.size(split))), result.outputs, result.metrics, task.primary)
+    rows = np.unique(np.linspace(0, data.size("train") - 1, 256).astype(np.int64))
+    saved = run.read_json("data.json")
+    facts = {
+        "name": run.experiment.name,
+        "purpose": (type(run.experiment.task).__doc__ or "").split("\n")[0].rstrip(".") + ".",
+        "config": config.to_json(run.experiment),
+        "data": {"card": saved["card"], "facts": saved["facts"], "splits": {name: entry["size"] for name, entry in saved["splits"].items()}},
+        "metrics": metrics,
+        "parameters": setup.model.count_params(),
+        "labels": list(data.label_names),
+        "environment": {**environment(), "tfbig": tfbig.__version__, "command": None},
+        **({"float32": proof} if proof is not None else {}),
+    }
+    facts["environment"].pop("command")
+    return Source(Programs(task, setup.model), reference, data.examples("train", rows), facts)
+
+
+def _in_float32(trained):
+    """A setup whose model computes in float32: the run's own, or a rebuilt one with the same weights and the proof of it."""
+    experiment = trained.run.experiment
+    if experiment.device.precision == "float32":
+        return trained.setup, None
+    from tfbig.engine.setup import Setup
+
+    exact = dataclasses.replace(experiment, device=dataclasses.replace(experiment.device, precision="float32"))
+    setup = Setup(exact, trained.task.facts)
+    pairs = list(zip(setup.model.variables, trained.model.variables, strict=True))
+    for new, old in pairs:
+        if new.path.split("/")[-2:] != old.path.split("/")[-2:] or new.shape != old.shape:
+            raise RunFailure(f"float32: the rebuilt model has {new.path} {new.shape} where the run has {old.path} {old.shape}.")
+        new.assign(old.value)
+    equal = sum(bool(np.array_equal(new.numpy(), np.asarray(old.numpy(), new.numpy().dtype))) for new, old in pairs)
+    if equal != len(pairs):
+        raise RunFailure(f"float32: {len(pairs) - equal} of {len(pairs)} weights changed when copied.")
+    return setup, {"trained_in": experiment.device.precision, "weights_equal": equal}
+
+
+def _prove(before: dict, after: dict, primary: tuple[str, str]) -> dict:
+    """The primary metric in the run's precision and in float32, which must lie in the other's interval."""
+    name = primary[0]
+    if not before[name]["low"] <= after[name]["value"] <= before[name]["high"]:
+        raise RunFailure(f"float32: {name} is {after[name]['value']:.6g}, outside the interval {before[name]['low']:.6g} to {before[name]['high']:.6g} of the run's precision.")
+    return {name: {"trained": before[name]["value"], "float32": after[name]["value"]}}
+
+
+def door(arguments: list[str]) -> dict:
+    parser = cli.Parser("export", __doc__, EXAMPLES)
+    parser.add_argument("run", help="a run directory")
+    parser.add_argument("destination", nargs="?", help="the model's directory (default: saved_models/NAME)")
+    parser.add_argument("--format", default="savedmodel", help="savedmodel (always written), onnx, litert; separated by commas")
+    parser.add_argument("--quantize", metavar="int8", help="also int8 variants of onnx and litert, each kept if it passes")
+    parser.add_argument("--baseline", metavar="DIR", help="an artefact in service; a worse one is refused")
+    parser.add_argument("--latency-factor", type=float, default=2.0, help="how much slower than the baseline it may be (default: 2)")
+    parser.add_argument("--step", default="best", help="best, last or a step number (default: best)")
+    given = parser.parse_args(arguments)
+    formats = tuple(name for name in given.format.split(",") if name)
+    record = export(given.run, given.destination, formats, given.quantize, given.baseline, given.latency_factor, given.step)
+    if not given.json:
+        from tfbig.deploy.verify import summary
+
+        print(summary(record))
+    return record
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return cli.run(door, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+cli.make_callable(__name__, export)

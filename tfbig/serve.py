@@ -1,0 +1,89 @@
+"""Serve exported models over TensorFlow Serving's REST and gRPC protocols, with a page to try them."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from pathlib import Path
+
+from tfbig.core import cli
+from tfbig.core.errors import UserError
+
+EXAMPLES = """  python -m tfbig.serve saved_models
+  python -m tfbig.serve saved_models/mnist_mlp --engine onnx --port 9000 --grpc-port none
+  python -m tfbig.serve saved_models --host 0.0.0.0 --token-file token.txt
+
+Then open http://127.0.0.1:8501/ or ask with curl:
+  curl http://127.0.0.1:8501/v1/models/mnist_mlp
+  curl -d "{\\"instances\\": [{\\"b64\\": \\"$(base64 -w0 digit.png)\\"}]}" http://127.0.0.1:8501/v1/models/mnist_mlp:predict"""
+
+
+def door(arguments: list[str]) -> dict:
+    parser = cli.Parser("serve", __doc__, EXAMPLES)
+    parser.add_argument("folder", help="a directory of models (NAME/VERSION/...), or of one model's versions")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)")
+    parser.add_argument("--port", type=_port, default=8501, help="REST and the page (default: 8501; 0: any free one)")
+    parser.add_argument("--grpc-port", type=_grpc_port, default=8500, metavar="PORT", help="gRPC (default: 8500; 0: any free one; none: no gRPC)")
+    parser.add_argument("--engine", default="tensorflow", help="tensorflow (SavedModel) or onnx (model.onnx, by onnxruntime)")
+    parser.add_argument("--token-file", metavar="FILE", help="ask for Authorization: Bearer with this file's content")
+    parser.add_argument("--insecure", action="store_true", help="listen on another address without a token")
+    parser.add_argument("--unverified", action="store_true", help="also serve models without artefact.json; their operations are still checked")
+    parser.add_argument("--poll", type=float, default=2.0, metavar="S", help="seconds between looks for new versions (default: 2)")
+    parser.add_argument("--max-body", type=float, default=8.0, metavar="MB", help="largest request (default: 8 MB)")
+    parser.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds for one request (default: 30)")
+    parser.add_argument("--log-requests", action="store_true", help="one line of JSON on stderr for each REST request")
+    given = parser.parse_args(arguments)
+    for name, value in (("poll", given.poll), ("max-body", given.max_body), ("timeout", given.timeout)):
+        if not 0 < value < 1e6:
+            raise UserError(f"--{name}: expected more than 0. Received: {value}.")
+    from tfbig.deploy.server import run
+    from tfbig.deploy.server.servable import ENGINES
+
+    if given.engine not in ENGINES:
+        raise UserError(f"--engine: expected {' or '.join(ENGINES)}. Received: {given.engine!r}.")
+    token = _token(given.token_file)
+    if not _is_loopback(given.host) and token is None and not given.insecure:
+        raise UserError(f"--host {given.host}: others could reach the models there. Give --token-file FILE, or --insecure to serve without a token.")
+    limits = run.Limits(body=int(given.max_body * (1 << 20)), seconds=given.timeout, token=token)
+    return run.serve(run.Settings(
+        root=Path(given.folder), host=given.host, port=given.port, grpc_port=given.grpc_port, engine=given.engine,
+        unverified=given.unverified, poll_s=given.poll, log_requests=given.log_requests, limits=limits,
+    ))  # fmt: skip
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise ValueError
+    return number
+
+
+def _grpc_port(text: str) -> int | None:
+    return None if text == "none" else _port(text)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _token(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        token = Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--token-file {path}: cannot be read: {error}.") from error
+    if len(token) < 16 or not token.isascii() or any(c.isspace() for c in token):
+        raise UserError(f"--token-file {path}: expected one word of at least 16 ASCII characters. Received: {len(token)}.")
+    return token
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return cli.run(door, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
