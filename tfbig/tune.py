@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 from tfbig.core import cli, config, registry, search_space
@@ -55,22 +56,43 @@ def _with_own_space(recipe: str | None, settings: list[str]) -> list[str]:
 
 
 def _search(search: Search) -> None:
-    from tfbig.engine import tuning, verdict
+    """Leads the search to its end in this process, its workers here, on this machine or on a cluster."""
+    from tfbig.engine import tuning, tuning_workers, verdict
     from tfbig.engine.conductor import Conductor
     from tfbig.report.tuning import Progress
 
-    progress = Progress(search)
+    progress, role = Progress(search), tuning_workers.role()
     progress.note(f"search: {search.path}")
     try:
         with search.lock():
-            conductor = Conductor(search, tuning.whole_length(search.experiment))
-            progress.resumed(len(conductor.outcomes))
-            tuning.work(search, conductor, "worker0", progress.observe, progress.ended)
+            conductor = Conductor(search, tuning.whole_length(search.experiment), alone=role is None)
+            progress.resumed(conductor.outcomes)
+            if role == "chief":
+                tuning_workers.lead(conductor, progress.note)
+            elif search.tune.workers > 1:
+                tuning_workers.lead_here(search, conductor, progress.note)
+            else:
+                tuning.work(search, conductor, "worker0", progress.observe, progress.ended)
             conductor.raise_failure()
             _conclude(search, conductor, progress, verdict)
     except (KeyboardInterrupt, Interrupted) as stop:
         signum = stop.signum if isinstance(stop, Interrupted) else 2
         raise Interrupted(signum, 0, f"stopped; all trials are kept. Continue with\npython -m tfbig.tune --resume {search.path}") from None
+
+
+def _work(path: str | Path, started_by_chief: bool) -> None:
+    """Trains what the chief hands out, until there is nothing more."""
+    from tfbig.engine import tuning, tuning_workers
+    from tfbig.report.tuning import Progress
+
+    if started_by_chief:
+        tuning_workers.end_with_parent()
+    deadline = time.monotonic() + tuning_workers.PATIENCE_SECONDS
+    while not (Path(path) / "search.json").exists() and time.monotonic() < deadline:
+        time.sleep(tuning_workers.POLL_SECONDS)  # the chief has not made it yet
+    search, name = Search.open(path), os.environ["KERASTUNER_TUNER_ID"]
+    progress = Progress(search, prefix=f"{name}: ")
+    tuning.work(search, tuning_workers.Client(), name, progress.observe, progress.ended)
 
 
 def _conclude(search: Search, conductor, progress, verdict) -> None:
@@ -85,9 +107,10 @@ def _conclude(search: Search, conductor, progress, verdict) -> None:
     result["test"] = before["test"] if same else verdict.read_test(search, result, progress.quiet())
     search.write_json("best.json", result)
     search.write_json("importance.json", verdict.importance(search, conductor))
-    for outcome in conductor.outcomes.values():
-        if outcome["run"] and (search.path / outcome["run"] / "summary.json").exists():
-            html.write(search.path / outcome["run"])
+    for run in sorted({search.path / outcome["run"] for outcome in conductor.outcomes.values() if outcome["run"]}):
+        summary, page = run / "summary.json", run / "report.html"
+        if summary.exists() and not (page.exists() and page.stat().st_mtime >= summary.stat().st_mtime):
+            html.write(run)
     progress.note(f"report: {report.write(search.path)}")
     progress.note(f"best: {result['line']}")
 
@@ -98,6 +121,7 @@ def door(arguments: list[str]) -> dict:
     parser.add_argument("settings", nargs="*", metavar="key=value", help="what is searched, fixed, and tune.* settings; run=DIR names the search")
     parser.add_argument("--resume", metavar="DIR", help="continue a search")
     parser.add_argument("--print", action="store_true", help="show the settings of the search and its space, and stop")
+    parser.add_argument("--worker", action="store_true", help=cli.argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     settings = list(given.settings)
     if given.recipe and "=" in given.recipe:
@@ -113,11 +137,23 @@ def door(arguments: list[str]) -> dict:
         raise UserError("run: expected once at most, and not with --resume.")
     if given.print:
         return _look(given, settings)
+    if _is_worker():
+        path = given.resume or (runs[0] if runs else None)
+        if path is None:
+            raise UserError("run: expected the search's directory, since KERASTUNER_TUNER_ID makes this process a worker.")
+        _work(path, given.worker)
+        return {"search": path}
     search = tune(given.recipe, *settings, run=runs[0] if runs else None, resume=given.resume)
     best = search.read_json("best.json")
     if not given.json:
         print(best["line"])
     return {"search": os.fspath(search.path), **best}
+
+
+def _is_worker() -> bool:
+    from tfbig.engine import tuning_workers
+
+    return tuning_workers.role() == "worker"
 
 
 def _look(given, settings: list[str]) -> dict:

@@ -179,14 +179,21 @@ class Search:
             raise files.disk_failure(path, len(line), error) from error
 
     def journal(self) -> list[dict]:
-        """The journal's lines; a last line torn by a kill is cut off, since what it was to say has not happened."""
+        """The journal's whole lines; a last one torn by a kill is left out, since what it was to say has not happened."""
         path = self.path / "journal.jsonl"
-        if not path.exists():
-            return []
-        whole, _, torn = path.read_bytes().rpartition(b"\n")
+        return [json.loads(line) for line in path.read_bytes().rpartition(b"\n")[0].splitlines()] if path.exists() else []
+
+    def mend_journal(self) -> None:
+        """Cuts off a torn last line, so that the next one begins on its own; for the conductor alone."""
+        path = self.path / "journal.jsonl"
+        content = path.read_bytes() if path.exists() else b""
+        whole, newline, torn = content.rpartition(b"\n")
         if torn:
-            files.write_atomic(path, whole + b"\n" if whole else b"")
-        return [json.loads(line) for line in whole.splitlines()]
+            files.write_atomic(path, whole + newline)
+
+    def proposal(self, trial: str) -> dict[str, Any]:
+        """The values proposed for a trial that was handed out."""
+        return next(line["values"] for line in reversed(self.journal()) if line["event"] == "start" and line["trial"] == trial)
 
     def outcome(self, trial: str) -> dict | None:
         """What a trial came to, if it has ended."""

@@ -49,8 +49,10 @@ class Conductor:
         self.ongoing: dict[str, str] = {}
         self.heard: dict[str, float] = {}
         self.served: set[str] = set()
+        self.told_to_stop, self.asked = False, time.monotonic()
         self.spent, self.opened = 0.0, time.time()
         self.failure: str | None = None
+        search.mend_journal()
         self._replay(alone)
         search.record("open")
 
@@ -60,9 +62,11 @@ class Conductor:
         """The trial a worker is to train next; status IDLE: ask again later, STOPPED: there is nothing more to do."""
         with self.lock:
             self.served.add(tuner_id)
+            self.asked = time.monotonic()
             trial = self.ongoing.get(tuner_id) or self._handed_on() or self._next()
             if trial in ("IDLE", "STOPPED"):
                 if trial == "STOPPED":
+                    self.told_to_stop = True
                     self.served.discard(tuner_id)
                 return oracles.trial(self.oracle, None, {}, trial)
             for owner in [owner for owner, theirs in self.ongoing.items() if theirs == trial]:
@@ -100,6 +104,19 @@ class Conductor:
 
     def update_space(self, hyperparameters) -> None:
         """The space is whole from the start."""
+
+    def give_up(self, trial: str, reason: str) -> None:
+        """Ends a trial that keeps taking its worker along."""
+        with self.lock:
+            if trial not in self.outcomes and self.search.outcome(trial) is None:
+                self.search.write_outcome(trial, {"status": "failed", "reason": reason, "metrics": {}, "evaluations": 0, "seconds": 0.0, "run": f"trials/{trial}", "settings": []})
+            self.end_trial(oracles.trial(self.oracle, trial, self.values[trial], "FAILED"))
+
+    def is_over(self) -> bool:
+        """Whether every worker knows that there is nothing more to do, or has been silent for too long."""
+        with self.lock:
+            silent = time.monotonic() - self.asked > LEASE_SECONDS
+            return self.told_to_stop and (not self.served or silent)
 
     # What it decides
 

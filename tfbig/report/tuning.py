@@ -20,18 +20,27 @@ def metric_value(name: str, value: float | None) -> str:
 class Progress:
     """Lines on stderr: which trial begins, with what, and what it came to."""
 
-    def __init__(self, search: Search, stream=None):
-        self.search, self.stream = search, stream or sys.stderr
+    def __init__(self, search: Search, stream=None, prefix: str = ""):
+        self.search, self.stream, self.prefix = search, stream or sys.stderr, prefix
         self.primary, self.better = search.base.task.primary
         self.best: float | None = None
 
     def note(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # a closed stderr is no reason to stop searching
-            print(text, file=self.stream, flush=True)
+            print(self.prefix + text, file=self.stream, flush=True)
 
-    def resumed(self, ended: int) -> None:
-        if ended:
-            self.note(f"resumed after {ended} trials")
+    def resumed(self, outcomes: dict[str, dict]) -> None:
+        if outcomes:
+            self.note(f"resumed after {len(outcomes)} trials")
+        for outcome in outcomes.values():
+            self._is_best(outcome)
+
+    def _is_best(self, outcome: dict) -> bool:
+        value = outcome["metrics"].get(self.primary)
+        if value is None or (self.best is not None and not (value > self.best if self.better == "max" else value < self.best)):
+            return False
+        self.best = value
+        return True
 
     def observe(self, planned) -> Quiet:
         own = [setting for setting in planned.settings if setting not in self.search.space.fixed]
@@ -47,9 +56,7 @@ class Progress:
             self.note(f"trial {name} failed: {outcome['reason']}")
             return
         value = outcome["metrics"][self.primary]
-        better = self.best is None or (value > self.best if self.better == "max" else value < self.best)
-        self.best = value if better else self.best
-        mark = ", best so far" if better else ""
+        mark = ", best so far" if self._is_best(outcome) else ""
         self.note(f"trial {name}: {self.primary} {metric_value(self.primary, value)} in {duration_text(outcome['seconds'])}{mark}")
 
 
