@@ -143,7 +143,6 @@ def hyperparameters(space: Space):
                 known = next(p for p in space.parameters if p.name == parent)
                 scopes.enter_context(found.conditional_scope(parent, [_choice(known, value) for value in values]))
             _add(found, parameter)
-    found.values = {}
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import json
 import shutil
@@ -114,9 +113,6 @@ def run_trial(search: Search, name: str, values: dict, observe: Callable[[Plan],
             (planned.run / "error.txt").write_text(traceback.format_exc(), "utf-8")
         outcome = {"status": "failed", "reason": reason, "metrics": {}, "evaluations": 0}
         outcome |= {"run": str(planned.run.relative_to(search.path)) if planned else None, "settings": planned.settings if planned else []}
-    finally:
-        keras.utils.clear_session()
-        gc.collect()
     outcome = {"seconds": round(time.monotonic() - began, 2), "round": values.get("tuner/round"), **outcome}
     if search.outcome(name) is None:
         search.write_outcome(name, outcome)
@@ -143,7 +139,10 @@ def _completed(search: Search, planned: Plan, observer: loop.Observer) -> dict:
         if run.read_json("data.json") is None and facts.exists():
             run.write_json("data.json", json.loads(facts.read_text("utf-8")))
         callbacks = () if planned.evaluations is None else (_pause(run, planned.evaluations),)
-        job.train(run, observer, callbacks)
+        try:
+            job.train(run, observer, callbacks)
+        finally:
+            keras.utils.clear_session()  # else every trial's graphs stay in memory
         if not facts.exists():
             search.write_json(facts.name, run.read_json("data.json"))
     state, summary = _state(run), run.read_json("summary.json")
