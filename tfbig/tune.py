@@ -98,7 +98,7 @@ def _work(path: str | Path, started_by_chief: bool) -> None:
 def _conclude(search: Search, conductor, progress, verdict) -> None:
     """The verdict, the test split, and the reports."""
     from tfbig.report import html
-    from tfbig.report import tuning as report
+    from tfbig.report import search as report
 
     result, before = verdict.decide(search, conductor), search.read_json("best.json")
     if result is None:

@@ -1,10 +1,9 @@
-"""What a person sees of a search: a line for each trial while it runs, and report.html."""
+"""What a person sees of a search while it runs: a line for each trial, on stderr."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from pathlib import Path
 
 from tfbig.core.search import Search
 from tfbig.report.console import duration_text, number
@@ -80,7 +79,3 @@ class Quiet:
     def note(self, text: str) -> None:
         if text.startswith(("resumed", "checkpoint of")):
             self.progress.note(f"  {text}")
-
-
-def write(folder: Path) -> Path:
-    return folder / "report.html"
