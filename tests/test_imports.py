@@ -60,11 +60,11 @@ def test_nothing_heavy_is_imported_early():
     code = """
 import sys, pathlib, importlib
 import tfbig
-import tfbig.train, tfbig.evaluate, tfbig.predict, tfbig.__main__
+import tfbig.train, tfbig.evaluate, tfbig.predict, tfbig.tune, tfbig.__main__
 for folder in ("models", "data", "tasks", "recipes", "engine", "report", "nn", "prep"):
     for path in pathlib.Path(tfbig.__file__).parent.joinpath(folder).glob("*.py"):
         importlib.import_module(f"tfbig.{folder}.{path.stem}")
-heavy = {"tensorflow", "keras", "numpy", "matplotlib", "rich", "PIL", "tensorflow_datasets"} & set(sys.modules)
+heavy = {"tensorflow", "keras", "numpy", "matplotlib", "rich", "PIL", "tensorflow_datasets", "keras_tuner", "sklearn", "scipy"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)
