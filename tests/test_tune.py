@@ -250,6 +250,16 @@ def test_several_objectives_are_measured_on_real_runs(tmp_path):
     assert max(sizes.values()) == pytest.approx(4 * (784 * 256 + 256 + 256 * 10 + 10) / 1e6, rel=0.02)
 
 
+def test_hparams_for_tensorboard(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = [*TINY, "train.tensorboard=true", "tune.trials=1", "tune.finalists=0", "tune.baseline=false"]
+    go(begin(tmp_path / "a", *settings, space=["model.units=in:16,24"]))
+    events = EventAccumulator(str(tmp_path / "a" / "trials" / "0000" / "tensorboard" / "hparams")).Reload()
+    assert "_hparams_/session_start_info" in events.summary_metadata and "accuracy" in events.Tags()["tensors"]
+
+
 # Failures
 
 

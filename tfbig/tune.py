@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tfbig.core import cli, config, registry, search_space
-from tfbig.core.errors import Interrupted, UserError
+from tfbig.core.errors import Interrupted, RunFailure, UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.search import Search, Settings, read_settings
 
@@ -59,6 +59,7 @@ def _search(search: Search) -> None:
     """Leads the search to its end in this process, its workers here, on this machine or on a cluster."""
     from tfbig.engine import tuning, tuning_workers, verdict
     from tfbig.engine.conductor import Conductor
+    from tfbig.report import search as report
     from tfbig.report.tuning import Progress
 
     progress, role = Progress(search), tuning_workers.role()
@@ -73,6 +74,8 @@ def _search(search: Search) -> None:
                 tuning_workers.lead_here(search, conductor, progress.note)
             else:
                 tuning.work(search, conductor, "worker0", progress.observe, progress.ended)
+            if conductor.failure:
+                progress.note(f"report: {report.write(search.path)}")
             conductor.raise_failure()
             _conclude(search, conductor, progress, verdict)
     except (KeyboardInterrupt, Interrupted) as stop:
@@ -102,7 +105,7 @@ def _conclude(search: Search, conductor, progress, verdict) -> None:
 
     result, before = verdict.decide(search, conductor), search.read_json("best.json")
     if result is None:
-        raise UserError("no trial was completed, so there is no best one. The reasons are in the journal.")
+        raise RunFailure(f"no trial was completed, so there is no best one. The reasons: {report.write(search.path)}")
     same = before is not None and before["validation"]["runs"] == result["validation"]["runs"]
     result["test"] = before["test"] if same else verdict.read_test(search, result, progress.quiet())
     search.write_json("best.json", result)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
 from collections.abc import Iterator
 
@@ -164,7 +163,3 @@ def _choice(parameter: Parameter, text: str):
                 return kind(text)
     return text
 
-
-def storage(search: Search) -> str:
-    """Where Keras Tuner keeps its files."""
-    return os.fspath(search.path / "keras_tuner")

@@ -147,9 +147,13 @@ def _completed(search: Search, planned: Plan, observer: loop.Observer) -> dict:
             search.write_json(facts.name, run.read_json("data.json"))
     state, summary = _state(run), run.read_json("summary.json")
     primary = search.base.task.primary[0]
+    if state["best"] is None:
+        raise RunFailure("nothing was evaluated: train.length is 0 steps.")
     metrics = {primary: state["best"], "parameters": summary["parameters"], "size": state["megabytes"]}
     if "latency" in search.objectives:
         metrics["latency"] = latency(run, observer)
+    if planned.experiment.train.tensorboard:
+        _write_hparams(run, planned, primary, state["best"])
     whole = summary["steps"] >= Lengths.of(planned.experiment).total
     paused = planned.evaluations is not None and state["told"] >= planned.evaluations
     return {
@@ -161,6 +165,17 @@ def _completed(search: Search, planned: Plan, observer: loop.Observer) -> dict:
         "run": str(planned.run.relative_to(search.path)),
         "settings": planned.settings,
     }
+
+
+def _write_hparams(run: Run, planned: Plan, primary: str, value: float) -> None:
+    """What TensorBoard's HParams page shows of a trial: its settings and the best value of the primary metric."""
+    from tensorboard.plugins.hparams import api as hparams
+
+    writer = tf.summary.create_file_writer(str(run.path / "tensorboard" / "hparams"))
+    with writer.as_default():
+        hparams.hparams(dict(setting.split("=", 1) for setting in planned.settings), trial_id=planned.name)
+        tf.summary.scalar(primary, value, step=0)
+    writer.close()
 
 
 def _run(planned: Plan) -> Run:

@@ -106,7 +106,8 @@ def _start(search: Search, number: int, port: int) -> subprocess.Popen:
     if accelerators > 1:
         environment.setdefault("CUDA_VISIBLE_DEVICES", str(number % accelerators))
     command = [sys.executable, "-m", "tfbig.tune", "--resume", os.fspath(search.path), "--worker"]
-    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=2)
+    # In a session of its own, Ctrl-C reaches it once, from us, and not a second time, which would end it before it has saved.
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=2, start_new_session=True)
 
 
 def _stop(workers: dict[str, subprocess.Popen]) -> None:

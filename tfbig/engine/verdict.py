@@ -7,6 +7,7 @@ import shlex
 
 from tfbig.core import config
 from tfbig.core.lazy import np
+from tfbig.core.run import Run
 from tfbig.core.search import Search
 from tfbig.engine import job, loop, oracles
 from tfbig.engine.conductor import BASELINE, Conductor, pareto
@@ -41,7 +42,7 @@ def decide(search: Search, conductor: Conductor) -> dict | None:
     run = min(winner["runs"], key=lambda path: sign * next(o["metrics"][primary] for o in good.values() if o["run"] == path))
     result = {"recipe": search.saved["recipe"], "trial": winner["trial"], "settings": settings, "line": line, "run": run}
     result |= {"metric": primary, "validation": winner, "baseline": candidates.get(BASELINE), "gain": gain(winner, candidates.get(BASELINE), sign)}
-    return result | {"finalists": list(candidates.values()), "front": front(search, good)}
+    return result | {"finalists": list(candidates.values()), "front": front(search, conductor)}
 
 
 def _differing(search: Search, settings: list[str]) -> list[str]:
@@ -85,12 +86,13 @@ def gain(winner: dict, baseline: dict | None, sign: int) -> dict | None:
     return {"mean": mean, "low": mean - error, "high": mean + error}
 
 
-def front(search: Search, good: dict[str, dict]) -> list[dict]:
-    """The trials that no other one beats in every objective; empty with a single objective."""
-    names = list(search.objectives)
+def front(search: Search, conductor: Conductor) -> list[dict]:
+    """The trials that no other one beats in every objective; empty with a single objective. A promoted trial stands for its run."""
+    names, good = list(search.objectives), {trial: outcome for trial, outcome in conductor.outcomes.items() if outcome["status"] == "completed"}
     if len(names) < 2:
         return []
-    trials = [trial for trial in good if "_seed_" not in trial]
+    gone_on = {values.get(oracles.PARENT) for trial, values in conductor.values.items() if trial in good}
+    trials = [trial for trial in good if "_seed_" not in trial and trial not in gone_on]
     points = [[good[trial]["metrics"][name] for name in names] for trial in trials]
     kept = pareto(points, list(search.objectives.values()))
     found = [{"trial": t, "settings": _differing(search, good[t]["settings"]), "run": good[t]["run"], **dict(zip(names, p, strict=True))} for t, p, k in zip(trials, points, kept, strict=True) if k]
@@ -101,8 +103,6 @@ def read_test(search: Search, result: dict, observer: loop.Observer) -> dict:
     """Evaluates the winner's runs on the test split; the only time the search reads it."""
     metrics: dict[str, list[float]] = {}
     for path in result["validation"]["runs"]:
-        from tfbig.core.run import Run
-
         run = Run.open(search.path / path)
         trained = job.Trained(run, "best", observer)
         entry = job.record(run, trained.setup, "test", trained.step, observer)
