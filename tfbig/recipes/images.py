@@ -40,6 +40,7 @@ mnist_mlp.search = (
     "optim.momentum=in:0.9,0.95",
     "optim.weight_decay=log:1e-4..1e-1",
     "train.batch_size=in:64,128,256",
+    "device.jit=false",  # dropout inside XLA is slow on CPU, and short trials do not repay compiling
 )
 
 
