@@ -30,7 +30,7 @@ def ours(folder: Path, seed: int, epochs: int) -> list[tuple[float, float]]:
     recipe, version = tfbig.recipe("mnist_mlp"), tf.__version__
     assert recipe.data.arrays("train") and version
     space = [f"model.units=in:{','.join(map(str, UNITS))}", f"model.dropout=lin:{DROPOUT[0]}..{DROPOUT[1]}", f"optim.learning_rate=log:{RATE[0]}..{RATE[1]}"]
-    settings = [f"train.length={epochs}ep", f"train.batch_size={BATCH}", "tune.algorithm=hyperband", f"tune.seed={seed - 1}", "tune.baseline=false", "tune.finalists=0"]
+    settings = [f"train.length={epochs}ep", f"train.batch_size={BATCH}", "device.jit=false", "tune.algorithm=hyperband", f"tune.seed={seed - 1}", "tune.baseline=false", "tune.finalists=0"]
     started = time.time()
     search = tfbig.tune("mnist_mlp", *space, *settings, run=folder / "search")
     return [(line["time"] - started, line["outcome"]["metrics"]["accuracy"]) for line in search.journal() if line["event"] == "end" and line["outcome"]["status"] == "completed"]

@@ -5,6 +5,7 @@ import os
 import random
 import shlex
 import signal
+import sys
 import threading
 import time
 
@@ -20,6 +21,7 @@ from tfbig.core.search import Search
 from tfbig.engine import checkpoint, conductor, loop, oracles, tuning, tuning_workers, verdict
 from tfbig.engine.conductor import Conductor, pareto
 from tfbig.engine.setup import Setup
+from tfbig.report import search as report
 from tfbig.tune import tune
 
 MLP = tfbig.recipe("mnist_mlp")
@@ -448,3 +450,23 @@ def test_weights_of_several_objectives_differ_from_trial_to_trial(tmp_path, monk
     assert scores[0] != scores[1][: len(scores[0])]
     result = verdict.decide(search, made)
     assert 1 <= len(result["front"]) <= 10 and result["front"] == sorted(result["front"], key=lambda one: one["latency"])
+
+
+# The report
+
+
+def test_report_of_a_search_at_any_time(tmp_path, monkeypatch):
+    """Before the first trial, with failures, and at its end: always one whole page that loads nothing and runs nothing."""
+    search = begin(tmp_path / "a", "tune.trials=12", "tune.objective=accuracy,latency", "tune.finalists=1", space=["model=in:mlp,cnn", "cnn.units=int:16..64", "mlp.units=in:16,[32,16]", *SPACE[::2]])
+    assert "No trial has won yet" in report.write(search.path).read_text()
+    monkeypatch.setattr(tuning, "_completed", failing(ValueError("<script>alert(1)</script>")))
+    monkeypatch.setattr(sys.modules[__name__], "pretend", lambda search, planned, observer, same=pretend: {**same(search, plan_as_mlp(planned), observer), "settings": planned.settings})
+    made = go(search)
+    page = report.write(search.path).read_text()
+    assert "&lt;script&gt;" in page and "<script" not in page and "1 failed" in page
+    search.write_json("best.json", verdict.decide(search, made))
+    search.write_json("importance.json", verdict.importance(search, made))
+    page = report.write(search.path).read_text()
+    for title in ("Settings that won", "Finalists, trained again", "Importance of each setting", "Each setting alone", "All settings together", "Pareto front", "Best value so far", "Time spent", "Trials"):
+        assert title in page, title
+    assert "python -m tfbig.train mnist_mlp" in page and "<img" not in page and "<link" not in page and "url(http" not in page

@@ -68,11 +68,11 @@ class Conductor:
                 if trial == "STOPPED":
                     self.told_to_stop = True
                     self.served.discard(tuner_id)
-                return oracles.trial(self.oracle, None, {}, trial)
+                return oracles.trial(None, trial)
             for owner in [owner for owner, theirs in self.ongoing.items() if theirs == trial]:
                 del self.ongoing[owner]
             self.ongoing[tuner_id], self.heard[trial] = trial, time.monotonic()
-            return oracles.trial(self.oracle, trial, self.values[trial], "RUNNING")
+            return oracles.trial(trial, "RUNNING")
 
     def update_trial(self, trial_id: str, metrics: dict, step: int = 0):
         """Unused: what a trial came to is read from its outcome file, which says more than the protocol can."""
@@ -94,7 +94,7 @@ class Conductor:
         """A trial; workers ask for theirs every few seconds, which says that they live."""
         with self.lock:
             self.heard[trial_id] = time.monotonic()
-            return oracles.trial(self.oracle, trial_id, self.values.get(trial_id, {}), "RUNNING")
+            return oracles.trial(trial_id, "RUNNING")
 
     def get_best_trials(self, num_trials: int = 1) -> list:
         return self.oracle.get_best_trials(num_trials)
@@ -110,7 +110,7 @@ class Conductor:
         with self.lock:
             if trial not in self.outcomes and self.search.outcome(trial) is None:
                 self.search.write_outcome(trial, {"status": "failed", "reason": reason, "metrics": {}, "evaluations": 0, "seconds": 0.0, "run": f"trials/{trial}", "settings": []})
-            self.end_trial(oracles.trial(self.oracle, trial, self.values[trial], "FAILED"))
+            self.end_trial(oracles.trial(trial, "FAILED"))
 
     def is_over(self) -> bool:
         """Whether every worker knows that there is nothing more to do, or has been silent for too long."""

@@ -101,9 +101,8 @@ def tell(oracle, trial_id: str, metrics: dict[str, float] | None, reason: str | 
         if not known.metrics.exists(name):
             known.metrics.register(name, oracle.objective.direction if name == "score" else "min")
         known.metrics.update(name, value)
-    ended = trial(oracle, trial_id, known.hyperparameters.values, "FAILED" if told is None else "COMPLETED")
-    ended.message = reason
-    oracle.end_trial(ended)
+    status = "FAILED" if told is None else "COMPLETED"
+    oracle.end_trial(tuner_package().engine.trial.Trial(hyperparameters=known.hyperparameters, trial_id=trial_id, status=status, message=reason))
 
 
 def weigh(oracle, objectives: dict[str, str]) -> None:
@@ -125,11 +124,10 @@ def weigh(oracle, objectives: dict[str, str]) -> None:
         known.score = float(-one if oracle.objective.direction == "max" else one)
 
 
-def trial(oracle, trial_id: str | None, values: dict, status: str):
-    """A trial as Keras Tuner's protocol carries it."""
-    space = oracle.get_space()
-    space.values = dict(values)
-    return tuner_package().engine.trial.Trial(hyperparameters=space, trial_id=trial_id or "none", status=status)
+def trial(trial_id: str | None, status: str):
+    """A trial as Keras Tuner's protocol carries it, without values: it rounds them and prints conditions; they are in the journal."""
+    kt = tuner_package()
+    return kt.engine.trial.Trial(hyperparameters=kt.HyperParameters(), trial_id=trial_id or "none", status=status)
 
 
 def hyperparameters(space: Space):

@@ -86,7 +86,6 @@ def work(search: Search, desk, worker: str, observe: Callable[[Plan], loop.Obser
         if trial.status == "IDLE":
             time.sleep(IDLE_SECONDS)
             continue
-        # The values are the journal's: Keras Tuner's protocol rounds numbers and fills in what a trial leaves out.
         planned, outcome = run_trial(search, trial.trial_id, search.proposal(trial.trial_id), observe)
         desk.end_trial(trial)
         ended(planned, outcome)
