@@ -29,11 +29,27 @@ def ours(folder: Path, seed: int, epochs: int) -> list[tuple[float, float]]:
 
     recipe, version = tfbig.recipe("mnist_mlp"), tf.__version__
     assert recipe.data.arrays("train") and version
-    space = [f"model.units=in:{','.join(map(str, UNITS))}", f"model.dropout=lin:{DROPOUT[0]}..{DROPOUT[1]}", f"optim.learning_rate=log:{RATE[0]}..{RATE[1]}"]
-    settings = [f"train.length={epochs}ep", f"train.batch_size={BATCH}", "device.jit=false", "tune.algorithm=hyperband", f"tune.seed={seed - 1}", "tune.baseline=false", "tune.finalists=0"]
+    space = [
+        f"model.units=in:{','.join(map(str, UNITS))}",
+        f"model.dropout=lin:{DROPOUT[0]}..{DROPOUT[1]}",
+        f"optim.learning_rate=log:{RATE[0]}..{RATE[1]}",
+    ]
+    settings = [
+        f"train.length={epochs}ep",
+        f"train.batch_size={BATCH}",
+        "device.jit=false",
+        "tune.algorithm=hyperband",
+        f"tune.seed={seed - 1}",
+        "tune.baseline=false",
+        "tune.finalists=0",
+    ]
     started = time.time()
     search = tfbig.tune("mnist_mlp", *space, *settings, run=folder / "search")
-    return [(line["time"] - started, line["outcome"]["metrics"]["accuracy"]) for line in search.journal() if line["event"] == "end" and line["outcome"]["status"] == "completed"]
+    return [
+        (line["time"] - started, line["outcome"]["metrics"]["accuracy"])
+        for line in search.journal()
+        if line["event"] == "end" and line["outcome"]["status"] == "completed"
+    ]
 
 
 def keras_tuner(folder: Path, seed: int, epochs: int) -> list[tuple[float, float]]:
@@ -54,7 +70,13 @@ def keras_tuner(folder: Path, seed: int, epochs: int) -> list[tuple[float, float
     def build(hp):
         units, dropout = hp.Choice("model.units", UNITS), hp.Float("model.dropout", *DROPOUT)
         rate = hp.Float("optim.learning_rate", *RATE, sampling="log")
-        layers = [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(units, "relu"), keras.layers.Dropout(dropout), keras.layers.Dense(10)]
+        layers = [
+            keras.Input((28, 28, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(units, "relu"),
+            keras.layers.Dropout(dropout),
+            keras.layers.Dense(10),
+        ]
         model = keras.Sequential(layers)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.SGD(rate, momentum=0.9), loss, metrics=["accuracy"])
@@ -102,9 +124,16 @@ def main() -> None:
         ratios.append(times["keras_tuner"] / times["ours"])
         whole.append(ends["keras_tuner"] / ends["ours"])
         for side, trials in found.items():
-            print(f"seed {seed} {side:<12} {len(trials)} trials in {ends[side]:6.1f} s, best {max(s for _, s in trials):.2%}, {target:.2%} after {times[side]:6.1f} s", flush=True)
-        print(f"seed {seed} ratio of the times to {target:.2%}: {ratios[-1]:.2f}, of the whole searches: {whole[-1]:.2f}", flush=True)
-    print(f"median ratio of the times to the same best score: {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]; of the whole searches: {statistics.median(whole):.2f}")
+            print(
+                f"seed {seed} {side:<12} {len(trials)} trials in {ends[side]:6.1f} s, best {max(s for _, s in trials):.2%}, {target:.2%} after {times[side]:6.1f} s",
+                flush=True,
+            )
+        print(
+            f"seed {seed} ratio of the times to {target:.2%}: {ratios[-1]:.2f}, of the whole searches: {whole[-1]:.2f}", flush=True
+        )
+    print(
+        f"median ratio of the times to the same best score: {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]; of the whole searches: {statistics.median(whole):.2f}"
+    )
 
 
 if __name__ == "__main__":

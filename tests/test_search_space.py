@@ -18,27 +18,56 @@ def read(*settings, base=MLP):
 
 
 def test_kinds():
-    space = search_space.read(MLP, ["optim.learning_rate=log:1e-4..1e-1", "model.units=in:64,128,[256,128]", "train.batch_size=log:16..256", "model.dropout=lin:0..0.5", "seed=3"])
+    space = search_space.read(
+        MLP,
+        [
+            "optim.learning_rate=log:1e-4..1e-1",
+            "model.units=in:64,128,[256,128]",
+            "train.batch_size=log:16..256",
+            "model.dropout=lin:0..0.5",
+            "seed=3",
+        ],
+    )
     found = {parameter.name: parameter for parameter in space.parameters}
     assert found["optim.learning_rate"].text(0.0123456) == "0.01235" and not found["optim.learning_rate"].whole
     assert found["optim.learning_rate"].text(0.10000001) == "0.1"  # rounding does not leave the limits
     assert found["model.units"].choices == ("64", "128", "256,128")
     assert found["train.batch_size"].whole and found["train.batch_size"].text(31.7) == "31"
-    settings = space.settings({"optim.learning_rate": 0.01, "model.units": "256,128", "train.batch_size": 32, "model.dropout": 0.25})
+    settings = space.settings(
+        {"optim.learning_rate": 0.01, "model.units": "256,128", "train.batch_size": 32, "model.dropout": 0.25}
+    )
     made = config.override(MLP, settings)
-    assert (made.model.units, made.optim.learning_rate, made.train.batch_size, made.model.dropout, made.seed) == ((256, 128), 0.01, 32, 0.25, 3)
+    assert (made.model.units, made.optim.learning_rate, made.train.batch_size, made.model.dropout, made.seed) == (
+        (256, 128),
+        0.01,
+        32,
+        0.25,
+        3,
+    )
     again = search_space.read(MLP, [*map(str, space.parameters), *space.fixed])
     assert again == space  # what is saved is what was read
 
 
 def test_settings_of_one_choice_apply_with_it_alone():
-    found = read("model=in:mlp,cnn", "mlp.units=in:64,128", "model.filters=in:[8,16],[16,32]", "model.dropout=lin:0..0.5", "cnn.units=int:16..64", "cnn.residual=false")
+    found = read(
+        "model=in:mlp,cnn",
+        "mlp.units=in:64,128",
+        "model.filters=in:[8,16],[16,32]",
+        "model.dropout=lin:0..0.5",
+        "cnn.units=int:16..64",
+        "cnn.residual=false",
+    )
     assert found["mlp.units"].key == found["cnn.units"].key == "model.units"
     assert found["mlp.units"].when == (("model", ("mlp",)),)
     for name in ("model.filters", "cnn.units", "cnn.residual"):
         assert found[name].when == (("model", ("cnn",)),)
     assert found["model"].when == found["model.dropout"].when == ()
-    found = read("optim.optimizer=in:sgd,adam,adamw", "optim.momentum=lin:0.5..0.99", "optim.beta_2=in:0.99,0.999", "optim.learning_rate=log:1e-4..1")
+    found = read(
+        "optim.optimizer=in:sgd,adam,adamw",
+        "optim.momentum=lin:0.5..0.99",
+        "optim.beta_2=in:0.99,0.999",
+        "optim.learning_rate=log:1e-4..1",
+    )
     assert found["optim.momentum"].when == (("optim.optimizer", ("sgd",)),)
     assert found["optim.beta_2"].when == (("optim.optimizer", ("adam", "adamw")),) and not found["optim.learning_rate"].when
 
@@ -47,7 +76,10 @@ def test_settings_of_one_choice_apply_with_it_alone():
     ("settings", "message"),
     [
         (["optim.lerning_rate=log:1e-4..1"], "optim.lerning_rate: no such setting. Did you mean optim.learning_rate?"),
-        (["optim.learning_rate=lgo:1e-4..1"], "expected log:LOW..HIGH, lin:LOW..HIGH, int:LOW..HIGH or in:A,B,C. Received: 'lgo:1e-4..1'. Did you mean log?"),
+        (
+            ["optim.learning_rate=lgo:1e-4..1"],
+            "expected log:LOW..HIGH, lin:LOW..HIGH, int:LOW..HIGH or in:A,B,C. Received: 'lgo:1e-4..1'. Did you mean log?",
+        ),
         (["optim.learning_rate=log:0..1"], "expected a lower limit above 0 on a logarithmic scale"),
         (["optim.learning_rate=log:1..1"], "with LOW below HIGH"),
         (["optim.learning_rate=log:a..1"], "expected a number. Received: 'a'"),
@@ -82,7 +114,10 @@ def test_all_problems_at_once():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["tune.objective=accurcy"], "tune.objective: expected accuracy, alone or with latency, parameters, size. Received: 'accurcy'. Did you mean accuracy?"),
+        (
+            ["tune.objective=accurcy"],
+            "tune.objective: expected accuracy, alone or with latency, parameters, size. Received: 'accurcy'. Did you mean accuracy?",
+        ),
         (["tune.objective=latency"], "expected accuracy among them"),
         (["tune.time=30"], 'expected a time such as "90s"'),
         (["tune.algorithm=hyperbnad"], "Did you mean hyperband?"),
@@ -105,12 +140,24 @@ def test_which_recipes_carry_a_space():
 
 
 def test_search_directory(tmp_path):
-    search = Search.create(tmp_path / "a", "mnist_mlp", MLP, ["model.units=in:64,[128,64]", "train.length=2ep", "tune.trials=3", "tune.objective=accuracy,size"])
+    search = Search.create(
+        tmp_path / "a",
+        "mnist_mlp",
+        MLP,
+        ["model.units=in:64,[128,64]", "train.length=2ep", "tune.trials=3", "tune.objective=accuracy,size"],
+    )
     again = Search.open(tmp_path / "a")
-    assert again.space == search.space and again.tune == Tune(trials=3, objective=("accuracy", "size")) and again.experiment.train.length == "2ep"
+    assert (
+        again.space == search.space
+        and again.tune == Tune(trials=3, objective=("accuracy", "size"))
+        and again.experiment.train.length == "2ep"
+    )
     assert again.objectives == {"accuracy": "max", "size": "min"}
     assert Search.open(tmp_path / "a", ["tune.trials=5"]).tune.trials == 5 == Search.open(tmp_path / "a").tune.trials
-    for changed, message in ((["tune.seed=2"], "cannot change in a search that goes on"), (["tune.trails=2"], "Did you mean tune.trials?")):
+    for changed, message in (
+        (["tune.seed=2"], "cannot change in a search that goes on"),
+        (["tune.trails=2"], "Did you mean tune.trials?"),
+    ):
         with pytest.raises(UserError, match=message.replace("?", r"\?")):
             Search.open(tmp_path / "a", changed)
     with pytest.raises(UserError, match="exists already. Continue it with --resume"):

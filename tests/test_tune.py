@@ -40,11 +40,30 @@ def silent(plan):
 def pretend(search, planned, observer):
     """Stands in for training: a smooth function of the settings."""
     made = planned.experiment
-    value = 0.9 - 0.02 * abs(np.log10(made.optim.learning_rate) + 2) - 0.05 * made.model.dropout + made.model.units[0] / 1000 + made.seed / 1e4
+    value = (
+        0.9
+        - 0.02 * abs(np.log10(made.optim.learning_rate) + 2)
+        - 0.05 * made.model.dropout
+        + made.model.units[0] / 1000
+        + made.seed / 1e4
+    )
     told = planned.evaluations or 9
-    metrics = {"accuracy": float(value + told / 1000), "parameters": made.model.units[0] * 795, "size": 0.1, "latency": 1.0 + made.model.units[0] / 100}
+    metrics = {
+        "accuracy": float(value + told / 1000),
+        "parameters": made.model.units[0] * 795,
+        "size": 0.1,
+        "latency": 1.0 + made.model.units[0] / 100,
+    }
     run = str(planned.run.relative_to(search.path))
-    return {"status": "completed", "reason": None, "metrics": metrics, "evaluations": told, "stopped": "paused", "run": run, "settings": planned.settings}
+    return {
+        "status": "completed",
+        "reason": None,
+        "metrics": metrics,
+        "evaluations": told,
+        "stopped": "paused",
+        "run": run,
+        "settings": planned.settings,
+    }
 
 
 def begin(folder, *settings, space=SPACE):
@@ -66,7 +85,10 @@ def story(search):
 # Proposals and resume
 
 
-@pytest.mark.parametrize("settings", [["tune.algorithm=random", "tune.seed=0"], ["tune.algorithm=grid"], ["tune.algorithm=hyperband"], ["tune.algorithm=bayesian"]])
+@pytest.mark.parametrize(
+    "settings",
+    [["tune.algorithm=random", "tune.seed=0"], ["tune.algorithm=grid"], ["tune.algorithm=hyperband"], ["tune.algorithm=bayesian"]],
+)
 def test_a_search_that_is_stopped_at_every_trial_proposes_the_same(tmp_path, monkeypatch, settings):
     monkeypatch.setattr(tuning, "_completed", pretend)
     space = ["optim.learning_rate=log:1e-3..1e-1"] if "bayesian" in settings[0] else SPACE
@@ -137,12 +159,24 @@ def test_more_trials_on_resume_go_on_where_the_first_ended(tmp_path, monkeypatch
 
 
 def test_grid_covers_every_combination_of_conditional_settings(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "_completed", lambda search, planned, observer: {**pretend(search, plan_as_mlp(planned), observer), "settings": planned.settings})
-    space = ["model=in:mlp,cnn", "mlp.units=in:8,16", "cnn.filters=in:[4,8],[8,16],[4]", "optim.optimizer=in:sgd,adam", "optim.momentum=in:0.8,0.9"]
+    monkeypatch.setattr(
+        tuning,
+        "_completed",
+        lambda search, planned, observer: {**pretend(search, plan_as_mlp(planned), observer), "settings": planned.settings},
+    )
+    space = [
+        "model=in:mlp,cnn",
+        "mlp.units=in:8,16",
+        "cnn.filters=in:[4,8],[8,16],[4]",
+        "optim.optimizer=in:sgd,adam",
+        "optim.momentum=in:0.8,0.9",
+    ]
     made = go(begin(tmp_path / "a", "tune.algorithm=grid", "tune.finalists=0", "tune.baseline=false", space=space))
     assert len(made.values) == (2 + 3) * (2 + 1)
     for values in made.values.values():
-        assert ("mlp.units" in values) == (values["model"] == "mlp") and ("optim.momentum" in values) == (values["optim.optimizer"] == "sgd")
+        assert ("mlp.units" in values) == (values["model"] == "mlp") and ("optim.momentum" in values) == (
+            values["optim.optimizer"] == "sgd"
+        )
 
 
 def plan_as_mlp(planned):
@@ -171,13 +205,33 @@ def test_time_is_counted_while_a_search_is_at_work(tmp_path, monkeypatch):
 def searched(tmp_path_factory):
     """A small real search of hyperband: two trials of one evaluation, the better of them goes on to two."""
     folder = tmp_path_factory.mktemp("searches") / "a"
-    settings = ["model.units=in:16,24,32", "optim.learning_rate=log:1e-3..1e-1", "model.dropout=in:0.2", "optim.schedule=cosine", *TINY]
-    return tune("mnist_mlp", *settings, "tune.algorithm=hyperband", "tune.factor=2", "tune.trials=3", "tune.finalists=1", "tune.seeds=2", run=folder)
+    settings = [
+        "model.units=in:16,24,32",
+        "optim.learning_rate=log:1e-3..1e-1",
+        "model.dropout=in:0.2",
+        "optim.schedule=cosine",
+        *TINY,
+    ]
+    return tune(
+        "mnist_mlp",
+        *settings,
+        "tune.algorithm=hyperband",
+        "tune.factor=2",
+        "tune.trials=3",
+        "tune.finalists=1",
+        "tune.seeds=2",
+        run=folder,
+    )
 
 
 def test_hyperband_goes_on_bit_equal(searched):
     ends = {line["trial"]: line["outcome"] for line in searched.journal() if line["event"] == "end"}
-    promoted, first = ends["0002"], next(line["values"]["tuner/trial_id"] for line in searched.journal() if line["event"] == "start" and line["trial"] == "0002")
+    promoted, first = (
+        ends["0002"],
+        next(
+            line["values"]["tuner/trial_id"] for line in searched.journal() if line["event"] == "start" and line["trial"] == "0002"
+        ),
+    )
     assert promoted["run"] == ends[first]["run"] and (ends[first]["evaluations"], promoted["evaluations"]) == (1, 2)
     assert ends[first]["stopped"] == "paused" and promoted["stopped"] == "at its length"
     run = Run.open(searched.path / promoted["run"])
@@ -187,13 +241,17 @@ def test_hyperband_goes_on_bit_equal(searched):
     loop.train(setup, searched.path / "undisturbed", Silent())
     again = Setup(run.experiment, run.read_json("data.json")["facts"])
     checkpoint.load(run.checkpoints / checkpoint.folder_name(20), again.model.variables, again.other_variables)
-    for ours, theirs in zip((*again.model.variables, *again.other_variables), (*setup.model.variables, *setup.other_variables), strict=True):
+    for ours, theirs in zip(
+        (*again.model.variables, *again.other_variables), (*setup.model.variables, *setup.other_variables), strict=True
+    ):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
 def test_a_paused_trial_is_an_ordinary_run(searched):
     ends = {line["trial"]: line["outcome"] for line in searched.journal() if line["event"] == "end"}
-    paused = next(outcome["run"] for outcome in ends.values() if outcome["stopped"] == "paused" and outcome["run"] != ends["0002"]["run"])
+    paused = next(
+        outcome["run"] for outcome in ends.values() if outcome["stopped"] == "paused" and outcome["run"] != ends["0002"]["run"]
+    )
     assert tfbig.evaluate(searched.path / paused, split="validation")["step"] == 10
     run = tfbig.train(resume=searched.path / paused)
     assert [line["step"] for line in run.history("evaluation")] == [10, 20]
@@ -203,7 +261,11 @@ def test_the_test_split_is_read_for_the_winner_alone(searched):
     best = searched.read_json("best.json")
     read = {path.parent.name for path in searched.trials.glob("*/metrics.json") if "test" in json.loads(path.read_text())}
     assert read == {path.removeprefix("trials/") for path in best["validation"]["runs"]} and len(read) == 2
-    assert all("test" not in json.loads((searched.trials / name / "data.json").read_text())["splits"] for name in ("baseline", "0000") if name not in read)
+    assert all(
+        "test" not in json.loads((searched.trials / name / "data.json").read_text())["splits"]
+        for name in ("baseline", "0000")
+        if name not in read
+    )
     assert len(best["test"]["accuracy"]["values"]) == 2
 
 
@@ -222,7 +284,15 @@ def test_a_finished_search_resumes_to_the_same(searched):
 
 
 def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path):
-    search = begin(tmp_path / "a", *TINY, "train.save_every=5", "tune.trials=1", "tune.finalists=0", "tune.baseline=false", space=["model.units=in:16,24"])
+    search = begin(
+        tmp_path / "a",
+        *TINY,
+        "train.save_every=5",
+        "tune.trials=1",
+        "tune.finalists=0",
+        "tune.baseline=false",
+        space=["model.units=in:16,24"],
+    )
 
     class Killed(BaseException):
         pass
@@ -248,7 +318,11 @@ def test_several_objectives_are_measured_on_real_runs(tmp_path):
     search = tune("mnist_mlp", "model.units=in:16,256", *settings, run=tmp_path / "a")
     front = search.read_json("best.json")["front"]
     assert front and all(one["latency"] > 0 for one in front)
-    sizes = {tuple(line["outcome"]["settings"]): line["outcome"]["metrics"]["size"] for line in search.journal() if line["event"] == "end"}
+    sizes = {
+        tuple(line["outcome"]["settings"]): line["outcome"]["metrics"]["size"]
+        for line in search.journal()
+        if line["event"] == "end"
+    }
     assert max(sizes.values()) == pytest.approx(4 * (784 * 256 + 256 + 256 * 10 + 10) / 1e6, rel=0.02)
 
 
@@ -279,21 +353,40 @@ def failing(*errors):
 
 
 def test_failures_are_recorded_and_the_search_goes_on(tmp_path, monkeypatch):
-    errors = [NonFinite("step 3: nan"), MemoryError("12 GB"), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nmore"), ValueError("shapes"), UserError("a"), None]
+    errors = [
+        NonFinite("step 3: nan"),
+        MemoryError("12 GB"),
+        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nmore"),
+        ValueError("shapes"),
+        UserError("a"),
+        None,
+    ]
     monkeypatch.setattr(tuning, "_completed", failing(*errors))
     made = go(begin(tmp_path / "a", "tune.trials=7", "tune.finalists=0", "tune.baseline=false"))
     reasons = [outcome["reason"] for outcome in made.outcomes.values()]
-    assert reasons[:5] == ["diverged: step 3: nan", "out of memory: 12 GB", "out of memory: OOM when allocating", "raised ValueError: shapes", "settings that do not go together: a"]
+    assert reasons[:5] == [
+        "diverged: step 3: nan",
+        "out of memory: 12 GB",
+        "out of memory: OOM when allocating",
+        "raised ValueError: shapes",
+        "settings that do not go together: a",
+    ]
     assert reasons[5:] == [None, None] and "ValueError: shapes" in (tmp_path / "a" / "trials" / "0003" / "error.txt").read_text()
     assert made.failure is None and len(made.oracle.get_best_trials(7)) == 7
 
 
 def test_three_equal_failures_in_a_row_stop_it(tmp_path, monkeypatch):
     search = begin(tmp_path / "a", "tune.trials=9", "tune.finalists=0", "tune.baseline=false")
-    monkeypatch.setattr(tuning, "_completed", failing(ValueError("x"), ValueError("x"), None, ValueError("y"), ValueError("x"), ValueError("x"), ValueError("x")))
+    monkeypatch.setattr(
+        tuning,
+        "_completed",
+        failing(ValueError("x"), ValueError("x"), None, ValueError("y"), ValueError("x"), ValueError("x"), ValueError("x")),
+    )
     made = go(search)
     assert len(made.outcomes) == 7
-    with pytest.raises(RunFailure, match="3 trials in a row failed for the same reason, so the search was stopped: raised ValueError: x"):
+    with pytest.raises(
+        RunFailure, match="3 trials in a row failed for the same reason, so the search was stopped: raised ValueError: x"
+    ):
         made.raise_failure()
     monkeypatch.setattr(tuning, "_completed", pretend)
     assert len(go(search).outcomes) == 9  # the cause is gone
@@ -307,7 +400,15 @@ def test_hyperband_promotes_past_failures(tmp_path, monkeypatch):
 
 
 def test_a_real_trial_that_diverges(tmp_path):
-    search = tune("mnist_mlp", "optim.learning_rate=in:0.1,1e30", *TINY, "tune.algorithm=grid", "tune.finalists=0", "tune.baseline=false", run=tmp_path / "a")
+    search = tune(
+        "mnist_mlp",
+        "optim.learning_rate=in:0.1,1e30",
+        *TINY,
+        "tune.algorithm=grid",
+        "tune.finalists=0",
+        "tune.baseline=false",
+        run=tmp_path / "a",
+    )
     ends = [line["outcome"] for line in search.journal() if line["event"] == "end"]
     assert [outcome["status"] for outcome in ends] == ["completed", "failed"] and ends[1]["reason"].startswith("diverged: ")
     page = (search.path / "report.html").read_text()
@@ -343,7 +444,10 @@ def test_two_workers_share_the_trials(tmp_path, monkeypatch, protocol):
     made = Conductor(search, 9)
     with tuning_workers.served(made, "127.0.0.1:0") as port:
         clients = {name: protocol(name, port) for name in ("worker0", "worker1")}
-        threads = [threading.Thread(target=tuning.work, args=(search, client, name, silent, lambda *_: None), name=name) for name, client in clients.items()]
+        threads = [
+            threading.Thread(target=tuning.work, args=(search, client, name, silent, lambda *_: None), name=name)
+            for name, client in clients.items()
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -352,7 +456,9 @@ def test_two_workers_share_the_trials(tmp_path, monkeypatch, protocol):
     assert sorted(by["worker0"] + by["worker1"]) == sorted(made.values) and min(map(len, by.values())) >= 3
     values = {line["trial"]: line["values"] for line in search.journal() if line["event"] == "start"}
     alone = go(begin(tmp_path / "b", "tune.trials=8", "tune.finalists=0"))
-    assert all(values[trial] == alone.values[trial] for trial in alone.values)  # random search proposes the same to any number of workers
+    assert all(
+        values[trial] == alone.values[trial] for trial in alone.values
+    )  # random search proposes the same to any number of workers
 
 
 def test_a_dead_workers_trial_is_handed_on(tmp_path, monkeypatch, protocol):
@@ -405,7 +511,11 @@ def test_pareto_front():
 
 def test_interval_by_students_t():
     found = verdict.interval([1.0, 2.0, 3.0])
-    assert (found["mean"], found["low"], found["high"]) == (2.0, pytest.approx(2 - 2.4841, abs=1e-3), pytest.approx(2 + 2.4841, abs=1e-3))
+    assert (found["mean"], found["low"], found["high"]) == (
+        2.0,
+        pytest.approx(2 - 2.4841, abs=1e-3),
+        pytest.approx(2 + 2.4841, abs=1e-3),
+    )
     assert verdict.interval([]) == {"values": [], "mean": None, "low": None, "high": None}
 
 
@@ -414,7 +524,9 @@ def test_the_winner_is_the_best_again_and_not_the_luckiest(tmp_path, monkeypatch
 
     def lucky(search, planned, observer):
         outcome = pretend(search, planned, observer)
-        outcome["metrics"]["accuracy"] = {"0003": 0.99, "0001": 0.95}.get(planned.name, 0.94 if planned.name.startswith("0001_") else 0.9)
+        outcome["metrics"]["accuracy"] = {"0003": 0.99, "0001": 0.95}.get(
+            planned.name, 0.94 if planned.name.startswith("0001_") else 0.9
+        )
         return outcome
 
     monkeypatch.setattr(tuning, "_completed", lucky)
@@ -422,7 +534,11 @@ def test_the_winner_is_the_best_again_and_not_the_luckiest(tmp_path, monkeypatch
     made = go(search)
     assert made.finalists() == ["0003", "0001"]
     result = verdict.decide(search, made)
-    assert result["trial"] == "0001" and result["validation"]["mean"] == pytest.approx(0.94) and result["gain"]["mean"] == pytest.approx(0.04)
+    assert (
+        result["trial"] == "0001"
+        and result["validation"]["mean"] == pytest.approx(0.94)
+        and result["gain"]["mean"] == pytest.approx(0.04)
+    )
     assert result["baseline"]["values"] == [0.9] * 3
 
 
@@ -435,12 +551,16 @@ def test_importance_finds_what_matters(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "_completed", by_rate)
     search = begin(tmp_path / "a", "tune.trials=25", "tune.finalists=0")
     found = verdict.importance(search, go(search))
-    assert list(found)[0] == "optim.learning_rate" and found["optim.learning_rate"] > 0.7 and sum(found.values()) == pytest.approx(1)
+    assert (
+        list(found)[0] == "optim.learning_rate" and found["optim.learning_rate"] > 0.7 and sum(found.values()) == pytest.approx(1)
+    )
 
 
 def test_weights_of_several_objectives_differ_from_trial_to_trial(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "_completed", pretend)
-    search = begin(tmp_path / "a", "tune.trials=9", "tune.objective=accuracy,latency", "tune.finalists=2", "tune.algorithm=hyperband")
+    search = begin(
+        tmp_path / "a", "tune.trials=9", "tune.objective=accuracy,latency", "tune.finalists=2", "tune.algorithm=hyperband"
+    )
     made = go(search)
     scores = []
     for _ in range(2):
@@ -457,16 +577,39 @@ def test_weights_of_several_objectives_differ_from_trial_to_trial(tmp_path, monk
 
 def test_report_of_a_search_at_any_time(tmp_path, monkeypatch):
     """Before the first trial, with failures, and at its end: always one whole page that loads nothing and runs nothing."""
-    search = begin(tmp_path / "a", "tune.trials=12", "tune.objective=accuracy,latency", "tune.finalists=1", space=["model=in:mlp,cnn", "cnn.units=int:16..64", "mlp.units=in:16,[32,16]", *SPACE[::2]])
+    search = begin(
+        tmp_path / "a",
+        "tune.trials=12",
+        "tune.objective=accuracy,latency",
+        "tune.finalists=1",
+        space=["model=in:mlp,cnn", "cnn.units=int:16..64", "mlp.units=in:16,[32,16]", *SPACE[::2]],
+    )
     assert "No trial has won yet" in report.write(search.path).read_text()
     monkeypatch.setattr(tuning, "_completed", failing(ValueError("<script>alert(1)</script>")))
-    monkeypatch.setattr(sys.modules[__name__], "pretend", lambda search, planned, observer, same=pretend: {**same(search, plan_as_mlp(planned), observer), "settings": planned.settings})
+    monkeypatch.setattr(
+        sys.modules[__name__],
+        "pretend",
+        lambda search, planned, observer, same=pretend: {
+            **same(search, plan_as_mlp(planned), observer),
+            "settings": planned.settings,
+        },
+    )
     made = go(search)
     page = report.write(search.path).read_text()
     assert "&lt;script&gt;" in page and "<script" not in page and "1 failed" in page
     search.write_json("best.json", verdict.decide(search, made))
     search.write_json("importance.json", verdict.importance(search, made))
     page = report.write(search.path).read_text()
-    for title in ("Settings that won", "Finalists, trained again", "Importance of each setting", "Each setting alone", "All settings together", "Pareto front", "Best value so far", "Time spent", "Trials"):
+    for title in (
+        "Settings that won",
+        "Finalists, trained again",
+        "Importance of each setting",
+        "Each setting alone",
+        "All settings together",
+        "Pareto front",
+        "Best value so far",
+        "Time spent",
+        "Trials",
+    ):
         assert title in page, title
     assert "python -m tfbig.train mnist_mlp" in page and "<img" not in page and "<link" not in page and "url(http" not in page

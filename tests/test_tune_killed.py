@@ -19,7 +19,9 @@ SHORT = ["train.length=60", "train.evaluate_every=20", "train.save_every=10", "t
 
 
 def start(*arguments):
-    return subprocess.Popen([sys.executable, "-m", "tfbig.tune", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tfbig.tune", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def finish(*arguments):

@@ -22,7 +22,9 @@ key=log:LOW..HIGH, lin:LOW..HIGH, int:LOW..HIGH and in:A,B,C name what is search
 RECIPE --print shows the settings of the search and its space."""
 
 
-def tune(recipe: str | Experiment | None = None, *settings: str, run: str | Path | None = None, resume: str | Path | None = None) -> Search:
+def tune(
+    recipe: str | Experiment | None = None, *settings: str, run: str | Path | None = None, resume: str | Path | None = None
+) -> Search:
     """Searches for better settings of a recipe or an experiment and returns the search directory, report included.
 
     Args:
@@ -80,7 +82,9 @@ def _search(search: Search) -> None:
             _conclude(search, conductor, progress, verdict)
     except (KeyboardInterrupt, Interrupted) as stop:
         signum = stop.signum if isinstance(stop, Interrupted) else 2
-        raise Interrupted(signum, 0, f"stopped; all trials are kept. Continue with\npython -m tfbig.tune --resume {search.path}") from None
+        raise Interrupted(
+            signum, 0, f"stopped; all trials are kept. Continue with\npython -m tfbig.tune --resume {search.path}"
+        ) from None
 
 
 def _work(path: str | Path, started_by_chief: bool) -> None:
@@ -121,7 +125,9 @@ def _conclude(search: Search, conductor, progress, verdict) -> None:
 def door(arguments: list[str]) -> dict:
     parser = cli.Parser("tune", __doc__, EXAMPLES)
     parser.add_argument("recipe", nargs="?", help="a recipe's name")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="what is searched, fixed, and tune.* settings; run=DIR names the search")
+    parser.add_argument(
+        "settings", nargs="*", metavar="key=value", help="what is searched, fixed, and tune.* settings; run=DIR names the search"
+    )
     parser.add_argument("--resume", metavar="DIR", help="continue a search")
     parser.add_argument("--print", action="store_true", help="show the settings of the search and its space, and stop")
     parser.add_argument("--worker", action="store_true", help=cli.argparse.SUPPRESS)
@@ -171,7 +177,11 @@ def _look(given, settings: list[str]) -> dict:
             where = " and ".join(f"{name}={'|'.join(values)}" for name, values in parameter.when)
             print(f"  {parameter}{f'  # where {where}' if where else ''}")
         print("\n".join(f"  {text}  # fixed" for text in space.fixed))
-    return {"tune": {key.partition(".")[2]: value for key, value in config.flatten(Settings(tune=knobs)).items()}, "space": [str(p) for p in space.parameters], "fixed": list(space.fixed)}
+    return {
+        "tune": {key.partition(".")[2]: value for key, value in config.flatten(Settings(tune=knobs)).items()},
+        "space": [str(p) for p in space.parameters],
+        "fixed": list(space.fixed),
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,11 +1,11 @@
 """The search directory: everything about one tuning, and what --resume goes on from.
 
-    DIR/search.json      the recipe's experiment, fixed settings, search space, settings of the tuning
-        journal.jsonl    one line for each trial handed out and each one ended, in order: what resume replays
-        outcomes/        what each trial came to, written by whoever trained it
-        trials/          ordinary run directories
-        best.json        the winner, and the line that trains it again
-        report.html
+DIR/search.json      the recipe's experiment, fixed settings, search space, settings of the tuning
+    journal.jsonl    one line for each trial handed out and each one ended, in order: what resume replays
+    outcomes/        what each trial came to, written by whoever trained it
+    trials/          ordinary run directories
+    best.json        the winner, and the line that trains it again
+    report.html
 """
 
 from __future__ import annotations
@@ -37,10 +37,14 @@ class Tune(Component):
     """How to search."""
 
     algorithm: str = knob("random", "Keras Tuner's oracle", choices=ALGORITHMS)
-    trials: int | None = knob(None, f"most trials; none: {DEFAULT_TRIALS}, or without limit where tune.time or the algorithm sets one", low=1)
-    time: str | None = knob(None, 'time for the search, such as "30m"; the finalists come after it')
+    trials: int | None = knob(
+        None, f"most trials; none: {DEFAULT_TRIALS}, or without limit where tune.time or the algorithm sets one", low=1
+    )
+    time: str | None = knob(None, 'time for the search, such as "30m": no trial begins after it, but for the finalists')
     seed: int = knob(0, "of the proposals", low=0, high=2**31 - 2)
-    objective: tuple[str, ...] = knob((), "none: the task's primary metric; several: with latency, parameters or size, smaller being better")
+    objective: tuple[str, ...] = knob(
+        (), "none: the task's primary metric; several: with latency, parameters or size, smaller being better"
+    )
     baseline: bool = knob(True, "train the recipe's own settings as the first trial")
     finalists: int = knob(2, "best trials trained again with other seeds; 0: none", low=0)
     seeds: int = knob(3, "how many other seeds; the winner has the best mean over them", low=1, high=100)
@@ -88,7 +92,7 @@ class Search:
             made = Path("runs") / (f"tune_{base.name}" if number == 1 else f"tune_{base.name}_{number}")
             path, number = (None if made.exists() else made), number + 1
         made = Path(path)
-        if made.exists() and (not made.is_dir() or any(made.iterdir())):
+        if made.exists() and (not made.is_dir() or any(not entry.name.startswith(".") for entry in made.iterdir())):
             raise UserError(f"run={made}: exists already. Continue it with --resume {made}, or name another directory.")
         try:
             made.mkdir(parents=True, exist_ok=True)
@@ -107,13 +111,21 @@ class Search:
         if not (path / "search.json").is_file():
             beside = [p.name for p in path.parent.iterdir() if (p / "search.json").is_file()] if path.parent.is_dir() else []
             what = "which has no search.json" if path.is_dir() else "which does not exist"
-            raise UserError(f"expected a search directory (made by python -m tfbig.tune). Received: {path}, {what}.{nearest(path.name, beside)}")
+            raise UserError(
+                f"expected a search directory (made by python -m tfbig.tune). Received: {path}, {what}.{nearest(path.name, beside)}"
+            )
         search = cls(path)
         if settings:
             allowed = [f"tune.{name}" for name in CHANGEABLE]
-            wrong = [key for key in (text.partition("=")[0] for text in settings) if key in config.flatten(Settings()) and key not in allowed]
+            wrong = [
+                key
+                for key in (text.partition("=")[0] for text in settings)
+                if key in config.flatten(Settings()) and key not in allowed
+            ]
             if wrong:
-                raise UserError(f"{', '.join(wrong)}: cannot change in a search that goes on, only {', '.join(allowed)} can. Start a new search for it.")
+                raise UserError(
+                    f"{', '.join(wrong)}: cannot change in a search that goes on, only {', '.join(allowed)} can. Start a new search for it."
+                )
             tune = config.override(Settings(tune=search.tune), list(settings)).tune
             search.write_json("search.json", {**search.saved, "tune": dataclasses.asdict(tune)})
             for name in ("saved", "tune"):
@@ -127,7 +139,9 @@ class Search:
     @cached_property
     def tune(self) -> Tune:
         known = {field.name for field in dataclasses.fields(Tune)}
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in self.saved["tune"].items() if key in known}
+        values = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in self.saved["tune"].items() if key in known
+        }
         return config.validate(Settings(tune=Tune(**values))).tune
 
     @cached_property
@@ -213,7 +227,9 @@ class Search:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 file.seek(0)
-                raise UserError(f"{self.path}: is being searched by another process ({file.read().strip() or 'unknown'}).") from error
+                raise UserError(
+                    f"{self.path}: is being searched by another process ({file.read().strip() or 'unknown'})."
+                ) from error
             file.truncate(0)
             file.write(f"pid {os.getpid()}")
             file.flush()
@@ -243,7 +259,10 @@ def _objective_problems(base: Experiment, tune: Tune) -> list[str]:
     primary = base.task.primary[0]
     known = (primary, *COSTS)
     wrong = [name for name in tune.objective if name not in known]
-    found = [f"tune.objective: expected {primary}, alone or with {', '.join(COSTS)}. Received: {name!r}.{nearest(name, known)}" for name in wrong]
+    found = [
+        f"tune.objective: expected {primary}, alone or with {', '.join(COSTS)}. Received: {name!r}.{nearest(name, known)}"
+        for name in wrong
+    ]
     if tune.objective and primary not in tune.objective and not wrong:
         found.append(f"tune.objective: expected {primary} among them. Received: {','.join(tune.objective)}.")
     return found
@@ -251,4 +270,8 @@ def _objective_problems(base: Experiment, tune: Tune) -> list[str]:
 
 def _length_problems(tune: Tune, space: search_space.Space) -> list[str]:
     lengths = [p.name for p in space.parameters if p.key in ("train.length", "train.evaluate_every")]
-    return [f"{name}: cannot be searched with tune.algorithm=hyperband, which decides how long a trial trains." for name in lengths if tune.algorithm == "hyperband"]
+    return [
+        f"{name}: cannot be searched with tune.algorithm=hyperband, which decides how long a trial trains."
+        for name in lengths
+        if tune.algorithm == "hyperband"
+    ]

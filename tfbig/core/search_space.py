@@ -59,7 +59,7 @@ class Parameter:
         """A drawn value as it is written on the command line: numbers with four significant digits, within the limits."""
         if self.kind == "in":
             return str(value)
-        return str(int(value)) if self.whole else str(min(self.high, max(self.low, float(f'{value:.4g}'))))
+        return str(int(value)) if self.whole else str(min(self.high, max(self.low, float(f"{value:.4g}"))))
 
     @property
     def probes(self) -> tuple[str, ...]:
@@ -99,7 +99,11 @@ def read(base: Experiment, settings: list[str]) -> Space:
     problems: list[str] = []
     fixed = [text for text in settings if not is_searched(text)]
     problems += [f"{text.partition('=')[0]}: {message}" for text in fixed if (message := _mistyped_kind(text))]
-    problems += [f"{key}: {RESERVED[key]}." for text in settings if (key := text.partition("=")[0]) in RESERVED and (is_searched(text) or key != "seed")]
+    problems += [
+        f"{key}: {RESERVED[key]}."
+        for text in settings
+        if (key := text.partition("=")[0]) in RESERVED and (is_searched(text) or key != "seed")
+    ]
     found = [_parse(text, problems) for text in settings if is_searched(text)]
     parameters = [parameter for parameter in found if parameter is not None]
     names = [parameter.name for parameter in parameters]
@@ -166,7 +170,7 @@ def _owned_text(text: str, parameters: list[Parameter]) -> tuple[Parameter, str]
 
 
 def _owned(parameter: Parameter, parameters: list[Parameter]) -> Parameter:
-    """"mlp.units" is "model.units" while "mlp" is the model."""
+    """ "mlp.units" is "model.units" while "mlp" is the model."""
     found = _owned_text(parameter.name, parameters)
     if found is None:
         return parameter
@@ -220,7 +224,9 @@ class _Checker:
     def _problems_with(self, texts: dict[str, str], key: str) -> list[str]:
         """What is said against a setting among others."""
         fixed = [text for text in self.fixed if text.partition("=")[0] not in texts]
-        return [line for line in _refusals(self.base, [*fixed, *(f"{k}={v}" for k, v in texts.items())]) if line.startswith(f"{key}:")]
+        return [
+            line for line in _refusals(self.base, [*fixed, *(f"{k}={v}" for k, v in texts.items())]) if line.startswith(f"{key}:")
+        ]
 
     def _conditioned(self, parameter: Parameter, parent: Parameter, done: list[Parameter]) -> Parameter:
         """The parameter, tied to those choices of the parent under which it exists, unless that is all of them."""
@@ -231,7 +237,10 @@ class _Checker:
             return parameter  # they never apply together
         fits = []
         for choice in parent.choices:
-            wrong = [self._problems_with({**around, parent.key: choice, parameter.key: probe}, parameter.key) for probe in parameter.probes]
+            wrong = [
+                self._problems_with({**around, parent.key: choice, parameter.key: probe}, parameter.key)
+                for probe in parameter.probes
+            ]
             if not all(wrong):
                 fits.append(choice)
         if not fits or len(fits) == len(parent.choices):

@@ -109,7 +109,18 @@ class Conductor:
         """Ends a trial that keeps taking its worker along."""
         with self.lock:
             if trial not in self.outcomes and self.search.outcome(trial) is None:
-                self.search.write_outcome(trial, {"status": "failed", "reason": reason, "metrics": {}, "evaluations": 0, "seconds": 0.0, "run": f"trials/{trial}", "settings": []})
+                self.search.write_outcome(
+                    trial,
+                    {
+                        "status": "failed",
+                        "reason": reason,
+                        "metrics": {},
+                        "evaluations": 0,
+                        "seconds": 0.0,
+                        "run": f"trials/{trial}",
+                        "settings": [],
+                    },
+                )
             self.end_trial(oracles.trial(trial, "FAILED"))
 
     def is_over(self) -> bool:
@@ -176,12 +187,18 @@ class Conductor:
         good = {trial: outcome for trial, outcome in self.outcomes.items() if trial.isdigit() and outcome["status"] == "completed"}
         promoted = {self.values[trial].get(oracles.PARENT) for trial in good}
         longest = max((outcome["evaluations"] for outcome in good.values()), default=0) if self.tune.algorithm == "hyperband" else 0
-        front = pareto([[o["metrics"][name] for name in self.search.objectives] for o in good.values()], list(self.search.objectives.values()))
+        front = pareto(
+            [[o["metrics"][name] for name in self.search.objectives] for o in good.values()], list(self.search.objectives.values())
+        )
         sign = -1 if self.better == "max" else 1
         several = len(self.search.objectives) > 1
         ranked = sorted(
             (trial for trial in good if trial not in promoted),
-            key=lambda trial: (good[trial]["evaluations"] < longest, several and not front[list(good).index(trial)], sign * good[trial]["metrics"][self.primary]),
+            key=lambda trial: (
+                good[trial]["evaluations"] < longest,
+                several and not front[list(good).index(trial)],
+                sign * good[trial]["metrics"][self.primary],
+            ),
         )
         return ranked[: self.tune.finalists]
 
@@ -189,7 +206,9 @@ class Conductor:
         """The finalists' further trials, and the baseline's, which needs the same treatment to be compared with."""
         if not self.tune.finalists:
             return []
-        again = [trial for trial in (BASELINE, *self.finalists()) if trial == BASELINE and BASELINE in self.outcomes or trial.isdigit()]
+        again = [
+            trial for trial in (BASELINE, *self.finalists()) if trial == BASELINE and BASELINE in self.outcomes or trial.isdigit()
+        ]
         return [f"{trial}_seed_{number}" for trial in again for number in range(1, self.tune.seeds + 1)]
 
     # What it remembers
@@ -227,7 +246,12 @@ class Conductor:
         self.outcomes[trial] = outcome
         if trial.isdigit():
             completed = outcome["status"] == "completed"
-            oracles.tell(self.oracle, trial, {**outcome["metrics"], "score": outcome["metrics"][self.primary]} if completed else None, outcome["reason"])
+            oracles.tell(
+                self.oracle,
+                trial,
+                {**outcome["metrics"], "score": outcome["metrics"][self.primary]} if completed else None,
+                outcome["reason"],
+            )
 
     def _stop_if_equal_failures(self) -> None:
         last = [outcome.get("reason") for outcome in list(self.outcomes.values())[-EQUAL_FAILURES:] if not outcome.get("inherited")]
@@ -236,7 +260,9 @@ class Conductor:
 
     def raise_failure(self) -> None:
         if self.failure:
-            raise RunFailure(f"{self.failure}\nAll trials are kept. Once the cause is gone, continue with\npython -m tfbig.tune --resume {self.search.path}")
+            raise RunFailure(
+                f"{self.failure}\nAll trials are kept. Once the cause is gone, continue with\npython -m tfbig.tune --resume {self.search.path}"
+            )
 
 
 def pareto(points: list[list[float]], better: list[str]) -> list[bool]:

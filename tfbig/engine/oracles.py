@@ -42,7 +42,9 @@ def build(search: Search, evaluations: int):
     elif tune.algorithm == "bayesian":
         oracle = _bayesian(kt)(max_trials=None, **common)
     else:
-        oracle = {"random": kt.oracles.RandomSearchOracle, "grid": kt.oracles.GridSearchOracle}[tune.algorithm](max_trials=None, **common)
+        oracle = {"random": kt.oracles.RandomSearchOracle, "grid": kt.oracles.GridSearchOracle}[tune.algorithm](
+            max_trials=None, **common
+        )
     oracle.verbose = 0
     oracle._set_project_dir(str(search.path), "keras_tuner")  # as its BaseTuner does
     return oracle
@@ -102,7 +104,9 @@ def tell(oracle, trial_id: str, metrics: dict[str, float] | None, reason: str | 
             known.metrics.register(name, oracle.objective.direction if name == "score" else "min")
         known.metrics.update(name, value)
     status = "FAILED" if told is None else "COMPLETED"
-    oracle.end_trial(tuner_package().engine.trial.Trial(hyperparameters=known.hyperparameters, trial_id=trial_id, status=status, message=reason))
+    oracle.end_trial(
+        tuner_package().engine.trial.Trial(hyperparameters=known.hyperparameters, trial_id=trial_id, status=status, message=reason)
+    )
 
 
 def weigh(oracle, objectives: dict[str, str]) -> None:
@@ -160,4 +164,3 @@ def _choice(parameter: Parameter, text: str):
             if len(set(numbers)) == len(numbers):
                 return kind(text)
     return text
-

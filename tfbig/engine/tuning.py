@@ -57,7 +57,13 @@ def plan(search: Search, name: str, values: dict) -> Plan:
     parent = None if seed else values.get(oracles.PARENT)
     folder = search.path / search.outcome(parent)["run"] if parent is not None else search.trials / name
     experiment = config.override(search.base, [*settings, "train.final_split=none"])
-    return Plan(name=name, run=folder, settings=settings, experiment=experiment, evaluations=None if seed or not stem.isdigit() else values.get(oracles.EVALUATIONS))
+    return Plan(
+        name=name,
+        run=folder,
+        settings=settings,
+        experiment=experiment,
+        evaluations=None if seed or not stem.isdigit() else values.get(oracles.EVALUATIONS),
+    )
 
 
 def whole_length(experiment: Experiment) -> int:
@@ -111,7 +117,10 @@ def run_trial(search: Search, name: str, values: dict, observe: Callable[[Plan],
             planned.run.mkdir(parents=True, exist_ok=True)
             (planned.run / "error.txt").write_text(traceback.format_exc(), "utf-8")
         outcome = {"status": "failed", "reason": reason, "metrics": {}, "evaluations": 0}
-        outcome |= {"run": str(planned.run.relative_to(search.path)) if planned else None, "settings": planned.settings if planned else []}
+        outcome |= {
+            "run": str(planned.run.relative_to(search.path)) if planned else None,
+            "settings": planned.settings if planned else [],
+        }
     outcome = {"seconds": round(time.monotonic() - began, 2), "round": values.get("tuner/round"), **outcome}
     if search.outcome(name) is None:
         search.write_outcome(name, outcome)
@@ -192,7 +201,11 @@ def _state(run: Run) -> dict:
         with contextlib.suppress(ValueError):
             state = checkpoint.read_state(run.checkpoints / checkpoint.folder_name(step))
             size = state["files"][checkpoint.WEIGHTS]["bytes"] / 1e6
-            return {"best": state["best"] and state["best"]["value"], "told": len(state["evaluations"]), "megabytes": round(size, 4)}
+            return {
+                "best": state["best"] and state["best"]["value"],
+                "told": len(state["evaluations"]),
+                "megabytes": round(size, 4),
+            }
     return {"best": None, "told": 0, "megabytes": None}
 
 

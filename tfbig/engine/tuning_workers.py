@@ -91,7 +91,9 @@ def lead_here(search: Search, conductor, note: Callable[[str], None]) -> None:
                 note(f"{name} ended by {how}{f' while training trial {trial}' if trial else ''}; it is started again")
                 if deaths[trial or name] >= MOST_DEATHS:
                     if trial is None:
-                        raise RunFailure(f"{name} ended by {how} {MOST_DEATHS} times without a trial. Continue with\npython -m tfbig.tune --resume {search.path}")
+                        raise RunFailure(
+                            f"{name} ended by {how} {MOST_DEATHS} times without a trial. Continue with\npython -m tfbig.tune --resume {search.path}"
+                        )
                     conductor.give_up(trial, f"its process was ended by {how} {MOST_DEATHS} times; is there enough memory?")
                 workers[name] = _start(search, int(name[6:]), port)
 
@@ -154,7 +156,9 @@ class Client:
                 return getattr(self.client, method)(*arguments)
             except self.error as error:  # all that is asked may be asked twice
                 if time.monotonic() > deadline:
-                    raise RunFailure(f"the chief does not answer: {error.code()}. All trials are kept; the chief goes on with --resume.") from error
+                    raise RunFailure(
+                        f"the chief does not answer: {error.code()}. All trials are kept; the chief goes on with --resume."
+                    ) from error
                 time.sleep(HEARTBEAT_SECONDS / 5)
 
     def _beat(self) -> None:

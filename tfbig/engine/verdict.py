@@ -25,23 +25,42 @@ def decide(search: Search, conductor: Conductor) -> dict | None:
     candidates = {}
     for trial in (*([BASELINE] if BASELINE in good else []), *conductor.finalists()):
         again = [good[name] for number in range(1, search.tune.seeds + 1) if (name := f"{trial}_seed_{number}") in good]
-        candidates[trial] = {"trial": trial, "searched": good[trial]["metrics"][primary], **interval([one["metrics"][primary] for one in again])}
+        candidates[trial] = {
+            "trial": trial,
+            "searched": good[trial]["metrics"][primary],
+            **interval([one["metrics"][primary] for one in again]),
+        }
         candidates[trial]["runs"] = [one["run"] for one in again] or [good[trial]["run"]]
     if not candidates:
         single = [trial for trial in good if trial.isdigit() or trial == BASELINE]
         if not single:
             return None
         best = min(single, key=lambda trial: sign * good[trial]["metrics"][primary])
-        candidates = {best: {"trial": best, "searched": good[best]["metrics"][primary], **interval([]), "runs": [good[best]["run"]]}}
+        candidates = {
+            best: {"trial": best, "searched": good[best]["metrics"][primary], **interval([]), "runs": [good[best]["run"]]}
+        }
         if BASELINE in good:
-            candidates.setdefault(BASELINE, {"trial": BASELINE, "searched": good[BASELINE]["metrics"][primary], **interval([]), "runs": [good[BASELINE]["run"]]})
+            candidates.setdefault(
+                BASELINE,
+                {
+                    "trial": BASELINE,
+                    "searched": good[BASELINE]["metrics"][primary],
+                    **interval([]),
+                    "runs": [good[BASELINE]["run"]],
+                },
+            )
     value = lambda one: one["mean"] if one["mean"] is not None else one["searched"]  # noqa: E731
     winner = min(candidates.values(), key=lambda one: sign * value(one))
     settings = _differing(search, good[winner["trial"]]["settings"])
     line = shlex.join(["python", "-m", "tfbig.train", search.saved["recipe"], *settings])
     run = min(winner["runs"], key=lambda path: sign * next(o["metrics"][primary] for o in good.values() if o["run"] == path))
     result = {"recipe": search.saved["recipe"], "trial": winner["trial"], "settings": settings, "line": line, "run": run}
-    result |= {"metric": primary, "validation": winner, "baseline": candidates.get(BASELINE), "gain": gain(winner, candidates.get(BASELINE), sign)}
+    result |= {
+        "metric": primary,
+        "validation": winner,
+        "baseline": candidates.get(BASELINE),
+        "gain": gain(winner, candidates.get(BASELINE), sign),
+    }
     return result | {"finalists": list(candidates.values()), "front": front(search, conductor)}
 
 
@@ -88,14 +107,21 @@ def gain(winner: dict, baseline: dict | None, sign: int) -> dict | None:
 
 def front(search: Search, conductor: Conductor) -> list[dict]:
     """The trials that no other one beats in every objective; empty with a single objective. A promoted trial stands for its run."""
-    names, good = list(search.objectives), {trial: outcome for trial, outcome in conductor.outcomes.items() if outcome["status"] == "completed"}
+    names, good = (
+        list(search.objectives),
+        {trial: outcome for trial, outcome in conductor.outcomes.items() if outcome["status"] == "completed"},
+    )
     if len(names) < 2:
         return []
     gone_on = {values.get(oracles.PARENT) for trial, values in conductor.values.items() if trial in good}
     trials = [trial for trial in good if "_seed_" not in trial and trial not in gone_on]
     points = [[good[trial]["metrics"][name] for name in names] for trial in trials]
     kept = pareto(points, list(search.objectives.values()))
-    found = [{"trial": t, "settings": _differing(search, good[t]["settings"]), "run": good[t]["run"], **dict(zip(names, p, strict=True))} for t, p, k in zip(trials, points, kept, strict=True) if k]
+    found = [
+        {"trial": t, "settings": _differing(search, good[t]["settings"]), "run": good[t]["run"], **dict(zip(names, p, strict=True))}
+        for t, p, k in zip(trials, points, kept, strict=True)
+        if k
+    ]
     return sorted(found, key=lambda one: one[names[1]])
 
 
@@ -104,8 +130,10 @@ def read_test(search: Search, result: dict, observer: loop.Observer) -> dict:
     metrics: dict[str, list[float]] = {}
     for path in result["validation"]["runs"]:
         run = Run.open(search.path / path)
-        trained = job.Trained(run, "best", observer)
-        entry = job.record(run, trained.setup, "test", trained.step, observer)
+        entry = (run.read_json("metrics.json") or {}).get("test")
+        if entry is None or entry["step"] != job.choose_step(run):  # else it was read, and the search killed before it said so
+            trained = job.Trained(run, "best", observer)
+            entry = job.record(run, trained.setup, "test", trained.step, observer)
         for name, metric in entry["metrics"].items():
             metrics.setdefault(name, []).append(metric["value"])
     return {name: interval(values) for name, values in metrics.items()}
@@ -125,7 +153,10 @@ def importance(search: Search, conductor: Conductor) -> dict[str, float]:
     from sklearn.inspection import permutation_importance
 
     hyper = {hp.name: hp for hp in oracles.hyperparameters(search.space).space}
-    rows = [[hyper[p.name].value_to_prob(conductor.values[t][p.name]) if p.name in conductor.values[t] else 0.5 for p in searched] for t in done]
+    rows = [
+        [hyper[p.name].value_to_prob(conductor.values[t][p.name]) if p.name in conductor.values[t] else 0.5 for p in searched]
+        for t in done
+    ]
     values = np.array([conductor.outcomes[t]["metrics"][conductor.primary] for t in done])
     if float(values.std()) == 0:
         return {}
@@ -133,4 +164,8 @@ def importance(search: Search, conductor: Conductor) -> dict[str, float]:
     forest = RandomForestRegressor(300, min_samples_leaf=2, random_state=0).fit(rows, target)
     raw = np.maximum(permutation_importance(forest, rows, target, n_repeats=20, random_state=0).importances_mean, 0)
     total = float(raw.sum())
-    return dict(sorted(((p.name, float(r / total)) for p, r in zip(searched, raw, strict=True)), key=lambda one: -one[1])) if total else {}
+    return (
+        dict(sorted(((p.name, float(r / total)) for p, r in zip(searched, raw, strict=True)), key=lambda one: -one[1]))
+        if total
+        else {}
+    )

@@ -77,9 +77,15 @@ class _Page:
         if self.best:
             found, test = self.best["validation"], self.best.get("test", {}).get(self.primary)
             shown, what = (test, "test") if test else ({**found, "mean": found["mean"] or found["searched"]}, "validation")
-            spread = f", 95 % interval {self.show(shown['low'])} to {self.show(shown['high'])} over {len(shown['values'])} seeds" if shown["low"] is not None else ""
+            spread = (
+                f", 95 % interval {self.show(shown['low'])} to {self.show(shown['high'])} over {len(shown['values'])} seeds"
+                if shown["low"] is not None
+                else ""
+            )
             big = f"<b>{self.show(shown['mean'])}</b><span>{what} {escape(self.primary)} of the winner{spread}</span>"
-        return f"<h1>Search of {escape(self.search.saved['recipe'])}</h1><div class='headline'>{big}</div><p class='muted'>{line}</p>"
+        return (
+            f"<h1>Search of {escape(self.search.saved['recipe'])}</h1><div class='headline'>{big}</div><p class='muted'>{line}</p>"
+        )
 
     def winner(self) -> str:
         if not self.best:
@@ -89,7 +95,11 @@ class _Page:
         if self.best["trial"] == "baseline":
             said = "<p>Nothing that was tried is better than the recipe's own settings.</p>"
         elif gain is not None:
-            spread = f" (95 % interval {self.difference(gain['low'])} to {self.difference(gain['high'])})" if gain["low"] is not None else ""
+            spread = (
+                f" (95 % interval {self.difference(gain['low'])} to {self.difference(gain['high'])})"
+                if gain["low"] is not None
+                else ""
+            )
             said = f"<p>Against the recipe's own settings: <strong>{self.difference(gain['mean'])}</strong> of validation {escape(self.primary)}{spread}.</p>"
         return f"{said}<pre>{escape(self.best['line'])}</pre><p class='muted'>trial {escape(self.best['trial'])}, run {escape(self.best['run'])}</p>"
 
@@ -99,9 +109,13 @@ class _Page:
         rows = []
         for one in self.best["finalists"]:
             spread = f"{self.show(one['low'])} to {self.show(one['high'])}" if one["low"] is not None else "-"
-            rows.append([one["trial"], self.show(one["searched"]), self.show(one["mean"]), spread, ", ".join(map(self.show, one["values"]))])
+            rows.append(
+                [one["trial"], self.show(one["searched"]), self.show(one["mean"]), spread, ", ".join(map(self.show, one["values"]))]
+            )
         headers = ["trial", "in the search", "mean over other seeds", "95 % interval", "each seed"]
-        caption = "The best of many noisy trials owes part of its value to luck: the mean over seeds that the search did not see decides."
+        caption = (
+            "The best of many noisy trials owes part of its value to luck: the mean over seeds that the search did not see decides."
+        )
         return render({"kind": "table", "title": "", "headers": headers, "rows": rows, "caption": caption})
 
     def importance(self) -> str:
@@ -109,7 +123,16 @@ class _Page:
         if not found:
             return "<p class='muted'>Too few trials to say which settings mattered.</p>"
         caption = "Permutation importance of a random forest fitted to the ranks of all completed trials."
-        return render({"kind": "bars", "title": "Importance of each setting", "labels": list(found), "values": list(found.values()), "x_label": "share of the explained variance", "caption": caption})
+        return render(
+            {
+                "kind": "bars",
+                "title": "Importance of each setting",
+                "labels": list(found),
+                "values": list(found.values()),
+                "x_label": "share of the explained variance",
+                "caption": caption,
+            }
+        )
 
     def position(self, parameter: Parameter, value) -> float:
         """A value's place on its axis, 0 to 1."""
@@ -134,7 +157,15 @@ class _Page:
             raw = [self.values[trial][parameter.name] for trial in shown]
             listed = parameter.kind == "in"
             x = [parameter.choices.index(self.choice(parameter, value)) for value in raw] if listed else raw
-            parts.append({"label": parameter.name, "x": x, "y": [self.value(t) for t in shown], "log": parameter.kind == "log", "ticks": list(parameter.choices) if listed else None})
+            parts.append(
+                {
+                    "label": parameter.name,
+                    "x": x,
+                    "y": [self.value(t) for t in shown],
+                    "log": parameter.kind == "log",
+                    "ticks": list(parameter.choices) if listed else None,
+                }
+            )
         return render({"kind": "slices", "title": "Each setting alone", "y_label": self.primary, "parts": parts})
 
     def parallel(self) -> str:
@@ -150,7 +181,17 @@ class _Page:
         place = lambda trial, p: self.position(p, self.values[trial][p.name]) if p.name in self.values[trial] else None  # noqa: E731
         lines = [{"values": [place(trial, p) for p in self.searched], "value": self.value(trial)} for trial in self.done]
         caption = "One line for each completed trial, the best one thick; colours tell the better half apart."
-        return render({"kind": "parallel", "title": "", "axes": axes, "lines": lines, "label": self.primary, "better": self.better, "caption": caption})
+        return render(
+            {
+                "kind": "parallel",
+                "title": "",
+                "axes": axes,
+                "lines": lines,
+                "label": self.primary,
+                "better": self.better,
+                "caption": caption,
+            }
+        )
 
     def front(self) -> str:
         trials = [t for t, o in self.outcomes.items() if o["status"] == "completed" and "_seed_" not in t]
@@ -165,13 +206,41 @@ class _Page:
             series = [{"name": "trials", "x": [at(t) for t in rest], "y": [self.value(t) for t in rest]}] if rest else []
             if front:
                 kept = sorted(front, key=at)
-                series.append({"name": "Pareto front", "x": [at(t) for t in kept], "y": [self.value(t) for t in kept], "labels": kept, "line": len(costs) == 1})
-            figures.append(render({"kind": "points", "title": f"{self.primary} and {cost}", "x_label": COST_UNITS[cost], "y_label": self.primary, "series": series, "log_x": cost == "parameters"}))
+                series.append(
+                    {
+                        "name": "Pareto front",
+                        "x": [at(t) for t in kept],
+                        "y": [self.value(t) for t in kept],
+                        "labels": kept,
+                        "line": len(costs) == 1,
+                    }
+                )
+            figures.append(
+                render(
+                    {
+                        "kind": "points",
+                        "title": f"{self.primary} and {cost}",
+                        "x_label": COST_UNITS[cost],
+                        "y_label": self.primary,
+                        "series": series,
+                        "log_x": cost == "parameters",
+                    }
+                )
+            )
         table = ""
         if front:
             headers = ["trial", *self.search.objectives, "settings"]
-            rows = [[one["trial"], *(metric_value(name, one[name]) for name in self.search.objectives), " ".join(one["settings"]) or "the recipe's own"] for one in self.best["front"]]
-            table = render({"kind": "table", "title": "Pareto front: no trial is better in everything", "headers": headers, "rows": rows})
+            rows = [
+                [
+                    one["trial"],
+                    *(metric_value(name, one[name]) for name in self.search.objectives),
+                    " ".join(one["settings"]) or "the recipe's own",
+                ]
+                for one in self.best["front"]
+            ]
+            table = render(
+                {"kind": "table", "title": "Pareto front: no trial is better in everything", "headers": headers, "rows": rows}
+            )
         return f"<div class='grid'>{''.join(f'<div>{figure}</div>' for figure in figures)}</div>{table}"
 
     def progress(self) -> str:
@@ -182,8 +251,19 @@ class _Page:
         for trial in ended:
             so_far.append(better([*so_far[-1:], self.value(trial)]))
         numbers = list(range(1, len(ended) + 1))
-        series = [{"name": "trial", "x": numbers, "y": [self.value(t) for t in ended]}, {"name": "best so far", "x": numbers, "y": so_far, "line": True}]
-        return render({"kind": "points", "title": "Best value so far", "x_label": "completed trials", "y_label": self.primary, "series": series})
+        series = [
+            {"name": "trial", "x": numbers, "y": [self.value(t) for t in ended]},
+            {"name": "best so far", "x": numbers, "y": so_far, "line": True},
+        ]
+        return render(
+            {
+                "kind": "points",
+                "title": "Best value so far",
+                "x_label": "completed trials",
+                "y_label": self.primary,
+                "series": series,
+            }
+        )
 
     def time(self) -> str:
         seconds = lambda names: sum(self.outcomes[name]["seconds"] for name in names)  # noqa: E731
@@ -198,12 +278,21 @@ class _Page:
         rows += [["stopped early by train.patience", str(len(early)), ", ".join(early)]] if early else []
         gone_on = {values.get("tuner/trial_id") for values in self.values.values()}
         dropped = [t for t in paused if t not in gone_on]
-        rows += [["paused by hyperband and not continued", str(len(dropped)), ", ".join(dropped)]] if self.search.tune.algorithm == "hyperband" else []
-        return render({"kind": "table", "title": "Time spent training, and what stopped early", "headers": ["", "trials", ""], "rows": rows})
+        rows += (
+            [["paused by hyperband and not continued", str(len(dropped)), ", ".join(dropped)]]
+            if self.search.tune.algorithm == "hyperband"
+            else []
+        )
+        return render(
+            {"kind": "table", "title": "Time spent training, and what stopped early", "headers": ["", "trials", ""], "rows": rows}
+        )
 
     def trials(self) -> str:
         sign = -1 if self.better == "max" else 1
-        order = sorted(self.outcomes, key=lambda t: (self.outcomes[t]["status"] == "failed", sign * self.outcomes[t]["metrics"].get(self.primary, 0.0)))
+        order = sorted(
+            self.outcomes,
+            key=lambda t: (self.outcomes[t]["status"] == "failed", sign * self.outcomes[t]["metrics"].get(self.primary, 0.0)),
+        )
         costs = list(self.search.objectives)[1:]
         headers = ["trial", self.primary, *costs, "evaluations", "ended", "time", "settings"]
         rows = []
@@ -212,7 +301,11 @@ class _Page:
             fixed = set(self.search.space.fixed)
             own = " ".join(text for text in outcome["settings"] if text not in fixed) or "the recipe's own"
             ended = f"failed: {outcome['reason']}" if outcome["status"] == "failed" else outcome["stopped"]
-            cells = [trial, self.show(outcome["metrics"].get(self.primary)), *(metric_value(c, outcome["metrics"].get(c)) for c in costs)]
+            cells = [
+                trial,
+                self.show(outcome["metrics"].get(self.primary)),
+                *(metric_value(c, outcome["metrics"].get(c)) for c in costs),
+            ]
             cells += [outcome["evaluations"], ended, duration_text(outcome["seconds"]), own]
             kind = "failed" if outcome["status"] == "failed" else "best" if trial == self.best.get("trial") else ""
             rows.append(f"<tr class='{kind}'>{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>")
