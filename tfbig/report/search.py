@@ -60,12 +60,20 @@ class _Page:
         self.best = search.read_json("best.json") or {}
         self.searched = [p for p in search.space.parameters if len(p.probes) > 1]
         self.done = [t for t, o in self.outcomes.items() if t.isdigit() and o["status"] == "completed"]
+        gone_on = {self.values[t].get("tuner/trial_id") for t in self.done}
+        self.runs = [t for t in self.done if t not in gone_on]  # each configuration once, with the most training it got
 
     def value(self, trial: str) -> float:
         return self.outcomes[trial]["metrics"][self.primary]
 
     def show(self, value: float | None) -> str:
         return metric_value(self.primary, value)
+
+    def spread(self, low: float, high: float) -> str:
+        """An interval for people; that of a share ends at 0 and 1, which Student's does not know."""
+        if self.primary.endswith("accuracy"):
+            low, high = max(0.0, low), min(1.0, high)
+        return f"{self.show(low)} to {self.show(high)}"
 
     def difference(self, value: float) -> str:
         return f"{100 * value:+.2f} points" if self.primary.endswith("accuracy") else f"{value:+.4g}"
@@ -78,7 +86,7 @@ class _Page:
             found, test = self.best["validation"], self.best.get("test", {}).get(self.primary)
             shown, what = (test, "test") if test else ({**found, "mean": found["mean"] or found["searched"]}, "validation")
             spread = (
-                f", 95 % interval {self.show(shown['low'])} to {self.show(shown['high'])} over {len(shown['values'])} seeds"
+                f", 95 % interval {self.spread(shown['low'], shown['high'])} over {len(shown['values'])} seeds"
                 if shown["low"] is not None
                 else ""
             )
@@ -108,7 +116,7 @@ class _Page:
             return ""
         rows = []
         for one in self.best["finalists"]:
-            spread = f"{self.show(one['low'])} to {self.show(one['high'])}" if one["low"] is not None else "-"
+            spread = self.spread(one["low"], one["high"]) if one["low"] is not None else "-"
             rows.append(
                 [one["trial"], self.show(one["searched"]), self.show(one["mean"]), spread, ", ".join(map(self.show, one["values"]))]
             )
@@ -149,11 +157,11 @@ class _Page:
         return same[0] if same else next(choice for choice in parameter.choices if float(choice) == float(value))
 
     def slices(self) -> str:
-        if not self.done:
+        if not self.runs:
             return ""
         parts = []
         for parameter in self.searched:
-            shown = [trial for trial in self.done if parameter.name in self.values[trial]]
+            shown = [trial for trial in self.runs if parameter.name in self.values[trial]]
             raw = [self.values[trial][parameter.name] for trial in shown]
             listed = parameter.kind == "in"
             x = [parameter.choices.index(self.choice(parameter, value)) for value in raw] if listed else raw
@@ -169,7 +177,7 @@ class _Page:
         return render({"kind": "slices", "title": "Each setting alone", "y_label": self.primary, "parts": parts})
 
     def parallel(self) -> str:
-        if len(self.searched) < 2 or len(self.done) < 2:
+        if len(self.searched) < 2 or len(self.runs) < 2:
             return ""
         axes = []
         for parameter in self.searched:
@@ -179,8 +187,8 @@ class _Page:
                 ticks = [(0.0, f"{parameter.low:.4g}"), (1.0, f"{parameter.high:.4g}")]
             axes.append({"label": parameter.name, "ticks": ticks})
         place = lambda trial, p: self.position(p, self.values[trial][p.name]) if p.name in self.values[trial] else None  # noqa: E731
-        lines = [{"values": [place(trial, p) for p in self.searched], "value": self.value(trial)} for trial in self.done]
-        caption = "One line for each completed trial, the best one thick; colours tell the better half apart."
+        lines = [{"values": [place(trial, p) for p in self.searched], "value": self.value(trial)} for trial in self.runs]
+        caption = "One line for each configuration, the best one thick; colours tell the better half apart."
         return render(
             {
                 "kind": "parallel",
