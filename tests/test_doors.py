@@ -122,6 +122,12 @@ def test_predict_refuses(run, tmp_path, name, content, message, capsys):
         ("evaluate", ["nowhere"], "Received: nowhere, which does not exist"),
         ("evaluate", [], "the following arguments are required: run"),
         ("predict", ["nowhere", "x.png"], "Received: nowhere"),
+        ("tune", ["mnist_mpl"], "Did you mean mnist_mlp?"),
+        ("tune", ["mnist_mlp", "optim.lerning_rate=log:1e-4..1e-1"], "Did you mean optim.learning_rate?"),
+        ("tune", ["mnist_mlp", "model.units=in:0,64"], "model.units: expected at least 1. Received: 0."),
+        ("tune", ["mnist_mlp", "tune.trails=3"], "Did you mean tune.trials?"),
+        ("tune", ["mnist_lstm"], "expected at least one setting to search"),
+        ("tune", ["--resume", "nowhere"], "Received: nowhere, which does not exist"),
         ("", ["trian"], "Did you mean train?"),
     ],
 )
@@ -134,7 +140,7 @@ def test_mistakes_are_quick_and_clear(door, arguments, message):
     assert json.loads(out)["kind"] == "UserError"
 
 
-@pytest.mark.parametrize("door", ["", "train", "evaluate", "predict"])
+@pytest.mark.parametrize("door", ["", "train", "evaluate", "predict", "tune"])
 def test_help(door):
     out, err = call(door, "--help")
     assert "examples:" in out and "--json" in out and not err
@@ -153,6 +159,14 @@ def test_print_and_dry_run(tmp_path):
     found = json.loads(out)
     assert found["parameters"] == 101_770 and found["forward_flops_per_example"] == 2 * (784 * 128 + 128 * 10)
     assert found["steps"] == 8594 and 1 < found["first_loss"] < 4 and not list(tmp_path.iterdir())
+
+
+def test_tune_prints_its_space(tmp_path):
+    out, _ = call("tune", "mnist_mlp", "tune.trials=3", "optim.optimizer=sgd", "--print", cwd=tmp_path)
+    assert "* tune.trials=3 " in out
+    assert "model.dropout=lin:0.0..0.5" in out and "optim.optimizer=sgd  # fixed" in out and not list(tmp_path.iterdir())
+    found = json.loads(call("tune", "mnist_mlp", "model=in:mlp,cnn", "mlp.units=in:64,[64,32]", "--print", "--json", cwd=tmp_path)[0])
+    assert found["space"] == ["model=in:mlp,cnn", "mlp.units=in:64,[64,32]"]
 
 
 def test_wrong_use_of_a_run(run):

@@ -22,6 +22,10 @@ PANELS = [
     {"kind": "bars", "title": "B", "labels": ["x", "y"], "values": [1, 2], "x_label": "n"},
     {"kind": "table", "title": "T", "headers": ["h"], "rows": [["<i>"]]},
     {"kind": "curves", "title": "L", "series": [{"name": "s", "x": [1], "y": [0.5]}, {"name": "gaps", "x": [1, 2], "y": [None, float("nan")]}], "log_y": True},
+    {"kind": "points", "title": "F", "log_x": True, "series": [{"name": "<b>", "x": [1, 10], "y": [0.1, 0.2], "labels": ["<b>", "1"], "line": True}, {"name": "rest", "x": [3], "y": [0.1]}]},
+    {"kind": "points", "title": "One", "log_x": True, "series": [{"name": "a", "x": [0], "y": [1]}]},
+    {"kind": "slices", "title": "S", "y_label": "accuracy", "parts": [{"label": "a", "x": [0.1, 1.0], "y": [1, 2], "log": True}, {"label": "b", "x": [0, 1], "y": [1, 2], "ticks": ["<i>", "longer than four"]}]},
+    {"kind": "parallel", "title": "A", "axes": [{"label": "a", "ticks": [(0, "0"), (1, "<i>")]}, {"label": "b", "ticks": []}], "lines": [{"values": [0.1, None], "value": 1.0}, {"values": [0.4, 0.2], "value": 1.0}], "label": "loss", "better": "min"},
 ]
 
 

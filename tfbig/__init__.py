@@ -10,13 +10,13 @@ Names are loaded when they are used; importing tfbig does not import TensorFlow.
 from __future__ import annotations
 
 __version__ = "0.1.0"
-__all__ = ["batches", "build", "evaluate", "export", "load", "predict", "recipe", "train"]
+__all__ = ["batches", "build", "evaluate", "export", "load", "plan", "predict", "recipe", "train", "tune"]
 
 
 def __getattr__(name: str):
     import importlib
 
-    if name in ("train", "evaluate", "export", "predict"):
+    if name in ("train", "evaluate", "export", "plan", "predict", "tune"):
         return importlib.import_module(f"tfbig.{name}")  # these modules can be called
     if name in __all__:
         return getattr(importlib.import_module("tfbig.api"), name)

@@ -95,6 +95,12 @@ def _annotation(experiment: Experiment, owner: str, name: str):
     return hints(type(getattr(experiment, owner) if owner else experiment))[name]
 
 
+def annotation(experiment: Experiment, key: str) -> Any:
+    """The annotated type of a setting; None if there is no such setting."""
+    owner, name, field = _find(experiment, key)
+    return None if field is None else _annotation(experiment, owner, name)
+
+
 def hints(kind: type) -> dict[str, Any]:
     """The annotated type of each knob of a component."""
     found: dict[str, Any] = {}

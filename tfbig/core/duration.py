@@ -1,4 +1,4 @@
-"""Durations of training: "10ep" (epochs), "20_000" (steps), "5%" (of the whole length)."""
+"""Durations of training: "10ep" (epochs), "20_000" (steps), "5%" (of the whole length); times of the clock: "30m"."""
 
 from __future__ import annotations
 
@@ -38,3 +38,18 @@ def to_steps(text: str, *, epoch: float, length: int | None = None) -> int:
             raise ValueError(f'the whole length cannot be a percentage: expected "10ep" or "20_000". Received: {text!r}.')
         return round(number / 100 * length)
     return math.ceil(number * epoch - 1e-9) if unit == "ep" else int(number)
+
+
+_TIME = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h|d)$")
+
+
+def to_seconds(text: str) -> float:
+    """A time of the clock such as "90s", "30m", "2h" or "1.5d" in seconds.
+
+    Raises:
+        ValueError: the text is none.
+    """
+    match = _TIME.match(str(text).strip())
+    if not match or float(match[1]) == 0:
+        raise ValueError(f'expected a time such as "90s", "30m", "2h" or "1.5d". Received: {text!r}.')
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]

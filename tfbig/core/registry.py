@@ -57,18 +57,27 @@ def recipes() -> dict[str, tuple[str, str]]:
 
 def recipe(name: str):
     """The experiment a recipe describes; "package.module:function" names one of the user's own."""
+    return _recipe_function(name)()
+
+
+def search_space(name: str) -> tuple[str, ...]:
+    """The search space a recipe carries: its function's attribute `search`, settings such as "model.dropout=lin:0..0.5"."""
+    return tuple(getattr(_recipe_function(name), "search", ()))
+
+
+def _recipe_function(name: str):
     if ":" in name:
         module, _, function = name.partition(":")
         made = getattr(_own_module("recipe", module), function, None)
         if not callable(made):
             raise UserError(f"recipe: module {module} has no function {function!r}.")
-        return made()
+        return made
     known = recipes()
     if name not in known:
         raise UserError(
             f"recipe: expected one of {', '.join(known)}. Received: {name!r}.{nearest(name, known)} `python -m tfbig` lists them."
         )
-    return getattr(importlib.import_module(known[name][0]), name)()
+    return getattr(importlib.import_module(known[name][0]), name)
 
 
 def _own_module(key: str, name: str):

@@ -29,6 +29,21 @@ def mnist_mlp() -> Experiment:
     )
 
 
+mnist_mlp.search = (
+    "model.units=in:128,256,512,[256,256],[512,256]",
+    "model.dropout=lin:0..0.5",
+    "model.activation=in:relu,gelu,silu",
+    "task.crop_padding=in:0,1,2",
+    "optim.optimizer=in:sgd,adamw",
+    "optim.learning_rate=log:1e-3..3e-2",
+    "optim.schedule=in:constant,cosine",
+    "optim.momentum=in:0.9,0.95",
+    "optim.weight_decay=log:1e-4..1e-1",
+    "train.batch_size=in:64,128,256",
+    "device.jit=false",  # dropout inside XLA is slow on CPU, and short trials do not repay compiling
+)
+
+
 def mnist_cnn() -> Experiment:
     """Digits with a small convolutional network and random shifts.
 
@@ -44,6 +59,16 @@ def mnist_cnn() -> Experiment:
         train=Train(length="12ep", batch_size=128),
         optim=Optim(optimizer="adamw", learning_rate=2e-3, schedule="cosine", warmup="5%", weight_decay=0.01),
     )
+
+
+mnist_cnn.search = (
+    "model.filters=in:[16,32,64],[32,64],[32,64,128]",
+    "model.dropout=lin:0..0.5",
+    "task.crop_padding=in:0,1,2,3",
+    "optim.learning_rate=log:5e-4..1e-2",
+    "optim.weight_decay=log:1e-3..1e-1",
+    "train.batch_size=in:64,128,256",
+)
 
 
 def mnist_lstm() -> Experiment:

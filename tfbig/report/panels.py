@@ -7,6 +7,9 @@
     bars         labels, values, x_label
     table        headers, rows
     texts        items: [text]
+    points       x_label, y_label, series: [{name, x, y, labels}], log_x; a series with "line" is joined
+    slices       y_label, parts: [{label, x, y, log, ticks}]: one small plot for each setting
+    parallel     axes: [{label, low, high, log, ticks}], lines: [{values: a position 0..1 or None on each axis, value}], label
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ MOST_POINTS = 1000
 def render(panel: dict) -> str:
     """A panel as HTML."""
     kinds = {"curves": curves, "matrix": matrix, "calibration": calibration, "pictures": pictures, "bars": bars, "table": table, "texts": texts}
+    kinds |= {"points": points, "slices": slices, "parallel": parallel}
     if panel.get("kind") not in kinds:
         raise ValueError(f"kind: expected one of {', '.join(kinds)}. Received: {panel.get('kind')!r}.")
     caption = f"<p class='caption'>{escape(panel['caption'])}</p>" if panel.get("caption") else ""
@@ -144,3 +148,81 @@ def table(panel: dict) -> str:
     head = "".join(f"<th>{escape(str(cell))}</th>" for cell in panel["headers"])
     rows = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in panel["rows"])
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def points(panel: dict) -> str:
+    figure, axes = _figure(4.4, 3.0)
+    for colour, series in zip(COLOURS * 9, panel["series"], strict=False):
+        axes.plot(series["x"], series["y"], color=colour, label=series["name"], linestyle="-" if series.get("line") else "none", linewidth=1, marker="o", markersize=4)
+        for x, y, label in zip(series["x"], series["y"], series.get("labels", ()), strict=False):
+            axes.annotate(label, (x, y), fontsize=7, color=INK, xytext=(3, 3), textcoords="offset points")
+    if panel.get("log_x") and all(x > 0 for series in panel["series"] for x in series["x"]):
+        axes.set_xscale("log")
+    axes.set_xlabel(panel.get("x_label", ""), fontsize=8)
+    axes.set_ylabel(panel.get("y_label", ""), fontsize=8)
+    axes.grid(alpha=0.25)
+    if len(panel["series"]) > 1:
+        axes.legend(fontsize=8, frameon=False)
+    return _svg(figure)
+
+
+def slices(panel: dict) -> str:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
+    columns = min(4, len(panel["parts"]))
+    rows = -(-len(panel["parts"]) // columns)
+    figure = Figure(figsize=(9.0, 2.1 * rows), layout="constrained")
+    FigureCanvasSVG(figure)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for number, axes in enumerate(grid.flat):
+        if number >= len(panel["parts"]):
+            axes.set_visible(False)
+            continue
+        part = panel["parts"][number]
+        axes.plot(part["x"], part["y"], linestyle="none", marker="o", markersize=3.5, alpha=0.7, color=COLOURS[0])
+        if part.get("log"):
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())  # over less than a decade they would overlap
+        if part.get("ticks"):
+            axes.set_xticks(range(len(part["ticks"])), part["ticks"], rotation=30 if max(map(len, part["ticks"])) > 4 else 0, ha="right" if max(map(len, part["ticks"])) > 4 else "center")
+            axes.set_xlim(-0.5, len(part["ticks"]) - 0.5)
+        axes.set_title(part["label"], fontsize=8, color=INK)
+        axes.tick_params(colors=INK, labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        if number % columns == 0:
+            axes.set_ylabel(panel["y_label"], fontsize=8)
+    return _svg(figure).replace("<svg ", '<svg style="max-width: 100%" ', 1)
+
+
+def parallel(panel: dict) -> str:
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    figure, axes = _figure(9.0, 3.2)
+    values = [line["value"] for line in panel["lines"]]
+    low, high = min(values), max(values)
+    ordered = sorted(values)  # colours by rank within the better half: the worst trials would take the whole scale otherwise
+    middle = ordered[len(ordered) // 2] if panel.get("better") != "min" else low
+    top = high if panel.get("better") != "min" else ordered[len(ordered) // 2]
+    norm = Normalize(middle if middle < top else low, top if middle < top else high, clip=True)
+    colours = colormaps["viridis_r" if panel.get("better") == "min" else "viridis"]
+    worst_first = sorted(panel["lines"], key=lambda line: line["value"] if panel.get("better") != "min" else -line["value"])
+    for rank, line in enumerate(worst_first):
+        shown = [(x, y) for x, y in enumerate(line["values"]) if y is not None]
+        best = rank == len(worst_first) - 1
+        axes.plot(*zip(*shown, strict=True), color="#D55E00" if best else colours(norm(line["value"])), alpha=1.0 if best else 0.55, linewidth=2.2 if best else 1.0)
+    for x, axis in enumerate(panel["axes"]):
+        axes.axvline(x, color="#999999", linewidth=0.8)
+        for position, text in axis["ticks"]:
+            axes.annotate(text, (x, position), fontsize=7, color=INK, xytext=(3, 0), textcoords="offset points", va="center", bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7})
+    axes.set_xticks(range(len(panel["axes"])), [axis["label"] for axis in panel["axes"]], rotation=20, ha="right", fontsize=7)
+    axes.set_yticks([])
+    axes.set_ylim(-0.05, 1.05)
+    axes.set_xlim(-0.15, len(panel["axes"]) - 0.45)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    figure.colorbar(ScalarMappable(norm, colours), ax=axes, pad=0.01, aspect=30, extend="min" if panel.get("better") != "min" else "max").set_label(panel["label"], fontsize=8)
+    return _svg(figure).replace("<svg ", '<svg style="max-width: 100%" ', 1)

@@ -1,0 +1,277 @@
+"""The search directory: everything about one tuning, and what --resume goes on from.
+
+DIR/search.json      the recipe's experiment, fixed settings, search space, settings of the tuning
+    journal.jsonl    one line for each trial handed out and each one ended, in order: what resume replays
+    outcomes/        what each trial came to, written by whoever trained it
+    trials/          ordinary run directories
+    best.json        the winner, and the line that trains it again
+    report.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tfbig.core import config, duration, files, search_space
+from tfbig.core.contracts import Component, knob
+from tfbig.core.errors import UserError
+from tfbig.core.experiment import Experiment
+from tfbig.core.registry import nearest
+
+ALGORITHMS = ("random", "bayesian", "hyperband", "grid")
+COSTS = ("latency", "parameters", "size")
+DEFAULT_TRIALS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune(Component):
+    """How to search."""
+
+    algorithm: str = knob("random", "Keras Tuner's oracle", choices=ALGORITHMS)
+    trials: int | None = knob(
+        None, f"most trials; none: {DEFAULT_TRIALS}, or without limit where tune.time or the algorithm sets one", low=1
+    )
+    time: str | None = knob(None, 'time for the search, such as "30m": no trial begins after it, but for the finalists')
+    seed: int = knob(0, "of the proposals", low=0, high=2**31 - 2)
+    objective: tuple[str, ...] = knob(
+        (), "none: the task's primary metric; several: with latency, parameters or size, smaller being better"
+    )
+    baseline: bool = knob(True, "train the recipe's own settings as the first trial")
+    finalists: int = knob(2, "best trials trained again with other seeds; 0: none", low=0)
+    seeds: int = knob(3, "how many other seeds; the winner has the best mean over them", low=1, high=100)
+    workers: int = knob(1, "processes that train at the same time", low=1, high=1024)
+    factor: int = knob(3, "hyperband: one trial in so many goes on", low=2)
+    iterations: int = knob(1, "hyperband: how often the whole schedule is run", low=1)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.time is not None:
+            try:
+                duration.to_seconds(self.time)
+            except ValueError as error:
+                yield "time", str(error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Component):
+    """The settings of a tuning, as the command line names them: tune.trials=20."""
+
+    tune: Tune = Tune()
+
+
+CHANGEABLE = ("trials", "time", "finalists", "seeds", "workers")  # what --resume may change: nothing that decides the proposals
+
+
+class Search:
+    """A search directory."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def create(cls, path: str | Path | None, recipe: str, base: Experiment, settings: list[str]) -> Search:
+        """A new directory, after everything in `settings` has been found valid; by default runs/tune_NAME, runs/tune_NAME_2, ...
+
+        Args:
+            path: the directory, new or empty.
+            recipe: the recipe's name, for the line that trains the winner.
+            base: the recipe's experiment.
+            settings: fixed, searched and tune.* settings.
+        """
+        tune, space = read_settings(base, settings)
+        number = 1
+        while path is None:
+            made = Path("runs") / (f"tune_{base.name}" if number == 1 else f"tune_{base.name}_{number}")
+            path, number = (None if made.exists() else made), number + 1
+        made = Path(path)
+        if made.exists() and (not made.is_dir() or any(not entry.name.startswith(".") for entry in made.iterdir())):
+            raise UserError(f"run={made}: exists already. Continue it with --resume {made}, or name another directory.")
+        try:
+            made.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"run={made}: cannot be created: {error.strerror}.") from error
+        search = cls(made)
+        own = [str(parameter) for parameter in space.parameters]
+        saved = {"recipe": recipe, "experiment": config.to_json(base), "fixed": list(space.fixed), "space": own}
+        search.write_json("search.json", {**saved, "tune": dataclasses.asdict(tune)})
+        return search
+
+    @classmethod
+    def open(cls, path: str | Path, settings: list[str] = ()) -> Search:
+        """An existing directory, with some settings of the tuning changed."""
+        path = Path(path)
+        if not (path / "search.json").is_file():
+            beside = [p.name for p in path.parent.iterdir() if (p / "search.json").is_file()] if path.parent.is_dir() else []
+            what = "which has no search.json" if path.is_dir() else "which does not exist"
+            raise UserError(
+                f"expected a search directory (made by python -m tfbig.tune). Received: {path}, {what}.{nearest(path.name, beside)}"
+            )
+        search = cls(path)
+        if settings:
+            allowed = [f"tune.{name}" for name in CHANGEABLE]
+            wrong = [
+                key
+                for key in (text.partition("=")[0] for text in settings)
+                if key in config.flatten(Settings()) and key not in allowed
+            ]
+            if wrong:
+                raise UserError(
+                    f"{', '.join(wrong)}: cannot change in a search that goes on, only {', '.join(allowed)} can. Start a new search for it."
+                )
+            tune = config.override(Settings(tune=search.tune), list(settings)).tune
+            search.write_json("search.json", {**search.saved, "tune": dataclasses.asdict(tune)})
+            for name in ("saved", "tune"):
+                search.__dict__.pop(name, None)
+        return search
+
+    @cached_property
+    def saved(self) -> dict[str, Any]:
+        return self.read_json("search.json")
+
+    @cached_property
+    def tune(self) -> Tune:
+        known = {field.name for field in dataclasses.fields(Tune)}
+        values = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in self.saved["tune"].items() if key in known
+        }
+        return config.validate(Settings(tune=Tune(**values))).tune
+
+    @cached_property
+    def base(self) -> Experiment:
+        """The recipe's experiment."""
+        return config.from_json(self.saved["experiment"])
+
+    @cached_property
+    def space(self) -> search_space.Space:
+        return search_space.read(self.base, [*self.saved["fixed"], *self.saved["space"]])
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The recipe's experiment with the fixed settings."""
+        return config.override(self.base, list(self.space.fixed))
+
+    @property
+    def objectives(self) -> dict[str, str]:
+        """What is sought: name -> "max" or "min"; the task's primary metric comes first."""
+        primary, better = self.base.task.primary
+        return {primary: better, **{name: "min" for name in self.tune.objective if name != primary}}
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials"
+
+    def read_json(self, name: str) -> Any:
+        """A JSON file's content; None if there is none."""
+        try:
+            return json.loads((self.path / name).read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.path / name}: cannot be read as JSON: {error}.") from error
+
+    def write_json(self, name: str, value: Any) -> None:
+        files.write_json(self.path / name, value)
+
+    def record(self, event: str, **values: Any) -> None:
+        """Adds a line to the journal and waits until it is on the disk."""
+        line = json.dumps({"event": event, "time": round(time.time(), 3), **values})
+        path = self.path / "journal.jsonl"
+        try:
+            with path.open("ab") as file:
+                file.write(line.encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise files.disk_failure(path, len(line), error) from error
+
+    def journal(self) -> list[dict]:
+        """The journal's whole lines; a last one torn by a kill is left out, since what it was to say has not happened."""
+        path = self.path / "journal.jsonl"
+        return [json.loads(line) for line in path.read_bytes().rpartition(b"\n")[0].splitlines()] if path.exists() else []
+
+    def mend_journal(self) -> None:
+        """Cuts off a torn last line, so that the next one begins on its own; for the conductor alone."""
+        path = self.path / "journal.jsonl"
+        content = path.read_bytes() if path.exists() else b""
+        whole, newline, torn = content.rpartition(b"\n")
+        if torn:
+            files.write_atomic(path, whole + newline)
+
+    def proposal(self, trial: str) -> dict[str, Any]:
+        """The values proposed for a trial that was handed out."""
+        return next(line["values"] for line in reversed(self.journal()) if line["event"] == "start" and line["trial"] == trial)
+
+    def outcome(self, trial: str) -> dict | None:
+        """What a trial came to, if it has ended."""
+        return self.read_json(f"outcomes/{trial}.json")
+
+    def write_outcome(self, trial: str, outcome: dict) -> None:
+        (self.path / "outcomes").mkdir(exist_ok=True)
+        self.write_json(f"outcomes/{trial}.json", outcome)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps a second process from leading the same search; the lock goes with the process, however it ends."""
+        import fcntl
+
+        with (self.path / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                raise UserError(
+                    f"{self.path}: is being searched by another process ({file.read().strip() or 'unknown'})."
+                ) from error
+            file.truncate(0)
+            file.write(f"pid {os.getpid()}")
+            file.flush()
+            yield
+
+
+def read_settings(base: Experiment, settings: list[str]) -> tuple[Tune, search_space.Space]:
+    """The tuning's own settings and the search space, every problem of both reported at once."""
+    problems, tune, space = [], Tune(), None
+    own = [text for text in settings if text.startswith("tune.")]
+    try:
+        tune = config.override(Settings(), own).tune
+        problems += _objective_problems(base, tune)
+    except UserError as error:
+        problems.append(str(error))
+    try:
+        space = search_space.read(base, [text for text in settings if text not in own])
+        problems += _length_problems(tune, space)
+    except UserError as error:
+        problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
+    return tune, space
+
+
+def _objective_problems(base: Experiment, tune: Tune) -> list[str]:
+    primary = base.task.primary[0]
+    known = (primary, *COSTS)
+    wrong = [name for name in tune.objective if name not in known]
+    found = [
+        f"tune.objective: expected {primary}, alone or with {', '.join(COSTS)}. Received: {name!r}.{nearest(name, known)}"
+        for name in wrong
+    ]
+    if tune.objective and primary not in tune.objective and not wrong:
+        found.append(f"tune.objective: expected {primary} among them. Received: {','.join(tune.objective)}.")
+    return found
+
+
+def _length_problems(tune: Tune, space: search_space.Space) -> list[str]:
+    lengths = [p.name for p in space.parameters if p.key in ("train.length", "train.evaluate_every")]
+    return [
+        f"{name}: cannot be searched with tune.algorithm=hyperband, which decides how long a trial trains."
+        for name in lengths
+        if tune.algorithm == "hyperband"
+    ]

@@ -1,0 +1,279 @@
+"""The conductor of a search: hands out trials over a Keras Tuner oracle, and writes every decision down before it counts.
+
+Resuming replays the journal on a fresh oracle. Keras Tuner's own files could not do it: they leave out the random state of
+Bayesian optimisation and the queue of grid search, and are written in place. They are still kept, under DIR/keras_tuner.
+
+Besides the oracle's trials ("0007") there are two kinds of its own: "baseline", the recipe's own settings, and
+"0007_seed_3", a finalist trained again with another seed. A worker does not need to know the difference.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+
+from tfbig.core import duration
+from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.lazy import np
+from tfbig.core.search import DEFAULT_TRIALS, Search
+from tfbig.engine import oracles
+
+LEASE_SECONDS = 60.0  # a trial whose worker has been silent for so long is handed on
+EQUAL_FAILURES = 3
+BASELINE = "baseline"
+
+
+class Conductor:
+    """What workers talk to, here or over Keras Tuner's protocol: `create_trial`, `update_trial`, `end_trial`, ...
+
+    Attributes:
+        values: trial -> the values the oracle proposed, in the order of their start.
+        outcomes: trial -> what it came to, in the order of their end.
+        ongoing: worker -> the trial it trains.
+    """
+
+    def __init__(self, search: Search, evaluations: int, alone: bool = True):
+        """Replays the journal.
+
+        Args:
+            search: the search directory.
+            evaluations: evaluations in a whole training: hyperband's unit of length.
+            alone: whether no worker of an earlier conductor can still be at work; else it keeps its trial while it is heard.
+        """
+        self.search, self.tune, self.lock = search, search.tune, threading.RLock()
+        self.primary, self.better = search.base.task.primary
+        self.oracle = oracles.build(search, evaluations)
+        self.values: dict[str, dict] = {}
+        self.outcomes: dict[str, dict] = {}
+        self.ongoing: dict[str, str] = {}
+        self.heard: dict[str, float] = {}
+        self.served: set[str] = set()
+        self.told_to_stop, self.asked = False, time.monotonic()
+        self.spent, self.opened = 0.0, time.time()
+        self.failure: str | None = None
+        search.mend_journal()
+        self._replay(alone)
+        search.record("open")
+
+    # What workers call
+
+    def create_trial(self, tuner_id: str):
+        """The trial a worker is to train next; status IDLE: ask again later, STOPPED: there is nothing more to do."""
+        with self.lock:
+            self.served.add(tuner_id)
+            self.asked = time.monotonic()
+            trial = self.ongoing.get(tuner_id) or self._handed_on() or self._next()
+            if trial in ("IDLE", "STOPPED"):
+                if trial == "STOPPED":
+                    self.told_to_stop = True
+                    self.served.discard(tuner_id)
+                return oracles.trial(None, trial)
+            for owner in [owner for owner, theirs in self.ongoing.items() if theirs == trial]:
+                del self.ongoing[owner]
+            self.ongoing[tuner_id], self.heard[trial] = trial, time.monotonic()
+            return oracles.trial(trial, "RUNNING")
+
+    def update_trial(self, trial_id: str, metrics: dict, step: int = 0):
+        """Unused: what a trial came to is read from its outcome file, which says more than the protocol can."""
+        return self.get_trial(trial_id)
+
+    def end_trial(self, trial) -> None:
+        """Takes note of a trial's outcome; a second report of the same trial changes nothing."""
+        with self.lock:
+            name = trial.trial_id
+            self.ongoing = {owner: theirs for owner, theirs in self.ongoing.items() if theirs != name}
+            if name in self.outcomes or name not in self.values:
+                return
+            outcome = self.search.outcome(name)
+            self.search.record("end", trial=name, outcome=outcome)
+            self._ended(name, outcome)
+            self._stop_if_equal_failures()
+
+    def get_trial(self, trial_id: str):
+        """A trial; workers ask for theirs every few seconds, which says that they live."""
+        with self.lock:
+            self.heard[trial_id] = time.monotonic()
+            return oracles.trial(trial_id, "RUNNING")
+
+    def get_best_trials(self, num_trials: int = 1) -> list:
+        return self.oracle.get_best_trials(num_trials)
+
+    def get_space(self):
+        return self.oracle.get_space()
+
+    def update_space(self, hyperparameters) -> None:
+        """The space is whole from the start."""
+
+    def give_up(self, trial: str, reason: str) -> None:
+        """Ends a trial that keeps taking its worker along."""
+        with self.lock:
+            if trial not in self.outcomes and self.search.outcome(trial) is None:
+                self.search.write_outcome(
+                    trial,
+                    {
+                        "status": "failed",
+                        "reason": reason,
+                        "metrics": {},
+                        "evaluations": 0,
+                        "seconds": 0.0,
+                        "run": f"trials/{trial}",
+                        "settings": [],
+                    },
+                )
+            self.end_trial(oracles.trial(trial, "FAILED"))
+
+    def is_over(self) -> bool:
+        """Whether every worker knows that there is nothing more to do, or has been silent for too long."""
+        with self.lock:
+            silent = time.monotonic() - self.asked > LEASE_SECONDS
+            return self.told_to_stop and (not self.served or silent)
+
+    # What it decides
+
+    def _handed_on(self) -> str | None:
+        """A trial whose worker is gone."""
+        owned = set(self.ongoing.values())
+        for trial in self.values:
+            silent = time.monotonic() - self.heard.get(trial, -math.inf) > LEASE_SECONDS
+            if trial not in self.outcomes and (trial not in owned or silent):
+                return trial
+        return None
+
+    def _next(self) -> str:
+        if self.failure:
+            return "STOPPED"
+        if self.tune.baseline and BASELINE not in self.values:
+            return self._start(BASELINE, {})
+        if not self._spent_all():
+            proposed = self._propose()
+            if proposed.status == "RUNNING":
+                return self._start(proposed.trial_id, dict(proposed.hyperparameters.values))
+            if proposed.status == "IDLE":
+                return "IDLE"
+        if any(trial not in self.outcomes for trial in self.values if "_seed_" not in trial):
+            return "IDLE"  # who the finalists are is known once all have ended
+        for trial in self.repeats():
+            if trial not in self.values:
+                return self._start(trial, self.values[trial.partition("_seed_")[0]])
+        return "IDLE" if self.ongoing else "STOPPED"
+
+    def _propose(self):
+        """The oracle's next trial. It knows each under a name of its own, so who trains it does not matter to it."""
+        if len(self.search.objectives) > 1:
+            oracles.weigh(self.oracle, self.search.objectives)
+        return self.oracle.create_trial(f"trial {len(self.values)}")
+
+    def _start(self, trial: str, values: dict) -> str:
+        self.search.record("start", trial=trial, values=values)
+        self.values[trial] = values
+        return trial
+
+    def _spent_all(self) -> bool:
+        proposed = sum(1 for trial in self.values if trial.isdigit())
+        limit = self.tune.trials
+        if limit is None and self.tune.time is None and self.tune.algorithm in ("random", "bayesian"):
+            limit = DEFAULT_TRIALS
+        return (limit is not None and proposed >= limit) or self.seconds_left() <= 0
+
+    def seconds_left(self) -> float:
+        """Until tune.time is over; time in which no conductor lived does not count."""
+        if self.tune.time is None:
+            return math.inf
+        return duration.to_seconds(self.tune.time) - self.spent - (time.time() - self.opened)
+
+    def finalists(self) -> list[str]:
+        """The best trials, one for each configuration; with several objectives those of the Pareto front come first."""
+        good = {trial: outcome for trial, outcome in self.outcomes.items() if trial.isdigit() and outcome["status"] == "completed"}
+        promoted = {self.values[trial].get(oracles.PARENT) for trial in good}
+        longest = max((outcome["evaluations"] for outcome in good.values()), default=0) if self.tune.algorithm == "hyperband" else 0
+        front = pareto(
+            [[o["metrics"][name] for name in self.search.objectives] for o in good.values()], list(self.search.objectives.values())
+        )
+        sign = -1 if self.better == "max" else 1
+        several = len(self.search.objectives) > 1
+        ranked = sorted(
+            (trial for trial in good if trial not in promoted),
+            key=lambda trial: (
+                good[trial]["evaluations"] < longest,
+                several and not front[list(good).index(trial)],
+                sign * good[trial]["metrics"][self.primary],
+            ),
+        )
+        return ranked[: self.tune.finalists]
+
+    def repeats(self) -> list[str]:
+        """The finalists' further trials, and the baseline's, which needs the same treatment to be compared with."""
+        if not self.tune.finalists:
+            return []
+        again = [
+            trial for trial in (BASELINE, *self.finalists()) if trial == BASELINE and BASELINE in self.outcomes or trial.isdigit()
+        ]
+        return [f"{trial}_seed_{number}" for trial in again for number in range(1, self.tune.seeds + 1)]
+
+    # What it remembers
+
+    def _replay(self, alone: bool) -> None:
+        with oracles.replaying(self.oracle) as remembered:
+            began = last = None
+            for line in self.search.journal():
+                if line["event"] == "open":
+                    self.spent += (last - began) if began is not None else 0.0
+                    began = line["time"]
+                elif line["event"] == "start":
+                    self._replay_start(line, remembered)
+                elif line["event"] == "end":
+                    self._ended(line["trial"], line["outcome"])
+                last = line["time"]
+            self.spent += (last - began) if began is not None else 0.0
+        if not alone:
+            self.heard = {trial: time.monotonic() for trial in self.values}
+            self.ongoing = {f"unknown {trial}": trial for trial in self.values if trial not in self.outcomes}
+
+    def _replay_start(self, line: dict, remembered: list) -> None:
+        trial, values = line["trial"], line["values"]
+        if trial.isdigit():
+            remembered[:] = [values]
+            again = self._propose()
+            if again.trial_id != trial or dict(again.hyperparameters.values) != values:
+                raise UserError(
+                    f"{self.search.path / 'journal.jsonl'}: trial {trial} was proposed as {values}, and would now be {dict(again.hyperparameters.values)}. "
+                    "Resume with the versions of tfbig and keras-tuner that began this search."
+                )
+        self.values[trial] = values
+
+    def _ended(self, trial: str, outcome: dict) -> None:
+        self.outcomes[trial] = outcome
+        if trial.isdigit():
+            completed = outcome["status"] == "completed"
+            oracles.tell(
+                self.oracle,
+                trial,
+                {**outcome["metrics"], "score": outcome["metrics"][self.primary]} if completed else None,
+                outcome["reason"],
+            )
+
+    def _stop_if_equal_failures(self) -> None:
+        last = [outcome.get("reason") for outcome in list(self.outcomes.values())[-EQUAL_FAILURES:] if not outcome.get("inherited")]
+        if len(last) == EQUAL_FAILURES and last[0] is not None and len(set(last)) == 1:
+            self.failure = f"{EQUAL_FAILURES} trials in a row failed for the same reason, so the search was stopped: {last[0]}"
+
+    def raise_failure(self) -> None:
+        if self.failure:
+            raise RunFailure(
+                f"{self.failure}\nAll trials are kept. Once the cause is gone, continue with\npython -m tfbig.tune --resume {self.search.path}"
+            )
+
+
+def pareto(points: list[list[float]], better: list[str]) -> list[bool]:
+    """Which points no other one dominates: is at least as good in everything and better in something.
+
+    Args:
+        points: [n][objectives].
+        better: "max" or "min" for each objective.
+    """
+    if not points:
+        return []
+    signed = np.array(points, dtype=float) * [-1.0 if way == "max" else 1.0 for way in better]
+    at_least = (signed[:, None] <= signed[None]).all(-1)  # [i, j]: i is as good as j in everything
+    return [not bool((at_least[:, j] & (signed < signed[j]).any(-1)).any()) for j in range(len(signed))]

@@ -1,0 +1,244 @@
+"""A worker of a search: trains one trial after another, each in an ordinary run directory, and says what it came to."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfbig.core import config
+from tfbig.core.errors import Interrupted, NonFinite, RunFailure, UserError
+from tfbig.core.experiment import Experiment
+from tfbig.core.lazy import keras, np, tf
+from tfbig.core.run import Run
+from tfbig.core.search import Search
+from tfbig.engine import checkpoint, job, loop, oracles
+from tfbig.engine.setup import Lengths
+
+IDLE_SECONDS = 1.0
+LATENCY_CALLS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a trial trains.
+
+    Attributes:
+        name: the trial's.
+        run: its run directory, that of the trial it was promoted from if it was.
+        settings: "key=value", on top of the recipe.
+        experiment: the whole of it. Its length is that of a whole training, also where `evaluations` ends it before.
+        evaluations: after how many evaluations it pauses; None: not at all.
+    """
+
+    name: str
+    run: Path
+    settings: list[str]
+    experiment: Experiment
+    evaluations: int | None
+
+
+def plan(search: Search, name: str, values: dict) -> Plan:
+    """A trial's plan: a pure function of its name and the values proposed for it, given what earlier trials came to.
+
+    Hyperband's rounds pause a run, they never shorten its training: schedules and durations in % refer to the whole length from
+    the first step on. So a promoted trial goes on bit-equal, and ends as if it had been trained to its length at once.
+    """
+    stem, _, seed = name.partition("_seed_")
+    settings = search.space.settings({key: value for key, value in values.items() if not key.startswith("tuner/")})
+    if seed:
+        settings.append(f"seed={(search.base.seed + int(seed)) % 2**31}")
+    parent = None if seed else values.get(oracles.PARENT)
+    folder = search.path / search.outcome(parent)["run"] if parent is not None else search.trials / name
+    experiment = config.override(search.base, [*settings, "train.final_split=none"])
+    return Plan(
+        name=name,
+        run=folder,
+        settings=settings,
+        experiment=experiment,
+        evaluations=None if seed or not stem.isdigit() else values.get(oracles.EVALUATIONS),
+    )
+
+
+def whole_length(experiment: Experiment) -> int:
+    """Evaluations in a whole training."""
+    lengths = Lengths.of(experiment)
+    return max(1, -(-lengths.total // lengths.evaluate))
+
+
+def work(search: Search, desk, worker: str, observe: Callable[[Plan], loop.Observer], ended: Callable[[Plan, dict], None]) -> None:
+    """Trains trials until there is nothing more to do.
+
+    Args:
+        search: the search directory.
+        desk: who hands out trials: the conductor, or a client of it.
+        worker: this worker's name.
+        observe: gives the observer of a trial's training.
+        ended: is told what a trial came to.
+
+    Raises:
+        Interrupted: a signal asked to stop; the trial goes on from there when the search does.
+    """
+    while True:
+        trial = desk.create_trial(worker)
+        if trial.status == "STOPPED":
+            return
+        if trial.status == "IDLE":
+            time.sleep(IDLE_SECONDS)
+            continue
+        planned, outcome = run_trial(search, trial.trial_id, search.proposal(trial.trial_id), observe)
+        desk.end_trial(trial)
+        ended(planned, outcome)
+
+
+def run_trial(search: Search, name: str, values: dict, observe: Callable[[Plan], loop.Observer]) -> tuple[Plan | None, dict]:
+    """Trains a trial, unless it has an outcome already, and writes what it came to."""
+    planned, outcome, began = None, search.outcome(name), time.monotonic()
+    parent = values.get(oracles.PARENT) if "_seed_" not in name else None
+    failed_before = parent is not None and search.outcome(parent)["status"] == "failed"
+    try:
+        if outcome is None and failed_before:
+            outcome = {**search.outcome(parent), "inherited": True, "seconds": 0.0}
+        planned = None if outcome is not None and outcome["run"] is None else plan(search, name, values)
+        if outcome is None:
+            outcome = _completed(search, planned, observe(planned))
+    except Interrupted:
+        raise
+    except Exception as error:  # whatever a trial raises is its own failure and not the search's
+        reason = _reason(error)
+        if planned is not None:
+            reason = reason.replace(str(planned.run), "RUN")  # the same cause reads the same in every trial
+            planned.run.mkdir(parents=True, exist_ok=True)
+            (planned.run / "error.txt").write_text(traceback.format_exc(), "utf-8")
+        outcome = {"status": "failed", "reason": reason, "metrics": {}, "evaluations": 0}
+        outcome |= {
+            "run": str(planned.run.relative_to(search.path)) if planned else None,
+            "settings": planned.settings if planned else [],
+        }
+    outcome = {"seconds": round(time.monotonic() - began, 2), "round": values.get("tuner/round"), **outcome}
+    if search.outcome(name) is None:
+        search.write_outcome(name, outcome)
+    return planned, outcome
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, NonFinite):
+        return f"diverged: {error}"
+    if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
+        return f"out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    if isinstance(error, UserError):
+        return f"settings that do not go together: {error}"
+    if isinstance(error, RunFailure):
+        return f"failed: {error}"
+    return f"raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+
+def _completed(search: Search, planned: Plan, observer: loop.Observer) -> dict:
+    """Trains a planned trial as far as it goes, and measures what it came to."""
+    run = _run(planned)
+    if not (run.is_done and (planned.evaluations is None or _state(run)["told"] >= planned.evaluations)):
+        facts = _facts_file(search, planned.experiment)
+        if run.read_json("data.json") is None and facts.exists():
+            run.write_json("data.json", json.loads(facts.read_text("utf-8")))
+        callbacks = () if planned.evaluations is None else (_pause(run, planned.evaluations),)
+        try:
+            job.train(run, observer, callbacks)
+        finally:
+            keras.utils.clear_session()  # else every trial's graphs stay in memory
+        if not facts.exists():
+            search.write_json(facts.name, run.read_json("data.json"))
+    state, summary = _state(run), run.read_json("summary.json")
+    primary = search.base.task.primary[0]
+    if state["best"] is None:
+        raise RunFailure("nothing was evaluated: train.length is 0 steps.")
+    metrics = {primary: state["best"], "parameters": summary["parameters"], "size": state["megabytes"]}
+    if "latency" in search.objectives:
+        metrics["latency"] = latency(run, observer)
+    if planned.experiment.train.tensorboard:
+        _write_hparams(run, planned, primary, state["best"])
+    whole = summary["steps"] >= Lengths.of(planned.experiment).total
+    paused = planned.evaluations is not None and state["told"] >= planned.evaluations
+    return {
+        "status": "completed",
+        "reason": None,
+        "metrics": metrics,
+        "evaluations": state["told"],
+        "stopped": "at its length" if whole else "paused" if paused else "early",
+        "run": str(planned.run.relative_to(search.path)),
+        "settings": planned.settings,
+    }
+
+
+def _write_hparams(run: Run, planned: Plan, primary: str, value: float) -> None:
+    """What TensorBoard's HParams page shows of a trial: its settings and the best value of the primary metric."""
+    from tensorboard.plugins.hparams import api as hparams
+
+    writer = tf.summary.create_file_writer(str(run.path / "tensorboard" / "hparams"))
+    with writer.as_default():
+        hparams.hparams(dict(setting.split("=", 1) for setting in planned.settings), trial_id=planned.name)
+        tf.summary.scalar(primary, value, step=0)
+    writer.close()
+
+
+def _run(planned: Plan) -> Run:
+    """The trial's run directory; one that a kill left without its configuration is made anew."""
+    if (planned.run / "config.json").is_file():
+        return Run.open(planned.run)
+    if planned.run.exists():
+        shutil.rmtree(planned.run)
+    return Run.create(planned.run, planned.experiment, planned.experiment)
+
+
+def _state(run: Run) -> dict:
+    """What the newest intact checkpoint knows: the best value of the primary metric, evaluations so far, the weights' size."""
+    for step in reversed(checkpoint.steps(run.checkpoints)):
+        with contextlib.suppress(ValueError):
+            state = checkpoint.read_state(run.checkpoints / checkpoint.folder_name(step))
+            size = state["files"][checkpoint.WEIGHTS]["bytes"] / 1e6
+            return {
+                "best": state["best"] and state["best"]["value"],
+                "told": len(state["evaluations"]),
+                "megabytes": round(size, 4),
+            }
+    return {"best": None, "told": 0, "megabytes": None}
+
+
+def _facts_file(search: Search, experiment: Experiment) -> Path:
+    """Where the facts of the training split lie that trials with the same task and data share."""
+    saved = config.to_json(experiment)
+    digest = hashlib.sha256(json.dumps([saved["task"], saved["data"], experiment.seed], sort_keys=True).encode()).hexdigest()
+    return search.path / f"data_{digest[:12]}.json"
+
+
+def _pause(run: Run, evaluations: int):
+    """A Keras callback that ends training after so many evaluations, counted from the run's first step."""
+
+    class Pause(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.model.stop_training = _state(run)["told"] >= evaluations
+
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch + 1 >= evaluations:
+                self.model.stop_training = True
+
+    return Pause()
+
+
+def latency(run: Run, observer: loop.Observer) -> float:
+    """Milliseconds to predict one raw example: the median of many calls after the first, preprocessing included where it is the model's."""
+    trained = job.Trained(run, "best", observer)
+    raw = {name: tf.constant(value) for name, value in trained.task.data.examples("validation", np.arange(1)).items()}
+    batch = raw if trained.task.preprocess_on == "device" else trained.task.preprocess(raw, training=False)
+    times = []
+    for _ in range(LATENCY_CALLS + 5):
+        began = time.perf_counter()
+        outputs, _ = trained.setup.predict(batch, False)
+        next(iter(outputs.values())).numpy()
+        times.append(time.perf_counter() - began)
+    return round(1000 * float(np.median(times[5:])), 4)

@@ -1,0 +1,178 @@
+"""Several workers over Keras Tuner's own protocol: a chief that serves the conductor, workers that ask it for trials.
+
+On one machine the chief starts its workers and starts them again when they die. On a cluster every process is told by
+Keras Tuner's environment variables what it is: KERASTUNER_TUNER_ID ("chief" or any other name), KERASTUNER_ORACLE_IP and
+KERASTUNER_ORACLE_PORT (the chief's); all of them see the search directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+
+from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.lazy import tf
+from tfbig.core.search import Search
+from tfbig.engine import oracles
+
+POLL_SECONDS = 0.2
+HEARTBEAT_SECONDS = 5.0
+PATIENCE_SECONDS = 600.0  # how long a worker waits for a chief that does not answer
+MOST_DEATHS = 3
+VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
+
+
+def role() -> str | None:
+    """What Keras Tuner's environment variables make of this process: "chief", "worker", or None without them."""
+    given = [name for name in VARIABLES if os.environ.get(name)]
+    if given and len(given) < len(VARIABLES):
+        missing = [name for name in VARIABLES if name not in given]
+        raise UserError(f"{', '.join(missing)}: expected to be set as well, since {given[0]} is.")
+    return None if not given else "chief" if "chief" in os.environ[VARIABLES[0]] else "worker"
+
+
+@contextlib.contextmanager
+def served(conductor, address: str) -> Iterator[int]:
+    """Serves the conductor at an address "host:port" (port 0: any free one) while it lasts; yields the port."""
+    oracles.tuner_package()
+    import grpc
+    from keras_tuner.src import protos
+    from keras_tuner.src.distribute.oracle_chief import OracleServicer
+
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    protos.get_service_grpc().add_OracleServicer_to_server(OracleServicer(conductor), server)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise UserError(f"{address}: cannot be served: {error}.") from error
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(1).wait()
+
+
+def lead(conductor, note: Callable[[str], None]) -> None:
+    """The chief of a cluster: serves until all workers have been told that there is nothing more to do."""
+    with served(conductor, f"{os.environ[VARIABLES[1]]}:{os.environ[VARIABLES[2]]}"):
+        note(f"waiting for workers at {os.environ[VARIABLES[1]]}:{os.environ[VARIABLES[2]]}")
+        while not conductor.is_over():
+            time.sleep(POLL_SECONDS)
+
+
+def lead_here(search: Search, conductor, note: Callable[[str], None]) -> None:
+    """The chief of this machine: serves, starts tune.workers workers, and starts those that die again.
+
+    A worker that dies takes nothing with it: started again under its name, it gets its trial back and goes on from its checkpoint.
+    A trial that takes its worker along several times has failed; most often the system's memory is too small for it.
+    """
+    deaths: dict[str, int] = {}
+    with served(conductor, "127.0.0.1:0") as port, contextlib.ExitStack() as stack:
+        workers = {f"worker{number}": _start(search, number, port) for number in range(search.tune.workers)}
+        stack.callback(_stop, workers)
+        while workers:
+            time.sleep(POLL_SECONDS)
+            for name, process in list(workers.items()):
+                if process.poll() is None:
+                    continue
+                if process.returncode == 0:
+                    del workers[name]
+                    continue
+                trial = conductor.ongoing.get(name)
+                deaths[trial or name] = deaths.get(trial or name, 0) + 1
+                how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
+                note(f"{name} ended by {how}{f' while training trial {trial}' if trial else ''}; it is started again")
+                if deaths[trial or name] >= MOST_DEATHS:
+                    if trial is None:
+                        raise RunFailure(
+                            f"{name} ended by {how} {MOST_DEATHS} times without a trial. Continue with\npython -m tfbig.tune --resume {search.path}"
+                        )
+                    conductor.give_up(trial, f"its process was ended by {how} {MOST_DEATHS} times; is there enough memory?")
+                workers[name] = _start(search, int(name[6:]), port)
+
+
+def _start(search: Search, number: int, port: int) -> subprocess.Popen:
+    """A worker process; the pipe to its input tells it when we are gone, however we end."""
+    environment = {**os.environ, **dict(zip(VARIABLES, (f"worker{number}", "127.0.0.1", str(port)), strict=True))}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, cores // search.tune.workers)))
+    environment.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    accelerators = len(tf.config.list_physical_devices("GPU"))
+    if accelerators > 1:
+        environment.setdefault("CUDA_VISIBLE_DEVICES", str(number % accelerators))
+    command = [sys.executable, "-m", "tfbig.tune", "--resume", os.fspath(search.path), "--worker"]
+    # In a session of its own, Ctrl-C reaches it once, from us, and not a second time, which would end it before it has saved.
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=2, start_new_session=True)
+
+
+def _stop(workers: dict[str, subprocess.Popen]) -> None:
+    """Asks the workers that are left to save and stop, and waits for them."""
+    for process in workers.values():
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+    for process in workers.values():
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def end_with_parent() -> None:
+    """Ends this process when the chief that started it is gone: it would wait for an answer in vain, and keep its run locked."""
+
+    def watch():
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Client:
+    """The conductor, seen from a worker: Keras Tuner's client, patient with a chief that is started again.
+
+    While the worker has a trial, a thread keeps asking for it, which tells the chief that the worker lives.
+    """
+
+    def __init__(self):
+        oracles.tuner_package()
+        import grpc
+        from keras_tuner.src.distribute.oracle_client import OracleClient
+
+        self.client, self.error, self.trial = OracleClient(None), grpc.RpcError, None
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _ask(self, method: str, *arguments):
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return getattr(self.client, method)(*arguments)
+            except self.error as error:  # all that is asked may be asked twice
+                if time.monotonic() > deadline:
+                    raise RunFailure(
+                        f"the chief does not answer: {error.code()}. All trials are kept; the chief goes on with --resume."
+                    ) from error
+                time.sleep(HEARTBEAT_SECONDS / 5)
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(HEARTBEAT_SECONDS)
+            if self.trial is not None:
+                with contextlib.suppress(self.error):
+                    self.client.get_trial(self.trial)
+
+    def create_trial(self, tuner_id: str):
+        trial = self._ask("create_trial", tuner_id)
+        self.trial = trial.trial_id if trial.status == "RUNNING" else None
+        return trial
+
+    def end_trial(self, trial) -> None:
+        self._ask("end_trial", trial)
+        self.trial = None

@@ -1,0 +1,81 @@
+"""What a person sees of a search while it runs: a line for each trial, on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+from tfbig.core.search import Search
+from tfbig.report.console import duration_text, number
+
+
+def metric_value(name: str, value: float | None) -> str:
+    """A metric's value for people; shares in per cent."""
+    if value is None:
+        return "-"
+    return f"{value:.2%}" if name.endswith("accuracy") else number(value)
+
+
+class Progress:
+    """Lines on stderr: which trial begins, with what, and what it came to."""
+
+    def __init__(self, search: Search, stream=None, prefix: str = ""):
+        self.search, self.stream, self.prefix = search, stream or sys.stderr, prefix
+        self.primary, self.better = search.base.task.primary
+        self.best: float | None = None
+
+    def note(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a closed stderr is no reason to stop searching
+            print(self.prefix + text, file=self.stream, flush=True)
+
+    def resumed(self, outcomes: dict[str, dict]) -> None:
+        if outcomes:
+            self.note(f"resumed after {len(outcomes)} trials")
+        for outcome in outcomes.values():
+            self._is_best(outcome)
+
+    def _is_best(self, outcome: dict) -> bool:
+        value = outcome["metrics"].get(self.primary)
+        if value is None or (self.best is not None and not (value > self.best if self.better == "max" else value < self.best)):
+            return False
+        self.best = value
+        return True
+
+    def observe(self, planned) -> Quiet:
+        own = [setting for setting in planned.settings if setting not in self.search.space.fixed]
+        self.note(f"trial {planned.name}: {' '.join(own) or 'the recipe as it is'}")
+        return self.quiet()
+
+    def quiet(self) -> Quiet:
+        return Quiet(self)
+
+    def ended(self, planned, outcome: dict) -> None:
+        name = planned.name if planned is not None else "?"
+        if outcome["status"] == "failed":
+            self.note(f"trial {name} failed: {outcome['reason']}")
+            return
+        value = outcome["metrics"][self.primary]
+        mark = ", best so far" if self._is_best(outcome) else ""
+        self.note(f"trial {name}: {self.primary} {metric_value(self.primary, value)} in {duration_text(outcome['seconds'])}{mark}")
+
+
+class Quiet:
+    """The observer of a trial's training: its own log keeps everything, so only warnings are passed on."""
+
+    def __init__(self, progress: Progress):
+        self.progress = progress
+
+    def restored(self, step: int) -> None:
+        pass
+
+    def trained(self, step: int, values: dict) -> None:
+        pass
+
+    def evaluated(self, step: int, split: str, metrics: dict) -> None:
+        if split == "test":
+            shown = ", ".join(f"{name} {metric_value(name, metric['value'])}" for name, metric in metrics.items())
+            self.progress.note(f"test: {shown}")
+
+    def note(self, text: str) -> None:
+        if text.startswith(("resumed", "checkpoint of")):
+            self.progress.note(f"  {text}")

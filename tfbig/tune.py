@@ -1,0 +1,193 @@
+"""Tune a recipe: search its settings, train the best again with other seeds, report."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from tfbig.core import cli, config, registry, search_space
+from tfbig.core.errors import Interrupted, RunFailure, UserError
+from tfbig.core.experiment import Experiment
+from tfbig.core.search import Search, Settings, read_settings
+
+EXAMPLES = """  python -m tfbig.tune mnist_mlp                                   # the recipe's own search space
+  python -m tfbig.tune mnist_mlp optim.learning_rate=log:1e-4..1e-1 model.units=in:64,128,256 tune.trials=20
+  python -m tfbig.tune mnist_mlp model=in:mlp,cnn mlp.units=in:64,[128,64] cnn.filters=in:[8,16],[16,32] tune.time=30m
+  python -m tfbig.tune mnist_cnn tune.algorithm=hyperband tune.workers=2 run=runs/search
+  python -m tfbig.tune --resume runs/search tune.time=2h
+
+key=log:LOW..HIGH, lin:LOW..HIGH, int:LOW..HIGH and in:A,B,C name what is searched, key=value what is fixed.
+RECIPE --print shows the settings of the search and its space."""
+
+
+def tune(
+    recipe: str | Experiment | None = None, *settings: str, run: str | Path | None = None, resume: str | Path | None = None
+) -> Search:
+    """Searches for better settings of a recipe or an experiment and returns the search directory, report included.
+
+    Args:
+        recipe: a recipe's name or an Experiment; left out when resuming.
+        settings: what is searched, such as "optim.learning_rate=log:1e-4..1e-1", what is fixed, and tune.* settings.
+        run: the new search directory; by default runs/tune_NAME.
+        resume: a search directory to continue.
+
+    Raises:
+        UserError: a setting, a name or a path is wrong; nothing has been trained.
+        RunFailure: the search could not go on; all trials are kept.
+        Interrupted: a signal asked to stop; all trials are kept.
+    """
+    if (recipe is None) == (resume is None):
+        raise UserError("expected a recipe or a search to resume, one of them. `python -m tfbig` lists the recipes.")
+    if resume is not None:
+        search = Search.open(resume, list(settings))
+    else:
+        name, base = (recipe, registry.recipe(recipe)) if isinstance(recipe, str) else (recipe.name, recipe)
+        search = Search.create(run, name, base, _with_own_space(name if isinstance(recipe, str) else None, list(settings)))
+    _search(search)
+    return search
+
+
+def _with_own_space(recipe: str | None, settings: list[str]) -> list[str]:
+    """The recipe's own search space, where none is given; what is fixed is not searched."""
+    if recipe is None or any(map(search_space.is_searched, settings)):
+        return settings
+    fixed = {text.partition("=")[0] for text in settings}
+    return [*settings, *(text for text in registry.search_space(recipe) if text.partition("=")[0] not in fixed)]
+
+
+def _search(search: Search) -> None:
+    """Leads the search to its end in this process, its workers here, on this machine or on a cluster."""
+    from tfbig.engine import tuning, tuning_workers, verdict
+    from tfbig.engine.conductor import Conductor
+    from tfbig.report import search as report
+    from tfbig.report.tuning import Progress
+
+    progress, role = Progress(search), tuning_workers.role()
+    progress.note(f"search: {search.path}")
+    try:
+        with search.lock():
+            conductor = Conductor(search, tuning.whole_length(search.experiment), alone=role is None)
+            progress.resumed(conductor.outcomes)
+            if role == "chief":
+                tuning_workers.lead(conductor, progress.note)
+            elif search.tune.workers > 1:
+                tuning_workers.lead_here(search, conductor, progress.note)
+            else:
+                tuning.work(search, conductor, "worker0", progress.observe, progress.ended)
+            if conductor.failure:
+                progress.note(f"report: {report.write(search.path)}")
+            conductor.raise_failure()
+            _conclude(search, conductor, progress, verdict)
+    except (KeyboardInterrupt, Interrupted) as stop:
+        signum = stop.signum if isinstance(stop, Interrupted) else 2
+        raise Interrupted(
+            signum, 0, f"stopped; all trials are kept. Continue with\npython -m tfbig.tune --resume {search.path}"
+        ) from None
+
+
+def _work(path: str | Path, started_by_chief: bool) -> None:
+    """Trains what the chief hands out, until there is nothing more."""
+    from tfbig.engine import tuning, tuning_workers
+    from tfbig.report.tuning import Progress
+
+    if started_by_chief:
+        tuning_workers.end_with_parent()
+    deadline = time.monotonic() + tuning_workers.PATIENCE_SECONDS
+    while not (Path(path) / "search.json").exists() and time.monotonic() < deadline:
+        time.sleep(tuning_workers.POLL_SECONDS)  # the chief has not made it yet
+    search, name = Search.open(path), os.environ["KERASTUNER_TUNER_ID"]
+    progress = Progress(search, prefix=f"{name}: ")
+    tuning.work(search, tuning_workers.Client(), name, progress.observe, progress.ended)
+
+
+def _conclude(search: Search, conductor, progress, verdict) -> None:
+    """The verdict, the test split, and the reports."""
+    from tfbig.report import html
+    from tfbig.report import search as report
+
+    result, before = verdict.decide(search, conductor), search.read_json("best.json")
+    if result is None:
+        raise RunFailure(f"no trial was completed, so there is no best one. The reasons: {report.write(search.path)}")
+    same = before is not None and before["validation"]["runs"] == result["validation"]["runs"]
+    result["test"] = before["test"] if same else verdict.read_test(search, result, progress.quiet())
+    search.write_json("best.json", result)
+    search.write_json("importance.json", verdict.importance(search, conductor))
+    for run in sorted({search.path / outcome["run"] for outcome in conductor.outcomes.values() if outcome["run"]}):
+        summary, page = run / "summary.json", run / "report.html"
+        if summary.exists() and not (page.exists() and page.stat().st_mtime >= summary.stat().st_mtime):
+            html.write(run)
+    progress.note(f"report: {report.write(search.path)}")
+    progress.note(f"best: {result['line']}")
+
+
+def door(arguments: list[str]) -> dict:
+    parser = cli.Parser("tune", __doc__, EXAMPLES)
+    parser.add_argument("recipe", nargs="?", help="a recipe's name")
+    parser.add_argument(
+        "settings", nargs="*", metavar="key=value", help="what is searched, fixed, and tune.* settings; run=DIR names the search"
+    )
+    parser.add_argument("--resume", metavar="DIR", help="continue a search")
+    parser.add_argument("--print", action="store_true", help="show the settings of the search and its space, and stop")
+    parser.add_argument("--worker", action="store_true", help=cli.argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    settings = list(given.settings)
+    if given.recipe and "=" in given.recipe:
+        settings.insert(0, given.recipe)
+        given.recipe = None
+    if given.resume and given.recipe:
+        raise UserError(f"expected --resume DIR or a recipe, not both. Received: {given.recipe!r} and --resume {given.resume}.")
+    if not given.resume and not given.recipe:
+        raise UserError(f"expected a recipe: one of {', '.join(registry.recipes())}. `python -m tfbig.tune --help` shows examples.")
+    runs = [text[4:] for text in settings if text.startswith("run=")]
+    settings = [text for text in settings if not text.startswith("run=")]
+    if len(runs) > 1 or (runs and given.resume):
+        raise UserError("run: expected once at most, and not with --resume.")
+    if given.print:
+        return _look(given, settings)
+    if _is_worker():
+        path = given.resume or (runs[0] if runs else None)
+        if path is None:
+            raise UserError("run: expected the search's directory, since KERASTUNER_TUNER_ID makes this process a worker.")
+        _work(path, given.worker)
+        return {"search": path}
+    search = tune(given.recipe, *settings, run=runs[0] if runs else None, resume=given.resume)
+    best = search.read_json("best.json")
+    if not given.json:
+        print(best["line"])
+    return {"search": os.fspath(search.path), **best}
+
+
+def _is_worker() -> bool:
+    from tfbig.engine import tuning_workers
+
+    return tuning_workers.role() == "worker"
+
+
+def _look(given, settings: list[str]) -> dict:
+    if given.resume:
+        search = Search.open(given.resume)
+        knobs, space = search.tune, search.space
+    else:
+        knobs, space = read_settings(registry.recipe(given.recipe), _with_own_space(given.recipe, settings))
+    if not given.json:
+        print(config.show(Settings(tune=knobs), Settings()))
+        for parameter in space.parameters:
+            where = " and ".join(f"{name}={'|'.join(values)}" for name, values in parameter.when)
+            print(f"  {parameter}{f'  # where {where}' if where else ''}")
+        print("\n".join(f"  {text}  # fixed" for text in space.fixed))
+    return {
+        "tune": {key.partition(".")[2]: value for key, value in config.flatten(Settings(tune=knobs)).items()},
+        "space": [str(p) for p in space.parameters],
+        "fixed": list(space.fixed),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return cli.run(door, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+cli.make_callable(__name__, tune)
