@@ -205,6 +205,14 @@ def test_it_learns_and_writes(corpus, tmp_path, model):
             trained.task.respond(trained, ["the "], Generation(length=80, beams=3), shown.append)
 
 
+def test_samples_of_an_alphabet_without_the_prompt(tmp_path):
+    (tmp_path / "a.txt").write_text("abcdefg" * 60)
+    made = experiment(tmp_path / "a.txt")
+    task = TextGeneration(prompt="XYZ").bind(made.model, made.data, TextGeneration().measure(made.data))
+    (panel,) = task.samples(task.build(), jit=False)
+    assert len(panel["items"]) == 3 and set("".join(panel["items"])) <= set("abcdefg")
+
+
 def test_commands(corpus, tmp_path):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 

@@ -52,7 +52,14 @@ def attend_causally(q_bnth, k_bnth, v_bnth, position_bt, block: int | None = Non
     """
     if block is None or block >= q_bnth.shape[2]:
         return attend(q_bnth, k_bnth, v_bnth, position_bt[:, :, None] >= position_bt[:, None, :])
-    return _blocked_attention()(block, name=name)([q_bnth, k_bnth, v_bnth, position_bt])
+    return _blocked_attention()(block, name=name)([q_bnth, k_bnth, v_bnth])
+
+
+def _attend_from(first: int, q_bnth, k_bnsh, v_bnsh):
+    """Causal attention of the queries at positions first, first + 1, ... to the keys at 0 ... s - 1."""
+    ops = keras.ops
+    query, key = first + ops.arange(q_bnth.shape[2]), ops.arange(k_bnsh.shape[2])
+    return attend(q_bnth, k_bnsh, v_bnsh, (query[:, None] >= key)[None])
 
 
 @functools.cache
@@ -66,12 +73,11 @@ def _blocked_attention():
             self.block = block
 
         def call(self, inputs):
-            q, k, v, position = inputs
-            part, parts = keras.remat(attend), []
+            (q, k, v), parts = inputs, []
             for first in range(0, q.shape[2], self.block):
                 end = min(q.shape[2], first + self.block)  # no query of the block looks further
-                mask = position[:, first:end, None] >= position[:, None, :end]
-                parts.append(part(q[:, :, first:end], k[:, :, :end], v[:, :, :end], mask))
+                part = keras.remat(functools.partial(_attend_from, first))
+                parts.append(part(q[:, :, first:end], k[:, :, :end], v[:, :, :end]))
             return keras.ops.concatenate(parts, axis=2)
 
         def compute_output_shape(self, shapes):

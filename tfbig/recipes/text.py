@@ -30,6 +30,9 @@ def shakespeare_char_gpt() -> Experiment:
     """Shakespeare letter by letter: nanoGPT's small configuration for CPUs, at three times its learning rate.
 
     python -m tfbig.train shakespeare_char_gpt       # TFDS_DATA_DIR names a prepared folder, if there is no network
+
+    Measured: loss 1.736 validation, 1.824 test, 2.632 bits per byte (seed 0, whole splits). At nanoGPT's own learning rate of
+    1e-3: 1.893 and 1.924; its README reports 1.88 on a sample of validation windows.
     """
     return Experiment(
         name="shakespeare_char_gpt",
@@ -48,15 +51,17 @@ def shakespeare_char_gpt_fast() -> Experiment:
     """Shakespeare letter by letter, in as little time as we can.
 
     python -m tfbig.train shakespeare_char_gpt_fast
+
+    Measured: loss 1.858 (seed 0) over the whole validation split after 800 steps, two fifths of shakespeare_char_gpt's.
     """
     return Experiment(
         name="shakespeare_char_gpt_fast",
         task=TextGeneration(),
         model=GPT(width=128, depth=3, heads=4, positions="rope", normalization="rms", activation="relu2", qk_norm=True),
         data=TinyShakespeare(context=64, stride=1),
-        train=Train(length="600", batch_size=12, evaluate_every="100%", save_every="100%"),
+        train=Train(length="800", batch_size=12, evaluate_every="100%", save_every="100%"),
         optim=Optim(
-            optimizer="adamw", learning_rate=5e-3, schedule="cosine", final_fraction=0.02, warmup="50", weight_decay=0.1,
+            optimizer="adamw", learning_rate=6e-3, schedule="cosine", final_fraction=0.02, warmup="50", weight_decay=0.1,
             beta_1=0.9, beta_2=0.99, clip_norm=1.0,
         ),
     )  # fmt: skip

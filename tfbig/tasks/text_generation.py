@@ -119,8 +119,12 @@ class TextGeneration(Task):
 
     def samples(self, model, jit):
         """Texts that the model writes."""
-        request = Generation(length=SAMPLE_LENGTH)
-        texts = self.write(model, [self.prompt] * SAMPLES, request, jit)
+        request, prompt = Generation(length=SAMPLE_LENGTH), self.prompt
+        try:
+            self._encode(prompt, 1)
+        except UserError:  # the data is another one than the prompt was written for; a report should not fail for it
+            prompt = ""
+        texts = [prompt + text for text in self.write(model, [prompt] * SAMPLES, request, jit)]
         return [{"kind": "texts", "title": f"Samples (temperature {request.temperature})", "items": texts}]
 
     def respond(self, trained, inputs, request, write):
@@ -168,12 +172,20 @@ class TextGeneration(Task):
             write(f"{prompt}{stream.text}\n")
         return [stream.text for stream in streams]
 
+    def _newline(self) -> list[int]:
+        """What text without a start begins behind: a new line, or the first token if there is none."""
+        try:
+            return self.tokenizer.encode("\n").tolist() or [0]
+        except UserError:
+            return [0]
+
     def _encode(self, prompt: str, number: int):
         start = [] if self.tokenizer.separator is None else [self.tokenizer.separator]
         try:
-            tokens = [*start, *self.tokenizer.encode(prompt).tolist()] or self.tokenizer.encode("\n").tolist()
+            tokens = [*start, *self.tokenizer.encode(prompt).tolist()]
         except UserError as error:
             raise UserError(f"prompt {number}: {error}") from error
+        tokens = tokens or self._newline()
         if len(tokens) > self.context:
             if len(tokens) == self.context + 1 and start:  # full without the document's start
                 return tokens[1:]
