@@ -205,3 +205,17 @@ def test_a_mistake_found_late_leaves_no_run(tmp_path):
     path = tmp_path / "run"
     _, err = call("train", "mnist_mlp", "data=image_folder", "data.path=nowhere", f"run={path}", code=2)
     assert "data.path: expected a folder of pictures. Received: nowhere" in err and not path.exists()
+
+
+def test_using_a_run_does_not_need_its_data(tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / "mine" / label).mkdir(parents=True)
+        for i in range(12):
+            Image.fromarray(np.full((9, 9, 3), 20 * i + (label == "dog"), np.uint8)).save(tmp_path / "mine" / label / f"{i}.png")
+    settings = ("data=image_folder", f"data.path={tmp_path / 'mine'}", "data.side=8", "train.length=4", "train.batch_size=4")
+    call("train", "mnist_mlp", *settings, f"run={tmp_path / 'run'}")
+    (tmp_path / "mine" / "cat" / "3.png").rename(tmp_path / "kept.png")
+    (tmp_path / "mine").rename(tmp_path / "gone")
+    out, _ = call("predict", tmp_path / "run", tmp_path / "kept.png", "--json")
+    assert json.loads(out)["predictions"][0]["label"] in ("cat", "dog")
+    assert "data.path: expected a folder of pictures" in call("evaluate", tmp_path / "run", code=2)[1]

@@ -57,16 +57,26 @@ class Setup:
     """Everything a training run works with."""
 
     def __init__(self, experiment: Experiment, facts: dict, workers: Workers | None = None):
-        self.experiment, self.lengths = experiment, Lengths.of(experiment)
-        self.workers = workers or Workers(Place())
+        self.experiment, self.workers = experiment, workers or Workers(Place())
         self.task, self.model = build_task(experiment, facts)
         synchronised = self.workers.count > 1 and join(self.model, sync_batch_norm=experiment.device.sync_batch_norm)
         self.jit, self.jit_reason = wants_jit(experiment.device.jit, self.model, synchronised)
-        self.optimizer = build_optimizer(
-            experiment.optim, self.model.trainable_variables, length=self.lengths.total, epoch=self.lengths.epoch
-        )
-        self.step = Step(experiment, self.task, self.model, self.optimizer, self.workers, self.jit)
         self.block = batches.block_length(experiment.data, experiment.train.batch_size, experiment.device.block)
+
+    # What only training needs is made when it is asked for: using a trained model must not need its data.
+
+    @cached_property
+    def lengths(self) -> Lengths:
+        return Lengths.of(self.experiment)
+
+    @cached_property
+    def optimizer(self) -> keras.optimizers.Optimizer:
+        optim, lengths = self.experiment.optim, self.lengths
+        return build_optimizer(optim, self.model.trainable_variables, length=lengths.total, epoch=lengths.epoch)
+
+    @cached_property
+    def step(self) -> Step:
+        return Step(self.experiment, self.task, self.model, self.optimizer, self.workers, self.jit)
 
     @property
     def other_variables(self) -> list:
