@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tfbig
 from tfbig.core import cli, config
+from tfbig.core.contracts import Task
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import np
 from tfbig.core.run import Run, environment
@@ -52,6 +53,9 @@ def export(
     if latency_factor <= 0:
         raise UserError(f"latency-factor: expected more than 0. Received: {latency_factor}.")
     opened = run if isinstance(run, Run) else Run.open(run)
+    task = type(opened.experiment.task)
+    if any(getattr(task, name) is getattr(Task, name) for name in ("encode", "answer", "grade")):
+        raise UserError(f"{opened.path}: {task.__name__} has no served form yet, so its runs cannot be exported. Tasks that have one define answer.")
     from tfbig.deploy import publish
     from tfbig.report import html
     from tfbig.report.console import Console

@@ -15,6 +15,8 @@ def sotu_gpt() -> Experiment:
     """Speeches of American presidents by a small GPT with rotary positions; needs no download.
 
     python -m tfbig.train sotu_gpt
+
+    Not measured yet.
     """
     return Experiment(
         name="sotu_gpt",
@@ -71,6 +73,8 @@ def shakespeare_lstm() -> Experiment:
     """Shakespeare letter by letter by an LSTM, the recurrent baseline.
 
     python -m tfbig.train shakespeare_lstm
+
+    Not measured yet.
     """
     return Experiment(
         name="shakespeare_lstm",
@@ -86,6 +90,8 @@ def tang_poems_gpt() -> Experiment:
     """Chinese poems of the Tang dynasty, character by character, from a file of your own.
 
     python -m tfbig.train tang_poems_gpt data.path=tang_poems.txt    # poems behind each other, an empty line between them
+
+    Not measured yet.
     """
     return Experiment(
         name="tang_poems_gpt",
@@ -102,7 +108,7 @@ def gpt2_124m() -> Experiment:
 
     python -m tfbig.train gpt2_124m data.path=FOLDER data.vocabulary_path=FOLDER    # vocab.json and merges.txt
 
-    Half a million tokens a step, as published; train.accumulate makes it fit.
+    Half a million tokens a step, as published; train.accumulate makes it fit. Not measured yet.
     """
     return Experiment(
         name="gpt2_124m",
