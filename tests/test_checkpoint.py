@@ -20,7 +20,7 @@ from tfbig.engine.setup import Setup
 # Resume
 
 
-@pytest.mark.parametrize("settings", [[], ["train.ema=0.9", "optim.optimizer=adamw"], ["device.precision=float16", "train.accumulate=2"], ["device.jit=false"]])
+@pytest.mark.parametrize("settings", [[], ["train.ema=0.9", "optim.optimizer=adamw"], ["device.precision=float16", "train.accumulate=2"], ["device.jit=true"]])
 def test_resume_is_exact_at_any_step(tmp_path, settings):
     whole, state, told = run_to(tmp_path / "whole", 31, *LOUD, *settings)
     for length in (4, 9, 23, 31):  # stopped there, then started anew with a longer length

@@ -10,12 +10,15 @@ from PIL import Image
 from tfbig.core import registry
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
-from tfbig.data import _images, _splits, _tfds, mnist
+from tfbig.data import _images, _splits, _tfds, mnist, tiny_shakespeare
 from tfbig.data.cifar10 import CIFAR10
 from tfbig.data.fashion_mnist import FashionMNIST
 from tfbig.data.image_folder import ImageFolder
 from tfbig.data.mnist import MNIST
+from tfbig.data.sotu import SOTU
+from tfbig.data.text_files import TextFiles
 from tfbig.data.tfds_images import TFDSImages
+from tfbig.data.tiny_shakespeare import TinyShakespeare
 
 
 def prepare_set(folder, count=60, side=12):
@@ -78,6 +81,13 @@ def data(request, small_published, tmp_path, monkeypatch):
         return TFDSImages(builder="tiny_squares", side=8, test_part="test", validation=15)
     if request.param == "image_folder":
         return ImageFolder(path=str(draw_folder(tmp_path / "mine")), side=8)
+    if request.param in ("sotu", "text_files", "tiny_shakespeare"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        texts = {split: "".join(f"{split} {i}: to be, or not to be.\n" for i in range(40)) for split in SPLITS}
+        (tmp_path / "plays.txt").write_text("\n\n".join(texts.values()), "utf-8")
+        monkeypatch.setattr(tiny_shakespeare, "_text", lambda part: texts[part].encode())
+        kinds = {"sotu": SOTU, "tiny_shakespeare": TinyShakespeare}
+        return kinds[request.param](context=8) if request.param in kinds else TextFiles(path=str(tmp_path / "plays.txt"), context=8)
     return {"mnist": MNIST(), "cifar10": CIFAR10(validation=50), "fashion_mnist": FashionMNIST(validation=50)}[request.param]
 
 
@@ -92,14 +102,15 @@ def test_conformance(data):
             assert got[name].dtype == feature.dtype
             assert got[name].shape == (4, *feature.shape)
             np.testing.assert_array_equal(got[name][0], got[name][3])
-        assert (got["label"] >= 0).all() and (got["label"] < len(data.label_names)).all()
-        again = dataclasses.replace(data).examples(split, positions)
-        np.testing.assert_array_equal(got["image"], again["image"])
-        arrays = data.arrays(split)
-        if arrays is not None:
-            assert all(len(value) == size for value in arrays.values())
-            np.testing.assert_array_equal(arrays["image"][positions], got["image"])
-        assert len(data.examples(split, np.array([], np.int64))["label"]) == 0
+        if data.label_names:
+            assert (got["label"] >= 0).all() and (got["label"] < len(data.label_names)).all()
+        again, arrays, none = dataclasses.replace(data).examples(split, positions), data.arrays(split), data.examples(split, np.array([], np.int64))
+        for name in data.spec:
+            np.testing.assert_array_equal(got[name], again[name])
+            assert len(none[name]) == 0
+            if arrays is not None:
+                assert len(arrays[name]) == size
+                np.testing.assert_array_equal(arrays[name][positions], got[name])
         everything[split] = size
     card = data.card()
     assert all(card[key] for key in ("title", "source", "licence", "citation"))

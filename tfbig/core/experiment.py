@@ -111,7 +111,7 @@ class Device(Component):
 
     strategy: str = knob("auto", "who computes; auto: multi_worker if TF_CONFIG names several workers", choices=STRATEGIES)
     sync_batch_norm: bool = knob(True, "several workers: batch normalisation over the whole batch, as one process would")
-    jit: str = knob("auto", "compile steps with XLA; auto: all but convolutions and recurrence on CPU", choices=("auto", "true", "false"))
+    jit: str = knob("auto", "compile steps with XLA; auto: all but convolutions, recurrence and Dropout on CPU", choices=("auto", "true", "false"))
     precision: str = knob("float32", "of activations; weights stay float32", choices=("float32", "bfloat16", "float16"))
     block: int = knob(100, "most steps per call into the compiled program", low=1, high=10_000)
 

@@ -192,13 +192,14 @@ def compile_block(step: Step, slab_spec: dict[str, tf.TensorSpec], jit: bool) ->
     return run_block
 
 
-SLOW_IN_XLA = ("Conv", "SeparableConv", "DepthwiseConv", "LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional")
+SLOW_IN_XLA = ("Conv", "SeparableConv", "DepthwiseConv", "LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "Dropout")
 
 
 def wants_jit(choice: str, model, synchronised: bool = False) -> tuple[bool, str]:
     """Whether to compile with XLA, and why. Statistics summed over workers are no part of an XLA program.
 
-    On CPU, XLA's convolutions and loops over time are slower than TensorFlow's own kernels; everything else gains.
+    On CPU, XLA's convolutions, loops over time and random numbers are slower than TensorFlow's own kernels (an MLP with
+    Dropout ten times); everything else gains.
     """
     if synchronised:
         return False, "batch normalisation over all workers"
@@ -207,4 +208,4 @@ def wants_jit(choice: str, model, synchronised: bool = False) -> tuple[bool, str
     if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
         return True, "an accelerator is present"
     slow = sorted({type(layer).__name__ for layer in layers(model) if type(layer).__name__.startswith(SLOW_IN_XLA)})
-    return not slow, f"{', '.join(slow)} on CPU" if slow else "no convolution or recurrence on CPU"
+    return not slow, f"{', '.join(slow)} on CPU" if slow else "no convolution, recurrence or Dropout on CPU"
