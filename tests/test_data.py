@@ -83,7 +83,7 @@ def data(request, small_published, tmp_path, monkeypatch):
         return ImageFolder(path=str(draw_folder(tmp_path / "mine")), side=8)
     if request.param in ("sotu", "text_files", "tiny_shakespeare"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        texts = {split: "".join(f"{split} {i}: to be, or not to be.\n" for i in range(40)) for split in SPLITS}
+        texts = {split: "".join(f"{i + start}: to be, or not to be.\n" for i in range(40)) for start, split in enumerate(SPLITS)}
         (tmp_path / "plays.txt").write_text("\n\n".join(texts.values()), "utf-8")
         monkeypatch.setattr(tiny_shakespeare, "_text", lambda part: texts[part].encode())
         kinds = {"sotu": SOTU, "tiny_shakespeare": TinyShakespeare}
