@@ -1,6 +1,7 @@
 """Every dataset keeps its specification, keeps its splits disjoint and repeats; without a network."""
 
 import dataclasses
+import random
 import socket
 
 import numpy as np
@@ -83,7 +84,8 @@ def data(request, small_published, tmp_path, monkeypatch):
         return ImageFolder(path=str(draw_folder(tmp_path / "mine")), side=8)
     if request.param in ("sotu", "text_files", "tiny_shakespeare"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-        texts = {split: "".join(f"{i + start}: to be, or not to be.\n" for i in range(40)) for start, split in enumerate(SPLITS)}
+        words, dice = ("to", "be", "or", "not", "that", "is", "the", "question"), random.Random(1)
+        texts = {split: "".join(" ".join(dice.choices(words, k=9)) + ".\n" for _ in range(40)) for split in SPLITS}
         (tmp_path / "plays.txt").write_text("\n\n".join(texts.values()), "utf-8")
         monkeypatch.setattr(tiny_shakespeare, "_text", lambda part: texts[part].encode())
         kinds = {"sotu": SOTU, "tiny_shakespeare": TinyShakespeare}
