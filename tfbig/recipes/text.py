@@ -49,6 +49,17 @@ def shakespeare_char_gpt() -> Experiment:
     )  # fmt: skip
 
 
+shakespeare_char_gpt.search = (
+    "model.depth=int:2..6",
+    "model.width=in:64,128,192",
+    "model.positions=in:learned,rope",
+    "model.dropout=lin:0..0.2",
+    "optim.learning_rate=log:5e-4..1e-2",
+    "optim.weight_decay=log:1e-2..3e-1",
+    "train.batch_size=in:8,12,24",
+)
+
+
 def shakespeare_char_gpt_fast() -> Experiment:
     """Shakespeare letter by letter, in as little time as we can.
 
