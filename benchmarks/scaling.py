@@ -60,9 +60,9 @@ def overhead(steps: int = 2000) -> dict:
         times.append((time.perf_counter() - at) / setup.block)
     state = loop.State()
     signals = type("Signals", (), {"received": 0})()
-    loop.train_until(setup.block * 2, setup, state, Silent(), signals)
+    loop.train_until(setup.block * 2, setup, state, Silent(), signals, None)
     at = time.perf_counter()
-    loop.train_until(setup.block * 2 + steps, setup, state, Silent(), signals)
+    loop.train_until(setup.block * 2 + steps, setup, state, Silent(), signals, None)
     return {"loop_us": 1e6 * (time.perf_counter() - at) / steps, "program_us": 1e6 * statistics.median(times)}
 
 

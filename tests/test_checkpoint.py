@@ -168,6 +168,26 @@ def test_size_limit_of_the_system(tmp_path):
     assert done.returncode == 1 and "could not be written, the disk or quota is full" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_late_failure_is_told_beside_another(saved, monkeypatch):
+    """The disk is full while a checkpoint is written beside training, and then the loss is lost: both are said, and nothing false."""
+    folder, setup = saved
+    monkeypatch.setattr(checkpoint, "write", lambda *arguments: (_ for _ in ()).throw(RunFailure("the disk is full")))
+    with pytest.raises(RunFailure, match="lost\nthe disk is full"), checkpoint.Writer(folder, 3) as writer:
+        writer.save(40, setup.model.variables, setup.other_variables, {"best": None})
+        raise NonFinite("lost")
+    assert writer.durable == 30
+    with pytest.raises(RunFailure, match="^the disk is full$"), checkpoint.Writer(folder, 3) as writer:
+        writer.save(40, setup.model.variables, setup.other_variables, {"best": None})
+
+
+def test_strange_folders_among_checkpoints_are_left_alone(saved):
+    folder, setup = saved
+    (folder / "7").mkdir()
+    assert checkpoint.steps(folder) == [10, 20, 30]
+    checkpoint.prune(folder, 1, None)
+    assert checkpoint.steps(folder) == [30] and (folder / "7").is_dir()
+
+
 def test_weights_that_are_not_finite_are_not_saved(saved):
     folder, setup = saved
     setup.model.layers[-1].bias.assign(np.full(10, np.nan))

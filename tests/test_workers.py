@@ -21,7 +21,7 @@ from tfbig.core.errors import UserError
 from tfbig.engine import batches, checkpoint, manifests
 from tfbig.engine.strategy import _lost
 
-CNN = ("mnist_cnn", "model.filters=4,8", "model.units=16", "train.batch_size=24", "optim.optimizer=sgd", "optim.learning_rate=0.02")
+CNN = ("mnist_cnn", "model.filters=4,8", "model.units=16", "train.batch_size=25", "optim.optimizer=sgd", "optim.learning_rate=0.02")
 BRIEF = ("optim.schedule=constant", "optim.warmup=0", "train.evaluate_every=100", "train.final_split=none", "device.block=5", "data.validation=500")
 
 
@@ -51,7 +51,8 @@ def test_place(monkeypatch):
         workers.place("multi_worker")
     monkeypatch.setenv("TF_CONFIG", launch.tf_config(["a:1", "b:1"], 1))
     assert (workers.place().index, workers.place().count, workers.place("single").count) == (1, 2, 1)
-    for text in ("{", "[]", launch.tf_config(["a:1", "b:1"], 2), '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 0}}'):
+    junk = ('{"cluster": {"worker": "host:1"}, "task": {"type": "worker", "index": 0}}', launch.tf_config(["a:1", "a:1"], 0))
+    for text in (*junk, "{", "[]", launch.tf_config(["a:1", "b:1"], 2), '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 0}}'):
         monkeypatch.setenv("TF_CONFIG", text)
         with pytest.raises(UserError, match="TF_CONFIG: expected "):
             workers.place()
@@ -90,7 +91,7 @@ def test_same_result_for_any_number(tmp_path):
         np.testing.assert_allclose(one[name], two[name], rtol=1e-3, atol=2e-4, err_msg=name)
         np.testing.assert_allclose(one[name], changing[name], rtol=1e-3, atol=2e-4, err_msg=name)
     assert loss(tmp_path / "one") == pytest.approx(loss(tmp_path / "two"), rel=1e-3)
-    assert not (tmp_path / "two" / "checkpoints" / ".tmp").exists() and (tmp_path / "two" / "DONE").exists()
+    assert not list((tmp_path / "two" / "checkpoints").glob(".*")) and (tmp_path / "two" / "DONE").exists()
 
 
 def test_every_part_of_the_step(tmp_path):
@@ -156,8 +157,8 @@ def test_lost_worker_is_found_in_the_words_of_tensorflow():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workers", "2"], "expected -- and a command to start"),
-        (["--workers", "2", "--", "trian"], "Did you mean train?"),
+        (["--workers", "2"], "expected -- train and what it trains"),
+        (["--workers", "2", "--", "evaluate", "a"], "expected -- train and what it trains, such as"),
         (["--workers", "0", "--", "train", "mnist_mlp", "run=a"], "--workers: expected at least 1"),
         (["--workers", "2", "--", "train", "mnist_mlp"], "expected run=DIR after -- train"),
         (["--workers", "2", "--", "train", "mnist_mlp", "run=a", "sede=1"], "Did you mean seed?"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -105,9 +106,9 @@ def _watch(processes: list[subprocess.Popen]) -> int:
     def pass_on(signum, frame):
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signum)
+                process.send_signal(signal.SIGTERM if signum == signal.SIGHUP else signum)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     deadline = None
     try:
         while any(process.poll() is None for process in processes):
@@ -133,8 +134,11 @@ def _watch(processes: list[subprocess.Popen]) -> int:
 def _check(arguments: list[str]) -> None:
     """Finds a mistake in a recipe or setting once, rather than in every worker."""
     settings = [text for text in arguments[1:] if "=" in text and not text.startswith(("-", "run="))]
-    if not any(text.startswith("run=") for text in arguments):
+    run = next((Path(text[4:]) for text in arguments if text.startswith("run=")), None)
+    if run is None:
         raise UserError("expected run=DIR after -- train, so that all workers mean the same run directory.")
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise UserError(f"run={run}: exists already. Continue it with -- train --resume {shlex.quote(str(run))}, or name another directory.")
     config.override(registry.recipe(arguments[0]), settings)
 
 
@@ -148,10 +152,10 @@ def door(arguments: list[str]) -> dict | None:
     given = parser.parse_args(ours)
     if given.workers < 1:
         raise UserError(f"--workers: expected at least 1. Received: {given.workers}.")
-    if not command or command[0] not in registry.doors() or command[0] == "launch":
-        received = f"{command[0]!r}" if command else "nothing"
-        raise UserError(f"expected -- and a command to start, such as -- train mnist_cnn run=runs/a. Received: {received}.{registry.nearest(command[0], registry.doors()) if command else ''}")
-    if command[0] == "train" and "--resume" not in command:
+    if not command or command[0] != "train":  # the other commands are one process's work
+        received = repr(command[0]) if command else "nothing"
+        raise UserError(f"expected -- train and what it trains, such as -- train mnist_cnn run=runs/a. Received: {received}.")
+    if "--resume" not in command:
         _check(command[1:])
     if given.print:
         text = manifests.KINDS[given.print](given.workers, command, given.port, given.image)

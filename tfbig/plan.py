@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 from tfbig.core import cli, config, registry
@@ -27,7 +28,7 @@ def plan(recipe: str | Experiment, *settings: str, hardware: str | None = None, 
 
     if hardware is not None and hardware not in engine.HARDWARE:
         raise UserError(f"--hardware: expected one of {', '.join(engine.HARDWARE)}. Received: {hardware!r}.{registry.nearest(hardware, engine.HARDWARE)}")
-    if price is not None and not price > 0:
+    if price is not None and not 0 < price < math.inf:
         raise UserError(f"--price: expected more than 0. Received: {price}.")
     base = registry.recipe(recipe) if isinstance(recipe, str) else recipe
     experiment = config.override(base, list(settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -57,12 +58,12 @@ def train(
         console = Console(Lengths.of(made.experiment).total, quiet=follows)
         job.train(made, console, callbacks)
     except UserError:
-        if resume is None and not follows and not made.checkpoints.exists():  # nothing was trained: leave no half-made run behind
+        if resume is None and not follows and not (made.checkpoints.exists() or (made.path / "metrics.jsonl").exists()):  # nothing was trained: leave no half-made run behind
             shutil.rmtree(made.path)
         raise
     except Interrupted as stop:
         console.close()
-        raise Interrupted(stop.signum, stop.step, f"stopped at step {stop.step:,}; all is saved. Continue with\npython -m tfbig.train --resume {made.path}") from None
+        raise Interrupted(stop.signum, stop.step, f"stopped at step {stop.step:,}; all is saved. Continue with\npython -m tfbig.train --resume {shlex.quote(str(made.path))}") from None
     finally:
         console.close()
     if not follows:
@@ -87,7 +88,15 @@ def _resumed(path, settings: list[str]) -> Run:
     if wrong:
         raise UserError(f"{', '.join(wrong)}: cannot change in a run that goes on, only {', '.join(allowed)} can. Start a new run for it.")
     if settings:
-        run.write_config(config.override(run.experiment, settings), run.experiment)
+        experiment = config.override(run.experiment, settings)
+        from tfbig.engine import checkpoint
+        from tfbig.engine.setup import Lengths
+
+        reached, length = max(checkpoint.steps(run.checkpoints), default=0), Lengths.of(experiment).total
+        if length < reached:
+            raise UserError(f"train.length: expected at least the {reached:,} steps that {run.path} has made. Received: {experiment.train.length}, {length:,} steps.")
+        with run.lock():
+            run.write_config(experiment)
     return run
 
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+import traceback
 import types
 from collections.abc import Callable
 
@@ -32,6 +33,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, arguments=None, namespace=None):
         parsed, unknown = self.parse_known_args(arguments, namespace)
+        if hasattr(parsed, "settings"):  # those that stand behind an option
+            parsed.settings += [word for word in unknown if not word.startswith("-")]
+            unknown = [word for word in unknown if word.startswith("-")]
         if unknown:
             options = [option for action in self._actions for option in action.option_strings]
             raise UserError(f"{unknown[0]}: no such option.{nearest(unknown[0], options)} See {self.prog} --help.")
@@ -45,7 +49,7 @@ def run(door: Callable[[list[str]], dict | None], arguments: list[str] | None) -
     With --json, stdout gets one JSON object: what the command returns, or {"error", "kind"}.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    as_json = "--json" in arguments
+    as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
     with _stdout_to_stderr() if as_json else contextlib.nullcontext(sys.stdout) as out:
         code, result = _outcome(door, arguments, as_json)
         if as_json and result is not None:
@@ -67,6 +71,13 @@ def _outcome(door, arguments, as_json) -> tuple[int, dict | None]:
     except BrokenPipeError:  # the reader of our output has gone; say nothing more to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0, None
+    except OSError as error:
+        told = f"{error.filename or 'a file'}: {error.strerror or error}"
+        print(f"error: {told}", file=sys.stderr)
+        return 1, {"error": told, "kind": type(error).__name__}
+    except Exception as error:  # ours: the traceback helps to mend it, and --json still gets its object
+        traceback.print_exc()
+        return 1, {"error": str(error), "kind": type(error).__name__}
 
 
 @contextlib.contextmanager

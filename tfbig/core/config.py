@@ -83,7 +83,8 @@ def _raise(problems: list[str]) -> None:
 
 def _find(experiment: Experiment, key: str):
     owner, _, name = key.rpartition(".")
-    holder = getattr(experiment, owner, None) if owner else experiment
+    parts = {field.name for field in dataclasses.fields(experiment)}
+    holder = experiment if not owner else getattr(experiment, owner) if owner in parts else None
     if not dataclasses.is_dataclass(holder):
         return owner, name, None
     fields = {field.name: field for field in dataclasses.fields(holder) if "kind" not in field.metadata}

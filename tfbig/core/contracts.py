@@ -123,6 +123,10 @@ class Dataset(Component):
         """The whole split if it is small enough to live on the device, else None. Same rows as `examples`."""
         return None
 
+    def fingerprint(self) -> str:
+        """Changes when the examples or their splits change; empty where they cannot."""
+        return ""
+
     def card(self) -> dict[str, Any]:
         """What a data card says: title, source, licence, citation."""
         return {}

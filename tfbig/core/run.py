@@ -50,7 +50,9 @@ class Run:
             try:
                 made.mkdir(parents=True, exist_ok=path is not None)
                 break
-            except FileExistsError:
+            except FileExistsError as error:
+                if path is not None or not made.exists():  # a file, or a link to nowhere
+                    raise UserError(f"run={made}: cannot be created: something else is there.") from error
                 number += 1
             except OSError as error:
                 raise UserError(f"run={made}: cannot be created: {error.strerror}.") from error
@@ -83,9 +85,11 @@ class Run:
 
     def write_config(self, experiment: Experiment, base: Experiment | None = None) -> None:
         saved = {"experiment": config.to_json(experiment), "tfbig": tfbig.__version__}
-        saved["changed"] = {
-            key: [config.text_of(value) for value in pair] for key, pair in config.changed(experiment, base or experiment).items()
-        }
+        before = self.read_json("config.json") if base is None else None  # a run that goes on keeps what differed from the recipe
+        earlier = (before or {}).get("changed", {})
+        pairs = config.changed(experiment, base or (self.experiment if before else experiment))
+        changed = {key: [config.text_of(value) for value in pair] for key, pair in pairs.items()}
+        saved["changed"] = {**earlier, **{key: [earlier.get(key, pair)[0], pair[1]] for key, pair in changed.items()}}
         self.write_json("config.json", saved)
         self.__dict__.pop("experiment", None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -48,9 +49,13 @@ def place(strategy: str = "auto") -> Place:
         return Place()
     try:
         found = json.loads(text)
-        addresses, task = tuple(map(str, found["cluster"]["worker"])), found["task"]
-        index = int(task["index"])
-    except (ValueError, KeyError, TypeError) as error:
+        listed, task = found["cluster"]["worker"], found["task"]
+        addresses, index = tuple(listed), task["index"]
+        if not (isinstance(listed, list) and isinstance(index, int) and len(set(addresses)) == len(addresses)):
+            raise ValueError("worker: expected a list of different addresses")
+        if not all(isinstance(text, str) and re.fullmatch(r".+:\d+", text) for text in addresses):
+            raise ValueError("worker: expected host:port")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"TF_CONFIG: expected {FORM}. Received: {text!r}.") from error
     others = sorted(set(found["cluster"]) - {"worker"})
     if others or task.get("type") != "worker" or not 0 <= index < len(addresses):

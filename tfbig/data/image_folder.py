@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,11 @@ class ImageFolder(Dataset):
         pixels = self.side * self.side * self.channels
         return _arrays(self, split) if self.size(split) * pixels <= MEMORY_BYTES else None
 
+    def fingerprint(self):
+        names, found = _files(self)
+        told = [f"{split} {label} {path.relative_to(self.path)}" for split, files in found.items() for path, label in files]
+        return hashlib.sha256("\n".join([*names, *told]).encode("utf-8", "surrogateescape")).hexdigest()
+
     def card(self):
         return {
             "title": f"pictures in {Path(self.path).resolve().name}",
@@ -82,6 +88,9 @@ def _files(data: ImageFolder) -> tuple[tuple[str, ...], dict[str, list[tuple[Pat
     if not root.is_dir():
         raise UserError(f"data.path: expected a folder of pictures. Received: {data.path}, which is no folder.")
     parts = {split: next((root / name for name in names if (root / name).is_dir()), None) for split, names in PARTS.items()}
+    alone = next((path for path in (parts["validation"], parts["test"]) if path and not parts["train"]), None)
+    if alone is not None:
+        raise UserError(f"data.path: {data.path} has {alone.name} but no train beside it. Expected train too, or nothing but classes.")
     names = _classes(parts["train"] or root)
     if parts["train"] is None:
         whole = _listed(root, names)
@@ -114,7 +123,7 @@ def _listed(folder: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
         raise UserError(f"data.path: {folder} has the class {strange[0]!r}, which the training folder has not: {', '.join(names)}.")
     files = []
     for label, name in enumerate(names):
-        inside = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
+        inside = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."))
         if not inside:
             raise UserError(f"data.path: {folder / name} holds no picture. Expected files ending in {', '.join(SUFFIXES)}.")
         files += [(path, label) for path in inside]

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tfbig.core import files
-from tfbig.core.errors import NonFinite, UserError
+from tfbig.core.errors import NonFinite, RunFailure, UserError
 from tfbig.core.lazy import np, tf
 
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
@@ -46,7 +47,8 @@ def steps(checkpoints: Path) -> list[int]:
     """The steps with a checkpoint, ascending; whether one is intact is found out by reading it."""
     if not checkpoints.is_dir():
         return []
-    return sorted(int(entry.name) for entry in checkpoints.iterdir() if entry.name.isdigit() and entry.is_dir())
+    names = [entry.name for entry in checkpoints.iterdir() if entry.name.isascii() and entry.name.isdecimal() and entry.is_dir()]
+    return sorted(int(name) for name in names if name == folder_name(int(name)))
 
 
 def snapshot(step: int, weights: list, others: list) -> dict:
@@ -84,7 +86,7 @@ def write(checkpoints: Path, step: int, values: dict, state: dict) -> Path:
     final, beside = checkpoints / folder_name(step), checkpoints / f".{folder_name(step)}.{os.getpid()}.tmp"
     needed = sum(value.nbytes for part in values.values() for value in part.values())
     try:
-        checkpoints.mkdir(parents=True, exist_ok=True)
+        checkpoints.mkdir(exist_ok=True)  # without parents: a run directory that is gone is not made anew in part
         for leftover in checkpoints.glob(".*.tmp"):  # of a process that was killed while writing
             shutil.rmtree(leftover, ignore_errors=True)
         beside.mkdir()
@@ -108,6 +110,7 @@ class Writer:
     def __init__(self, checkpoints: Path, keep: int):
         self.checkpoints, self.keep = checkpoints, keep
         self._thread, self._last = ThreadPoolExecutor(1, "checkpoints"), None
+        self.durable = max(steps(checkpoints), default=None)  # the latest step that is on the disk
 
     def save(self, step: int, weights: list, others: list, state: dict) -> None:
         """As the function `save`, but returns once the values are copied; also removes what need not be kept."""
@@ -117,6 +120,7 @@ class Writer:
 
         def work() -> None:
             write(self.checkpoints, step, values, state)
+            self.durable = step
             prune(self.checkpoints, self.keep, best)
 
         self._last = self._thread.submit(work)
@@ -130,12 +134,11 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, kind, *error) -> None:
+    def __exit__(self, kind, error, trace) -> None:
         try:
             self.wait()
-        except Exception:
-            if kind is None:  # otherwise that other failure is what must be told
-                raise
+        except RunFailure as late:
+            raise late if error is None else RunFailure(f"{error}\n{late}") from error
         finally:
             self._thread.shutdown()
 
@@ -247,5 +250,6 @@ def prune(checkpoints: Path, keep: int, best: int | None) -> None:
         if step != best:
             # Renamed first, so that a kill halfway leaves a leftover and not a torn checkpoint.
             doomed = checkpoints / f".{folder_name(step)}.{os.getpid()}.tmp"
-            os.rename(checkpoints / folder_name(step), doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            with contextlib.suppress(OSError):  # what cannot be removed stays
+                os.rename(checkpoints / folder_name(step), doomed)
+                shutil.rmtree(doomed, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import resource
+import shlex
 import sys
 import time
 
@@ -44,14 +45,15 @@ class Journal:
 
 def measure(run: Run, experiment: Experiment) -> dict:
     """What preprocessing needs to know of the training split: measured once, then read from data.json."""
-    saved = run.read_json("data.json")
+    data, splits, saved = experiment.data, {}, run.read_json("data.json")
     if saved is not None:
+        if saved.get("fingerprint", "") != data.fingerprint():
+            raise UserError(f"data: it has changed since {run.path} was started, so its splits are no longer the same. Bring the old data back, or start a new run.")
         return saved["facts"]
-    data, splits = experiment.data, {}
     facts = experiment.task.measure(data)
     for split in ("train", "validation"):  # nothing of the test split is read before training is over
         splits[split] = {"size": data.size(split), "classes": class_counts(experiment, split)}
-    run.write_json("data.json", {"card": data.card(), "splits": splits, "facts": facts})
+    run.write_json("data.json", {"card": data.card(), "fingerprint": data.fingerprint(), "splits": splits, "facts": facts})
     return facts
 
 
@@ -82,8 +84,8 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
         summary = describe(setup, state, run, time.monotonic() - started)
         run.write_json("summary.json", summary)
         if experiment.train.final_split != "none" and state.best is not None:
-            load_step(setup, run, state.best["step"], console)
-            record(run, setup, experiment.train.final_split, state.best["step"], console)
+            step = load_step(setup, run, state.best["step"], console)
+            record(run, setup, experiment.train.final_split, step, console)
         run.mark_done()
     return summary
 
@@ -151,6 +153,7 @@ def load_step(setup: Setup, run: Run, step: int, console: loop.Observer) -> int:
 
 def record(run: Run, setup: Setup, split: str, step: int, console: loop.Observer) -> dict:
     """Evaluates the model on a split and writes metrics.json and panels.json; returns the split's entry."""
+    measure(run, run.experiment)  # refuses data that has changed
     result: Evaluation = setup.evaluate(split, keep_outputs=True)
     console.evaluated(step, split, result.metrics)
     entry = {"dataset": type(setup.task.data).__name__, "split": split, "count": result.count, "step": step, "metrics": result.metrics}
@@ -166,7 +169,7 @@ def choose_step(run: Run, wanted: str = "best") -> int:
     """The checkpoint that "best", "last" or a step number means."""
     present = checkpoint.steps(run.checkpoints)
     if not present:
-        raise UserError(f"{run.checkpoints}: holds no checkpoint yet. Train first: python -m tfbig.train --resume {run.path}")
+        raise UserError(f"{run.checkpoints}: holds no checkpoint yet. Train first: python -m tfbig.train --resume {shlex.quote(str(run.path))}")
     if wanted == "last":
         return present[-1]
     if wanted == "best":
@@ -177,7 +180,7 @@ def choose_step(run: Run, wanted: str = "best") -> int:
                 continue
             return best["step"] if best and best["step"] in present else step
         return present[-1]
-    if not wanted.isdigit() or int(wanted) not in present:
+    if not (wanted.isascii() and wanted.isdecimal()) or int(wanted) not in present:
         raise UserError(f"step: expected best, last or one of {', '.join(map(str, present))}. Received: {wanted!r}.")
     return int(wanted)
 

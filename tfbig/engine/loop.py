@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from tfbig.core.errors import Interrupted, NonFinite
+from tfbig.core.errors import Interrupted, NonFinite, RunFailure
 from tfbig.core.lazy import keras, np, tf
 from tfbig.engine import checkpoint
 from tfbig.engine.interrupt import watch_signals
@@ -69,16 +69,21 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
     hooks, writer = Hooks(setup, state, callbacks), checkpoint.Writer(checkpoints, setup.experiment.train.keep)
     with watch_signals() as signals, setup.workers.failures(), writer:
         while state.step < lengths.total and not state.stopped_early:
-            signum = train_until(lengths.next_stop(state.step), setup, state, observer, signals)
+            signum = train_until(lengths.next_stop(state.step), setup, state, observer, signals, writer)
             if signum:
                 save(setup, state, writer)
                 writer.wait()
                 raise Interrupted(signum, state.step)
+            setup.workers.average(setup.uneven_variables)
             if state.step % lengths.evaluate == 0 or state.step == lengths.total:
                 with averaged_weights(setup):
                     metrics = evaluate(setup, state, observer)
-                    state.stopped_early = hooks.evaluated(metrics)
+                    state.stopped_early = setup.workers.any(hooks.evaluated(metrics))
             save(setup, state, writer)
+        _, signum = setup.workers.agree(0, signals.received)
+        if signum:  # it came during the last evaluation
+            writer.wait()
+            raise Interrupted(signum, state.step)
     hooks.end()
     return state
 
@@ -95,7 +100,7 @@ def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
     return State(found["step"], found["best"], found["step"], evaluations=found["evaluations"])
 
 
-def train_until(stop: int, setup: Setup, state: State, observer: Observer, signals) -> int:
+def train_until(stop: int, setup: Setup, state: State, observer: Observer, signals, writer: checkpoint.Writer) -> int:
     """Makes the steps up to `stop`, or fewer if a signal comes to any worker; returns the signal's number or 0."""
     block, batch_size, count = setup.block, setup.experiment.train.batch_size, 1
     logged, gathered = time.monotonic(), []
@@ -109,7 +114,7 @@ def train_until(stop: int, setup: Setup, state: State, observer: Observer, signa
         scalars = setup.run_block(slab, tf.constant(first), tf.constant(count))
         scalars = {name: value.numpy()[:count] for name, value in scalars.items()}
         seconds = time.monotonic() - started
-        check_finite(scalars, state)
+        check_finite(scalars, state, writer)
         state.step += count
         gathered.append(scalars)
         if state.step == stop or time.monotonic() - logged > LOG_SECONDS:
@@ -122,11 +127,13 @@ def train_until(stop: int, setup: Setup, state: State, observer: Observer, signa
     return 0
 
 
-def check_finite(scalars: dict, state: State) -> None:
+def check_finite(scalars: dict, state: State, writer: checkpoint.Writer) -> None:
     """Stops at the first step whose loss is NaN or infinite."""
     bad = np.flatnonzero(~np.isfinite(scalars["loss"]))
     if len(bad):
-        kept = f"the checkpoint of step {state.saved} is intact" if state.saved is not None else "no checkpoint was written yet"
+        with contextlib.suppress(RunFailure):  # said when the writer is left
+            writer.wait()
+        kept = f"the checkpoint of step {writer.durable} is intact" if writer.durable is not None else "no checkpoint was written yet"
         raise NonFinite(
             f"step {state.step + int(bad[0]) + 1}: the loss became {scalars['loss'][bad[0]]}; {kept}. "
             "Lower optim.learning_rate, set optim.clip_norm=1 or lengthen optim.warmup."

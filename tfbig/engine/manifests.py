@@ -1,6 +1,7 @@
 """What a cluster's own scheduler needs to start the workers of one training: Kubernetes's JobSet, Slurm's srun.
 
-Both start again after a failure or a preemption, all workers together, and then go on from the newest checkpoint.
+Kubernetes starts all workers again after a failure, Slurm after a preemption, a node failure or the end of the job's time; they
+go on from the newest checkpoint.
 Sources: JobSet's API jobset.x-k8s.io/v1alpha2 (pods are named SET-JOB-INDEX-INDEX.SET in DNS), Slurm's sbatch and scontrol manuals.
 """
 
@@ -34,7 +35,7 @@ def script(command: list[str], addresses: str, index: str) -> list[str]:
 def job_name(command: list[str]) -> str:
     """A name that DNS allows, from the recipe or the run."""
     words = [text for text in command[1:] if not text.startswith("-")] or ["job"]
-    return re.sub(r"[^a-z0-9]+", "-", f"tfbig-{words[0].removeprefix('run=')}".lower()).strip("-")[:40]
+    return re.sub(r"[^a-z0-9]+", "-", f"tfbig-{words[0].removeprefix('run=')}".lower())[:40].strip("-")
 
 
 def kubernetes(workers: int, command: list[str], port: int, image: str) -> str:
@@ -101,6 +102,9 @@ cat > "tfbig-$SLURM_JOB_ID.sh" <<'WORKER'
 {body}
 WORKER
 srun --kill-on-bad-exit=1 bash "tfbig-$SLURM_JOB_ID.sh"
+code=$?
+if [ $code = 143 ]; then scontrol requeue "$SLURM_JOB_ID"; fi # stopped in time, with a checkpoint: goes on later
+exit $code
 """
 
 

@@ -8,13 +8,14 @@ from functools import cached_property
 
 from tfbig.core import duration
 from tfbig.core.contracts import Task
+from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, tf
 from tfbig.core.workers import Place
 from tfbig.engine import batches, evaluate
 from tfbig.engine.optimizer import build_optimizer
 from tfbig.engine.step import Step, compile_block, wants_jit
-from tfbig.engine.strategy import Workers, join
+from tfbig.engine.strategy import Workers, join, layers
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -27,6 +28,8 @@ def build_task(experiment: Experiment, facts: dict) -> tuple[Task, keras.Model]:
     keras.config.set_dtype_policy(POLICIES[experiment.device.precision])
     try:
         return task, task.build()
+    except ValueError as error:  # sizes that do not fit each other
+        raise UserError(str(error)) from error
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -82,6 +85,14 @@ class Setup:
     def other_variables(self) -> list:
         """What a checkpoint holds besides the model's variables."""
         return [*self.optimizer.variables, *self.step.extra_variables]
+
+    @cached_property
+    def uneven_variables(self) -> list:
+        """Moving statistics that each worker keeps of its own rows alone."""
+        if self.workers.count == 1 or self.experiment.device.sync_batch_norm:
+            return []
+        found = [layer for layer in layers(self.model) if isinstance(layer, keras.layers.BatchNormalization)]
+        return [variable for layer in found for variable in (layer.moving_mean, layer.moving_variance)]
 
     @cached_property
     def slabs(self) -> batches.Slabs:

@@ -78,6 +78,15 @@ class Workers:
         count, *seen = self.total_array(np.array(mine))
         return int(count), next((number for number, flag in zip(SIGNALS, seen, strict=True) if flag), 0)
 
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any worker."""
+        return flag if self._strategy is None else bool(self.total_array(np.array([float(flag)]))[0])
+
+    def average(self, variables: list) -> None:
+        """Gives variables that differ between workers, such as moving statistics of their own rows, their mean."""
+        for variable in variables:
+            variable.assign(self.total_array(variable.numpy().astype(np.float64)) / self.count)
+
     def same(self, value: int, what: str) -> None:
         """Makes sure that all workers hold the same number."""
         values = np.zeros(self.count)
@@ -136,7 +145,7 @@ def _dropout(layer, inputs, training=False):
 def _explained(place: workers.Place) -> Iterator[None]:
     try:
         yield
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+    except (tf.errors.OpError, RuntimeError, ValueError, TypeError) as error:
         raise RunFailure(f"worker {place.index}: cannot join the workers at {', '.join(place.addresses)}: {str(error).splitlines()[0]}") from error
 
 
