@@ -79,13 +79,13 @@ def test_evaluation_parts_are_the_split():
 
 def test_same_result_for_any_number(tmp_path):
     """Batch normalisation, Dropout and random shifts included; repeated, the same to the last bit; resumed by fewer and by more."""
-    run(1, tmp_path / "one", *CNN, *BRIEF, "train.length=12")
+    run(1, tmp_path / "one", *CNN, *BRIEF, "train.length=4")
     for name, count in (("two", 2), ("again", 2)):
-        run(count, tmp_path / name, *CNN, *BRIEF, "train.length=12")
-    run(3, tmp_path / "changing", *CNN, *BRIEF, "train.length=5")
-    run(1, None, "--resume", tmp_path / "changing", "train.length=8")
-    run(2, None, "--resume", tmp_path / "changing", "train.length=12")
-    one, two, again, changing = (end(tmp_path / name, 12) for name in ("one", "two", "again", "changing"))
+        run(count, tmp_path / name, *CNN, *BRIEF, "train.length=4")
+    run(3, tmp_path / "changing", *CNN, *BRIEF, "train.length=2")
+    run(1, None, "--resume", tmp_path / "changing", "train.length=3")
+    run(2, None, "--resume", tmp_path / "changing", "train.length=4")
+    one, two, again, changing = (end(tmp_path / name, 4) for name in ("one", "two", "again", "changing"))
     for name in one:
         np.testing.assert_array_equal(two[name], again[name])
         np.testing.assert_allclose(one[name], two[name], rtol=1e-3, atol=2e-4, err_msg=name)
