@@ -358,6 +358,9 @@ def test_two_graphs_are_refused(tmp_path):
         allowlist.check_saved_model(path.parent)
 
 
+WRONG = [{"metrics": []}, {"metrics": {"metrics": []}}, {"metrics": {"metrics": {"accuracy": 1}}}, {"metrics": {"metrics": {"accuracy": {"value": "1"}}}}, {"labels": 3}, {"labels": [1]}, {"purpose": {}}]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -368,6 +371,7 @@ def test_two_graphs_are_refused(tmp_path):
         (lambda folder: (folder / "artefact.json").unlink(), "has no artefact.json"),
         (lambda folder: (folder / "artefact.json").write_text("[" * 100_000), "cannot be read as JSON"),
         (lambda folder: (folder / "artefact.json").write_text('{"files": {"a": 1}}'), "expected files with sizes and checksums"),
+        *((lambda folder, part=part: (folder / "artefact.json").write_text(json.dumps({"files": {}, **part})), f"{next(iter(part))}: expected") for part in WRONG),
         (lambda folder: add(folder, "../../escape"), "leads out of the artefact"),
         (lambda folder: add(folder, "/etc/passwd"), "leads out of the artefact"),
     ],

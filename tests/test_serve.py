@@ -416,6 +416,19 @@ def test_limits(server):
     assert server.ask("GET", "/healthz") == (200, {"status": "ok"})
 
 
+def test_bodies_that_do_not_come_are_given_up():
+    from tfbig.deploy.server.rest import Limits, Rest
+
+    application, sent = Rest(None, None, Limits(seconds=0.05), None), []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "raw_path": b"/elsewhere", "headers": [(b"content-length", b"5")]}
+    asyncio.run(asyncio.wait_for(application(scope, asyncio.Event().wait, send), 20))
+    assert sent[0]["status"] == 504 and b"No answer within 0.05 s" in sent[1]["body"] and application.running == 0
+
+
 def test_a_large_body_is_read_beside_the_others(server):
     """Slow to read, and wrong at its very end: others are answered meanwhile."""
     body = b'{"signature_name": "tensors", "instances": [' + b"[1.5, 2]," * 300_000 + b'"x"]}'
