@@ -18,6 +18,7 @@ from tfbig import export as door
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.deploy import allowlist, artefact, litert_format, onnx_format, publish, verify, worker
 from tfbig.deploy.programs import Programs
+from tfbig.deploy.server import servable
 
 SMALL = ("train.length=120", "train.evaluate_every=60", "train.save_every=60")
 SHIPPED = Path(tfbig.__file__).parent.parent / "saved_models" / "mnist_mlp" / "1"
@@ -295,6 +296,71 @@ def test_a_saver_that_a_signature_uses_is_refused(tmp_path):
         allowlist.check_saved_model(path.parent)
 
 
+def saving_while_restoring(graph, target):
+    """Writes a file in the function that loaders run by themselves."""
+    node = next(node for node in graph.graph_def.node if node.name == graph.saver_def.restore_op_name)
+    function = next(one for one in graph.graph_def.library.function if one.signature.name == node.attr["f"].func.name)
+    for name, value, dtype in (("file", str(target), tf.string), ("names", ["a"], tf.string), ("slices", [""], tf.string), ("value", [1.0], tf.float32)):
+        constant = function.node_def.add(name=f"evil_{name}", op="Const")
+        constant.attr["dtype"].type = dtype.as_datatype_enum
+        constant.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, dtype))
+    save = function.node_def.add(name="evil", op="SaveV2", input=[f"evil_{name}:output:0" for name in ("file", "names", "slices", "value")])
+    save.attr["dtypes"].list.type.append(tf.float32.as_datatype_enum)
+    function.control_ret["evil"] = "evil"
+    function.signature.control_output.append("evil")
+
+
+def restoring_a_constant(graph, target):
+    node = next(node for node in graph.graph_def.node if node.name == graph.saver_def.restore_op_name)
+    constant = graph.graph_def.node.add(name="elsewhere", op="Const")
+    constant.attr["dtype"].type = tf.string.as_datatype_enum
+    constant.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(str(target)))
+    node.input[0] = "elsewhere"
+
+
+def without_objects(change):
+    return lambda graph, target: (change(graph, target), graph.ClearField("object_graph_def"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (saving_while_restoring, "operation SaveV2 writes files"),
+        (restoring_a_constant, "restores from a file of its own choice"),
+        (without_objects(saving_while_restoring), "expected one graph with its objects"),
+        (without_objects(restoring_a_constant), "expected one graph with its objects"),
+        (lambda graph, _: graph.graph_def.library.function[0].attr["api_implements"].CopyFrom(tf.compat.v1.AttrValue(s=b"x")), "api_implements"),
+    ],
+)
+def test_what_a_loader_runs_by_itself_cannot_write_or_choose_files(change, message, tmp_path):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    folder = shutil.copytree(SHIPPED, tmp_path / "1")
+    assert set(servable.load("good", 1, folder, "tensorflow", False).signatures) == {"serving_default", "tensors"}
+    (folder / "artefact.json").unlink()
+    model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    change(model.meta_graphs[0], tmp_path / "written")
+    (folder / "saved_model.pb").write_bytes(model.SerializeToString())
+    artefact.seal(folder, {"version": 1})
+    with pytest.raises(UserError, match=message):
+        servable.load("evil", 1, folder, "tensorflow", False)
+    assert not list(tmp_path.glob("written*"))
+
+
+def test_two_graphs_are_refused(tmp_path):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = shutil.copytree(SHIPPED, tmp_path / "1") / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    model.meta_graphs.add().CopyFrom(model.meta_graphs[0])
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="Received: 2 graph"):
+        allowlist.check_saved_model(path.parent)
+
+
+WRONG = [{"metrics": []}, {"metrics": {"metrics": []}}, {"metrics": {"metrics": {"accuracy": 1}}}, {"metrics": {"metrics": {"accuracy": {"value": "1"}}}}, {"labels": 3}, {"labels": [1]}, {"purpose": {}}]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -305,6 +371,7 @@ def test_a_saver_that_a_signature_uses_is_refused(tmp_path):
         (lambda folder: (folder / "artefact.json").unlink(), "has no artefact.json"),
         (lambda folder: (folder / "artefact.json").write_text("[" * 100_000), "cannot be read as JSON"),
         (lambda folder: (folder / "artefact.json").write_text('{"files": {"a": 1}}'), "expected files with sizes and checksums"),
+        *((lambda folder, part=part: (folder / "artefact.json").write_text(json.dumps({"files": {}, **part})), f"{next(iter(part))}: expected") for part in WRONG),
         (lambda folder: add(folder, "../../escape"), "leads out of the artefact"),
         (lambda folder: add(folder, "/etc/passwd"), "leads out of the artefact"),
     ],
@@ -337,7 +404,11 @@ def test_onnx_from_elsewhere_is_refused(tmp_path):
     graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [value("x")], [value("y")], [outside])
     (tmp_path / "outside.onnx").write_bytes(helper.make_model(graph).SerializeToString())
     (tmp_path / "noise.onnx").write_bytes(os.urandom(100))
-    for name, message in (("domain", "operator Run is from 'evil'"), ("outside", "keeps data outside its own file"), ("noise", "no ONNX model that can be read")):
+    branch = helper.make_graph([helper.make_node("Run", [], ["z"], domain="evil")], "branch", [], [value("z")])
+    choose = helper.make_function("ai.onnx.ml", "F", ["c"], ["y"], [helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)], [helper.make_opsetid("", 18)])
+    graph = helper.make_graph([helper.make_node("F", ["c"], ["y"], domain="ai.onnx.ml")], "g", [helper.make_tensor_value_info("c", TensorProto.BOOL, [])], [value("y")])
+    (tmp_path / "inner.onnx").write_bytes(helper.make_model(graph, functions=[choose]).SerializeToString())
+    for name, message in (("domain", "operator Run is from 'evil'"), ("inner", "operator Run is from 'evil'"), ("outside", "keeps data outside its own file"), ("noise", "no ONNX model that can be read")):
         with pytest.raises(UserError, match=message):
             allowlist.check_onnx(tmp_path / f"{name}.onnx")
 

@@ -112,3 +112,15 @@ def test_a_small_file_that_claims_to_be_huge_is_refused():
     assert len(buffer.getvalue()) < 500_000
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than 67,108,864 pixels"):
         prep.decode(tf.constant(buffer.getvalue()), 28, 28, 1)
+
+
+@pytest.mark.parametrize("content", ["WEBP", b"\xff\x0a" + b"\0" * 40, b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0" * 40, b"", b"x"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_formats_whose_size_is_not_known_are_refused(content, channels):
+    if content == "WEBP":
+        buffer = io.BytesIO()
+        Image.new("RGB", (28, 28)).save(buffer, "WEBP")
+        content = buffer.getvalue()
+    for decode in (prep.decode, tf.function(prep.decode)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="expected JPEG, PNG, GIF or BMP"):
+            decode(tf.constant(content), 28, 28, channels)

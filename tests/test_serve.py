@@ -311,6 +311,26 @@ def bomb():
     return proto
 
 
+def test_a_small_message_cannot_repeat_a_large_text():
+    from tfbig.deploy.server import messages
+    from tfbig.deploy.server.status import Failure
+
+    text = TensorProto(dtype=7, string_val=[b"x" * 50_000])
+    text.tensor_shape.dim.add(size=40_000)
+    with pytest.raises(Failure, match="needs 40000 texts. Received: 1"):
+        messages.array(text, 1 << 30)
+    number = TensorProto(dtype=1, float_val=[1.0])
+    number.tensor_shape.dim.add(size=1 << 19)
+    assert messages.array(number, 1 << 21).shape == (1 << 19,)
+    with pytest.raises(Failure, match="is larger than"):
+        messages.array(number, (1 << 21) - 1)
+    texts = np.array([[b"", b"a\x00"], [b"\xff", b"z"]], object)
+    for value in (texts, texts[:0], texts[0, 0]):
+        value = np.asarray(value, object)
+        found = messages.array(tf.make_tensor_proto(value, tf.string, value.shape), 1 << 20)
+        assert found.dtype == object and found.shape == value.shape and (found == value).all()
+
+
 @pytest.mark.parametrize(
     ("contents", "spec", "code", "words"),
     [
@@ -394,6 +414,19 @@ def test_limits(server):
                 link.sendall(piece)
         assert link.recv(100).startswith(b"HTTP/1.1 413")
     assert server.ask("GET", "/healthz") == (200, {"status": "ok"})
+
+
+def test_bodies_that_do_not_come_are_given_up():
+    from tfbig.deploy.server.rest import Limits, Rest
+
+    application, sent = Rest(None, None, Limits(seconds=0.05), None), []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "raw_path": b"/elsewhere", "headers": [(b"content-length", b"5")]}
+    asyncio.run(asyncio.wait_for(application(scope, asyncio.Event().wait, send), 20))
+    assert sent[0]["status"] == 504 and b"No answer within 0.05 s" in sent[1]["body"] and application.running == 0
 
 
 def test_a_large_body_is_read_beside_the_others(server):

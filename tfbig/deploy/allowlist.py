@@ -76,7 +76,9 @@ ALLOWED = frozenset(
     StatelessRandomUniformV2 StatelessTruncatedNormalV2 StatelessShuffle RandomIndexShuffle
     """.split()  # noqa: SIM905 - a page of names reads better without quotes
 )
-SAVER = frozenset(("RestoreV2", "SaveV2", "MergeV2Checkpoints", "ShardedFilename"))
+SAVE = frozenset(("SaveV2", "MergeV2Checkpoints", "ShardedFilename"))
+# Loaders run the restore operation by themselves: it may fill variables and tables, nothing else.
+RESTORE = frozenset(("AssignVariableOp", "Const", "Identity", "LookupTableImportV2", "NoOp", "PartitionedCall", "Placeholder", "StatefulPartitionedCall"))
 ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 
 
@@ -88,24 +90,30 @@ def refusal(op: str) -> str:
 def check_saved_model(folder: Path) -> None:
     """Raises UserError, naming the operation, if a SavedModel could do more than compute. Reads the file; runs nothing."""
     path = Path(folder) / "saved_model.pb"
-    for graph in _parsed(path).meta_graphs:
-        functions = {function.signature.name: function for function in graph.graph_def.library.function}
-        saver = _saver_nodes(graph)
-        in_saver = _reach([node for node in graph.graph_def.node if node.name in saver], functions)
-        elsewhere = _reach([node for node in graph.graph_def.node if node.name not in saver], functions)
-        elsewhere |= _reach_names(graph.object_graph_def.concrete_functions, functions)
-        elsewhere |= {name for name in functions if name not in in_saver}  # what nothing calls is checked too
-        for name in sorted(functions):
-            allowed = ALLOWED | SAVER if name not in elsewhere else ALLOWED
-            if name in ALLOWED or name in REFUSED or name in SAVER:
-                raise UserError(f"{path}: refused: a function is named like the operation {name}.")
-            _check_nodes(path, functions[name].node_def, allowed | set(functions), f"in function {name}")
-            if name not in elsewhere:
-                _check_restore(path, functions[name])
-        _check_nodes(path, graph.graph_def.node, ALLOWED | set(functions), "in the graph")
-        for node in graph.object_graph_def.nodes:
-            if node.registered_saver or node.registered_name:
-                raise UserError(f"{path}: refused: it names code of its own to load ({node.registered_name or node.registered_saver}).")
+    graphs = _parsed(path).meta_graphs
+    if len(graphs) != 1 or not graphs[0].object_graph_def.nodes:  # the loader for others runs more of a model than its signatures
+        raise UserError(f"{path}: refused: expected one graph with its objects, as tf.saved_model.save writes it. Received: {len(graphs)} graph(s).")
+    graph = graphs[0]
+    functions = {function.signature.name: function for function in graph.graph_def.library.function}
+    saves, restores = _saver_nodes(graph)
+    restored = _reach(restores, functions)
+    others = [node for node in graph.graph_def.node if node not in saves and node not in restores]
+    elsewhere = _reach(others, functions) | _reach_names(graph.object_graph_def.concrete_functions, functions)
+    elsewhere |= set(functions) - restored - _reach(saves, functions)  # what nothing calls is checked too
+    for name, function in sorted(functions.items()):
+        if name in ALLOWED or name in REFUSED:
+            raise UserError(f"{path}: refused: a function is named like the operation {name}.")
+        if "api_implements" in function.attr:
+            raise UserError(f"{path}: refused: function {name} may be put in place of another one (api_implements).")
+        if name in elsewhere:
+            _check_nodes(path, function.node_def, ALLOWED | set(functions), f"in function {name}")
+        elif name not in restored:
+            _check_nodes(path, function.node_def, ALLOWED | SAVE | set(functions), f"in function {name}")
+    _check_restore(path, graph, restores, {name: functions[name] for name in restored - elsewhere})
+    _check_nodes(path, graph.graph_def.node, ALLOWED | set(functions), "in the graph")
+    for node in graph.object_graph_def.nodes:
+        if node.registered_saver or node.registered_name:
+            raise UserError(f"{path}: refused: it names code of its own to load ({node.registered_name or node.registered_saver}).")
 
 
 def check_onnx(path: Path) -> None:
@@ -116,8 +124,8 @@ def check_onnx(path: Path) -> None:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's and onnx's own kinds
         raise UserError(f"{path}: is no ONNX model that can be read: {type(error).__name__}.") from error
-    for graph in _graphs(model.graph, [function.node for function in model.functions]):
-        for node in graph:
+    for graph in [model.graph, *model.functions]:
+        for node in _onnx_nodes(graph):
             if node.domain not in ONNX_DOMAINS:
                 raise UserError(f"{path}: refused: operator {node.op_type} is from {node.domain!r}, not among {', '.join(ONNX_DOMAINS[1:])}.")
     from onnx.external_data_helper import _get_all_tensors, uses_external_data
@@ -126,14 +134,13 @@ def check_onnx(path: Path) -> None:
         raise UserError(f"{path}: refused: it keeps data outside its own file.")
 
 
-def _graphs(graph, found: list) -> list:
-    """The nodes of a graph, of its subgraphs and of functions, as lists."""
-    found.append(graph.node)
+def _onnx_nodes(graph):
+    """The nodes of a graph or function and of its subgraphs."""
     for node in graph.node:
+        yield node
         for attribute in node.attribute:
             for inner in [attribute.g] * attribute.HasField("g") + list(attribute.graphs):
-                _graphs(inner, found)
-    return found
+                yield from _onnx_nodes(inner)
 
 
 def _parsed(path: Path):
@@ -148,14 +155,15 @@ def _parsed(path: Path):
     return model
 
 
-def _saver_nodes(graph) -> set[str]:
-    """The nodes through which a SavedModel's variables are saved and restored, unless something else uses them too."""
-    named = {name.partition(":")[0] for name in (graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name) if name}
+def _saver_nodes(graph) -> tuple[list, list]:
+    """The nodes that save and that restore a SavedModel's variables, unless something else uses them too."""
     used = {text.lstrip("^").partition(":")[0] for node in graph.graph_def.node for text in node.input}
     for signature in graph.signature_def.values():
         used |= {info.name.partition(":")[0] for info in signature.outputs.values()}
     used |= {text.partition(":")[0] for held in graph.collection_def.values() for text in held.node_list.value}
-    return named - used
+    names = [name.partition(":")[0] for name in (graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name)]
+    saves, restores = ([node for node in graph.graph_def.node if node.name == name and name not in used] for name in names)
+    return saves, restores
 
 
 def _called(node, functions: dict) -> set[str]:
@@ -187,9 +195,24 @@ def _check_nodes(path: Path, nodes, allowed, where: str) -> None:
             raise UserError(f"{path}: refused: {refusal(node.op)} (node {node.name} {where}).")
 
 
-def _check_restore(path: Path, function) -> None:
-    """Variables are restored from the file the loader names, not from one the model names."""
-    first = function.signature.input_arg[0].name if function.signature.input_arg else None
-    for node in function.node_def:
-        if node.op == "RestoreV2" and node.input[0] != first:
+def _check_restore(path: Path, graph, restores: list, functions: dict) -> None:
+    """Variables are restored from the file the loader names, not from one the model names; nothing else happens then.
+
+    Args:
+        path: for messages.
+        graph: the MetaGraphDef.
+        restores: the nodes that the loader runs.
+        functions: the functions that only these reach. Only those called by the nodes themselves may read the file.
+    """
+    direct = {node.attr["f"].func.name if node.op.endswith("PartitionedCall") else node.op for node in restores}
+    for node in restores:
+        if functions and list(node.input[:1]) not in ([graph.saver_def.filename_tensor_name], [graph.saver_def.filename_tensor_name.removesuffix(":0")]):
             raise UserError(f"{path}: refused: operation RestoreV2 reads files (node {node.name} restores from a file of its own choice).")
+        _check_nodes(path, [node], RESTORE | set(functions), "that restores variables")
+    for name, function in sorted(functions.items()):
+        reads = name in direct and not any(name in _called(node, functions) for inner in functions.values() for node in inner.node_def)
+        _check_nodes(path, function.node_def, RESTORE | set(functions) | ({"RestoreV2"} if reads else set()), f"in function {name}, which restores variables")
+        first = function.signature.input_arg[0].name if function.signature.input_arg else None
+        for node in function.node_def:
+            if node.op == "RestoreV2" and node.input[0] != first:
+                raise UserError(f"{path}: refused: operation RestoreV2 reads files (node {node.name} restores from a file of its own choice).")

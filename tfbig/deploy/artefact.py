@@ -11,6 +11,7 @@ from tfbig.core.errors import UserError
 from tfbig.core.files import write_json
 
 RECORD = "artefact.json"
+EXPECTED = {"labels": "a list of texts", "purpose": "a text", "metrics": "metrics, each with its value"}
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -52,7 +53,23 @@ def read(folder: Path) -> dict:
     files = record.get("files") if isinstance(record, dict) else None
     if not isinstance(files, dict) or not all(isinstance(entry, dict) and {"size", "sha256"} <= set(entry) for entry in files.values()):
         raise UserError(f"{path}: expected files with sizes and checksums. Export the artefact again.")
+    wrong = _wrong(record)
+    if wrong:
+        raise UserError(f"{path}: {wrong}: expected {EXPECTED[wrong]}. Export the artefact again.")
     return record
+
+
+def _wrong(record: dict) -> str | None:
+    """The part that readers of the record could not use, if any."""
+    labels, metrics = record.get("labels", []), record.get("metrics", {})
+    values = metrics.get("metrics", {}) if isinstance(metrics, dict) else None
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        return "labels"
+    if not isinstance(record.get("purpose", ""), str):
+        return "purpose"
+    if not isinstance(values, dict) or not all(isinstance(one, dict) and isinstance(one.get("value"), int | float) for one in values.values()):
+        return "metrics"
+    return None
 
 
 def check(folder: Path) -> dict:

@@ -72,17 +72,23 @@ def decode(encoded: tf.Tensor, height: int, width: int, channels: int) -> tf.Ten
     """One encoded picture (JPEG, PNG, BMP or a GIF's first frame; scalar string) as uint8 [height, width, channels].
 
     Another size is brought to this one by antialiased bilinear resizing, without keeping the aspect ratio.
+    Other formats that TensorFlow reads (WebP, JPEG XL) are refused: what size they claim is not known before they are decoded.
     """
+    png = _begins(encoded, b"\x89PNG")
+    known = tf.debugging.Assert(tf.io.is_jpeg(encoded) | png | _begins(encoded, b"GIF8") | _begins(encoded, b"BM"), ["Unknown image file format: expected JPEG, PNG, GIF or BMP"])
     small = tf.debugging.assert_less_equal(claimed_pixels(encoded), tf.constant(MOST_PIXELS, tf.int64), f"more than {MOST_PIXELS:,} pixels")
-    with tf.control_dependencies([small] if small is not None else []):
+    with tf.control_dependencies([check for check in (known, small) if check is not None]):
         encoded = tf.identity(encoded)
     whole = lambda wanted: tf.io.decode_image(encoded, channels=wanted, expand_animations=False)  # noqa: E731
     if channels == 1:  # BMP and GIF decode to colours only
-        grey = tf.io.is_jpeg(encoded) | tf.equal(tf.strings.substr(encoded, 0, 4), b"\x89PNG")
-        image = tf.cond(grey, lambda: whole(1), lambda: tf.image.rgb_to_grayscale(whole(3)))
+        image = tf.cond(tf.io.is_jpeg(encoded) | png, lambda: whole(1), lambda: tf.image.rgb_to_grayscale(whole(3)))
     else:
         image = whole(channels)
     return resize(tf.ensure_shape(image, (None, None, channels)), height, width)
+
+
+def _begins(encoded: tf.Tensor, magic: bytes) -> tf.Tensor:
+    return tf.equal(tf.strings.substr(encoded, 0, len(magic)), magic)
 
 
 def claimed_pixels(encoded: tf.Tensor) -> tf.Tensor:
@@ -97,11 +103,10 @@ def claimed_pixels(encoded: tf.Tensor) -> tf.Tensor:
         value = number(start, 4, True)
         return tf.minimum(value, (1 << 32) - value)
 
-    begins = lambda magic: tf.equal(tf.strings.substr(encoded, 0, len(magic)), magic)  # noqa: E731
     jpeg = lambda: tf.reduce_prod(tf.cast(tf.image.extract_jpeg_shape(encoded)[:2], tf.int64))  # noqa: E731
-    others = tf.where(begins(b"\x89PNG"), number(16, 4, False) * number(20, 4, False), tf.zeros((), tf.int64))
-    others = tf.where(begins(b"GIF8"), number(6, 2, True) * number(8, 2, True), others)
-    others = tf.where(begins(b"BM"), signed(18) * signed(22), others)
+    others = tf.where(_begins(encoded, b"\x89PNG"), number(16, 4, False) * number(20, 4, False), tf.zeros((), tf.int64))
+    others = tf.where(_begins(encoded, b"GIF8"), number(6, 2, True) * number(8, 2, True), others)
+    others = tf.where(_begins(encoded, b"BM"), signed(18) * signed(22), others)
     return tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: others)
 
 

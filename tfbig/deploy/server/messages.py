@@ -26,11 +26,18 @@ def array(proto, most_bytes: int) -> np.ndarray:
         raise invalid(f"dtype: no such type: {proto.dtype}.") from None
     if len(dims) > 32 or math.prod(dims) * max(1, item) > most_bytes:
         raise invalid(f"tensor_shape: {dims[:8]} is larger than {most_bytes} bytes.")
+    if dtype == tf.string:  # make_ndarray would repeat the last text, however long it is
+        texts = proto.string_val
+        if len(texts) != math.prod(dims):
+            raise invalid(f"tensor_shape: {dims[:8]} needs {math.prod(dims)} texts. Received: {len(texts)}.")
+        made = np.empty(len(texts), object)
+        made[:] = list(texts)
+        return made.reshape(dims)
     try:
         made = tf.make_ndarray(proto)
     except (TypeError, ValueError, OverflowError, AttributeError, KeyError) as error:
         raise invalid(f"Invalid TensorProto: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
-    return made.astype(object) if made.dtype.kind == "S" else made  # an empty array of texts
+    return made
 
 
 def tensor(value: np.ndarray):

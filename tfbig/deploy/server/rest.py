@@ -133,12 +133,10 @@ class Rest:
         for key, value in scope["headers"]:
             if key == b"content-length" and (not value.isdigit() or int(value) > self.limits.body):
                 raise Failure("INVALID_ARGUMENT", f"The body is larger than {self.limits.body} bytes", 413)
-        message = await receive()
-        if not message.get("more_body"):
-            return message.get("body", b"")
         parts, size = [], 0
-        async with asyncio.timeout(self.limits.seconds):
+        async with asyncio.timeout(self.limits.seconds):  # from the first piece on: a client that sends none is waited for no longer
             while True:
+                message = await receive()
                 if message["type"] == "http.disconnect":
                     raise Failure("CANCELLED", "The client went away")
                 parts.append(message.get("body", b""))
@@ -147,7 +145,6 @@ class Rest:
                     raise Failure("INVALID_ARGUMENT", f"The body is larger than {self.limits.body} bytes", 413)
                 if not message.get("more_body"):
                     return b"".join(parts)
-                message = await receive()
 
     async def _ask(self, model: str, version: str | None, label: str | None, method: str, body: bytes) -> bytes:
         choice = (model, int(version) if version else None, unquote(label) if label else None)
