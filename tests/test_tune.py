@@ -542,6 +542,25 @@ def test_the_winner_is_the_best_again_and_not_the_luckiest(tmp_path, monkeypatch
     assert result["baseline"]["values"] == [0.9] * 3
 
 
+@pytest.mark.parametrize(("trial", "baseline", "winner"), [(0.95, 0.9, "0001"), (0.8, 0.9, "baseline")])
+def test_without_finalists_what_was_searched_decides(tmp_path, monkeypatch, trial, baseline, winner):
+    values = {"baseline": baseline, "0000": 0.5, "0001": trial, "0002": 0.7}
+
+    def known(search, planned, observer):
+        outcome = pretend(search, planned, observer)
+        return {**outcome, "metrics": {**outcome["metrics"], "accuracy": values[planned.name]}}
+
+    monkeypatch.setattr(tuning, "_completed", known)
+    search = begin(tmp_path / "a", "tune.trials=3", "tune.finalists=0")
+    made = go(search)
+    result = verdict.decide(search, made)
+    assert set(made.outcomes) == set(values)
+    assert result["trial"] == winner
+    assert result["run"] == f"trials/{winner}"
+    assert result["baseline"]["searched"] == baseline
+    assert result["gain"]["mean"] == pytest.approx(max(trial - baseline, 0))
+
+
 def test_importance_finds_what_matters(tmp_path, monkeypatch):
     def by_rate(search, planned, observer):
         outcome = pretend(search, planned, observer)
