@@ -1,5 +1,6 @@
 """Searching: proposals, resume, hyperband, failures, workers, the verdict."""
 
+import contextlib
 import json
 import os
 import random
@@ -477,6 +478,48 @@ def test_a_dead_workers_trial_is_handed_on(tmp_path, monkeypatch, protocol):
         time.sleep(0.8)
         tuning.work(search, other, "worker1", silent, lambda *_: None)
     assert set(made.outcomes) == {"0000", "0001"} and list(made.values) == ["0000", "0001"]
+
+
+def locked_trial(folder):
+    """A search with one trial, whose run another worker has locked."""
+    settings = [*TINY, "tune.trials=1", "tune.finalists=0", "tune.baseline=false"]
+    search = begin(folder, *settings, space=["optim.learning_rate=log:1e-3..1e-1"])
+    values = {"optim.learning_rate": 0.01}
+    planned = tuning.plan(search, "0000", values)
+    return search, values, Run.create(planned.run, planned.experiment, planned.experiment)
+
+
+def test_a_trial_whose_first_worker_lives_is_that_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "IDLE_SECONDS", 0.01)
+    search, values, run = locked_trial(tmp_path / "a")
+    first = {"status": "completed", "metrics": {"accuracy": 0.5}, "run": "trials/0000", "reason": None, "evaluations": 2, "settings": []}
+    notes = []
+
+    class Told(Silent):
+        def note(self, text):
+            notes.append(text)
+            assert search.outcome("0000") is None
+            search.write_outcome("0000", first)  # the first worker comes to its end meanwhile
+
+    with run.lock():
+        _, outcome = tuning.run_trial(search, "0000", values, lambda plan: Told())
+    assert {key: outcome[key] for key in first} == first and search.outcome("0000") == first
+    assert len(notes) == 1 and "is being trained by another process" in notes[0]
+    assert not (run.path / "error.txt").exists()
+
+
+def test_a_trial_whose_first_worker_ends_late_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "IDLE_SECONDS", 0.01)
+    search, values, run = locked_trial(tmp_path / "a")
+    held = contextlib.ExitStack()
+    held.enter_context(run.lock())
+
+    class Told(Silent):
+        def note(self, text):
+            held.close()  # the first worker dies, without an outcome
+
+    tuning.run_trial(search, "0000", values, lambda plan: Told())
+    assert search.outcome("0000")["status"] == "completed" and search.outcome("0000")["evaluations"] == 2
 
 
 def test_a_chief_that_comes_back_finds_its_workers(tmp_path, monkeypatch, protocol):
