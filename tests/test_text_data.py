@@ -1,5 +1,6 @@
 """Text data: cleaning, splits, token files, windows; tokenizers give every text back."""
 
+import gzip
 import io
 import json
 import random
@@ -233,6 +234,10 @@ def test_tiny_shakespeare(monkeypatch):
         ("a.jsonl", b'{"text": "a"}\n{"txt": "b"}', "a.jsonl, line 2: expected text under 'text' .data.field.. Received: txt"),
         ("a.jsonl", b"hello", "a.jsonl, line 1: expected a JSON object. Received: b'hello'"),
         ("a.txt.xz", b"hello", "a.txt.xz: cannot be read"),
+        ("a.txt.gz", gzip.compress(b"hello " * 50)[:20], "a.txt.gz: cannot be read: Compressed file ended"),
+        ("a.txt.gz", gzip.compress(b"")[:10] + b"\xff" * 20, "a.txt.gz: cannot be read: Error -3"),
+        ("a.jsonl", b'{"text": "fine"}\n{"text": "a\\ud800b"}', "a.jsonl, line 2: expected text in Unicode. Received: the lone surrogate U.D800, at character 2"),
+        ("a.jsonl", b'{"text": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "a.jsonl, line 1: expected a JSON object. Received: .*nested too deeply"),
         ("a.png", b"hello", "holds none"),
         ("a.txt", b"hell" * 4, "data.context: expected fewer than the 14 tokens of the training split. Received: 64"),
     ],
