@@ -90,6 +90,9 @@ def test_gpt2_files(tmp_path):
     assert found.separator == 260 and found.size == 261
     with pytest.raises(UserError, match="expected a folder with vocab.json and merges.txt"):
         tokenizers.ready(tmp_path / "nothing")
+    (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(word for word in words if word not in "xz")}))
+    with pytest.raises(UserError, match=r"vocab.json: expected a token for each of the 256 bytes.*Received: none for 2 of them \(x, z\)"):
+        tokenizers.ready(tmp_path)
 
 
 def test_unknown_characters_are_named():
