@@ -23,7 +23,7 @@ from tfbig.engine import checkpoint, conductor, loop, oracles, tuning, tuning_wo
 from tfbig.engine.conductor import Conductor, pareto
 from tfbig.engine.setup import Setup
 from tfbig.report import search as report
-from tfbig.tune import tune
+from tfbig.tune import door, tune
 
 MLP = tfbig.recipe("mnist_mlp")
 SPACE = ["optim.learning_rate=log:1e-4..1e-1", "model.units=in:16,32,64", "model.dropout=lin:0..0.5"]
@@ -157,6 +157,18 @@ def test_more_trials_on_resume_go_on_where_the_first_ended(tmp_path, monkeypatch
         whole = begin(tmp_path / f"{algorithm}7", f"tune.algorithm={algorithm}", "tune.trials=7", "tune.finalists=0")
         go(whole)
         assert story(short) == story(whole) and sum(1 for event, *_ in story(short) if event == "start") == 8
+
+
+def test_print_shows_what_a_resumed_search_would_change(tmp_path):
+    search = begin(tmp_path / "a", "tune.trials=7")
+    before = (search.path / "search.json").read_bytes()
+    look = lambda *settings: door(["--resume", str(search.path), *settings, "--print", "--json"])["tune"]  # noqa: E731
+    found = look("tune.trials=3", "tune.finalists=0")
+    assert (found["trials"], found["finalists"]) == (3, 0)
+    assert look()["trials"] == 7
+    with pytest.raises(UserError, match="tune.algorithm: cannot change in a search that goes on"):
+        look("tune.algorithm=grid")
+    assert (search.path / "search.json").read_bytes() == before
 
 
 def test_grid_covers_every_combination_of_conditional_settings(tmp_path, monkeypatch):
