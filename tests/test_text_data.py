@@ -259,6 +259,17 @@ def test_replaced_errors(tmp_path):
     assert "\ufffd" in data.read_tokenizer().alphabet
 
 
+def test_empty_held_out_splits_are_found_before_training(tmp_path):
+    (tmp_path / "a.txt").write_text("some text " * 10)
+    sized = lambda **shares: TextFiles(path=str(tmp_path / "a.txt"), context=8, **shares).size("train")  # noqa: E731
+    with pytest.raises(UserError, match="data.validation: expected a share .* at least 2 tokens. Received: 0.01, which gives 1 beside 89 for"):
+        sized(validation=0.01, test=0.1)
+    with pytest.raises(UserError, match="data.test: expected a share .* Received: 0.001, which gives 0 beside 90 .* Raise data.test"):
+        sized(validation=0.1, test=0.001)
+    assert sized(validation=0.1, test=0.1) == 9
+    assert sized(validation=0.1, test=0.0) == 11
+
+
 def test_wrong_settings(tmp_path):
     problem = lambda **knobs: dict(TextFiles(**knobs).problems())  # noqa: E731
     assert problem()["path"].startswith("expected a file or folder with text")
