@@ -1,5 +1,6 @@
 """Text data: cleaning, splits, token files, windows; tokenizers give every text back."""
 
+import gzip
 import io
 import json
 import random
@@ -89,6 +90,9 @@ def test_gpt2_files(tmp_path):
     assert found.separator == 260 and found.size == 261
     with pytest.raises(UserError, match="expected a folder with vocab.json and merges.txt"):
         tokenizers.ready(tmp_path / "nothing")
+    (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(word for word in words if word not in "xz")}))
+    with pytest.raises(UserError, match=r"vocab.json: expected a token for each of the 256 bytes.*Received: none for 2 of them \(x, z\)"):
+        tokenizers.ready(tmp_path)
 
 
 def test_unknown_characters_are_named():
@@ -233,6 +237,10 @@ def test_tiny_shakespeare(monkeypatch):
         ("a.jsonl", b'{"text": "a"}\n{"txt": "b"}', "a.jsonl, line 2: expected text under 'text' .data.field.. Received: txt"),
         ("a.jsonl", b"hello", "a.jsonl, line 1: expected a JSON object. Received: b'hello'"),
         ("a.txt.xz", b"hello", "a.txt.xz: cannot be read"),
+        ("a.txt.gz", gzip.compress(b"hello " * 50, mtime=0)[:20], "a.txt.gz: cannot be read: Compressed file ended"),
+        ("a.txt.gz", gzip.compress(b"", mtime=0)[:10] + b"\xff" * 20, "a.txt.gz: cannot be read: Error -3"),
+        ("a.jsonl", b'{"text": "fine"}\n{"text": "a\\ud800b"}', "a.jsonl, line 2: expected text in Unicode. Received: the lone surrogate U.D800, at character 2"),
+        ("a.jsonl", b'{"text": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "a.jsonl, line 1: expected a JSON object. Received: .*nested too deeply"),
         ("a.png", b"hello", "holds none"),
         ("a.txt", b"hell" * 4, "data.context: expected fewer than the 14 tokens of the training split. Received: 64"),
     ],
@@ -249,6 +257,17 @@ def test_replaced_errors(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"good \xff " * 40)
     data = TextFiles(path=str(tmp_path / "a.txt"), errors="replace", max_odd=0.5)
     assert "\ufffd" in data.read_tokenizer().alphabet
+
+
+def test_empty_held_out_splits_are_found_before_training(tmp_path):
+    (tmp_path / "a.txt").write_text("some text " * 10)
+    sized = lambda **shares: TextFiles(path=str(tmp_path / "a.txt"), context=8, **shares).size("train")  # noqa: E731
+    with pytest.raises(UserError, match="data.validation: expected a share .* at least 2 tokens. Received: 0.01, which gives 1 beside 89 for"):
+        sized(validation=0.01, test=0.1)
+    with pytest.raises(UserError, match="data.test: expected a share .* Received: 0.001, which gives 0 beside 90 .* Raise data.test"):
+        sized(validation=0.1, test=0.001)
+    assert sized(validation=0.1, test=0.1) == 9
+    assert sized(validation=0.1, test=0.0) == 11
 
 
 def test_wrong_settings(tmp_path):

@@ -1,5 +1,6 @@
 """Text generation: loss, metrics, the cache, choices, streams, and the commands from a file of text to a written text."""
 
+import io
 import json
 import math
 import os
@@ -213,6 +214,20 @@ def test_samples_of_an_alphabet_without_the_prompt(tmp_path):
     assert len(panel["items"]) == 3 and set("".join(panel["items"])) <= set("abcdefg")
 
 
+@pytest.mark.parametrize("tokenizer", ["characters", "bytes"])
+def test_prompts_that_are_no_text(corpus, tokenizer):
+    made = experiment(corpus, tokenizer=tokenizer)
+    task = made.task.bind(made.model, made.data, made.task.measure(made.data))
+    with pytest.raises(UserError, match="prompt 2: expected text in Unicode. Received: the byte 0xff, which is no UTF-8, at character 2"):
+        task.write(None, ["a", os.fsdecode(b"a\xff")], Generation(), jit=False)
+
+
+def test_stdin_that_is_no_text(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\xff"), "utf-8"))
+    with pytest.raises(UserError, match="stdin: expected text in utf-8. Received: the byte 0xff"):
+        TextGeneration().respond(None, "-", Generation(), None)
+
+
 def test_commands(corpus, tmp_path):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
@@ -230,6 +245,7 @@ def test_commands(corpus, tmp_path):
     assert found["predictions"][0]["input"] + found["predictions"][0]["text"] + "\n" == out
     assert call("tfbig.predict", run, "-", "--length", "12", "--seed", "3", input="the ")[0] == out
     assert "TextGeneration has no served form yet" in call("tfbig.export", run, code=2)[1]
+    assert "prompt 1: expected text in Unicode. Received: the byte 0xff" in call("tfbig.predict", run, b"a\xff", code=2)[1]
     assert "--top-p VALUE" in call("tfbig.predict", run, "--help")[0]
     assert "temperature: expected at least 0. Received: -1.0." in call("tfbig.predict", run, "x", "--temperature", "-1", code=2)[1]
     assert "--top: no such option. Did you mean --stop?" in call("tfbig.predict", run, "x", "--top", "3", code=2)[1]

@@ -1,5 +1,6 @@
 """Searching: proposals, resume, hyperband, failures, workers, the verdict."""
 
+import contextlib
 import json
 import os
 import random
@@ -22,7 +23,7 @@ from tfbig.engine import checkpoint, conductor, loop, oracles, tuning, tuning_wo
 from tfbig.engine.conductor import Conductor, pareto
 from tfbig.engine.setup import Setup
 from tfbig.report import search as report
-from tfbig.tune import tune
+from tfbig.tune import door, tune
 
 MLP = tfbig.recipe("mnist_mlp")
 SPACE = ["optim.learning_rate=log:1e-4..1e-1", "model.units=in:16,32,64", "model.dropout=lin:0..0.5"]
@@ -156,6 +157,18 @@ def test_more_trials_on_resume_go_on_where_the_first_ended(tmp_path, monkeypatch
         whole = begin(tmp_path / f"{algorithm}7", f"tune.algorithm={algorithm}", "tune.trials=7", "tune.finalists=0")
         go(whole)
         assert story(short) == story(whole) and sum(1 for event, *_ in story(short) if event == "start") == 8
+
+
+def test_print_shows_what_a_resumed_search_would_change(tmp_path):
+    search = begin(tmp_path / "a", "tune.trials=7")
+    before = (search.path / "search.json").read_bytes()
+    look = lambda *settings: door(["--resume", str(search.path), *settings, "--print", "--json"])["tune"]  # noqa: E731
+    found = look("tune.trials=3", "tune.finalists=0")
+    assert (found["trials"], found["finalists"]) == (3, 0)
+    assert look()["trials"] == 7
+    with pytest.raises(UserError, match="tune.algorithm: cannot change in a search that goes on"):
+        look("tune.algorithm=grid")
+    assert (search.path / "search.json").read_bytes() == before
 
 
 def test_grid_covers_every_combination_of_conditional_settings(tmp_path, monkeypatch):
@@ -479,6 +492,48 @@ def test_a_dead_workers_trial_is_handed_on(tmp_path, monkeypatch, protocol):
     assert set(made.outcomes) == {"0000", "0001"} and list(made.values) == ["0000", "0001"]
 
 
+def locked_trial(folder):
+    """A search with one trial, whose run another worker has locked."""
+    settings = [*TINY, "tune.trials=1", "tune.finalists=0", "tune.baseline=false"]
+    search = begin(folder, *settings, space=["optim.learning_rate=log:1e-3..1e-1"])
+    values = {"optim.learning_rate": 0.01}
+    planned = tuning.plan(search, "0000", values)
+    return search, values, Run.create(planned.run, planned.experiment, planned.experiment)
+
+
+def test_a_trial_whose_first_worker_lives_is_that_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "IDLE_SECONDS", 0.01)
+    search, values, run = locked_trial(tmp_path / "a")
+    first = {"status": "completed", "metrics": {"accuracy": 0.5}, "run": "trials/0000", "reason": None, "evaluations": 2, "settings": []}
+    notes = []
+
+    class Told(Silent):
+        def note(self, text):
+            notes.append(text)
+            assert search.outcome("0000") is None
+            search.write_outcome("0000", first)  # the first worker comes to its end meanwhile
+
+    with run.lock():
+        _, outcome = tuning.run_trial(search, "0000", values, lambda plan: Told())
+    assert {key: outcome[key] for key in first} == first and search.outcome("0000") == first
+    assert len(notes) == 1 and "is being trained by another process" in notes[0]
+    assert not (run.path / "error.txt").exists()
+
+
+def test_a_trial_whose_first_worker_ends_late_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "IDLE_SECONDS", 0.01)
+    search, values, run = locked_trial(tmp_path / "a")
+    held = contextlib.ExitStack()
+    held.enter_context(run.lock())
+
+    class Told(Silent):
+        def note(self, text):
+            held.close()  # the first worker dies, without an outcome
+
+    tuning.run_trial(search, "0000", values, lambda plan: Told())
+    assert search.outcome("0000")["status"] == "completed" and search.outcome("0000")["evaluations"] == 2
+
+
 def test_a_chief_that_comes_back_finds_its_workers(tmp_path, monkeypatch, protocol):
     monkeypatch.setattr(tuning, "_completed", lambda *given: time.sleep(0.2) or pretend(*given))
     search = begin(tmp_path / "a", "tune.trials=6", "tune.finalists=0", "tune.baseline=false")
@@ -540,6 +595,25 @@ def test_the_winner_is_the_best_again_and_not_the_luckiest(tmp_path, monkeypatch
         and result["gain"]["mean"] == pytest.approx(0.04)
     )
     assert result["baseline"]["values"] == [0.9] * 3
+
+
+@pytest.mark.parametrize(("trial", "baseline", "winner"), [(0.95, 0.9, "0001"), (0.8, 0.9, "baseline")])
+def test_without_finalists_what_was_searched_decides(tmp_path, monkeypatch, trial, baseline, winner):
+    values = {"baseline": baseline, "0000": 0.5, "0001": trial, "0002": 0.7}
+
+    def known(search, planned, observer):
+        outcome = pretend(search, planned, observer)
+        return {**outcome, "metrics": {**outcome["metrics"], "accuracy": values[planned.name]}}
+
+    monkeypatch.setattr(tuning, "_completed", known)
+    search = begin(tmp_path / "a", "tune.trials=3", "tune.finalists=0")
+    made = go(search)
+    result = verdict.decide(search, made)
+    assert set(made.outcomes) == set(values)
+    assert result["trial"] == winner
+    assert result["run"] == f"trials/{winner}"
+    assert result["baseline"]["searched"] == baseline
+    assert result["gain"]["mean"] == pytest.approx(max(trial - baseline, 0))
 
 
 def test_importance_finds_what_matters(tmp_path, monkeypatch):

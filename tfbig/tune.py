@@ -168,7 +168,7 @@ def _is_worker() -> bool:
 def _look(given, settings: list[str]) -> dict:
     if given.resume:
         search = Search.open(given.resume)
-        knobs, space = search.tune, search.space
+        knobs, space = search.changed(settings), search.space
     else:
         knobs, space = read_settings(registry.recipe(given.recipe), _with_own_space(given.recipe, settings))
     if not given.json:

@@ -116,21 +116,23 @@ class Search:
             )
         search = cls(path)
         if settings:
-            allowed = [f"tune.{name}" for name in CHANGEABLE]
-            wrong = [
-                key
-                for key in (text.partition("=")[0] for text in settings)
-                if key in config.flatten(Settings()) and key not in allowed
-            ]
-            if wrong:
-                raise UserError(
-                    f"{', '.join(wrong)}: cannot change in a search that goes on, only {', '.join(allowed)} can. Start a new search for it."
-                )
-            tune = config.override(Settings(tune=search.tune), list(settings)).tune
-            search.write_json("search.json", {**search.saved, "tune": dataclasses.asdict(tune)})
+            changed = search.changed(settings)
+            search.write_json("search.json", {**search.saved, "tune": dataclasses.asdict(changed)})
             for name in ("saved", "tune"):
                 search.__dict__.pop(name, None)
         return search
+
+    def changed(self, settings: list[str]) -> Tune:
+        """The tuning with some of its settings changed, of those that can change in a search that goes on; nothing is written."""
+        allowed = [f"tune.{name}" for name in CHANGEABLE]
+        wrong = [
+            key for key in (text.partition("=")[0] for text in settings) if key in config.flatten(Settings()) and key not in allowed
+        ]
+        if wrong:
+            raise UserError(
+                f"{', '.join(wrong)}: cannot change in a search that goes on, only {', '.join(allowed)} can. Start a new search for it."
+            )
+        return config.override(Settings(tune=self.tune), list(settings)).tune
 
     @cached_property
     def saved(self) -> dict[str, Any]:

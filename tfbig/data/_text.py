@@ -63,8 +63,19 @@ class TextWindows(Dataset):
         if split == "train":
             if tokens <= self.context:
                 raise UserError(f"data.context: expected fewer than the {tokens:,} tokens of the training split. Received: {self.context}.")
+            self._refuse_empty_splits()
             return (tokens - 1 - self.context) // (self.stride or self.context) + 1
         return -(-(tokens - 1) // self.context) if tokens > 1 else 0
+
+    def _refuse_empty_splits(self) -> None:
+        """Said before training, since held-out splits are read after it; a test split of share 0 is meant to be empty."""
+        for split in ("validation", *(["test"] if self.test else [])):
+            tokens = len(self.tokens(split))
+            if tokens < 2:  # the first is a target of none
+                raise UserError(
+                    f"data.{split}: expected a share that gives the {split} split at least 2 tokens. Received: {getattr(self, split)}, which gives "
+                    f"{tokens} beside {len(self.tokens('train')):,} for training. Raise data.{split}, or give more text."
+                )
 
     def examples(self, split, positions):
         tokens, positions = self.tokens(split), np.asarray(positions, np.int64)

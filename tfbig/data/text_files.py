@@ -78,9 +78,12 @@ class TextFiles(TextWindows):
                 if isinstance(error, UserError):
                     raise
                 raise UserError(f"{where}: expected a JSON object. Received: {line[:40]!r} ({error}).") from error
+            except RecursionError as error:
+                raise UserError(f"{where}: expected a JSON object. Received: {line[:40]!r}, nested too deeply.") from error
             if not isinstance(value, dict) or not isinstance(value.get(self.field), str):
                 keys = ", ".join(value) if isinstance(value, dict) else type(value).__name__
                 raise UserError(f"{where}: expected text under {self.field!r} (data.field). Received: {keys}.")
+            prep.refuse_surrogates(value[self.field], where)
             yield None, where, value[self.field]
 
     def source_card(self):
@@ -91,9 +94,10 @@ def _read(path: Path) -> bytes:
     """A file's content, unpacked."""
     import gzip
     import lzma
+    import zlib
 
     unpack = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix, lambda content: content)
     try:
         return unpack(path.read_bytes())
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read: {error}.") from error

@@ -183,7 +183,11 @@ class Conductor:
         return duration.to_seconds(self.tune.time) - self.spent - (time.time() - self.opened)
 
     def finalists(self) -> list[str]:
-        """The best trials, one for each configuration; with several objectives those of the Pareto front come first."""
+        """The best trials, which are trained again with other seeds; none if tune.finalists is 0."""
+        return self.ranked()[: self.tune.finalists]
+
+    def ranked(self) -> list[str]:
+        """The completed trials, best first, one for each configuration; with several objectives those of the Pareto front come first."""
         good = {trial: outcome for trial, outcome in self.outcomes.items() if trial.isdigit() and outcome["status"] == "completed"}
         promoted = {self.values[trial].get(oracles.PARENT) for trial in good}
         longest = max((outcome["evaluations"] for outcome in good.values()), default=0) if self.tune.algorithm == "hyperband" else 0
@@ -192,7 +196,7 @@ class Conductor:
         )
         sign = -1 if self.better == "max" else 1
         several = len(self.search.objectives) > 1
-        ranked = sorted(
+        return sorted(
             (trial for trial in good if trial not in promoted),
             key=lambda trial: (
                 good[trial]["evaluations"] < longest,
@@ -200,7 +204,6 @@ class Conductor:
                 sign * good[trial]["metrics"][self.primary],
             ),
         )
-        return ranked[: self.tune.finalists]
 
     def repeats(self) -> list[str]:
         """The finalists' further trials, and the baseline's, which needs the same treatment to be compared with."""

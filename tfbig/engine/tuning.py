@@ -107,7 +107,7 @@ def run_trial(search: Search, name: str, values: dict, observe: Callable[[Plan],
             outcome = {**search.outcome(parent), "inherited": True, "seconds": 0.0}
         planned = None if outcome is not None and outcome["run"] is None else plan(search, name, values)
         if outcome is None:
-            outcome = _completed(search, planned, observe(planned))
+            outcome = _ended_here_or_elsewhere(search, planned, observe(planned))
     except Interrupted:
         raise
     except Exception as error:  # whatever a trial raises is its own failure and not the search's
@@ -125,6 +125,24 @@ def run_trial(search: Search, name: str, values: dict, observe: Callable[[Plan],
     if search.outcome(name) is None:
         search.write_outcome(name, outcome)
     return planned, outcome
+
+
+def _ended_here_or_elsewhere(search: Search, planned: Plan, observer: loop.Observer) -> dict:
+    """What a trial came to: trained here, or by the worker it was handed on from, if that one turns out to be still at it."""
+    waiting = False
+    while True:
+        try:
+            return _completed(search, planned, observer)
+        except UserError as error:
+            if not isinstance(error.__cause__, BlockingIOError):  # what the lock of a run raises; the trial itself has not failed
+                raise
+            if not waiting:
+                observer.note(f"trial {planned.name}: {error} Waiting for it.")
+            waiting = True
+        time.sleep(IDLE_SECONDS)
+        outcome = search.outcome(planned.name)
+        if outcome is not None:
+            return outcome
 
 
 def _reason(error: Exception) -> str:

@@ -18,13 +18,16 @@ def decide(search: Search, conductor: Conductor) -> dict | None:
 
     With finalists, the winner has the best mean over seeds that the search did not see: the best of many noisy trials owes
     part of its value to luck, which a second look takes away. The baseline takes part, so the winner may be the recipe itself.
+    Without finalists, what the search saw decides between the best trial and the baseline.
     """
     outcomes, sign = conductor.outcomes, -1 if conductor.better == "max" else 1
     good = {trial: outcome for trial, outcome in outcomes.items() if outcome["status"] == "completed"}
     primary = conductor.primary
+    compared = conductor.finalists() or conductor.ranked()[:1]
+    seeds = range(1, search.tune.seeds + 1) if search.tune.finalists else ()
     candidates = {}
-    for trial in (*([BASELINE] if BASELINE in good else []), *conductor.finalists()):
-        again = [good[name] for number in range(1, search.tune.seeds + 1) if (name := f"{trial}_seed_{number}") in good]
+    for trial in (*([BASELINE] if BASELINE in good else []), *compared):
+        again = [good[name] for number in seeds if (name := f"{trial}_seed_{number}") in good]
         candidates[trial] = {
             "trial": trial,
             "searched": good[trial]["metrics"][primary],
@@ -32,23 +35,7 @@ def decide(search: Search, conductor: Conductor) -> dict | None:
         }
         candidates[trial]["runs"] = [one["run"] for one in again] or [good[trial]["run"]]
     if not candidates:
-        single = [trial for trial in good if trial.isdigit() or trial == BASELINE]
-        if not single:
-            return None
-        best = min(single, key=lambda trial: sign * good[trial]["metrics"][primary])
-        candidates = {
-            best: {"trial": best, "searched": good[best]["metrics"][primary], **interval([]), "runs": [good[best]["run"]]}
-        }
-        if BASELINE in good:
-            candidates.setdefault(
-                BASELINE,
-                {
-                    "trial": BASELINE,
-                    "searched": good[BASELINE]["metrics"][primary],
-                    **interval([]),
-                    "runs": [good[BASELINE]["run"]],
-                },
-            )
+        return None
     value = lambda one: one["mean"] if one["mean"] is not None else one["searched"]  # noqa: E731
     winner = min(candidates.values(), key=lambda one: sign * value(one))
     settings = _differing(search, good[winner["trial"]]["settings"])

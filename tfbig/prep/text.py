@@ -34,6 +34,23 @@ def decode(payload: bytes, name: str, errors: str = "strict") -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
+def refuse_surrogates(text: str, name: str) -> None:
+    """Refuses a text with lone surrogates: halves of UTF-16 pairs, which are no characters and have no form in UTF-8.
+
+    They come from escapes in JSON, and from bytes of a command line that are no UTF-8.
+
+    Args:
+        text: what was read.
+        name: named in the error message.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        what = f"the byte 0x{code - 0xDC00:02x}, which is no UTF-8" if 0xDC80 <= code <= 0xDCFF else f"the lone surrogate U+{code:04X}"
+        raise UserError(f"{name}: expected text in Unicode. Received: {what}, at character {error.start + 1:,}. Leave it out.") from error
+
+
 def unescape(text: str) -> str:
     r"""A text from a command line, where \n and \t stand for a new line and a tab."""
     return text.replace("\\n", "\n").replace("\\t", "\t")

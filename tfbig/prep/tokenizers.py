@@ -157,9 +157,17 @@ class BPE(Tokenizer):
         try:
             lines = merges.read_text("utf-8").split("\n")
             pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-            return cls(_byte_level(library, library.models.BPE(json.loads(vocabulary.read_text("utf-8")), pairs)).to_str())
+            numbers = json.loads(vocabulary.read_text("utf-8"))
+            made = cls(_byte_level(library, library.models.BPE(numbers, pairs)).to_str())
         except Exception as error:  # the library raises plain Exception
             raise UserError(f"{vocabulary.parent}: holds no GPT-2 vocabulary that can be read: {error}.") from error
+        missing = sorted(set(library.pre_tokenizers.ByteLevel.alphabet()) - set(numbers))
+        if missing:  # the library would drop what it has no token for
+            raise UserError(
+                f"{vocabulary}: expected a token for each of the 256 bytes, so that any text can be encoded. Received: none for {len(missing)} "
+                f"of them ({', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}). Give a byte-level vocabulary, or set data.tokenizer=bpe to learn one."
+            )
+        return made
 
     def encode(self, text):
         return np.array(self._bpe.encode(text, add_special_tokens=False).ids, np.int32)

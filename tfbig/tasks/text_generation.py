@@ -10,7 +10,7 @@ from tfbig.core.contracts import Component, Feature, Task, knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
 from tfbig.prep import tokenizers
-from tfbig.prep.text import unescape
+from tfbig.prep.text import refuse_surrogates, unescape
 from tfbig.tasks._generation import Generator
 from tfbig.tasks._text_stream import TextStream
 
@@ -132,7 +132,10 @@ class TextGeneration(Task):
         prompts = [inputs] if isinstance(inputs, str) else list(inputs)
         if not all(isinstance(prompt, str) for prompt in prompts):
             raise UserError(f"inputs: expected texts. Received: {type(prompts[0]).__name__}.")
-        prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts]
+        try:
+            prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts]
+        except UnicodeDecodeError as error:
+            raise UserError(f"stdin: expected text in {error.encoding}. Received: the byte 0x{error.object[error.start]:02x} ({error.reason}).") from error
         texts = self.write(trained.model, prompts, request, trained.setup.jit, write)
         return [{"input": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
 
@@ -181,6 +184,7 @@ class TextGeneration(Task):
 
     def _encode(self, prompt: str, number: int):
         start = [] if self.tokenizer.separator is None else [self.tokenizer.separator]
+        refuse_surrogates(prompt, f"prompt {number}")
         try:
             tokens = [*start, *self.tokenizer.encode(prompt).tolist()]
         except UserError as error:
