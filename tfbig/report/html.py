@@ -22,7 +22,7 @@ svg { width: 100%; height: auto; max-width: 560px; } table { border-collapse: co
 th, td { text-align: left; padding: .18rem .9rem .18rem 0; border-bottom: 1px solid #eee; vertical-align: top; } td { overflow-wrap: break-word; } td:first-child { white-space: nowrap; } th { font-weight: 600; }
 tr.changed td { background: #FFF6E0; } .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: .7rem; }
 .pictures img { width: 84px; height: 84px; image-rendering: pixelated; border: 1px solid #ddd; display: block; object-fit: contain; }
-.pictures span { font-size: .78rem; line-height: 1.25; display: block; margin-top: .15rem; } pre { background: #f6f6f6; padding: .7rem .9rem; overflow-x: auto; font-size: .88rem; }
+.pictures span { font-size: .78rem; line-height: 1.25; display: block; margin-top: .15rem; } pre { background: #f6f6f6; padding: .7rem .9rem; white-space: pre-wrap; font-size: .88rem; }
 .wide { grid-column: 1 / -1; }
 @media (max-width: 480px) { .grid { grid-template-columns: 1fr; } }
 @media print { @page { size: A4; margin: 14mm; } body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; } .grid { grid-template-columns: 1fr 1fr; } svg { max-width: 100%; } pre { white-space: pre-wrap; } }
