@@ -416,6 +416,57 @@ def test_limits(server):
     assert server.ask("GET", "/healthz") == (200, {"status": "ok"})
 
 
+def test_long_and_unfinished_heads_are_refused(server, monkeypatch):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as link:
+        answer = b""
+        with contextlib.suppress(OSError):
+            link.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
+            for _ in range(64):
+                link.sendall(b"A: " + b"x" * 4000 + b"\r\n")
+            answer = link.recv(1000)
+        assert not answer or answer.startswith(b"HTTP/1.1 400")
+    assert server.ask("GET", "/healthz") == (200, {"status": "ok"})
+    from tfbig.deploy.server import connections
+
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "CONNECTIONS", 2)
+    asyncio.run(slow_heads(connections.BoundedProtocol))
+
+
+async def slow_heads(protocol):
+    """Over a server with short limits: no head, an unfinished head, a second unfinished head, one connection too many."""
+    import uvicorn
+
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    server = uvicorn.Server(uvicorn.Config(application, port=0, http=protocol, ws="none", lifespan="off", log_config=None))
+    server.capture_signals = contextlib.nullcontext
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    whole, half = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/1.1\r\nHost"
+    for sent, answered in ((b"", False), (half, False), (whole + half, True)):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        answer = await asyncio.wait_for(reader.read(), 20)
+        assert answer.endswith(b"ok") == answered and bool(answer) == answered
+        writer.close()
+    links = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    for _, writer in links:
+        writer.write(whole)
+    assert [await asyncio.wait_for(reader.readuntil(b"ok"), 20) for reader, _ in links]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+    for _, open_writer in [*links, (reader, writer)]:
+        open_writer.close()
+    server.should_exit = True
+    await asyncio.wait_for(task, 20)
+
+
 def test_bodies_that_do_not_come_are_given_up():
     from tfbig.deploy.server.rest import Limits, Rest
 

@@ -74,6 +74,7 @@ async def _serve(settings: Settings, say) -> dict:
     import uvicorn
 
     from tfbig.deploy.server import rpc
+    from tfbig.deploy.server.connections import BoundedProtocol
 
     catalogue = Catalogue(settings.root, settings.engine, settings.unverified, say)
     monitor, stop, loop = Monitor(), asyncio.Event(), asyncio.get_running_loop()
@@ -89,8 +90,8 @@ async def _serve(settings: Settings, say) -> dict:
         raise UserError("\n".join([f"{settings.root}: nothing in it can be served.", *(reasons or ["Expected NAME/VERSION/..., as python -m tfbig.export writes them."])]))
     application = Rest(catalogue, monitor, settings.limits, say, settings.log_requests)
     config = uvicorn.Config(
-        application, host=settings.host, port=settings.port, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
-        server_header=False, date_header=True, timeout_keep_alive=75, timeout_graceful_shutdown=int(settings.drain_s) or 1, h11_max_incomplete_event_size=65536,
+        application, host=settings.host, port=settings.port, http=BoundedProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
+        server_header=False, date_header=True, timeout_keep_alive=75, timeout_graceful_shutdown=int(settings.drain_s) or 1,
     )  # fmt: skip
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # signals are ours: health goes down before the door closes

@@ -1,0 +1,64 @@
+"""HTTP connections within limits: bytes and seconds of a request's head, and how many connections at once."""
+
+from __future__ import annotations
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES = 64 << 10
+HEAD_SECONDS = 20.0
+CONNECTIONS = 2048
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, closing connections whose request line and headers are too long or do not come to an end.
+
+    The head's time counts from the connection's start, then from each request's first byte; between requests uvicorn's own
+    keep-alive limit holds.
+    """
+
+    def connection_made(self, transport) -> None:
+        super().connection_made(transport)
+        self._head, self._size, self._timer = True, 0, None
+        if len(self.connections) > CONNECTIONS:
+            transport.abort()
+        else:
+            self._wait()
+
+    def connection_lost(self, exc) -> None:
+        self._rest()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        before = self._head
+        super().data_received(data)
+        if before and self._head:  # a head that begins within this piece, after another request's end, counts from the next one
+            self._size += len(data)
+        if self._head and self._size > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The request's head is too long.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head, self._size = True, 0
+        self._wait()
+
+    def on_headers_complete(self) -> None:
+        self._head = False
+        self._rest()
+        super().on_headers_complete()
+
+    def _wait(self) -> None:
+        self._rest()
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._late)
+
+    def _late(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:  # an earlier request on it is still being answered
+            self._wait()
+        else:
+            self.transport.close()
+
+    def _rest(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
