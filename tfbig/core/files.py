@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from tfbig.core.errors import RunFailure
+from tfbig.core.errors import RunFailure, UserError
 
 
 def sync_folder(folder: Path) -> None:
@@ -43,6 +45,27 @@ def write_atomic(path: Path, payload: bytes | str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Writes `value` as readable JSON, in one move."""
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def lock(folder: Path, doing: str) -> Iterator[None]:
+    """Keeps a second process from working in a folder; the lock goes with the process, however it ends.
+
+    Raises:
+        UserError: another process holds it; its cause is a BlockingIOError.
+    """
+    import fcntl
+
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise UserError(f"{folder}: is being {doing} by another process ({file.read().strip() or 'unknown'}).") from error
+        file.truncate(0)
+        file.write(f"pid {os.getpid()}")
+        file.flush()
+        yield
 
 
 def disk_failure(path: Path, size: int, error: OSError) -> RunFailure:

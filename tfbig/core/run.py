@@ -11,7 +11,6 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -131,21 +130,9 @@ class Run:
         if kept or (self.path / "metrics.jsonl").exists():
             files.write_atomic(self.path / "metrics.jsonl", "".join(kept))
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keeps a second process from training the same run; the lock goes with the process, however it ends."""
-        import fcntl
-
-        with (self.path / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                raise UserError(f"{self.path}: is being trained by another process ({file.read().strip() or 'unknown'}).") from error
-            file.truncate(0)
-            file.write(f"pid {os.getpid()}")
-            file.flush()
-            yield
+    def lock(self) -> contextlib.AbstractContextManager:
+        """Keeps a second process from training the same run."""
+        return files.lock(self.path, "trained")
 
     @property
     def is_done(self) -> bool:

@@ -219,23 +219,9 @@ class Search:
         (self.path / "outcomes").mkdir(exist_ok=True)
         self.write_json(f"outcomes/{trial}.json", outcome)
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keeps a second process from leading the same search; the lock goes with the process, however it ends."""
-        import fcntl
-
-        with (self.path / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                raise UserError(
-                    f"{self.path}: is being searched by another process ({file.read().strip() or 'unknown'})."
-                ) from error
-            file.truncate(0)
-            file.write(f"pid {os.getpid()}")
-            file.flush()
-            yield
+    def lock(self) -> contextlib.AbstractContextManager:
+        """Keeps a second process from leading the same search."""
+        return files.lock(self.path, "searched")
 
 
 def read_settings(base: Experiment, settings: list[str]) -> tuple[Tune, search_space.Space]:
