@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from searches import children
 
 from tfbig.core.search import Search
 
@@ -34,10 +35,6 @@ def finish(*arguments):
 def story(path):
     kept = [line for line in Search(path).journal() if line["event"] != "open"]
     return [(line["event"], line["trial"], line.get("values"), line.get("outcome", {}).get("metrics")) for line in kept]
-
-
-def children(pid):
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def wait_for(what, seconds=120):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 from tfbig.core import cli, config, registry, search_space
-from tfbig.core.errors import Interrupted, RunFailure, UserError
+from tfbig.core.errors import DiskFull, Interrupted, RunFailure, UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.search import Search, Settings, read_settings
 
@@ -72,19 +73,15 @@ def _search(search: Search) -> None:
             progress.resumed(conductor.outcomes)
             if role == "chief":
                 tuning_workers.lead(conductor, progress.note)
-            elif search.tune.workers > 1:
-                tuning_workers.lead_here(search, conductor, progress.note)
             else:
-                tuning.work(search, conductor, "worker0", progress.observe, progress.ended)
+                tuning_workers.lead_here(search, conductor, progress.note)
             if conductor.failure:
                 progress.note(f"report: {report.write(search.path)}")
             conductor.raise_failure()
             _conclude(search, conductor, progress, verdict)
     except (KeyboardInterrupt, Interrupted) as stop:
         signum = stop.signum if isinstance(stop, Interrupted) else 2
-        raise Interrupted(
-            signum, 0, f"stopped; all trials are kept. Continue with\npython -m tfbig.tune --resume {search.path}"
-        ) from None
+        raise Interrupted(signum, 0, f"stopped. {search.remedy}") from None
 
 
 def _work(path: str | Path, started_by_chief: bool) -> None:
@@ -93,13 +90,21 @@ def _work(path: str | Path, started_by_chief: bool) -> None:
     from tfbig.report.tuning import Progress
 
     if started_by_chief:
-        tuning_workers.end_with_parent()
+        tuning_workers.serve_parent()
     deadline = time.monotonic() + tuning_workers.PATIENCE_SECONDS
     while not (Path(path) / "search.json").exists() and time.monotonic() < deadline:
         time.sleep(tuning_workers.POLL_SECONDS)  # the chief has not made it yet
     search, name = Search.open(path), os.environ["KERASTUNER_TUNER_ID"]
-    progress = Progress(search, prefix=f"{name}: ")
-    tuning.work(search, tuning_workers.Client(), name, progress.observe, progress.ended)
+    progress = Progress(search, prefix="" if started_by_chief and search.tune.workers == 1 else f"{name}: ")
+    try:
+        tuning.work(search, tuning_workers.Client(), name, progress.observe, progress.ended)
+    except DiskFull as error:
+        error.exit_code = os.EX_IOERR  # tells the chief that starting again is no help
+        raise
+    except (KeyboardInterrupt, Interrupted):
+        if started_by_chief:  # which asked for it, and says so
+            raise SystemExit(128 + signal.SIGINT) from None
+        raise
 
 
 def _conclude(search: Search, conductor, progress, verdict) -> None:

@@ -15,6 +15,10 @@ class RunFailure(RuntimeError):
     exit_code = 1
 
 
+class DiskFull(RunFailure):
+    """Something could not be written for want of space; what was saved before is intact."""
+
+
 class NonFinite(RunFailure):
     """The loss or a weight became NaN or infinite."""
 

@@ -6,10 +6,13 @@ import contextlib
 import errno
 import json
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.errors import DiskFull, RunFailure, UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the errors of a disk, a quota or a limit that is reached
 
 
 def sync_folder(folder: Path) -> None:
@@ -63,20 +66,20 @@ def lock(folder: Path, doing: str) -> Iterator[None]:
             file.seek(0)
             raise UserError(f"{folder}: is being {doing} by another process ({file.read().strip() or 'unknown'}).") from error
         file.truncate(0)
-        file.write(f"pid {os.getpid()}")
+        file.write(f"pid {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
 
 
 def disk_failure(path: Path, size: int, error: OSError) -> RunFailure:
     """Turns an operating system's error while writing into one message: where, what was needed, what to do."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in FULL:
         try:
             disk = os.statvfs(path.parent)
             free = f"{disk.f_bavail * disk.f_frsize / 1e6:.1f} MB are free there"
         except OSError:
             free = "the free space there is unknown"
-        return RunFailure(
+        return DiskFull(
             f"{path}: could not be written, the disk or quota is full. Needed: {size / 1e6:.1f} MB; {free}. "
             "What was saved before is intact. Free some space, then resume."
         )

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -165,6 +166,11 @@ class Search:
         """What is sought: name -> "max" or "min"; the task's primary metric comes first."""
         primary, better = self.base.task.primary
         return {primary: better, **{name: "min" for name in self.tune.objective if name != primary}}
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a search that has stopped."""
+        return f"All trials are kept. Continue with\npython -m tfbig.tune --resume {shlex.quote(str(self.path))}"
 
     @property
     def trials(self) -> Path:

@@ -17,9 +17,11 @@ from tfbig.core import duration
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import np
 from tfbig.core.search import DEFAULT_TRIALS, Search
-from tfbig.engine import oracles
+from tfbig.engine import oracles, tuning
 
-LEASE_SECONDS = 60.0  # a trial whose worker has been silent for so long is handed on
+LEASE_SECONDS = 60.0  # a worker that has been silent for so long has lost its trial
+BLIND_SECONDS = 10.0  # who did not look for so long was stopped itself, and heard nobody
+MOST_LOSSES = 2  # a trial that took so many workers along has failed
 EQUAL_FAILURES = 3
 BASELINE = "baseline"
 
@@ -31,6 +33,7 @@ class Conductor:
         values: trial -> the values the oracle proposed, in the order of their start.
         outcomes: trial -> what it came to, in the order of their end.
         ongoing: worker -> the trial it trains.
+        losses: trial -> how many workers were lost while they trained it.
     """
 
     def __init__(self, search: Search, evaluations: int, alone: bool = True):
@@ -48,6 +51,9 @@ class Conductor:
         self.outcomes: dict[str, dict] = {}
         self.ongoing: dict[str, str] = {}
         self.heard: dict[str, float] = {}
+        self.losses: dict[str, int] = {}
+        self.began: dict[str, float] = {}
+        self.looked = time.monotonic()
         self.served: set[str] = set()
         self.told_to_stop, self.asked = False, time.monotonic()
         self.spent, self.opened = 0.0, time.time()
@@ -63,15 +69,15 @@ class Conductor:
         with self.lock:
             self.served.add(tuner_id)
             self.asked = time.monotonic()
-            trial = self.ongoing.get(tuner_id) or self._handed_on() or self._next()
+            self.lost(tuner_id, "ended without a word")  # it asks for a trial and has one: it was started again
+            trial = self._handed_on() or self._next()
             if trial in ("IDLE", "STOPPED"):
                 if trial == "STOPPED":
                     self.told_to_stop = True
                     self.served.discard(tuner_id)
                 return oracles.trial(None, trial)
-            for owner in [owner for owner, theirs in self.ongoing.items() if theirs == trial]:
-                del self.ongoing[owner]
             self.ongoing[tuner_id], self.heard[trial] = trial, time.monotonic()
+            self.began.setdefault(trial, time.monotonic())
             return oracles.trial(trial, "RUNNING")
 
     def update_trial(self, trial_id: str, metrics: dict, step: int = 0):
@@ -105,23 +111,35 @@ class Conductor:
     def update_space(self, hyperparameters) -> None:
         """The space is whole from the start."""
 
-    def give_up(self, trial: str, reason: str) -> None:
-        """Ends a trial that keeps taking its worker along."""
+    def silent(self) -> list[str]:
+        """The workers that have a trial and have not been heard from for too long."""
         with self.lock:
-            if trial not in self.outcomes and self.search.outcome(trial) is None:
-                self.search.write_outcome(
-                    trial,
-                    {
-                        "status": "failed",
-                        "reason": reason,
-                        "metrics": {},
-                        "evaluations": 0,
-                        "seconds": 0.0,
-                        "run": f"trials/{trial}",
-                        "settings": [],
-                    },
-                )
-            self.end_trial(oracles.trial(trial, "FAILED"))
+            now, looked = time.monotonic(), self.looked
+            self.looked = now
+            if now - looked > BLIND_SECONDS:
+                self.heard = dict.fromkeys(self.heard, now)
+            return [worker for worker, trial in self.ongoing.items() if now - self.heard.get(trial, -math.inf) > LEASE_SECONDS]
+
+    def lost(self, worker: str, how: str) -> str | None:
+        """A worker is gone: its trial goes to the next one that asks; one that took several along has failed.
+
+        Args:
+            worker: its name.
+            how: what its process did, such as "was ended by signal 9".
+
+        Returns:
+            the trial, None if it had none.
+        """
+        with self.lock:
+            trial = self.ongoing.pop(worker, None)
+            if trial is None or self.search.outcome(trial) is not None:  # it had ended the trial, and could not say so any more
+                return None
+            self.losses[trial] = self.losses.get(trial, 0) + 1
+            if self.losses[trial] == MOST_LOSSES:
+                outcome = tuning.failed(self.search, tuning.plan(self.search, trial, self.values[trial]), f"its process {how}, {MOST_LOSSES} times")
+                self.search.write_outcome(trial, {"seconds": round(time.monotonic() - self.began[trial], 2), **outcome})
+                self.end_trial(oracles.trial(trial, "FAILED"))
+            return trial
 
     def is_over(self) -> bool:
         """Whether every worker knows that there is nothing more to do, or has been silent for too long."""
@@ -134,11 +152,7 @@ class Conductor:
     def _handed_on(self) -> str | None:
         """A trial whose worker is gone."""
         owned = set(self.ongoing.values())
-        for trial in self.values:
-            silent = time.monotonic() - self.heard.get(trial, -math.inf) > LEASE_SECONDS
-            if trial not in self.outcomes and (trial not in owned or silent):
-                return trial
-        return None
+        return next((trial for trial in self.values if trial not in self.outcomes and trial not in owned), None)
 
     def _next(self) -> str:
         if self.failure:
@@ -230,7 +244,7 @@ class Conductor:
                 last = line["time"]
             self.spent += (last - began) if began is not None else 0.0
         if not alone:
-            self.heard = {trial: time.monotonic() for trial in self.values}
+            self.heard, self.began = (dict.fromkeys(self.values, time.monotonic()) for _ in range(2))
             self.ongoing = {f"unknown {trial}": trial for trial in self.values if trial not in self.outcomes}
 
     def _replay_start(self, line: dict, remembered: list) -> None:
@@ -263,9 +277,7 @@ class Conductor:
 
     def raise_failure(self) -> None:
         if self.failure:
-            raise RunFailure(
-                f"{self.failure}\nAll trials are kept. Once the cause is gone, continue with\npython -m tfbig.tune --resume {self.search.path}"
-            )
+            raise RunFailure(f"{self.failure}\n{self.search.remedy.replace('Continue', 'Once the cause is gone, continue')}")
 
 
 def pareto(points: list[list[float]], better: list[str]) -> list[bool]:

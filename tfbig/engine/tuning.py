@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfbig.core import config
-from tfbig.core.errors import Interrupted, NonFinite, RunFailure, UserError
+from tfbig.core import config, files
+from tfbig.core.errors import DiskFull, Interrupted, NonFinite, RunFailure, UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, np, tf
 from tfbig.core.run import Run
@@ -22,6 +22,7 @@ from tfbig.engine import checkpoint, job, loop, oracles
 from tfbig.engine.setup import Lengths
 
 IDLE_SECONDS = 1.0
+STALE_SECONDS = 600.0  # another worker whose run has not changed for so long is not at work
 LATENCY_CALLS = 100
 
 
@@ -72,7 +73,7 @@ def whole_length(experiment: Experiment) -> int:
     return max(1, -(-lengths.total // lengths.evaluate))
 
 
-def work(search: Search, desk, worker: str, observe: Callable[[Plan], loop.Observer], ended: Callable[[Plan, dict], None]) -> None:
+def work(search: Search, desk, worker: str, observe: Callable[[Plan], loop.Observer], ended: Callable[[str, dict], None]) -> None:
     """Trains trials until there is nothing more to do.
 
     Args:
@@ -92,39 +93,55 @@ def work(search: Search, desk, worker: str, observe: Callable[[Plan], loop.Obser
         if trial.status == "IDLE":
             time.sleep(IDLE_SECONDS)
             continue
-        planned, outcome = run_trial(search, trial.trial_id, search.proposal(trial.trial_id), observe)
+        outcome = run_trial(search, trial.trial_id, search.proposal(trial.trial_id), observe)
         desk.end_trial(trial)
-        ended(planned, outcome)
+        ended(trial.trial_id, outcome)
 
 
-def run_trial(search: Search, name: str, values: dict, observe: Callable[[Plan], loop.Observer]) -> tuple[Plan | None, dict]:
-    """Trains a trial, unless it has an outcome already, and writes what it came to."""
+def run_trial(search: Search, name: str, values: dict, observe: Callable[[Plan], loop.Observer]) -> dict:
+    """Trains a trial, unless it has an outcome already, and writes what it came to; returns that.
+
+    Raises:
+        Interrupted: a signal asked to stop.
+        DiskFull: which is no failure of the trial; it goes on from its checkpoint.
+    """
     planned, outcome, began = None, search.outcome(name), time.monotonic()
     parent = values.get(oracles.PARENT) if "_seed_" not in name else None
     failed_before = parent is not None and search.outcome(parent)["status"] == "failed"
     try:
         if outcome is None and failed_before:
             outcome = {**search.outcome(parent), "inherited": True, "seconds": 0.0}
-        planned = None if outcome is not None and outcome["run"] is None else plan(search, name, values)
         if outcome is None:
+            planned = plan(search, name, values)
             outcome = _ended_here_or_elsewhere(search, planned, observe(planned))
-    except Interrupted:
+    except (Interrupted, DiskFull):
         raise
-    except Exception as error:  # whatever a trial raises is its own failure and not the search's
+    except (Exception, SystemExit) as error:  # whatever a trial raises is its own failure and not the search's
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError) and cause.errno in files.FULL:
+            raise files.disk_failure(search.path, 0, cause) from error
         reason = _reason(error)
         if planned is not None:
             reason = reason.replace(str(planned.run), "RUN")  # the same cause reads the same in every trial
             planned.run.mkdir(parents=True, exist_ok=True)
             (planned.run / "error.txt").write_text(traceback.format_exc(), "utf-8")
-        outcome = {"status": "failed", "reason": reason, "metrics": {}, "evaluations": 0}
-        outcome |= {
-            "run": str(planned.run.relative_to(search.path)) if planned else None,
-            "settings": planned.settings if planned else [],
-        }
+        outcome = failed(search, planned, reason)
     outcome = {"seconds": round(time.monotonic() - began, 2), "round": values.get("tuner/round"), **outcome}
     if search.outcome(name) is None:
         search.write_outcome(name, outcome)
-    return planned, outcome
+    return outcome
+
+
+def failed(search: Search, planned: Plan | None, reason: str) -> dict:
+    """The outcome of a trial that failed; without a plan, it could not even be planned."""
+    return {
+        "status": "failed",
+        "reason": reason,
+        "metrics": {},
+        "evaluations": 0,
+        "run": str(planned.run.relative_to(search.path)) if planned else None,
+        "settings": planned.settings if planned else [],
+    }
 
 
 def _ended_here_or_elsewhere(search: Search, planned: Plan, observer: loop.Observer) -> dict:
@@ -136,6 +153,8 @@ def _ended_here_or_elsewhere(search: Search, planned: Plan, observer: loop.Obser
         except UserError as error:
             if not isinstance(error.__cause__, BlockingIOError):  # what the lock of a run raises; the trial itself has not failed
                 raise
+            if _seconds_unchanged(planned.run) > STALE_SECONDS:
+                raise RunFailure(f"{error} Nothing in it has changed for {STALE_SECONDS:.0f} s: end that process.") from error
             if not waiting:
                 observer.note(f"trial {planned.name}: {error} Waiting for it.")
             waiting = True
@@ -145,7 +164,16 @@ def _ended_here_or_elsewhere(search: Search, planned: Plan, observer: loop.Obser
             return outcome
 
 
-def _reason(error: Exception) -> str:
+def _seconds_unchanged(folder: Path) -> float:
+    """Since anything in a run directory was last written; training writes every few seconds."""
+    newest = 0.0
+    for path in (folder, *folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # a checkpoint that is being replaced
+            newest = max(newest, path.stat().st_mtime)
+    return time.time() - newest
+
+
+def _reason(error: BaseException) -> str:
     if isinstance(error, NonFinite):
         return f"diverged: {error}"
     if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):

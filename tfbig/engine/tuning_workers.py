@@ -16,16 +16,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from pathlib import Path
 
-from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.errors import Interrupted, RunFailure, UserError
 from tfbig.core.lazy import tf
 from tfbig.core.search import Search
 from tfbig.engine import oracles
+from tfbig.engine.conductor import LEASE_SECONDS
+from tfbig.engine.interrupt import watch_signals
 
 POLL_SECONDS = 0.2
 HEARTBEAT_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0  # how long a worker waits for a chief that does not answer
+SAVING_SECONDS = 60.0  # how long workers that are asked to stop may take
 MOST_DEATHS = 3
+NOT_HEARD = f"was not heard from for {LEASE_SECONDS:.0f} s"
+SHORT_OF_MEMORY = "when memory runs out (less is needed with smaller values of train.batch_size or of the model, or fewer tune.workers)"
 VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
 
@@ -65,37 +71,69 @@ def lead(conductor, note: Callable[[str], None]) -> None:
         note(f"waiting for workers at {os.environ[VARIABLES[1]]}:{os.environ[VARIABLES[2]]}")
         while not conductor.is_over():
             time.sleep(POLL_SECONDS)
+            lose_silent(conductor, note)
+
+
+def lose_silent(conductor, note: Callable[[str], None]) -> None:
+    """Takes their trials from workers that are no longer heard."""
+    for name in conductor.silent():
+        trial = conductor.lost(name, NOT_HEARD)
+        note(f"{name} has not been heard from while it trained trial {trial}; others go on with it")
+        _note_failure(conductor, trial, note)
 
 
 def lead_here(search: Search, conductor, note: Callable[[str], None]) -> None:
-    """The chief of this machine: serves, starts tune.workers workers, and starts those that die again.
+    """The chief of this machine: serves, starts tune.workers workers, and starts those again that die or hang.
 
-    A worker that dies takes nothing with it: started again under its name, it gets its trial back and goes on from its checkpoint.
-    A trial that takes its worker along several times has failed; most often the system's memory is too small for it.
+    Training is never done in the chief's own process, since a trial may take its process along: most often the system ends it
+    because memory has run out. A worker that is lost takes nothing else with it: started again under its name, it gets its
+    trial back and goes on from its checkpoint; a trial that takes it along again has failed.
+
+    Raises:
+        Interrupted: a signal asked to stop; the workers have saved and are gone.
+        RunFailure: workers cannot be started, or have no space to write to.
     """
-    deaths: dict[str, int] = {}
-    with served(conductor, "127.0.0.1:0") as port, contextlib.ExitStack() as stack:
+    deaths: dict[str, int] = {}  # of workers without a trial
+    with watch_signals() as signals, served(conductor, "127.0.0.1:0") as port, contextlib.ExitStack() as stack:
         workers = {f"worker{number}": _start(search, number, port) for number in range(search.tune.workers)}
-        stack.callback(_stop, workers)
+        stack.callback(_stop, workers, conductor)
         while workers:
             time.sleep(POLL_SECONDS)
+            if signals.received:
+                raise Interrupted(signals.received, 0)
+            hung = [name for name in conductor.silent() if name in workers]
+            for name in hung:
+                workers[name].kill()
+                workers[name].wait()
             for name, process in list(workers.items()):
                 if process.poll() is None:
                     continue
                 if process.returncode == 0:
                     del workers[name]
                     continue
-                trial = conductor.ongoing.get(name)
-                deaths[trial or name] = deaths.get(trial or name, 0) + 1
-                how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
-                note(f"{name} ended by {how}{f' while training trial {trial}' if trial else ''}; it is started again")
-                if deaths[trial or name] >= MOST_DEATHS:
-                    if trial is None:
-                        raise RunFailure(
-                            f"{name} ended by {how} {MOST_DEATHS} times without a trial. Continue with\npython -m tfbig.tune --resume {search.path}"
-                        )
-                    conductor.give_up(trial, f"its process was ended by {how} {MOST_DEATHS} times; is there enough memory?")
+                how = NOT_HEARD if name in hung else _how_it_ended(process.returncode)
+                if process.returncode == os.EX_IOERR:
+                    raise RunFailure(f"{name} {how}, for want of space as it said above. {search.remedy}")
+                trial = conductor.lost(name, how)
+                note(f"{name} {how}{f' while training trial {trial}' if trial else ''}; it is started again")
+                _note_failure(conductor, trial, note)
+                deaths[name] = 0 if trial else deaths.get(name, 0) + 1
+                if deaths[name] == MOST_DEATHS:
+                    raise RunFailure(f"{name} {how} {MOST_DEATHS} times without a trial. {search.remedy}")
                 workers[name] = _start(search, int(name[6:]), port)
+
+
+def _how_it_ended(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return f"was ended by signal 9, as the system does {SHORT_OF_MEMORY}"
+    if code < 0:
+        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+    return f"ended with exit code {code}"
+
+
+def _note_failure(conductor, trial: str | None, note: Callable[[str], None]) -> None:
+    if trial in conductor.outcomes:
+        note(f"trial {trial} failed: {conductor.outcomes[trial]['reason']}")
 
 
 def _start(search: Search, number: int, port: int) -> subprocess.Popen:
@@ -112,20 +150,28 @@ def _start(search: Search, number: int, port: int) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=2, start_new_session=True)
 
 
-def _stop(workers: dict[str, subprocess.Popen]) -> None:
-    """Asks the workers that are left to save and stop, and waits for them."""
-    for process in workers.values():
+def _stop(workers: dict[str, subprocess.Popen], conductor) -> None:
+    """Asks the workers that are left to save and stop, and waits for them; those without a trial have nothing to save."""
+    for name, process in workers.items():
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-    for process in workers.values():
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT if name in conductor.ongoing else signal.SIGKILL)
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            for process in workers.values():
+                process.wait(SAVING_SECONDS)
+    finally:
+        for process in workers.values():
             process.kill()
+            process.wait()
 
 
-def end_with_parent() -> None:
-    """Ends this process when the chief that started it is gone: it would wait for an answer in vain, and keep its run locked."""
+def serve_parent() -> None:
+    """Lets this worker end before the chief that started it if memory runs out, and when that chief is gone.
+
+    Without a chief it would wait for an answer in vain, and keep its run locked.
+    """
+    with contextlib.suppress(OSError):  # only Linux has it
+        Path("/proc/self/oom_score_adj").write_text("300")
 
     def watch():
         while os.read(0, 1):

@@ -22,7 +22,6 @@ class Progress:
     def __init__(self, search: Search, stream=None, prefix: str = ""):
         self.search, self.stream, self.prefix = search, stream or sys.stderr, prefix
         self.primary, self.better = search.base.task.primary
-        self.best: float | None = None
 
     def note(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # a closed stderr is no reason to stop searching
@@ -31,15 +30,11 @@ class Progress:
     def resumed(self, outcomes: dict[str, dict]) -> None:
         if outcomes:
             self.note(f"resumed after {len(outcomes)} trials")
-        for outcome in outcomes.values():
-            self._is_best(outcome)
 
-    def _is_best(self, outcome: dict) -> bool:
-        value = outcome["metrics"].get(self.primary)
-        if value is None or (self.best is not None and not (value > self.best if self.better == "max" else value < self.best)):
-            return False
-        self.best = value
-        return True
+    def _is_best(self, value: float) -> bool:
+        """Whether a trial that has ended is the best, also of those that other workers trained."""
+        ended = [line["outcome"]["metrics"] for line in self.search.journal() if line["event"] == "end"]
+        return value == (max if self.better == "max" else min)([value, *(one[self.primary] for one in ended if one)])
 
     def observe(self, planned) -> Quiet:
         own = [setting for setting in planned.settings if setting not in self.search.space.fixed]
@@ -49,13 +44,12 @@ class Progress:
     def quiet(self) -> Quiet:
         return Quiet(self)
 
-    def ended(self, planned, outcome: dict) -> None:
-        name = planned.name if planned is not None else "?"
+    def ended(self, name: str, outcome: dict) -> None:
         if outcome["status"] == "failed":
             self.note(f"trial {name} failed: {outcome['reason']}")
             return
         value = outcome["metrics"][self.primary]
-        mark = ", best so far" if self._is_best(outcome) else ""
+        mark = ", best so far" if self._is_best(value) else ""
         self.note(f"trial {name}: {self.primary} {metric_value(self.primary, value)} in {duration_text(outcome['seconds'])}{mark}")
 
 
@@ -77,5 +71,5 @@ class Quiet:
             self.progress.note(f"test: {shown}")
 
     def note(self, text: str) -> None:
-        if text.startswith(("resumed", "checkpoint of")):
+        if text.startswith(("resumed", "checkpoint of", "trial")):
             self.progress.note(f"  {text}")

@@ -1,0 +1,89 @@
+"""What the tests of searches share: small searches, training that is only pretended, a search's story."""
+
+from pathlib import Path
+
+import numpy as np
+
+import tfbig
+from tfbig.core.search import Search
+from tfbig.engine import tuning
+from tfbig.engine.conductor import Conductor
+
+MLP = tfbig.recipe("mnist_mlp")
+SPACE = ["optim.learning_rate=log:1e-4..1e-1", "model.units=in:16,32,64", "model.dropout=lin:0..0.5"]
+TINY = ["train.length=20", "train.evaluate_every=10"]
+
+
+class Silent:
+    restored = trained = evaluated = note = lambda self, *_: None
+
+
+def silent(plan):
+    return Silent()
+
+
+def pretend(search, planned, observer):
+    """Stands in for training: a smooth function of the settings."""
+    made = planned.experiment
+    value = (
+        0.9
+        - 0.02 * abs(np.log10(made.optim.learning_rate) + 2)
+        - 0.05 * made.model.dropout
+        + made.model.units[0] / 1000
+        + made.seed / 1e4
+    )
+    told = planned.evaluations or 9
+    metrics = {
+        "accuracy": float(value + told / 1000),
+        "parameters": made.model.units[0] * 795,
+        "size": 0.1,
+        "latency": 1.0 + made.model.units[0] / 100,
+    }
+    run = str(planned.run.relative_to(search.path))
+    return {
+        "status": "completed",
+        "reason": None,
+        "metrics": metrics,
+        "evaluations": told,
+        "stopped": "paused",
+        "run": run,
+        "settings": planned.settings,
+    }
+
+
+def begin(folder, *settings, space=SPACE):
+    return Search.create(folder, "mnist_mlp", MLP, [*space, *settings])
+
+
+def go(search, ended=lambda name, outcome: None, observe=silent):
+    made = Conductor(search, 9)
+    tuning.work(search, made, "worker0", observe, ended)
+    return made
+
+
+def story(search):
+    """What was proposed and what it came to, in order, without times."""
+    kept = [line for line in search.journal() if line["event"] != "open"]
+    return [(line["event"], line["trial"], line.get("values"), line.get("outcome", {}).get("metrics")) for line in kept]
+
+
+def plan_as_mlp(planned):
+    return tuning.Plan(name=planned.name, run=planned.run, settings=planned.settings, experiment=MLP, evaluations=None)
+
+
+def failing(*errors, then=pretend):
+    """Training that raises these errors in turn, None being success."""
+    left = list(errors)
+
+    def completed(search, planned, observer):
+        error = left.pop(0) if left else None
+        if error is not None:
+            raise error
+        return then(search, planned, observer)
+
+    return completed
+
+
+def children(pid):
+    """The processes that any thread of a process started."""
+    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]

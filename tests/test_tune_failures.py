@@ -1,0 +1,116 @@
+"""Trials that fail: what is recorded, and when the search goes on."""
+
+import errno
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from searches import TINY, begin, children, failing, go, pretend
+
+from tfbig.core import files
+from tfbig.core.errors import DiskFull, NonFinite, RunFailure, UserError
+from tfbig.engine import tuning
+from tfbig.tune import tune
+
+
+def test_failures_are_recorded_and_the_search_goes_on(tmp_path, monkeypatch):
+    errors = [
+        NonFinite("step 3: nan"),
+        MemoryError("12 GB"),
+        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nmore"),
+        ValueError("shapes"),
+        UserError("a"),
+        None,
+    ]
+    monkeypatch.setattr(tuning, "_completed", failing(*errors))
+    made = go(begin(tmp_path / "a", "tune.trials=7", "tune.finalists=0", "tune.baseline=false"))
+    reasons = [outcome["reason"] for outcome in made.outcomes.values()]
+    assert reasons[:5] == [
+        "diverged: step 3: nan",
+        "out of memory: 12 GB",
+        "out of memory: OOM when allocating",
+        "raised ValueError: shapes",
+        "settings that do not go together: a",
+    ]
+    assert reasons[5:] == [None, None] and "ValueError: shapes" in (tmp_path / "a" / "trials" / "0003" / "error.txt").read_text()
+    assert made.failure is None and len(made.oracle.get_best_trials(7)) == 7
+
+
+def test_three_equal_failures_in_a_row_stop_it(tmp_path, monkeypatch):
+    search = begin(tmp_path / "a", "tune.trials=9", "tune.finalists=0", "tune.baseline=false")
+    monkeypatch.setattr(
+        tuning,
+        "_completed",
+        failing(ValueError("x"), ValueError("x"), None, ValueError("y"), ValueError("x"), ValueError("x"), ValueError("x")),
+    )
+    made = go(search)
+    assert len(made.outcomes) == 7
+    with pytest.raises(
+        RunFailure, match="3 trials in a row failed for the same reason, so the search was stopped: raised ValueError: x"
+    ):
+        made.raise_failure()
+    monkeypatch.setattr(tuning, "_completed", pretend)
+    assert len(go(search).outcomes) == 9  # the cause is gone
+
+
+def test_hyperband_promotes_past_failures(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "_completed", failing(None, ValueError("1"), ValueError("2"), None, ValueError("3")))
+    made = go(begin(tmp_path / "a", "tune.algorithm=hyperband", "tune.trials=13", "tune.finalists=0", "tune.baseline=false"))
+    promoted = [values["tuner/trial_id"] for trial, values in made.values.items() if "tuner/trial_id" in values]
+    assert len(promoted) == 4 and all(made.outcomes[trial]["status"] == "completed" for trial in promoted)
+
+
+def test_a_real_trial_that_diverges(tmp_path):
+    search = tune(
+        "mnist_mlp",
+        "optim.learning_rate=in:0.1,1e30",
+        *TINY,
+        "tune.algorithm=grid",
+        "tune.finalists=0",
+        "tune.baseline=false",
+        run=tmp_path / "a",
+    )
+    ends = [line["outcome"] for line in search.journal() if line["event"] == "end"]
+    assert [outcome["status"] for outcome in ends] == ["completed", "failed"] and ends[1]["reason"].startswith("diverged: ")
+    page = (search.path / "report.html").read_text()
+    assert "diverged" in page and "failed" in page
+
+
+def test_a_trial_that_the_system_kills(tmp_path):
+    """Its process is killed whenever it trains for long: recorded with its reason, and the search goes on."""
+    killed, over = [], threading.Event()
+
+    def kill():
+        log = tmp_path / "a" / "trials" / "0001" / "metrics.jsonl"
+        while not over.wait(0.02):
+            if log.exists() and not (tmp_path / "a" / "outcomes" / "0001.json").exists():
+                log.unlink()
+                killed.append(next(pid for pid in children(os.getpid()) if b"--worker" in Path(f"/proc/{pid}/cmdline").read_bytes()))
+                os.kill(killed[-1], signal.SIGKILL)
+
+    settings = ["train.evaluate_every=10", "tune.algorithm=grid", "tune.finalists=0", "tune.baseline=false"]
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        search = tune("mnist_mlp", "train.length=in:10,99999999,20", *settings, run=tmp_path / "a")
+    finally:
+        over.set()
+        killer.join()
+    ends = {line["trial"]: line["outcome"] for line in search.journal() if line["event"] == "end"}
+    assert [ends[trial]["status"] for trial in sorted(ends)] == ["completed", "failed", "completed"]
+    assert ends["0001"]["reason"].startswith("its process was ended by signal 9, as the system does when memory runs out")
+    assert "train.length=99999999" in ends["0001"]["settings"] and len(set(killed)) == 2
+
+
+def test_a_full_disk_is_no_failure_of_the_trial(tmp_path, monkeypatch):
+    search = begin(tmp_path / "a", "tune.trials=3", "tune.finalists=0", "tune.baseline=false")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for error in (files.disk_failure(tmp_path / "x", 9, full), full):
+        monkeypatch.setattr(tuning, "_completed", failing(error))
+        with pytest.raises(DiskFull, match="the disk or quota is full.*Free some space"):
+            go(search)
+        assert search.outcome("0000") is None
+    assert [outcome["status"] for outcome in go(search).outcomes.values()] == ["completed"] * 3

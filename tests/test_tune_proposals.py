@@ -1,0 +1,137 @@
+"""Searching: what is proposed, and that a search that was stopped or killed proposes the same."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+from searches import SPACE, Silent, begin, go, plan_as_mlp, pretend, silent, story
+
+from tfbig.core.errors import Interrupted, UserError
+from tfbig.core.search import Search
+from tfbig.engine import tuning
+from tfbig.engine.conductor import Conductor
+from tfbig.tune import door
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [["tune.algorithm=random", "tune.seed=0"], ["tune.algorithm=grid"], ["tune.algorithm=hyperband"], ["tune.algorithm=bayesian"]],
+)
+def test_a_search_that_is_stopped_at_every_trial_proposes_the_same(tmp_path, monkeypatch, settings):
+    monkeypatch.setattr(tuning, "_completed", pretend)
+    space = ["optim.learning_rate=log:1e-3..1e-1"] if "bayesian" in settings[0] else SPACE
+    count = {"tune.algorithm=bayesian": 6, "tune.algorithm=hyperband": 40}.get(settings[0], 12)
+    whole = begin(tmp_path / "whole", *settings, f"tune.trials={count}", space=space)
+    assert len([t for t in go(whole).values if t.isdigit()]) == (count if count < 40 else 23)
+    torn = begin(tmp_path / "torn", *settings, f"tune.trials={count}", space=space)
+
+    def stop_now_and_then(plan, *_):
+        if random.random() < 0.5:
+            raise Interrupted(2, 0)
+        return Silent()
+
+    random.seed(1)
+    for _ in range(200):
+        try:
+            go(torn, stop_now_and_then, stop_now_and_then)
+            break
+        except Interrupted:
+            continue
+    assert story(torn) == story(whole)
+
+
+def test_kill_at_twenty_random_moments(tmp_path, monkeypatch):
+    """No finished trial again, none lost, and the search of one that was never killed."""
+
+    def slow(search, planned, observer):
+        with (search.path / "trained.txt").open("a") as file:
+            file.write(planned.name + "\n")
+        time.sleep(0.03)
+        return pretend(search, planned, observer)
+
+    monkeypatch.setattr(tuning, "_completed", slow)
+    whole = begin(tmp_path / "whole", "tune.trials=40", "tune.seed=5")
+    go(whole)
+    torn = begin(tmp_path / "torn", "tune.trials=40", "tune.seed=5")
+    random.seed(3)
+    kills = 0
+    while kills < 20:
+        child = os.fork()
+        if child == 0:
+            try:
+                go(torn)
+            finally:
+                os._exit(0)
+        time.sleep(random.uniform(0.05, 0.35))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        kills += 1
+    before = {trial for event, trial, *_ in story(torn) if event == "end"}
+    (torn.path / "trained.txt").unlink(missing_ok=True)
+    go(torn)
+    again = set((torn.path / "trained.txt").read_text().split()) if (torn.path / "trained.txt").exists() else set()
+    assert story(torn) == story(whole) and not again & before
+    ends = [trial for event, trial, *_ in story(torn) if event == "end"]
+    assert len(ends) == len(set(ends)) == 40 + 1 + 3 * 3
+
+
+def test_more_trials_on_resume_go_on_where_the_first_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "_completed", pretend)
+    for algorithm in ("grid", "random"):
+        short = begin(tmp_path / f"{algorithm}3", f"tune.algorithm={algorithm}", "tune.trials=3", "tune.finalists=0")
+        go(short)
+        go(Search.open(short.path, ["tune.trials=7"]))
+        whole = begin(tmp_path / f"{algorithm}7", f"tune.algorithm={algorithm}", "tune.trials=7", "tune.finalists=0")
+        go(whole)
+        assert story(short) == story(whole) and sum(1 for event, *_ in story(short) if event == "start") == 8
+
+
+def test_print_shows_what_a_resumed_search_would_change(tmp_path):
+    search = begin(tmp_path / "a", "tune.trials=7")
+    before = (search.path / "search.json").read_bytes()
+    look = lambda *settings: door(["--resume", str(search.path), *settings, "--print", "--json"])["tune"]  # noqa: E731
+    found = look("tune.trials=3", "tune.finalists=0")
+    assert (found["trials"], found["finalists"]) == (3, 0)
+    assert look()["trials"] == 7
+    with pytest.raises(UserError, match="tune.algorithm: cannot change in a search that goes on"):
+        look("tune.algorithm=grid")
+    assert (search.path / "search.json").read_bytes() == before
+
+
+def test_grid_covers_every_combination_of_conditional_settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        tuning,
+        "_completed",
+        lambda search, planned, observer: {**pretend(search, plan_as_mlp(planned), observer), "settings": planned.settings},
+    )
+    space = [
+        "model=in:mlp,cnn",
+        "mlp.units=in:8,16",
+        "cnn.filters=in:[4,8],[8,16],[4]",
+        "optim.optimizer=in:sgd,adam",
+        "optim.momentum=in:0.8,0.9",
+    ]
+    made = go(begin(tmp_path / "a", "tune.algorithm=grid", "tune.finalists=0", "tune.baseline=false", space=space))
+    assert len(made.values) == (2 + 3) * (2 + 1)
+    for values in made.values.values():
+        assert ("mlp.units" in values) == (values["model"] == "mlp") and ("optim.momentum" in values) == (
+            values["optim.optimizer"] == "sgd"
+        )
+
+
+def test_time_is_counted_while_a_search_is_at_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "_completed", pretend)
+    search = begin(tmp_path / "a", "tune.time=60s", "tune.finalists=0")
+    made = Conductor(search, 9)
+    assert 55 < made.seconds_left() <= 60
+    search.record("start", trial="baseline", values={})
+    lines = [{**line, "time": line["time"] - 1000 + 50 * (line["event"] == "start")} for line in search.journal()]
+    (search.path / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    again = Conductor(search, 9)
+    assert 5 < again.seconds_left() < 11  # 50 of 60 seconds are spent; the 950 in which nobody searched do not count
+    monkeypatch.setattr(again, "seconds_left", lambda: 0.0)
+    tuning.work(search, again, "worker0", silent, lambda *_: None)
+    assert list(again.outcomes) == ["baseline"]

@@ -1,0 +1,132 @@
+"""What a search came to: the winner, the gain, the Pareto front, what mattered, the report."""
+
+import numpy as np
+import pytest
+from searches import SPACE, begin, failing, go, plan_as_mlp, pretend
+
+from tfbig.engine import oracles, tuning, verdict
+from tfbig.engine.conductor import pareto
+from tfbig.report import search as report
+
+
+def test_pareto_front():
+    points = [[0.9, 3.0], [0.8, 1.0], [0.85, 2.0], [0.8, 2.5], [0.9, 3.0]]
+    assert pareto(points, ["max", "min"]) == [True, True, True, False, True] and pareto([], ["max"]) == []
+
+
+def test_interval_by_students_t():
+    found = verdict.interval([1.0, 2.0, 3.0])
+    assert (found["mean"], found["low"], found["high"]) == (
+        2.0,
+        pytest.approx(2 - 2.4841, abs=1e-3),
+        pytest.approx(2 + 2.4841, abs=1e-3),
+    )
+    assert verdict.interval([]) == {"values": [], "mean": None, "low": None, "high": None}
+
+
+def test_the_winner_is_the_best_again_and_not_the_luckiest(tmp_path, monkeypatch):
+    """Trial 0003 is lucky once; its repeats say what it is worth."""
+
+    def lucky(search, planned, observer):
+        outcome = pretend(search, planned, observer)
+        outcome["metrics"]["accuracy"] = {"0003": 0.99, "0001": 0.95}.get(
+            planned.name, 0.94 if planned.name.startswith("0001_") else 0.9
+        )
+        return outcome
+
+    monkeypatch.setattr(tuning, "_completed", lucky)
+    search = begin(tmp_path / "a", "tune.trials=6")
+    made = go(search)
+    assert made.finalists() == ["0003", "0001"]
+    result = verdict.decide(search, made)
+    assert (
+        result["trial"] == "0001"
+        and result["validation"]["mean"] == pytest.approx(0.94)
+        and result["gain"]["mean"] == pytest.approx(0.04)
+    )
+    assert result["baseline"]["values"] == [0.9] * 3
+
+
+@pytest.mark.parametrize(("trial", "baseline", "winner"), [(0.95, 0.9, "0001"), (0.8, 0.9, "baseline")])
+def test_without_finalists_what_was_searched_decides(tmp_path, monkeypatch, trial, baseline, winner):
+    values = {"baseline": baseline, "0000": 0.5, "0001": trial, "0002": 0.7}
+
+    def known(search, planned, observer):
+        outcome = pretend(search, planned, observer)
+        return {**outcome, "metrics": {**outcome["metrics"], "accuracy": values[planned.name]}}
+
+    monkeypatch.setattr(tuning, "_completed", known)
+    search = begin(tmp_path / "a", "tune.trials=3", "tune.finalists=0")
+    made = go(search)
+    result = verdict.decide(search, made)
+    assert set(made.outcomes) == set(values)
+    assert result["trial"] == winner
+    assert result["run"] == f"trials/{winner}"
+    assert result["baseline"]["searched"] == baseline
+    assert result["gain"]["mean"] == pytest.approx(max(trial - baseline, 0))
+
+
+def test_importance_finds_what_matters(tmp_path, monkeypatch):
+    def by_rate(search, planned, observer):
+        outcome = pretend(search, planned, observer)
+        outcome["metrics"]["accuracy"] = 0.9 - abs(np.log10(planned.experiment.optim.learning_rate) + 2)
+        return outcome
+
+    monkeypatch.setattr(tuning, "_completed", by_rate)
+    search = begin(tmp_path / "a", "tune.trials=25", "tune.finalists=0")
+    found = verdict.importance(search, go(search))
+    assert (
+        list(found)[0] == "optim.learning_rate" and found["optim.learning_rate"] > 0.7 and sum(found.values()) == pytest.approx(1)
+    )
+
+
+def test_weights_of_several_objectives_differ_from_trial_to_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "_completed", pretend)
+    search = begin(
+        tmp_path / "a", "tune.trials=9", "tune.objective=accuracy,latency", "tune.finalists=2", "tune.algorithm=hyperband"
+    )
+    made = go(search)
+    scores = []
+    for _ in range(2):
+        oracles.weigh(made.oracle, search.objectives)
+        scores.append([trial.score for trial in made.oracle.trials.values()])
+        made.oracle.trials["more"] = next(iter(made.oracle.trials.values()))
+    assert scores[0] != scores[1][: len(scores[0])]
+    result = verdict.decide(search, made)
+    assert 1 <= len(result["front"]) <= 10 and result["front"] == sorted(result["front"], key=lambda one: one["latency"])
+
+
+def test_report_of_a_search_at_any_time(tmp_path, monkeypatch):
+    """Before the first trial, with failures, and at its end: always one whole page that loads nothing and runs nothing."""
+    search = begin(
+        tmp_path / "a",
+        "tune.trials=12",
+        "tune.objective=accuracy,latency",
+        "tune.finalists=1",
+        space=["model=in:mlp,cnn", "cnn.units=int:16..64", "mlp.units=in:16,[32,16]", *SPACE[::2]],
+    )
+    assert "No trial has won yet" in report.write(search.path).read_text()
+    as_mlp = lambda search, planned, observer: {  # noqa: E731
+        **pretend(search, plan_as_mlp(planned), observer),
+        "settings": planned.settings,
+    }
+    monkeypatch.setattr(tuning, "_completed", failing(ValueError("<script>alert(1)</script>"), then=as_mlp))
+    made = go(search)
+    page = report.write(search.path).read_text()
+    assert "&lt;script&gt;" in page and "<script" not in page and "1 failed" in page
+    search.write_json("best.json", verdict.decide(search, made))
+    search.write_json("importance.json", verdict.importance(search, made))
+    page = report.write(search.path).read_text()
+    for title in (
+        "Settings that won",
+        "Finalists, trained again",
+        "Importance of each setting",
+        "Each setting alone",
+        "All settings together",
+        "Pareto front",
+        "Best value so far",
+        "Time spent",
+        "Trials",
+    ):
+        assert title in page, title
+    assert "python -m tfbig.train mnist_mlp" in page and "<img" not in page and "<link" not in page and "url(http" not in page
