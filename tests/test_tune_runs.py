@@ -71,16 +71,20 @@ def test_a_paused_trial_is_an_ordinary_run(searched):
     assert [line["step"] for line in run.history("evaluation")] == [10, 20]
 
 
-def test_the_test_split_is_read_for_the_winner_alone(searched):
+def test_the_test_split_is_read_for_the_winner_and_the_recipe_over_the_same_seeds(searched):
     best = searched.read_json("best.json")
     read = {path.parent.name for path in searched.trials.glob("*/metrics.json") if "test" in json.loads(path.read_text())}
-    assert read == {path.removeprefix("trials/") for path in best["validation"]["runs"]} and len(read) == 2
-    assert all(
-        "test" not in json.loads((searched.trials / name / "data.json").read_text())["splits"]
-        for name in ("baseline", "0000")
-        if name not in read
-    )
-    assert len(best["test"]["accuracy"]["values"]) == 2
+    assert read == {f"{trial}_seed_{number}" for trial in {"baseline", best["trial"]} for number in (1, 2)}
+    others = [path for path in searched.trials.iterdir() if path.name not in read]
+    assert others and all("test" not in json.loads((path / "data.json").read_text())["splits"] for path in others)
+    test = lambda trial, number: json.loads((searched.trials / f"{trial}_seed_{number}" / "metrics.json").read_text())["test"]  # noqa: E731
+    ours, theirs = ([test(trial, n)["metrics"]["accuracy"]["value"] for n in (1, 2)] for trial in (best["trial"], "baseline"))
+    assert best["test"]["accuracy"]["values"] == ours
+    if best["trial"] != "baseline":
+        assert best["test_baseline"]["accuracy"]["values"] == theirs
+        assert best["test_gain"]["low"] < best["test_gain"]["mean"] == pytest.approx(np.mean(ours) - np.mean(theirs))
+        page = (searched.path / "report.html").read_text()
+        assert "On the test split" in page and "of test accuracy" in page
 
 
 def test_the_line_trains_the_winner(searched):

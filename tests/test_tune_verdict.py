@@ -47,6 +47,44 @@ def test_the_winner_is_the_best_again_and_not_the_luckiest(tmp_path, monkeypatch
     assert result["baseline"]["values"] == [0.9] * 3
 
 
+def test_a_comparison_is_one_of_equal_seeds(tmp_path, monkeypatch):
+    """The recipe's second repeat fails, so the winner's second counts for its own mean, and not for what was gained."""
+    values = {"baseline": 0.8, "baseline_seed_1": 0.7, "baseline_seed_3": 0.8, "0000_seed_1": 0.9, "0000_seed_2": 0.6, "0000_seed_3": 0.9}
+
+    def known(search, planned, observer):
+        if planned.name == "baseline_seed_2":
+            raise ValueError("no")
+        outcome = pretend(search, planned, observer)
+        return {**outcome, "metrics": {**outcome["metrics"], "accuracy": values.get(planned.name, 0.85)}}
+
+    monkeypatch.setattr(tuning, "_completed", known)
+    search = begin(tmp_path / "a", "tune.trials=1", "tune.finalists=1")
+    result = verdict.decide(search, go(search))
+    assert result["trial"] == "0000" and result["validation"]["mean"] == pytest.approx(0.8)
+    assert (result["validation"]["seeds"], result["baseline"]["seeds"]) == ([1, 2, 3], [1, 3])
+    assert result["gain"]["mean"] == pytest.approx(0.9 - 0.75)
+
+    def on_test(search, candidate, observer):
+        offset = 0.01 if candidate["trial"] == "0000" else 0.02
+        return [{"accuracy": {"value": values[path.removeprefix("trials/")] - offset}} for path in candidate["runs"]]
+
+    monkeypatch.setattr(verdict, "_read_runs", on_test)
+    found = verdict.read_test(search, result, None)
+    assert found["test"]["accuracy"]["mean"] == pytest.approx(0.79) and found["test_baseline"]["accuracy"]["mean"] == pytest.approx(0.73)
+    assert found["test_gain"] == pytest.approx(verdict.gain([0.89, 0.89], [0.68, 0.78], -1))
+    assert found["test_gain"]["mean"] == pytest.approx(0.16) and found["test_gain"]["low"] < 0.16 < found["test_gain"]["high"]
+
+
+def test_a_winner_that_is_the_recipe_itself_gains_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "_completed", pretend)
+    search = begin(tmp_path / "a", "tune.trials=1", space=["model.dropout=lin:0.4..0.5"])
+    result = verdict.decide(search, go(search))
+    assert result["trial"] == "baseline" and result["gain"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    monkeypatch.setattr(verdict, "_read_runs", lambda *_: [{"accuracy": {"value": value}} for value in (0.9, 0.8, 0.7)])
+    found = verdict.read_test(search, result, None)
+    assert found["test"]["accuracy"]["mean"] == pytest.approx(0.8) and found["test_baseline"] is found["test_gain"] is None
+
+
 @pytest.mark.parametrize(("trial", "baseline", "winner"), [(0.95, 0.9, "0001"), (0.8, 0.9, "baseline")])
 def test_without_finalists_what_was_searched_decides(tmp_path, monkeypatch, trial, baseline, winner):
     values = {"baseline": baseline, "0000": 0.5, "0001": trial, "0002": 0.7}

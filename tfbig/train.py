@@ -101,34 +101,18 @@ def _resumed(path, settings: list[str]) -> Run:
 
 
 def door(arguments: list[str]) -> dict:
-    parser = cli.Parser("train", __doc__, EXAMPLES)
-    parser.add_argument("recipe", nargs="?", help="a recipe's name")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that differ from the recipe's; run=DIR names the run")
-    parser.add_argument("--resume", metavar="RUN", help="continue a run")
-    parser.add_argument("--print", action="store_true", help="show every setting and stop")
+    parser = cli.RecipeParser("train", __doc__, EXAMPLES, made="run", settings="settings that differ from the recipe's")
     parser.add_argument("--dry-run", action="store_true", help="build everything, make one step, say what it takes")
     given = parser.parse_args(arguments)
-    settings = list(given.settings)
-    if given.recipe and "=" in given.recipe:
-        settings.insert(0, given.recipe)
-        given.recipe = None
-    if given.resume and given.recipe:
-        raise UserError(f"expected --resume RUN or a recipe, not both. Received: {given.recipe!r} and --resume {given.resume}.")
-    if not given.resume and not given.recipe:
-        raise UserError(f"expected a recipe: one of {', '.join(registry.recipes())}. `python -m tfbig.train --help` shows examples.")
-    runs = [text[4:] for text in settings if text.startswith("run=")]
-    settings = [text for text in settings if not text.startswith("run=")]
-    if len(runs) > 1 or (runs and given.resume):
-        raise UserError("run: expected once at most, and not with --resume.")
     if given.print or given.dry_run:
-        return _look(given, settings)
-    run = train(given.recipe, *settings, run=runs[0] if runs else None, resume=given.resume)
+        return _look(given)
+    run = train(given.recipe, *given.settings, run=given.run, resume=given.resume)
     return {"run": str(run.path), **(run.read_json("summary.json") or {}), "metrics": run.read_json("metrics.json") or {}}
 
 
-def _look(given, settings: list[str]) -> dict:
+def _look(given) -> dict:
     base = Run.open(given.resume).experiment if given.resume else registry.recipe(given.recipe)
-    experiment = config.override(base, settings)
+    experiment = config.override(base, given.settings)
     if given.print:
         if not given.json:
             print(config.show(experiment, base))

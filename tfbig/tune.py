@@ -112,11 +112,10 @@ def _conclude(search: Search, conductor, progress, verdict) -> None:
     from tfbig.report import html
     from tfbig.report import search as report
 
-    result, before = verdict.decide(search, conductor), search.read_json("best.json")
+    result = verdict.decide(search, conductor)
     if result is None:
         raise RunFailure(f"no trial was completed, so there is no best one. The reasons: {report.write(search.path)}")
-    same = before is not None and before["validation"]["runs"] == result["validation"]["runs"]
-    result["test"] = before["test"] if same else verdict.read_test(search, result, progress.quiet())
+    result |= verdict.read_test(search, result, progress.quiet())
     search.write_json("best.json", result)
     search.write_json("importance.json", verdict.importance(search, conductor))
     for run in sorted({search.path / outcome["run"] for outcome in conductor.outcomes.values() if outcome["run"]}):
@@ -128,36 +127,18 @@ def _conclude(search: Search, conductor, progress, verdict) -> None:
 
 
 def door(arguments: list[str]) -> dict:
-    parser = cli.Parser("tune", __doc__, EXAMPLES)
-    parser.add_argument("recipe", nargs="?", help="a recipe's name")
-    parser.add_argument(
-        "settings", nargs="*", metavar="key=value", help="what is searched, fixed, and tune.* settings; run=DIR names the search"
-    )
-    parser.add_argument("--resume", metavar="DIR", help="continue a search")
-    parser.add_argument("--print", action="store_true", help="show the settings of the search and its space, and stop")
+    parser = cli.RecipeParser("tune", __doc__, EXAMPLES, made="search", settings="what is searched, fixed, and tune.* settings")
     parser.add_argument("--worker", action="store_true", help=cli.argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    settings = list(given.settings)
-    if given.recipe and "=" in given.recipe:
-        settings.insert(0, given.recipe)
-        given.recipe = None
-    if given.resume and given.recipe:
-        raise UserError(f"expected --resume DIR or a recipe, not both. Received: {given.recipe!r} and --resume {given.resume}.")
-    if not given.resume and not given.recipe:
-        raise UserError(f"expected a recipe: one of {', '.join(registry.recipes())}. `python -m tfbig.tune --help` shows examples.")
-    runs = [text[4:] for text in settings if text.startswith("run=")]
-    settings = [text for text in settings if not text.startswith("run=")]
-    if len(runs) > 1 or (runs and given.resume):
-        raise UserError("run: expected once at most, and not with --resume.")
     if given.print:
-        return _look(given, settings)
+        return _look(given)
     if _is_worker():
-        path = given.resume or (runs[0] if runs else None)
+        path = given.resume or given.run
         if path is None:
             raise UserError("run: expected the search's directory, since KERASTUNER_TUNER_ID makes this process a worker.")
         _work(path, given.worker)
         return {"search": path}
-    search = tune(given.recipe, *settings, run=runs[0] if runs else None, resume=given.resume)
+    search = tune(given.recipe, *given.settings, run=given.run, resume=given.resume)
     best = search.read_json("best.json")
     if not given.json:
         print(best["line"])
@@ -170,12 +151,12 @@ def _is_worker() -> bool:
     return tuning_workers.role() == "worker"
 
 
-def _look(given, settings: list[str]) -> dict:
+def _look(given) -> dict:
     if given.resume:
         search = Search.open(given.resume)
-        knobs, space = search.changed(settings), search.space
+        knobs, space = search.changed(given.settings), search.space
     else:
-        knobs, space = read_settings(registry.recipe(given.recipe), _with_own_space(given.recipe, settings))
+        knobs, space = read_settings(registry.recipe(given.recipe), _with_own_space(given.recipe, given.settings))
     if not given.json:
         print(config.show(Settings(tune=knobs), Settings()))
         for parameter in space.parameters:

@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable
 
 from tfbig.core.errors import RunFailure, UserError
-from tfbig.core.registry import nearest
+from tfbig.core.registry import nearest, recipes
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,6 +40,43 @@ class Parser(argparse.ArgumentParser):
             options = [option for action in self._actions for option in action.option_strings]
             raise UserError(f"{unknown[0]}: no such option.{nearest(unknown[0], options)} See {self.prog} --help.")
         return parsed
+
+
+class RecipeParser(Parser):
+    """Arguments of a command that begins with a recipe, RECIPE key=value ..., or goes on with what it made: --resume DIR key=value ...
+
+    What `parse_args` returns has `recipe`, `settings`, `run` (from run=DIR), `resume` and `print`; of recipe and resume, one is None.
+    """
+
+    def __init__(self, name: str, doc: str, examples: str, made: str, settings: str):
+        """
+        Args:
+            name, doc, examples: as for any command.
+            made: what the command makes and goes on with, such as "run".
+            settings: help for key=value.
+        """
+        super().__init__(name, doc, examples)
+        self.made = made
+        self.add_argument("recipe", nargs="?", help="a recipe's name")
+        self.add_argument("settings", nargs="*", metavar="key=value", help=f"{settings}; run=DIR names the {made}")
+        self.add_argument("--resume", metavar="DIR", help=f"continue a {made}")
+        self.add_argument("--print", action="store_true", help="show every setting and stop")
+
+    def parse_args(self, arguments=None, namespace=None):
+        given = super().parse_args(arguments, namespace)
+        words = list(given.settings)
+        if given.recipe and "=" in given.recipe:
+            words.insert(0, given.recipe)
+            given.recipe = None
+        if given.resume and given.recipe:
+            raise UserError(f"expected --resume DIR or a recipe, not both. Received: {given.recipe!r} and --resume {given.resume}.")
+        if not given.resume and not given.recipe:
+            raise UserError(f"expected a recipe: one of {', '.join(recipes())}. `{self.prog} --help` shows examples.")
+        runs = [text[4:] for text in words if text.startswith("run=")]
+        if len(runs) > 1 or (runs and given.resume):
+            raise UserError("run: expected once at most, and not with --resume.")
+        given.run, given.settings = (runs[0] if runs else None), [text for text in words if not text.startswith("run=")]
+        return given
 
 
 def run(door: Callable[[list[str]], dict | None], arguments: list[str] | None) -> int:

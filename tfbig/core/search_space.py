@@ -28,7 +28,7 @@ FORM = "log:LOW..HIGH, lin:LOW..HIGH, int:LOW..HIGH or in:A,B,C"
 RESERVED = {
     "name": "names the recipe",
     "seed": "is the same for all trials; tune.seeds trains the finalists with others",
-    "train.final_split": "is the search's own: the test split is read once, for the winner",
+    "train.final_split": "is the search's own: the test split is read after it, for the winner and the recipe",
 }
 
 

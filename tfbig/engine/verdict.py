@@ -27,13 +27,14 @@ def decide(search: Search, conductor: Conductor) -> dict | None:
     seeds = range(1, search.tune.seeds + 1) if search.tune.finalists else ()
     candidates = {}
     for trial in (*([BASELINE] if BASELINE in good else []), *compared):
-        again = [good[name] for number in seeds if (name := f"{trial}_seed_{number}") in good]
+        again = {number: good[name] for number in seeds if (name := f"{trial}_seed_{number}") in good}
         candidates[trial] = {
             "trial": trial,
             "searched": good[trial]["metrics"][primary],
-            **interval([one["metrics"][primary] for one in again]),
+            **interval([one["metrics"][primary] for one in again.values()]),
+            "seeds": list(again) or [0],  # 0: the search's own
+            "runs": [one["run"] for one in again.values()] or [good[trial]["run"]],
         }
-        candidates[trial]["runs"] = [one["run"] for one in again] or [good[trial]["run"]]
     if not candidates:
         return None
     value = lambda one: one["mean"] if one["mean"] is not None else one["searched"]  # noqa: E731
@@ -46,7 +47,7 @@ def decide(search: Search, conductor: Conductor) -> dict | None:
         "metric": primary,
         "validation": winner,
         "baseline": candidates.get(BASELINE),
-        "gain": gain(winner, candidates.get(BASELINE), sign),
+        "gain": _gain_on_validation(winner, candidates.get(BASELINE), sign),
     }
     return result | {"finalists": list(candidates.values()), "front": front(search, conductor)}
 
@@ -74,22 +75,40 @@ def interval(values: list[float]) -> dict:
     return {"values": values, "mean": mean, "low": mean - error, "high": mean + error}
 
 
-def gain(winner: dict, baseline: dict | None, sign: int) -> dict | None:
-    """How much better than the baseline on validation, with the 95 % interval of the difference (Welch 1947)."""
-    if baseline is None:
-        return None
-    if len(winner["values"]) < 2 or len(baseline["values"]) < 2:
-        ours, theirs = (one["mean"] if one["mean"] is not None else one["searched"] for one in (winner, baseline))
-        return {"mean": -sign * (ours - theirs), "low": None, "high": None}
+def gain(ours: list[float], theirs: list[float], sign: int) -> dict:
+    """How much better one mean is than the other, with the 95 % interval of the difference (Welch 1947) where there are values enough.
+
+    Args:
+        ours, theirs: values of independent trainings.
+        sign: -1 if more is better, else 1.
+    """
+    mean = -sign * float(np.mean(ours) - np.mean(theirs))
+    if min(len(ours), len(theirs)) < 2:
+        return {"mean": mean, "low": None, "high": None}
     from scipy import stats
 
-    ours, theirs = np.array(winner["values"]), np.array(baseline["values"])
-    mean, parts = -sign * float(ours.mean() - theirs.mean()), [float(v.var(ddof=1)) / len(v) for v in (ours, theirs)]
-    if winner["trial"] == baseline["trial"] or sum(parts) == 0:
+    parts = [float(np.var(values, ddof=1)) / len(values) for values in (ours, theirs)]
+    if ours is theirs or sum(parts) == 0:
         return {"mean": mean, "low": mean, "high": mean}
     freedom = sum(parts) ** 2 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, (ours, theirs), strict=True))
     error = float(stats.t.ppf(0.975, freedom)) * math.sqrt(sum(parts))
     return {"mean": mean, "low": mean - error, "high": mean + error}
+
+
+def _gain_on_validation(winner: dict, baseline: dict | None, sign: int) -> dict | None:
+    if baseline is None:
+        return None
+    ours, theirs = same_seeds(winner, baseline, *(one["values"] or [one["searched"]] for one in (winner, baseline)))
+    return gain(ours or [winner["searched"]], theirs or [baseline["searched"]], sign)
+
+
+def same_seeds(winner: dict, baseline: dict, ours: list, theirs: list) -> tuple[list, list]:
+    """Of the values of each one's runs, those of the seeds that both were trained with: the comparison is one of equals."""
+    if winner is baseline:
+        return ours, ours
+    known = [dict(zip(one["seeds"], values, strict=True)) for one, values in ((winner, ours), (baseline, theirs))]
+    seeds = [seed for seed in known[0] if seed in known[1]]
+    return [known[0][seed] for seed in seeds], [known[1][seed] for seed in seeds]
 
 
 def front(search: Search, conductor: Conductor) -> list[dict]:
@@ -113,17 +132,38 @@ def front(search: Search, conductor: Conductor) -> list[dict]:
 
 
 def read_test(search: Search, result: dict, observer: loop.Observer) -> dict:
-    """Evaluates the winner's runs on the test split; the only time the search reads it."""
-    metrics: dict[str, list[float]] = {}
-    for path in result["validation"]["runs"]:
+    """Evaluates the winner's runs on the test split, and the baseline's over the same seeds; the only time the search reads it.
+
+    Returns:
+        "test": metric -> interval over the winner's runs; "test_baseline": the same of the baseline's, or None;
+        "test_gain": of the primary metric, over the seeds that both were trained with, or None.
+    """
+    winner, baseline, name = result["validation"], result["baseline"], result["metric"]
+    runs = [_read_runs(search, one, observer) if one else [] for one in (winner, None if baseline == winner else baseline)]
+    found = {"test": _intervals(runs[0]), "test_baseline": _intervals(runs[1]) or None, "test_gain": None}
+    if runs[1]:
+        ours, theirs = same_seeds(winner, baseline, *([metrics[name]["value"] for metrics in read] for read in runs))
+        sign = -1 if search.base.task.primary[1] == "max" else 1
+        found["test_gain"] = gain(ours, theirs, sign) if ours else None
+    return found
+
+
+def _read_runs(search: Search, candidate: dict, observer: loop.Observer) -> list[dict]:
+    """The test metrics of each of a candidate's runs; those that were read before, by a search that was killed then, are not read again."""
+    found = []
+    for path in candidate["runs"]:
         run = Run.open(search.path / path)
         entry = (run.read_json("metrics.json") or {}).get("test")
-        if entry is None or entry["step"] != job.choose_step(run):  # else it was read, and the search killed before it said so
+        if entry is None or entry["step"] != job.choose_step(run):
+            observer.note(f"trial {run.path.name}:")
             trained = job.Trained(run, "best", observer)
             entry = job.record(run, trained.setup, "test", trained.step, observer)
-        for name, metric in entry["metrics"].items():
-            metrics.setdefault(name, []).append(metric["value"])
-    return {name: interval(values) for name, values in metrics.items()}
+        found.append(entry["metrics"])
+    return found
+
+
+def _intervals(read: list[dict]) -> dict:
+    return {name: interval([metrics[name]["value"] for metrics in read]) for name in (read[0] if read else ())}
 
 
 def importance(search: Search, conductor: Conductor) -> dict[str, float]:

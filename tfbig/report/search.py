@@ -69,14 +69,19 @@ class _Page:
     def show(self, value: float | None) -> str:
         return metric_value(self.primary, value)
 
-    def spread(self, low: float, high: float) -> str:
-        """An interval for people; that of a share ends at 0 and 1, which Student's does not know."""
-        if self.primary.endswith("accuracy"):
+    def spread(self, low: float, high: float, name: str | None = None) -> str:
+        """An interval for people, of the primary metric or a named one; that of a share ends at 0 and 1, which Student's does not know."""
+        name = name or self.primary
+        if name.endswith("accuracy"):
             low, high = max(0.0, low), min(1.0, high)
-        return f"{self.show(low)} to {self.show(high)}"
+        return f"{metric_value(name, low)} to {metric_value(name, high)}"
 
     def difference(self, value: float) -> str:
         return f"{100 * value:+.2f} points" if self.primary.endswith("accuracy") else f"{value:+.4g}"
+
+    def gained(self, gain: dict) -> str:
+        spread = f" (95 % interval {self.difference(gain['low'])} to {self.difference(gain['high'])})" if gain["low"] is not None else ""
+        return f"{self.difference(gain['mean'])}{spread}"
 
     def headline(self) -> str:
         failed = sum(outcome["status"] == "failed" for outcome in self.outcomes.values())
@@ -98,18 +103,25 @@ class _Page:
     def winner(self) -> str:
         if not self.best:
             return "<p>No trial has won yet.</p>"
-        gain = self.best["gain"]
+        gain, test_gain = self.best["gain"], self.best.get("test_gain")
         said = ""
         if self.best["trial"] == "baseline":
             said = "<p>Nothing that was tried is better than the recipe's own settings.</p>"
         elif gain is not None:
-            spread = (
-                f" (95 % interval {self.difference(gain['low'])} to {self.difference(gain['high'])})"
-                if gain["low"] is not None
-                else ""
-            )
-            said = f"<p>Against the recipe's own settings: <strong>{self.difference(gain['mean'])}</strong> of validation {escape(self.primary)}{spread}.</p>"
-        return f"{said}<pre>{escape(self.best['line'])}</pre><p class='muted'>trial {escape(self.best['trial'])}, run {escape(self.best['run'])}</p>"
+            said = f"<p>Against the recipe's own settings: <strong>{self.gained(gain)}</strong> of validation {escape(self.primary)}"
+            said += f", <strong>{self.gained(test_gain)}</strong> of test {escape(self.primary)}.</p>" if test_gain else ".</p>"
+        return f"{said}{self.test()}<pre>{escape(self.best['line'])}</pre><p class='muted'>trial {escape(self.best['trial'])}, run {escape(self.best['run'])}</p>"
+
+    def test(self) -> str:
+        """The winner and the recipe on the test split, metric by metric."""
+        rows = []
+        for who, found in (("the winner", self.best.get("test")), ("the recipe's own settings", self.best.get("test_baseline"))):
+            for name, one in (found or {}).items():
+                spread = self.spread(one["low"], one["high"], name) if one["low"] is not None else "-"
+                rows.append([who, name, metric_value(name, one["mean"]), spread, ", ".join(metric_value(name, v) for v in one["values"])])
+        headers = ["", "metric", "mean", "95 % interval", "each seed"]
+        caption = "The test split was read once the search was over: for these runs, trained with the same seeds, and for no other."
+        return render({"kind": "table", "title": "On the test split", "headers": headers, "rows": rows, "caption": caption}) if rows else ""
 
     def finalists(self) -> str:
         if not self.best or not any(one["values"] for one in self.best["finalists"]):
