@@ -94,7 +94,7 @@ def test_settings_of_one_choice_apply_with_it_alone():
         (["model.dropout=in:0.1,0.2", "model.dropout=0.3"], "model.dropout: given twice."),
         (["train.batch_size=in:64,100", "train.accumulate=in:1,3"], "expected a divisor of train.batch_size=64. Received: 3."),
         (["seed=in:1,2"], "seed: is the same for all trials; tune.seeds"),
-        (["model.dropout=lin:0..0.5", "train.final_split=test"], "the test split is read once, for the winner"),
+        (["model.dropout=lin:0..0.5", "train.final_split=test"], "the test split is read after it, for the winner and the recipe"),
         (["train.length=3ep"], "expected at least one setting to search"),
         (["model.dropout=lin:0..0.5", "optim.momentun=0.9"], "Did you mean optim.momentum?"),
     ],

@@ -1,4 +1,4 @@
-"""Searches as processes, killed with SIGKILL: alone at twenty random moments, a worker of two, their chief. Minutes; run with -m slow."""
+"""Searches as processes, killed with SIGKILL: alone at twenty random moments, a worker of two, their chief; and a worker that hangs. Minutes; run with -m slow."""
 
 import json
 import os
@@ -77,12 +77,25 @@ def test_a_worker_and_then_the_chief(tmp_path):
     wait_for(lambda: sum(event == "end" for event, *_ in story(path)) > done)
     process.send_signal(signal.SIGKILL)
     out, _ = process.communicate()
-    assert "ended by signal 9 while training trial" in out and "it is started again" in out
+    assert "was ended by signal 9, as the system does when memory runs out" in out and "while training trial" in out and "it is started again" in out
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 30)  # workers do not outlive their chief
     finish("--resume", path)
     ended = [trial for event, trial, *_ in story(path) if event == "end"]
     assert sorted(ended) == ["0000", "0001", "0002", "0003", "0004", "0005", "0006", "0007", "baseline"]
     assert json.loads((path / "best.json").read_text())["test"]["accuracy"]["values"]
+
+
+def test_a_worker_that_hangs(tmp_path):
+    """Stopped, alive and with its run locked: after a while it is replaced, and the trial trained."""
+    path = tmp_path / "a"
+    process = start("mnist_mlp", *SPACE, *SHORT, "tune.trials=4", "tune.workers=2", f"run={path}")
+    wait_for(lambda: (path / "journal.jsonl").exists() and sum(event == "end" for event, *_ in story(path)) >= 1)
+    stuck = children(process.pid)[0]
+    os.kill(stuck, signal.SIGSTOP)
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == 0 and "was not heard from for 60 s" in out and not Path(f"/proc/{stuck}").exists()
+    assert sorted(trial for event, trial, *_ in story(path) if event == "end") == ["0000", "0001", "0002", "0003", "baseline"]
+    assert all(json.loads(line.read_text())["status"] == "completed" for line in path.glob("outcomes/*.json"))
 
 
 def test_ctrl_c_keeps_everything(tmp_path):

@@ -11,7 +11,7 @@ from searches import TINY, Silent, begin, go, pretend, silent
 
 from tfbig.core.errors import UserError
 from tfbig.core.run import Run
-from tfbig.engine import conductor, tuning, tuning_workers
+from tfbig.engine import conductor, oracles, tuning, tuning_workers
 from tfbig.engine.conductor import Conductor
 
 
@@ -73,7 +73,7 @@ def test_a_dead_workers_trial_is_handed_on(tmp_path, monkeypatch, protocol):
         lost.trial = None  # now it is not
         time.sleep(0.8)
         tuning_workers.lose_silent(made, notes.append)
-        assert len(notes) == 1 and notes[0].startswith(f"worker0 has not been heard from while it trained trial {trial}")
+        assert len(notes) == 1 and notes[0].startswith("worker0 was not heard from") and f"while training trial {trial}" in notes[0]
         tuning.work(search, other, "worker1", silent, lambda *_: None)
     assert [made.outcomes[trial]["status"] for trial in ("0000", "0001")] == ["completed"] * 2 and list(made.values) == ["0000", "0001"]
 
@@ -105,6 +105,13 @@ def test_a_chief_that_was_stopped_itself_takes_no_trial_away(tmp_path, monkeypat
         time.sleep(0.05)
         found = made.silent()
     assert found == ["worker0"]
+    made.search.write_outcome("baseline", pretend(made.search, tuning.plan(made.search, "baseline", {}), None))
+    made.end_trial(oracles.trial("baseline", "COMPLETED"))
+    assert made.silent() == []
+    for _ in range(6):
+        time.sleep(0.05)
+        found = made.silent()
+    assert found == ["worker0"]  # without a trial it should have asked for one
 
 
 def locked_trial(folder):

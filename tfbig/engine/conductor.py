@@ -55,7 +55,8 @@ class Conductor:
         self.began: dict[str, float] = {}
         self.looked = time.monotonic()
         self.served: set[str] = set()
-        self.told_to_stop, self.asked = False, time.monotonic()
+        self.told_to_stop = False
+        self.asked: dict[str, float] = {}
         self.spent, self.opened = 0.0, time.time()
         self.failure: str | None = None
         search.mend_journal()
@@ -67,9 +68,9 @@ class Conductor:
     def create_trial(self, tuner_id: str):
         """The trial a worker is to train next; status IDLE: ask again later, STOPPED: there is nothing more to do."""
         with self.lock:
-            self.served.add(tuner_id)
-            self.asked = time.monotonic()
             self.lost(tuner_id, "ended without a word")  # it asks for a trial and has one: it was started again
+            self.served.add(tuner_id)
+            self.asked[tuner_id] = time.monotonic()
             trial = self._handed_on() or self._next()
             if trial in ("IDLE", "STOPPED"):
                 if trial == "STOPPED":
@@ -88,7 +89,9 @@ class Conductor:
         """Takes note of a trial's outcome; a second report of the same trial changes nothing."""
         with self.lock:
             name = trial.trial_id
-            self.ongoing = {owner: theirs for owner, theirs in self.ongoing.items() if theirs != name}
+            for owner in [owner for owner, theirs in self.ongoing.items() if theirs == name]:
+                del self.ongoing[owner]
+                self.asked[owner] = time.monotonic()
             if name in self.outcomes or name not in self.values:
                 return
             outcome = self.search.outcome(name)
@@ -112,13 +115,14 @@ class Conductor:
         """The space is whole from the start."""
 
     def silent(self) -> list[str]:
-        """The workers that have a trial and have not been heard from for too long."""
+        """The workers that have not been heard from for too long, with and without a trial."""
         with self.lock:
             now, looked = time.monotonic(), self.looked
             self.looked = now
             if now - looked > BLIND_SECONDS:
-                self.heard = dict.fromkeys(self.heard, now)
-            return [worker for worker, trial in self.ongoing.items() if now - self.heard.get(trial, -math.inf) > LEASE_SECONDS]
+                self.heard, self.asked = dict.fromkeys(self.heard, now), dict.fromkeys(self.asked, now)
+            last = {**self.asked, **{worker: self.heard[trial] for worker, trial in self.ongoing.items()}}
+            return [worker for worker, when in last.items() if now - when > LEASE_SECONDS]
 
     def lost(self, worker: str, how: str) -> str | None:
         """A worker is gone: its trial goes to the next one that asks; one that took several along has failed.
@@ -132,6 +136,8 @@ class Conductor:
         """
         with self.lock:
             trial = self.ongoing.pop(worker, None)
+            self.asked.pop(worker, None)
+            self.served.discard(worker)
             if trial is None or self.search.outcome(trial) is not None:  # it had ended the trial, and could not say so any more
                 return None
             self.losses[trial] = self.losses.get(trial, 0) + 1
@@ -144,7 +150,7 @@ class Conductor:
     def is_over(self) -> bool:
         """Whether every worker knows that there is nothing more to do, or has been silent for too long."""
         with self.lock:
-            silent = time.monotonic() - self.asked > LEASE_SECONDS
+            silent = time.monotonic() - max(self.asked.values(), default=0.0) > LEASE_SECONDS
             return self.told_to_stop and (not self.served or silent)
 
     # What it decides

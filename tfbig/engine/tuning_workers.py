@@ -78,8 +78,9 @@ def lose_silent(conductor, note: Callable[[str], None]) -> None:
     """Takes their trials from workers that are no longer heard."""
     for name in conductor.silent():
         trial = conductor.lost(name, NOT_HEARD)
-        note(f"{name} has not been heard from while it trained trial {trial}; others go on with it")
-        _note_failure(conductor, trial, note)
+        if trial:
+            note(f"{name} {NOT_HEARD} while training trial {trial}; others go on with it")
+            _note_failure(conductor, trial, note)
 
 
 def lead_here(search: Search, conductor, note: Callable[[str], None]) -> None:
