@@ -101,7 +101,7 @@ def test_a_trial_that_the_system_kills(tmp_path):
         killer.join()
     ends = {line["trial"]: line["outcome"] for line in search.journal() if line["event"] == "end"}
     assert [ends[trial]["status"] for trial in sorted(ends)] == ["completed", "failed", "completed"]
-    assert ends["0001"]["reason"].startswith("its process was ended by signal 9, as the system does when memory runs out")
+    assert ends["0001"]["reason"].startswith("its process was ended by signal 9, 2 times, probably because memory ran out.")
     assert "train.length=99999999" in ends["0001"]["settings"] and len(set(killed)) == 2
 
 

@@ -96,8 +96,11 @@ def test_print_shows_what_a_resumed_search_would_change(tmp_path):
     found = look("tune.trials=3", "tune.finalists=0")
     assert (found["trials"], found["finalists"]) == (3, 0)
     assert look()["trials"] == 7
-    with pytest.raises(UserError, match="tune.algorithm: cannot change in a search that goes on"):
-        look("tune.algorithm=grid")
+    for setting in ("tune.algorithm=grid", "optim.learning_rate=log:1e-4..1", "train.length=9"):
+        with pytest.raises(UserError, match=f"{setting.partition('=')[0]}: cannot change in a search that goes on"):
+            look(setting)
+    with pytest.raises(UserError, match="tune.trails: no such setting. Did you mean tune.trials?"):
+        look("tune.trails=9")
     assert (search.path / "search.json").read_bytes() == before
 
 

@@ -111,7 +111,7 @@ class Search:
         path = Path(path)
         if not (path / "search.json").is_file():
             beside = [p.name for p in path.parent.iterdir() if (p / "search.json").is_file()] if path.parent.is_dir() else []
-            what = "which has no search.json" if path.is_dir() else "which does not exist"
+            what = "which has no search.json" if path.is_dir() else "which is no directory" if path.exists() else "which does not exist"
             raise UserError(
                 f"expected a search directory (made by python -m tfbig.tune). Received: {path}, {what}.{nearest(path.name, beside)}"
             )
@@ -126,9 +126,8 @@ class Search:
     def changed(self, settings: list[str]) -> Tune:
         """The tuning with some of its settings changed, of those that can change in a search that goes on; nothing is written."""
         allowed = [f"tune.{name}" for name in CHANGEABLE]
-        wrong = [
-            key for key in (text.partition("=")[0] for text in settings) if key in config.flatten(Settings()) and key not in allowed
-        ]
+        known = {*config.flatten(Settings()), *config.flatten(self.experiment), *(parameter.name for parameter in self.space.parameters)}
+        wrong = [key for key in (text.partition("=")[0] for text in settings) if key in known and key not in allowed]
         if wrong:
             raise UserError(
                 f"{', '.join(wrong)}: cannot change in a search that goes on, only {', '.join(allowed)} can. Start a new search for it."

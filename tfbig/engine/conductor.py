@@ -124,12 +124,13 @@ class Conductor:
             last = {**self.asked, **{worker: self.heard[trial] for worker, trial in self.ongoing.items()}}
             return [worker for worker, when in last.items() if now - when > LEASE_SECONDS]
 
-    def lost(self, worker: str, how: str) -> str | None:
+    def lost(self, worker: str, how: str, why: str = "") -> str | None:
         """A worker is gone: its trial goes to the next one that asks; one that took several along has failed.
 
         Args:
             worker: its name.
             how: what its process did, such as "was ended by signal 9".
+            why: the probable cause and what to do, if there is more to say.
 
         Returns:
             the trial, None if it had none.
@@ -142,7 +143,7 @@ class Conductor:
                 return None
             self.losses[trial] = self.losses.get(trial, 0) + 1
             if self.losses[trial] == MOST_LOSSES:
-                outcome = tuning.failed(self.search, tuning.plan(self.search, trial, self.values[trial]), f"its process {how}, {MOST_LOSSES} times")
+                outcome = tuning.failed(self.search, tuning.plan(self.search, trial, self.values[trial]), f"its process {how}, {MOST_LOSSES} times{why}")
                 self.search.write_outcome(trial, {"seconds": round(time.monotonic() - self.began[trial], 2), **outcome})
                 self.end_trial(oracles.trial(trial, "FAILED"))
             return trial

@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 600.0  # how long a worker waits for a chief that does not an
 SAVING_SECONDS = 60.0  # how long workers that are asked to stop may take
 MOST_DEATHS = 3
 NOT_HEARD = f"was not heard from for {LEASE_SECONDS:.0f} s"
-SHORT_OF_MEMORY = "when memory runs out (less is needed with smaller values of train.batch_size or of the model, or fewer tune.workers)"
+SHORT_OF_MEMORY = ", probably because memory ran out. It needs less with a smaller train.batch_size or model, or with fewer tune.workers"
 VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
 
@@ -114,8 +114,8 @@ def lead_here(search: Search, conductor, note: Callable[[str], None]) -> None:
                     continue
                 how = NOT_HEARD if name in hung else _how_it_ended(process.returncode)
                 if process.returncode == os.EX_IOERR:
-                    raise RunFailure(f"{name} {how}, for want of space as it said above. {search.remedy}")
-                trial = conductor.lost(name, how)
+                    raise RunFailure(f"{name} had no space left to write to, as it said above. {search.remedy}")
+                trial = conductor.lost(name, how, SHORT_OF_MEMORY if process.returncode == -signal.SIGKILL and name not in hung else "")
                 note(f"{name} {how}{f' while training trial {trial}' if trial else ''}; it is started again")
                 _note_failure(conductor, trial, note)
                 deaths[name] = 0 if trial else deaths.get(name, 0) + 1
@@ -125,11 +125,7 @@ def lead_here(search: Search, conductor, note: Callable[[str], None]) -> None:
 
 
 def _how_it_ended(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return f"was ended by signal 9, as the system does {SHORT_OF_MEMORY}"
-    if code < 0:
-        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
-    return f"ended with exit code {code}"
+    return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
 def _note_failure(conductor, trial: str | None, note: Callable[[str], None]) -> None:
