@@ -13,7 +13,7 @@ from tfbig.core.errors import Interrupted, UserError
 from tfbig.core.search import Search
 from tfbig.engine import tuning
 from tfbig.engine.conductor import Conductor
-from tfbig.tune import door
+from tfbig.tune import door, tune
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,8 @@ def test_print_shows_what_a_resumed_search_would_change(tmp_path):
             look(setting)
     with pytest.raises(UserError, match="tune.trails: no such setting. Did you mean tune.trials?"):
         look("tune.trails=9")
+    with search.lock(), pytest.raises(UserError, match="is being searched by another process"):
+        tune(None, "tune.trials=3", resume=search.path)
     assert (search.path / "search.json").read_bytes() == before
 
 

@@ -118,7 +118,8 @@ class Search:
         search = cls(path)
         if settings:
             changed = search.changed(settings)
-            search.write_json("search.json", {**search.saved, "tune": dataclasses.asdict(changed)})
+            with search.lock():  # not those of a search that another process is at
+                search.write_json("search.json", {**search.saved, "tune": dataclasses.asdict(changed)})
             for name in ("saved", "tune"):
                 search.__dict__.pop(name, None)
         return search
