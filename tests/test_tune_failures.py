@@ -3,16 +3,19 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from searches import TINY, begin, children, failing, go, pretend
+from searches import TINY, begin, children, failing, go, pretend, silent
 
 from tfbig.core import files
 from tfbig.core.errors import DiskFull, NonFinite, RunFailure, UserError
-from tfbig.engine import tuning
+from tfbig.engine import tuning, tuning_workers
+from tfbig.engine.conductor import Conductor
 from tfbig.tune import tune
 
 
@@ -114,3 +117,27 @@ def test_a_full_disk_is_no_failure_of_the_trial(tmp_path, monkeypatch):
             go(search)
         assert search.outcome("0000") is None
     assert [outcome["status"] for outcome in go(search).outcomes.values()] == ["completed"] * 3
+
+
+def test_a_chief_that_cannot_write_ends_the_search(tmp_path, monkeypatch):
+    """A proposal that was not written down is not handed out, nor is one after it, until the search is resumed."""
+    monkeypatch.setattr(tuning, "_completed", failing())
+    settings = ["tune.trials=4", "tune.finalists=0", "tune.baseline=false"]
+    search, idle = begin(tmp_path / "a", *settings), [sys.executable, "-c", "import time; time.sleep(99)"]
+    made, record, workers = Conductor(search, 9), search.record, []
+
+    def full(event, **values):
+        if values.get("trial") == "0002":
+            raise files.disk_failure(search.path, 9, OSError(errno.ENOSPC, ""))
+        record(event, **values)
+
+    monkeypatch.setattr(search, "record", full)
+    for _ in range(2):
+        with pytest.raises(DiskFull):
+            tuning.work(search, made, "worker0", silent, lambda *_: None)
+    monkeypatch.setattr(tuning_workers, "_start", lambda *_: workers.append(subprocess.Popen(idle)) or workers[-1])
+    with pytest.raises(DiskFull):
+        tuning_workers.lead_here(search, made, print)
+    assert [worker.returncode for worker in workers] == [-signal.SIGKILL]
+    monkeypatch.setattr(search, "record", record)
+    assert go(search).values == go(begin(tmp_path / "whole", *settings)).values

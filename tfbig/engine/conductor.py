@@ -9,9 +9,11 @@ Besides the oracle's trials ("0007") there are two kinds of its own: "baseline",
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
+from collections.abc import Iterator
 
 from tfbig.core import duration
 from tfbig.core.errors import RunFailure, UserError
@@ -34,6 +36,7 @@ class Conductor:
         outcomes: trial -> what it came to, in the order of their end.
         ongoing: worker -> the trial it trains.
         losses: trial -> how many workers were lost while they trained it.
+        error: what ended the search: a full disk, most likely. Nothing is handed out after it.
     """
 
     def __init__(self, search: Search, evaluations: int, alone: bool = True):
@@ -56,6 +59,7 @@ class Conductor:
         self.looked = time.monotonic()
         self.served: set[str] = set()
         self.told_to_stop = False
+        self.error: Exception | None = None
         self.asked: dict[str, float] = {}
         self.spent, self.opened = 0.0, time.time()
         self.failure: str | None = None
@@ -67,7 +71,7 @@ class Conductor:
 
     def create_trial(self, tuner_id: str):
         """The trial a worker is to train next; status IDLE: ask again later, STOPPED: there is nothing more to do."""
-        with self.lock:
+        with self._deciding():
             self.lost(tuner_id, "ended without a word")  # it asks for a trial and has one: it was started again
             self.served.add(tuner_id)
             self.asked[tuner_id] = time.monotonic()
@@ -87,7 +91,7 @@ class Conductor:
 
     def end_trial(self, trial) -> None:
         """Takes note of a trial's outcome; a second report of the same trial changes nothing."""
-        with self.lock:
+        with self._deciding():
             name = trial.trial_id
             for owner in [owner for owner, theirs in self.ongoing.items() if theirs == name]:
                 del self.ongoing[owner]
@@ -155,6 +159,18 @@ class Conductor:
             return self.told_to_stop and (not self.served or silent)
 
     # What it decides
+
+    @contextlib.contextmanager
+    def _deciding(self) -> Iterator[None]:
+        """One at a time. After an error the oracle may be ahead of the journal, so that only a resumed search can go on."""
+        with self.lock:
+            if self.error is not None:
+                raise self.error
+            try:
+                yield
+            except Exception as error:
+                self.error = error
+                raise
 
     def _handed_on(self) -> str | None:
         """A trial whose worker is gone."""

@@ -71,6 +71,8 @@ def lead(conductor, note: Callable[[str], None]) -> None:
         note(f"waiting for workers at {os.environ[VARIABLES[1]]}:{os.environ[VARIABLES[2]]}")
         while not conductor.is_over():
             time.sleep(POLL_SECONDS)
+            if conductor.error is not None:
+                raise conductor.error
             lose_silent(conductor, note)
 
 
@@ -102,6 +104,8 @@ def lead_here(search: Search, conductor, note: Callable[[str], None]) -> None:
             time.sleep(POLL_SECONDS)
             if signals.received:
                 raise Interrupted(signals.received, 0)
+            if conductor.error is not None:
+                raise conductor.error
             hung = [name for name in conductor.silent() if name in workers]
             for name in hung:
                 workers[name].kill()
@@ -140,7 +144,7 @@ def _start(search: Search, number: int, port: int) -> subprocess.Popen:
     environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, cores // search.tune.workers)))
     environment.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     accelerators = len(tf.config.list_physical_devices("GPU"))
-    if accelerators > 1:
+    if accelerators > 1 and search.tune.workers > 1:
         environment.setdefault("CUDA_VISIBLE_DEVICES", str(number % accelerators))
     command = [sys.executable, "-m", "tfbig.tune", "--resume", os.fspath(search.path), "--worker"]
     # In a session of its own, Ctrl-C reaches it once, from us, and not a second time, which would end it before it has saved.

@@ -120,7 +120,7 @@ class _Page:
                 spread = self.spread(one["low"], one["high"], name) if one["low"] is not None else "-"
                 rows.append([who, name, metric_value(name, one["mean"]), spread, ", ".join(metric_value(name, v) for v in one["values"])])
         headers = ["", "metric", "mean", "95 % interval", "each seed"]
-        caption = "The test split was read once the search was over: for these runs, trained with the same seeds, and for no other."
+        caption = "The test split was read once the search was over, for these runs alone; what was gained is counted over the seeds that both have."
         return render({"kind": "table", "title": "On the test split", "headers": headers, "rows": rows, "caption": caption}) if rows else ""
 
     def finalists(self) -> str:
