@@ -9,6 +9,15 @@ from tfbig.deploy.server.servable import Servable
 from tfbig.deploy.server.status import Failure, invalid
 
 
+def arrays(protos, most_bytes: int) -> dict[str, np.ndarray]:
+    """Named TensorProtos as arrays that are together no larger than `most_bytes`."""
+    made = {}
+    for name, proto in protos.items():
+        made[name] = array(proto, most_bytes)
+        most_bytes -= made[name].nbytes
+    return made
+
+
 def array(proto, most_bytes: int) -> np.ndarray:
     """A TensorProto as an array; a small message cannot claim a large one.
 
