@@ -244,7 +244,6 @@ def test_commands(corpus, tmp_path):
     found = json.loads(call("tfbig.predict", run, "the ", "--length", "12", "--seed", "3", "--json")[0])
     assert found["predictions"][0]["input"] + found["predictions"][0]["text"] + "\n" == out
     assert call("tfbig.predict", run, "-", "--length", "12", "--seed", "3", input="the ")[0] == out
-    assert "TextGeneration has no served form yet" in call("tfbig.export", run, code=2)[1]
     assert "prompt 1: expected text in Unicode. Received: the byte 0xff" in call("tfbig.predict", run, b"a\xff", code=2)[1]
     assert "--top-p VALUE" in call("tfbig.predict", run, "--help")[0]
     assert "temperature: expected at least 0. Received: -1.0." in call("tfbig.predict", run, "x", "--temperature", "-1", code=2)[1]
