@@ -15,7 +15,6 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-import pytest
 import tensorflow as tf
 from PIL import Image
 from tensorflow.core.framework.tensor_pb2 import TensorProto
@@ -125,15 +124,13 @@ def grpc_predict(server, contents, **spec):
     return server.predictions.Predict(request, timeout=60)
 
 
-@pytest.fixture(scope="module")
-def digits():
+def some_digits():
+    """64 pictures with labels."""
     return MNIST().examples("test", np.arange(64))
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def write_models(root):
     """Models of all kinds: a good one, one for examples, one that writes files, one that was changed, one that is a zip."""
-    root = tmp_path_factory.mktemp("models")
     shutil.copytree(SHIPPED, root / "mnist_mlp")
     example_model(root / "examples" / "1")
 
@@ -156,12 +153,3 @@ def root(tmp_path_factory):
     labels = {"mnist_mlp": 'version_labels { key: "stable" value: 1 }'}
     listed = (f'config {{ name: "{name}" base_path: "/models/{name}" model_version_policy {{ all {{}} }} {labels.get(name, "")} }}' for name in names)
     (root / "models.config").write_text(f"model_config_list {{ {' '.join(listed)} }}")
-    return root
-
-
-@pytest.fixture(scope="module")
-def server(root):
-    with Server(root, "--unverified", "--config", root / "models.config") as server:
-        yield server
-        code, _ = server.stop()
-        assert code == 0

@@ -10,8 +10,6 @@ from serving import SHIPPED, P, b64, grpc_predict, png
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2, get_model_status_pb2, regression_pb2
 
-pytest_plugins = ["serving"]
-
 
 def test_predict_by_row_and_by_column(server, digits):
     pictures = [png(picture) for picture in digits["image"]]

@@ -18,8 +18,6 @@ from tensorflow_serving.apis import model_management_pb2
 import tfbig
 from tfbig import serve as door
 
-pytest_plugins = ["serving"]
-
 
 def test_harmful_and_changed_models_are_refused_beside_good_ones(server, root):
     refused = {event["model"]: event["error"] for event in server.events if event["event"] == "refused" and "model" in event}

@@ -18,8 +18,6 @@ from PIL import Image
 from serving import SHIPPED, P, Server, b64, grpc_predict, png
 from tensorflow_serving.apis import predict_pb2
 
-pytest_plugins = ["serving"]
-
 
 def test_labels_wait_for_their_model(tmp_path):
     from tfbig.deploy.server.catalogue import Catalogue
