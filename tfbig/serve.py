@@ -50,8 +50,16 @@ def door(arguments: list[str]) -> dict:
     limits = Limits(body=int(given.max_body * (1 << 20)), seconds=given.timeout, token=token, local=local and token is None)
     return run.serve(run.Settings(
         root=Path(given.folder), host=given.host, port=given.port, grpc_port=given.grpc_port, engine=given.engine,
-        config=Path(given.config) if given.config else None, unverified=given.unverified, poll_s=given.poll, log_requests=given.log_requests, limits=limits,
+        config=Path(given.config) if given.config else None, unverified=given.unverified, poll_s=given.poll, log_requests=given.log_requests, read_tokenizer=_read_tokenizer, limits=limits,
     ))  # fmt: skip
+
+
+def _read_tokenizer(saved: dict):
+    """A tokenizer from its JSON, and what decodes its tokens as they come."""
+    from tfbig.prep import tokenizers
+    from tfbig.tasks._text_stream import TextStream
+
+    return tokenizers.from_json(saved), TextStream
 
 
 def _port(text: str) -> int:

@@ -6,6 +6,7 @@ No request is held back to fill a batch, so a lone request pays nothing for it (
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Batcher:
     def __init__(self, servable: Servable, loop: asyncio.AbstractEventLoop, most_rows: int = MOST_ROWS, most_waiting: int = MOST_WAITING):
         self.servable, self.loop, self.most_rows, self.most_waiting = servable, loop, most_rows, most_waiting
         self.queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self.waiting, self.calls = 0, 0
+        self.waiting, self.calls, self.users, self.closed = 0, 0, 0, False
         self.thread = threading.Thread(target=self._work, name=f"{servable.name}-{servable.version}", daemon=True)
         self.thread.start()
 
@@ -54,8 +55,21 @@ class Batcher:
         return future
 
     def close(self) -> None:
-        """Lets the thread end once everything queued so far is answered."""
-        self.queue.put(None)
+        """Lets the thread end once everything queued so far is answered, and all that is asked by those who hold it."""
+        self.closed = True
+        if not self.users:
+            self.queue.put(None)
+
+    @contextlib.contextmanager
+    def held(self):
+        """For who asks several times: the queue is answered until the end, even if another version takes its place."""
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.users -= 1
+            if self.closed and not self.users:
+                self.queue.put(None)
 
     def _work(self) -> None:
         held: Job | None = None

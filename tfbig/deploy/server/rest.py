@@ -9,7 +9,7 @@ import time
 from importlib import resources
 from urllib.parse import unquote
 
-from tfbig.deploy.server import examples, json_format, messages, monitoring
+from tfbig.deploy.server import completions, examples, json_format, messages, monitoring
 from tfbig.deploy.server.admission import Admission
 from tfbig.deploy.server.catalogue import Catalogue
 from tfbig.deploy.server.servable import DEFAULT
@@ -25,8 +25,9 @@ POLICY = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inl
 class Rest:
     """The application. `draining` makes /healthz say so while the last requests are answered."""
 
-    def __init__(self, catalogue: Catalogue, monitor: monitoring.Monitor, admission: Admission, say, log_requests: bool = False):
+    def __init__(self, catalogue: Catalogue, monitor: monitoring.Monitor, admission: Admission, texts: completions.Completions, say, log_requests: bool = False):
         self.catalogue, self.monitor, self.admission, self.say, self.log_requests = catalogue, monitor, admission, say, log_requests
+        self.texts = texts
         self.limits, self.draining = admission.limits, False
         self.page = resources.files("tfbig.deploy.server").joinpath("page.html").read_bytes()
 
@@ -37,17 +38,22 @@ class Rest:
             return
         started, method, path = time.perf_counter(), scope["method"], scope["raw_path"].decode("latin-1").partition("?")[0]
         model = name = ""
-        code, status, kind = "OK", 200, JSON
+        code, status, kind, body = "OK", 200, JSON, None
         try:
             self.admission.check_names(scope["headers"])
             asked = ASK.fullmatch(path) if method == "POST" else None
             if asked:
                 model, name = unquote(asked[1]), asked[4].lower()
                 body = await self._admitted(scope, receive, model, asked, name)
+            elif method == "POST" and path == completions.PATH:
+                name = "completions"
+                model = await self._write(scope, receive, send)
             else:
                 status, kind, body = await self._get(scope, method, path, receive)
         except Failure as failure:
             code, status, body = failure.code, failure.http, _error(failure.message)
+            if name == "completions":
+                body = json_format.dumps(completions.error(failure))
         except TimeoutError:
             code, status, body = "DEADLINE_EXCEEDED", 504, _error(f"No answer within {self.limits.seconds:g} s")
         except (asyncio.CancelledError, ConnectionError):
@@ -62,7 +68,17 @@ class Rest:
                 self.monitor.count(model, "REST", name.capitalize(), code, seconds)
             if self.log_requests:
                 self.say("request", {"client": (scope.get("client") or [None])[0], "method": method, "path": path[:200], "status": status, "ms": round(seconds * 1e3, 3)})
-        await _send(send, status, kind, body)
+        if body is not None:
+            await _send(send, status, kind, body)
+
+    async def _write(self, scope, receive, send) -> str:
+        """Writes text for a request that may ask; it takes a place among those that are written, not among the quick ones."""
+        self.admission.check_token(_header(scope, b"authorization"))
+        content = await self.admission.read(scope["headers"], receive)
+        try:
+            return await self.texts.answer(content, receive, send)
+        finally:
+            self.admission.release(content)
 
     async def _admitted(self, scope, receive, model: str, asked, method: str) -> bytes:
         """The answer to a request that may ask; only then is its body read, and only with its body there does it take a slot."""
@@ -116,6 +132,7 @@ class Rest:
                     loaded = found.batcher.servable
                     one["inputs"] = messages.shapes(loaded.signatures.get(DEFAULT))
                     one["tensors"] = messages.shapes(loaded.signatures.get("tensors"))
+                    one["writes"] = {key: loaded.text["generation"][key] for key in ("length", "limit", "temperature", "top_k", "top_p")} if loaded.text else None
                     one["labels"] = loaded.record.get("labels", [])
                     one["purpose"] = loaded.record.get("purpose", "")
                     one["metrics"] = {key: m["value"] for key, m in loaded.record.get("metrics", {}).get("metrics", {}).items()}

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import tf
 from tfbig.deploy.server.admission import Admission, Limits
 from tfbig.deploy.server.catalogue import Catalogue
+from tfbig.deploy.server.completions import Completions
 from tfbig.deploy.server.monitoring import Monitor
 from tfbig.deploy.server.rest import Rest
+
+TEXT_SHARE = 0.75  # of the time to drain that texts may go on for; what is left is for telling their readers
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Settings:
         poll_s: seconds between looks for new versions.
         drain_s: seconds that running requests have to finish when the server stops.
         log_requests: one line for each REST request too, not only for events.
+        read_tokenizer: see Completions; None: no texts are written token by token.
         limits: see Limits.
     """
 
@@ -47,6 +52,7 @@ class Settings:
     poll_s: float = 2.0
     drain_s: float = 20.0
     log_requests: bool = False
+    read_tokenizer: Callable | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -92,7 +98,8 @@ async def _serve(settings: Settings, say) -> dict:
         catalogue.close()
         raise UserError("\n".join([f"{settings.root}: nothing in it can be served.", *(reasons or ["Expected NAME/VERSION/..., as python -m tfbig.export writes them."])]))
     admission = Admission(settings.limits)
-    application = Rest(catalogue, monitor, admission, say, settings.log_requests)
+    texts = Completions(catalogue, admission, settings.read_tokenizer)
+    application = Rest(catalogue, monitor, admission, texts, say, settings.log_requests)
     config = uvicorn.Config(
         application, host=settings.host, port=settings.port, http=BoundedProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
         server_header=False, date_header=True, timeout_keep_alive=75, timeout_graceful_shutdown=int(settings.drain_s) or 1,
@@ -110,7 +117,8 @@ async def _serve(settings: Settings, say) -> dict:
     polling = asyncio.create_task(_poll(catalogue, settings.poll_s, say))
     say("serving", {"rest": f"http://{settings.host}:{listening.getsockname()[1]}", "grpc": f"{settings.host}:{grpc_port}" if grpc_port else None, "models": {name: sorted(n for n, v in entry.versions.items() if v.batcher) for name, entry in catalogue.entries.items()}})
     await stop.wait()
-    say("draining", {"running": admission.running})
+    say("draining", {"running": admission.running, "texts": texts.running})
+    texts.ends = loop.time() + TEXT_SHARE * settings.drain_s
     application.draining, server.should_exit = True, True
     polling.cancel()
     if remote:
