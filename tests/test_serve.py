@@ -154,6 +154,12 @@ def test_a_small_message_cannot_repeat_a_large_text():
     assert messages.array(number, 1 << 21).shape == (1 << 19,)
     with pytest.raises(Failure, match="is larger than"):
         messages.array(number, (1 << 21) - 1)
+    for dtype in (1, 7):  # nothing is in it, but its shape is beyond all bounds
+        empty = TensorProto(dtype=dtype)
+        for size in (0, 2**62, 28):
+            empty.tensor_shape.dim.add(size=size)
+        with pytest.raises(Failure, match="is larger than"):
+            messages.array(empty, 1 << 20)
     texts = np.array([[b"", b"a\x00"], [b"\xff", b"z"]], object)
     for value in (texts, texts[:0], texts[0, 0]):
         value = np.asarray(value, object)

@@ -47,6 +47,9 @@ def folder(tmp_path_factory):
         model, data = GPT(width=16, depth=2, heads=2, deviation=0.3), TextFiles(path=str(home / "corpus.txt"), context=16, tokenizer="bytes")
         wanted = Experiment(name="tiny", task=TextGeneration(), model=model, data=data)
         setup = Setup(wanted, TextGeneration().measure(data))
+        for variable in setup.model.variables:
+            if variable.shape[0] == setup.task.tokenizer.size:  # the end of a text is never the likeliest token
+                variable.assign(variable * (np.arange(variable.shape[0]) < 256)[:, None])
         programs = Programs(setup.task, setup.model, Service(length=LENGTH, limit=100_000))
     version = home / "models" / "tiny" / "1"
     version.mkdir(parents=True)
@@ -125,10 +128,10 @@ def test_streams_are_what_the_artefact_writes(folder, engine):
 
     async def look(desk):
         for prompt, text in zip(PROMPTS, expected, strict=True):
-            assert (await desk.stream(prompt=prompt))[0] == text
+            assert (await desk.stream(prompt=prompt))[:2] == (text, "length")
         together = await asyncio.gather(*(desk.stream(prompt=prompt, max_tokens=LENGTH) for prompt in PROMPTS))
         assert [text for text, _, _ in together] == expected
-        assert {reason for _, reason, _ in together} <= {"length", "stop"} and len(together[1][2]) > 5
+        assert all(len(pieces) > 5 for _, _, pieces in together)
         whole = await desk.whole(prompt="the cat")
         assert whole["choices"][0]["text"] == expected[1] and whole["usage"] == {"prompt_tokens": 7, "completion_tokens": LENGTH, "total_tokens": 47}
 
@@ -217,13 +220,13 @@ def test_who_goes_away_is_not_written_for(folder):
 
 def test_texts_are_bounded_in_number_and_time(folder):
     async def look(desk):
-        endless = [asyncio.create_task(desk.stream(max_tokens=100_000, seed=i, temperature=1)) for i in range(2)]
+        endless = [asyncio.create_task(desk.stream(prompt=prompt, max_tokens=100_000)) for prompt in PROMPTS[:2]]
         while desk.texts.running < 2:
             await asyncio.sleep(0.01)
         status, content = await desk.ask({"model": "tiny"})
         assert status == 429 and b"More than 2 texts being written at once" in content
         assert {reason for _, reason, _ in await asyncio.gather(*endless)} == {"abort"}
-        last = asyncio.create_task(desk.stream(max_tokens=100_000, temperature=1))
+        last = asyncio.create_task(desk.stream(max_tokens=100_000))
         while not desk.texts.running:
             await asyncio.sleep(0.01)
         desk.texts.ends = asyncio.get_running_loop().time() + 0.1  # as when the server drains
@@ -281,7 +284,7 @@ def test_page_writes_in_a_browser(folder, tmp_path):
             assert "40 tokens in" in await browser.evaluate("at('time').textContent") and "tokens/s" in await browser.evaluate("at('time').textContent")
             if os.environ.get("TFBIG_SCREENSHOT"):
                 await browser.screenshot(Path(os.environ["TFBIG_SCREENSHOT"]))
-            await browser.evaluate("at('max_tokens').value = 90000; at('temperature').value = 1; at('prompt').focus()")
+            await browser.evaluate("at('max_tokens').value = 90000; at('prompt').focus()")
             await browser.key("Enter", control=True)
             await browser.wait_for("at('written').textContent.length > 20 && !at('halt').disabled")
             await browser.key("Escape")
