@@ -136,13 +136,13 @@ def test_bodies_that_do_not_come_are_given_up():
 
     quick = Admission(Limits(patience_s=0.1, pace=1000))
     for pieces, pause in (([], 0), ([b"x" * 5000], 0), ([b"x"] * 1000, 0.03)):  # nothing; a pause; too slow
-        sent = put(Rest(None, None, quick, None), pieces, pause, 100_000)
+        sent = put(Rest(None, None, quick, None, None), pieces, pause, 100_000)
         assert sent[0]["status"] == 408 and b"The body did not come" in sent[1]["body"] and (b"connection", b"close") in sent[0]["headers"]
         assert quick.running == quick.held == 0
     late = Admission(Limits(seconds=0.2, patience_s=10, pace=1))
-    assert put(Rest(None, None, late, None), [b"x"] * 1000, 0.01)[0]["status"] == 408 and late.held == 0
+    assert put(Rest(None, None, late, None, None), [b"x"] * 1000, 0.01)[0]["status"] == 408 and late.held == 0
     full = Admission(Limits(bodies=3000))
-    assert put(Rest(None, None, full, None), [b"x" * 1000] * 4)[0]["status"] == 429 and full.held == 0
+    assert put(Rest(None, None, full, None, None), [b"x" * 1000] * 4)[0]["status"] == 429 and full.held == 0
 
 
 def test_requests_whose_body_is_coming_take_no_place():

@@ -165,13 +165,17 @@ def test_beam_search_finds_the_best(corpus):
 
 
 def test_streams_hold_back_what_is_not_certain():
-    stream, pieces = TextStream(Bytes(), stop="END"), []
+    stream, pieces = TextStream(Bytes(), "END"), []
     for byte in "é一a E ENDx".encode():
         pieces.append(stream.add([byte]))
     assert "".join(pieces) == stream.text == "é一a E " and stream.done and pieces[0] == "" and pieces[1] == "é"
     letters = Characters.of(["abE"], separator=True)
-    stream = TextStream(letters, stop="Eb")
+    stream = TextStream(letters, "Eb")
     assert stream.add(letters.encode("abE").tolist()) == "ab" and stream.end() == "E" and stream.text == "abE"
+    stream = TextStream(letters, "", "bb", "Ea")
+    assert [stream.add([token]) for token in letters.encode("abEb").tolist()] == ["a", "", "b", "E"] and not stream.done
+    stream = TextStream(Bytes())
+    assert stream.add(list(b"\xff\xff\xff\xdb")) == "\ufffd" and stream.add([0xA2]) + stream.end() == "\ufffd\ufffd\u06e2"
     stream = TextStream(letters)
     assert stream.add([0, letters.separator, 1]) == letters.alphabet[0] and stream.done
 
