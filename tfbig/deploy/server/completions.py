@@ -90,10 +90,10 @@ class Completions:
                     elif loop.time() > min(end, self.ends):
                         reason = "abort"
                         break
-            except Failure as failure:
+            except Exception as error:
                 if not out.started:
                     raise
-                await out.fail(failure)
+                await out.fail(error if isinstance(error, Failure) else Failure("INTERNAL", type(error).__name__))
                 return
             await out.end(reason)
 

@@ -51,9 +51,8 @@ class Rest:
             else:
                 status, kind, body = await self._get(scope, method, path, receive)
         except Failure as failure:
-            code, status, body = failure.code, failure.http, _error(failure.message)
-            if name == "completions":
-                body = json_format.dumps(completions.error(failure))
+            code, status = failure.code, failure.http
+            body = json_format.dumps(completions.error(failure)) if name == "completions" else _error(failure.message)
         except TimeoutError:
             code, status, body = "DEADLINE_EXCEEDED", 504, _error(f"No answer within {self.limits.seconds:g} s")
         except (asyncio.CancelledError, ConnectionError):
@@ -68,7 +67,7 @@ class Rest:
                 self.monitor.count(model, "REST", name.capitalize(), code, seconds)
             if self.log_requests:
                 self.say("request", {"client": (scope.get("client") or [None])[0], "method": method, "path": path[:200], "status": status, "ms": round(seconds * 1e3, 3)})
-        if body is not None:
+        if body is not None and code != "CANCELLED":
             await _send(send, status, kind, body)
 
     async def _write(self, scope, receive, send) -> str:
