@@ -24,7 +24,7 @@ def text(record: dict) -> str:
         "",
         "| file | size | metrics | largest difference | p50, batch 1 | rate at batch 32 | peak memory | cold start |",
         "|---|---|---|---|---|---|---|---|",
-        *(_row(name, entry) for name, entry in record["verification"].items()),
+        *(_row(name, entry, metrics["count"]) for name, entry in record["verification"].items()),
         "",
         *_trials(record.get("trials", [])),
         "## Data",
@@ -51,8 +51,9 @@ def text(record: dict) -> str:
     return "\n".join(lines)
 
 
-def _row(name: str, entry: dict) -> str:
+def _row(name: str, entry: dict, count: int) -> str:
     metrics = ", ".join(f"{key} {m['value']:.4f}" for key, m in entry["metrics"].items())
+    metrics += f" (first {entry['count']:,} examples)" if entry["count"] != count else ""
     fast, many = entry["latency"]["1"], entry["latency"]["32"]
     gap = f"{entry['largest_difference']:.2g}" if entry["largest_difference"] is not None else "not finite"
     return f"| {name} | {entry['size'] / 1e6:.2f} MB | {metrics} | {gap} | {fast['p50_ms']:.2f} ms | {many['examples_per_s']:,.0f} {entry.get('unit', 'example')}s/s | {entry['peak_memory_mb']:.0f} MB | {entry['cold_start_s']:.1f} s |"
