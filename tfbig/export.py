@@ -103,6 +103,7 @@ def _source(run: Run, step: str, service: Component, console):
         "metrics": metrics,
         "parameters": setup.model.count_params(),
         "labels": list(data.label_names),
+        "remarks": task.remarks(service),
         "environment": {**environment(), "tfbig": tfbig.__version__, "command": None},
         **({"float32": proof} if proof is not None else {}),
     }

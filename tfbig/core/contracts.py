@@ -263,6 +263,10 @@ class Task(Component):
         """JSON values that users of an artefact need besides its programs, such as a vocabulary: file name -> value."""
         return {}
 
+    def remarks(self, service: Component) -> list[str]:
+        """Sentences for the model card: how to use the served model, and what it cannot do."""
+        return []
+
     def panels(self, split: str, outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         """What a report shows of a finished evaluation, as JSON values (see tfbig/report/panels.py for the kinds)."""
         return []

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-CACHE_BYTES = 256 * 2**20  # of the rows handled together
+CACHE_BYTES = 512 * 2**20  # of the rows handled together
 TIE = 1e-4  # scores closer than this, relative to 1 + |score|, may change places
 
 Call = Callable[[dict], dict]

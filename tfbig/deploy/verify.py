@@ -145,7 +145,7 @@ def exact(name: str, report: dict, reference: Reference) -> list[Check]:
     for metric, found in report["metrics"].items():
         checks.append(Check(name, f"{metric}, examples changed", f"at most {ties} of {report['count']:,} (ties)", str(found["changed"]), found["changed"] <= ties))
         if metric in reference.metrics:
-            value, should = found["value"], reference.metrics[metric]["value"]
+            value, should = found["value"], reference.metrics[metric]["value"] if _whole(report, reference) else found["expected"]
             allowed = min(ties, found["changed"]) / report["count"] + DIFFERENCE * (1 + abs(should))
             checks.append(Check(name, metric, f"{should:.6g} within {allowed:.2g}", f"{value:.6g}", abs(value - should) <= allowed))
     return [*checks, _has_primary(name, report, reference), *_greedy(name, report)]
@@ -175,9 +175,14 @@ def close(name: str, report: dict, reference: Reference) -> list[Check]:
     checks = [_shape(name, report), _has_primary(name, report, reference)]
     metric, better = reference.primary
     found = report["metrics"].get(metric)
-    if found:
-        checks.append(not_worse(name, metric, better, found["value"], reference.metrics[metric], "the evaluated model's interval"))
+    if found:  # of a part of the split, the difference counts
+        value = found["value"] if _whole(report, reference) else reference.metrics[metric]["value"] + found["value"] - found["expected"]
+        checks.append(not_worse(name, metric, better, value, reference.metrics[metric], "the evaluated model's interval"))
     return checks
+
+
+def _whole(report: dict, reference: Reference) -> bool:
+    return report["count"] == len(next(iter(reference.raw.values())))
 
 
 def not_worse(name: str, metric: str, better: str, value: float, interval: dict, whose: str) -> Check:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 ROWS = 256  # examples per call over the whole split
+STEPPED_ROWS, STEPPED_SECONDS = 32, 600.0  # the same, token by token; a split that takes longer is examined in part
 SECONDS, CALLS = 2.0, 200  # of a latency measurement, whichever comes first
 
 
@@ -198,16 +199,20 @@ def examine(job: dict) -> dict:
     if job["measure_only"]:
         return report
     parts: dict[str, list] = {}
-    before = time.perf_counter()
-    for first in range(0, total, ROWS):
-        for name, value in call({name: np.ascontiguousarray(value[first : first + ROWS]) for name, value in inputs.items()}).items():
+    before, size = time.perf_counter(), STEPPED_ROWS if job["kind"] == "steps" else ROWS
+    for first in range(0, total, size):
+        if job["kind"] == "steps" and time.perf_counter() - before > STEPPED_SECONDS:
+            total = first
+            break
+        for name, value in call({name: np.ascontiguousarray(value[first : first + size]) for name, value in inputs.items()}).items():
             parts.setdefault(name, []).append(value)
     report["throughput_examples_per_s"] = round(total / (time.perf_counter() - before), 1)
     report["peak_memory_mb"] = peak_memory_mb()
     if job.get("greedy"):
         report["greedy"] = call.greedy(**{name: np.asarray(read(path)) for name, path in job["greedy"].items()})
     found = {name: np.concatenate(values) for name, values in parts.items()}
-    expected = {name: np.asarray(read(path)) for name, path in job["expected"].items()}
+    expected = {name: np.asarray(read(path)[:total]) for name, path in job["expected"].items()}
+    raw = {name: value[:total] for name, value in raw.items()}
     report |= {"count": total, "outputs": differences(found, expected)}
     report["largest_difference"] = max((part["largest"] or 0.0 for part in report["outputs"].values() if "largest" in part), default=0.0)
     if any(part.get("missing") or part.get("largest", 0) is None for part in report["outputs"].values()):

@@ -64,7 +64,7 @@ def _encode_characters(tokenizer, texts):
     named = lambda values: tf.strings.reduce_join(tf.strings.as_string(tf.gather(values, wrong)))  # noqa: E731
     what = tf.strings.unicode_encode(tf.gather(codes.values, wrong)[None], "UTF-8")[0]
     message = tf.strings.join(
-        ["text ", named(rows + 1), ": the character '", what, "' (code point ", named(codes.values), f") is not in the alphabet of {len(tokenizer.alphabet)} characters that this model knows"]
+        ["text ", named(rows + 1), ": the character ", what, " (code point ", named(codes.values), f") is not in the alphabet of {len(tokenizer.alphabet)} characters that this model knows"]
     )
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(right), [message])]):
         return codes.with_values(tf.identity(tokens))

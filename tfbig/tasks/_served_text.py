@@ -31,6 +31,32 @@ class Service(Component):
             yield "length", f"expected at most limit={self.limit}. Received: {self.length}."
 
 
+def assets(task: Task, service: Service) -> dict:
+    """What makes text token by token possible: the tokenizer, and how prompts begin and texts end.
+
+    "generation" holds: takes ("text" or "tokens": what serving_default takes), context and values (sizes), start (tokens
+    before each prompt; left out of one that fills the context by itself), opening (what is read where nothing else is),
+    separator (the token that ends a text, or null), and the defaults of `Service`.
+    """
+    separator = task.tokenizer.separator
+    takes = "text" if graph_text.encoder(task.tokenizer) else "tokens"
+    places = {"context": task.context, "values": task.tokenizer.size, "start": [] if separator is None else [separator], "opening": task.opening}
+    return {"tokenizer": task.tokenizer.to_json(), "generation": {"takes": takes, **places, "separator": separator, **vars(service)}}
+
+
+def remarks(task: Task, service: Service) -> list[str]:
+    """Sentences for the model card."""
+    how = "the most probable token each time" if not service.temperature else f"at temperature {service.temperature:g}"
+    said = [
+        f"It continues a prompt of at most {task.context} tokens ({task.tokenizer.kind}): `serving_default` by at most {service.length} tokens, {how}; "
+        f"`generate` as it is asked to, by at most {service.limit}. What has outgrown the context goes on from its last half.",
+        "It writes what is likely behind texts like those it was trained on, true or not.",
+    ]
+    if not graph_text.encoder(task.tokenizer):
+        said.append(f"Its tokenizer ({task.tokenizer.kind}) cannot be a part of the graph: token numbers go in, and assets.extra/tokenizer.json makes them.")
+    return said
+
+
 class ServedText:
     """A language model's programs.
 
@@ -89,7 +115,7 @@ class ServedText:
         drop = tf.where(length == self.context + 1, len(self.start), 0)  # full without the document's start
         length -= drop
         longest = tf.reduce_max(tf.concat([length, [0]], 0))
-        told = tf.strings.join([f"prompt: expected at most the model's context of {self.context} tokens. Received: ", tf.strings.as_string(longest - len(self.start))])
+        told = tf.strings.join([f"prompt: expected at most the context of {self.context} tokens. Received: ", tf.strings.as_string(longest - len(self.start))])
         _require(longest <= self.context, told)
         dense = tokens.to_tensor(shape=(None, self.context + 1))
         dense = tf.where(drop[:, None] > 0, tf.roll(dense, -1, 1), dense)

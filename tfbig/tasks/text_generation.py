@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from tfbig.core.contracts import Component, Feature, Task, knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
-from tfbig.prep import graph_text, tokenizers
+from tfbig.prep import tokenizers
 from tfbig.prep.text import refuse_surrogates, unescape
-from tfbig.tasks import _text_trials
+from tfbig.tasks import _served_text, _text_trials
 from tfbig.tasks._generation import Generator
-from tfbig.tasks._served_text import ServedText, Service
 from tfbig.tasks._text_stream import TextStream
 
 SAMPLES, SAMPLE_LENGTH = 3, 300  # texts in the report, and tokens of each
@@ -45,7 +44,7 @@ class TextGeneration(Task):
     model_kind = "tokens->logits"
     derived = {"perplexity": ("loss", lambda loss: math.exp(min(loss, LARGEST_EXPONENT)))}
     request = Generation
-    service = Service
+    service = _served_text.Service
     served_as = "tensors"
     step_programs = ("prefill", "step")
 
@@ -122,19 +121,18 @@ class TextGeneration(Task):
         return self.metrics(answers, batch)
 
     def programs(self, model, service):
-        """serving_default, generate, score, prefill, step; see `ServedText`."""
-        return ServedText(self, model, service).programs()
+        """serving_default, generate, score, prefill, step; see `_served_text.ServedText`."""
+        return _served_text.ServedText(self, model, service).programs()
 
     def trials(self, model, service, split):
         return _text_trials.trials(self, model, service, split)
 
     def assets(self, service):
         """The tokenizer, and what else a server needs to make text token by token."""
-        start = [] if self.tokenizer.separator is None else [self.tokenizer.separator]
-        asked = {name: getattr(service, name) for name in ("length", "limit", "temperature", "top_k", "top_p", "seed")}
-        takes = "text" if graph_text.encoder(self.tokenizer) else "tokens"
-        places = {"context": self.context, "values": self.tokenizer.size, "start": start, "opening": self.opening, "separator": self.tokenizer.separator}
-        return {"tokenizer": self.tokenizer.to_json(), "generation": {"takes": takes, **places, **asked}}
+        return _served_text.assets(self, service)
+
+    def remarks(self, service):
+        return _served_text.remarks(self, service)
 
     def panels(self, split, outputs):
         """The loss at each place of the context: how much what came before helps."""
