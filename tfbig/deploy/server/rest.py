@@ -150,7 +150,7 @@ class Rest:
         if batcher.servable is not servable:
             batcher.servable.signature(name)
             batcher.servable.check(name, inputs)
-        outputs, rows = await batcher.submit(name, inputs), len(inputs[examples.INPUTS]) if method != "predict" else 0
+        outputs, rows = await batcher.ask(name, inputs, self.admission.running == 1), len(inputs[examples.INPUTS]) if method != "predict" else 0
         if method == "predict":
             return json_format.predictions(outputs, by_row)
         answer = examples.classifications if method == "classify" else examples.regressions

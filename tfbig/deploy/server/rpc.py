@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from tfbig.deploy.server import examples, messages
-from tfbig.deploy.server.admission import Admission, Limits
+from tfbig.deploy.server.admission import Admission
 from tfbig.deploy.server.catalogue import Catalogue
 from tfbig.deploy.server.servable import DEFAULT
 from tfbig.deploy.server.status import CODES, Failure, invalid
@@ -18,8 +18,8 @@ WAITING = 4  # calls open for each one that may be answered at once; the others'
 class Service:
     """What both gRPC services do; each method takes a request message and returns a response message."""
 
-    def __init__(self, catalogue: Catalogue, limits: Limits):
-        self.catalogue, self.limits = catalogue, limits
+    def __init__(self, catalogue: Catalogue, admission: Admission):
+        self.catalogue, self.admission, self.limits = catalogue, admission, admission.limits
 
     def _find(self, spec):
         if not spec.name:
@@ -42,7 +42,7 @@ class Service:
                 raise invalid(f"duplicate output tensor alias: {wanted}")
             if wanted not in signature.outputs:
                 raise invalid(f"output tensor alias not found in signature: {wanted} Outputs expected to be in the set {{{','.join(sorted(signature.outputs))}}}.")
-        outputs = await batcher.submit(name, inputs)
+        outputs = await batcher.ask(name, inputs, self.admission.running == 1)
         response = predict_pb2.PredictResponse()
         self._spec(response.model_spec, servable, name)
         for key in request.output_filter or outputs:
@@ -173,7 +173,7 @@ def build(catalogue: Catalogue, monitor, admission: Admission, say):
     )
 
     limits = admission.limits
-    service, codes = Service(catalogue, limits), {code.value[0]: code for code in grpc.StatusCode}
+    service, codes = Service(catalogue, admission), {code.value[0]: code for code in grpc.StatusCode}
 
     def method(call, kind, name: str, managing: bool = False):
         """Bytes to a response: the message is parsed here, so that a broken one is the client's error.
