@@ -3,7 +3,7 @@
     python benchmarks/fuzz_serving.py saved_models --count 100000
 
 Says how many bodies were answered with which code, which answers were wrong (a 5xx, a hang, a broken connection), whether
-good requests were still answered, and how much the server's memory grew after its first tenth.
+good requests were still answered, and how the server's memory grew.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ import threading
 import time
 from pathlib import Path
 
-RIGHT_HTTP = {200, 400, 404, 405, 413}
+RIGHT_HTTP = {200, 400, 403, 404, 405, 413}
 RIGHT_GRPC = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNIMPLEMENTED", "OUT_OF_RANGE"}
 PATHS = ("/v1/models/mnist_mlp:predict",) * 12 + (
     "/v1/models/mnist_mlp/versions/1:predict", "/v1/models/mnist_mlp/versions/99999999999999999999:predict", "/v1/models/mnist_mlp/labels/stable:predict",
     "/v1/models/mnist_mlp:classify", "/v1/models/mnist_mlp:regress", "/v1/models/%2e%2e%2f:predict", "/v1/models/:predict", "/v1//models", "/",
 )  # fmt: skip
+WRITE = "/v1/completions"
 SCALARS = (None, True, False, 0, -1, 1, 0.5, 1e308, -1e-320, 2**31, 2**63, 2**64, 10**400, "", "a", "\x00", "é\U0001f600", "\ud800", float("nan"), float("inf"))
 
 
@@ -75,6 +76,17 @@ def json_body(draw: random.Random, good: bytes) -> tuple[bytes, bool]:
         return json.dumps({"signature_name": draw.choice(("tensors", "serving_default", "", 3)), "instances": rows}).encode(), False
     document = {draw.choice(("instances", "inputs", "signature_name", "examples", "context")): value(draw) for _ in range(draw.randrange(1, 4))}
     return json.dumps(document).encode("utf-8", "surrogatepass"), False
+
+
+def completion_body(draw: random.Random) -> bytes:
+    """A request for text: known and unknown parameters with values that fit and such that do not."""
+    document = {"model": draw.choice(("text",) * 6 + ("mnist_mlp", "text/1", "none", "", 5)), "max_tokens": draw.choice((1, 2, 8))}
+    if draw.random() < 0.7:
+        document["prompt"] = draw.choice(("", "a", "\u72ac", "\ud800", "x" * 5000, ["a"], ["a", "b"], None, 5))
+    names = ("max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "stream", "n", "echo", "logprobs", "suffix", "user", "x")
+    for name in draw.sample(names, draw.randrange(4)):
+        document[name] = draw.choice((value(draw), 0, 1, 0.5, True, "e"))
+    return json.dumps(document).encode("utf-8", "surrogatepass")
 
 
 def proto_body(draw: random.Random, picture_bytes: bytes) -> bytes:
@@ -130,6 +142,8 @@ def over_rest(address: str, good: bytes, count: int, seed: int, tally: Tally) ->
     for _ in range(count):
         body, hopeless = json_body(draw, good)
         path, method = draw.choice(PATHS), draw.choice(("POST",) * 15 + ("GET", "PUT"))
+        if draw.random() < 0.1:
+            path, body, hopeless = WRITE, completion_body(draw) if draw.random() < 0.8 else body, False
         try:
             link.request(method, path, body, {"Content-Type": "application/json"})
             response = link.getresponse()
@@ -196,9 +210,10 @@ def memory_mb(process: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="a directory of models with mnist_mlp in it")
+    parser.add_argument("folder", help="a directory of models with mnist_mlp in it, and perhaps a language model called text")
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=8, help="connections, half of them for each protocol")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers are stopped too
     import io
@@ -215,15 +230,16 @@ def main() -> None:
         threading.Thread(target=server.stderr.read, daemon=True).start()
         rest, address = line["rest"].removeprefix("http://"), line["grpc"]
         started = time.monotonic()
-        first = campaign(rest, address, given.count // 10, given.seed, good)
-        before = memory_mb(server.pid)
-        result = campaign(rest, address, given.count - given.count // 10, given.seed + 1_000_000, good)
-        after = memory_mb(server.pid)
-        codes = collections.Counter(first["codes"]) + collections.Counter(result["codes"])
+        parts, memory = [], []
+        for i in range(10):
+            parts.append(campaign(rest, address, given.count // 10, given.seed + 1_000_000 * i, good, given.workers))
+            memory.append(round(memory_mb(server.pid), 1))
+        codes = sum((collections.Counter(part["codes"]) for part in parts), collections.Counter())
+        total = lambda name: sum(part[name] for part in parts)  # noqa: E731
         print(json.dumps({
-            "bodies": first["bodies"] + result["bodies"], "codes": dict(codes.most_common()), "wrong": first["wrong"] + result["wrong"],
-            "good": first["good"] + result["good"], "good_failed": first["good_failed"] + result["good_failed"],
-            "memory_mb_after_first_tenth": round(before, 1), "memory_mb_after_all": round(after, 1), "growth_mb": round(after - before, 1),
+            "bodies": total("bodies"), "codes": dict(codes.most_common()), "wrong": [one for part in parts for one in part["wrong"]],
+            "good": total("good"), "good_failed": total("good_failed"),
+            "memory_mb_after_each_tenth": memory, "growth_mb": round(memory[-1] - memory[0], 1),
             "still_running": server.poll() is None, "seconds": round(time.monotonic() - started, 1),
         }, indent=1))  # fmt: skip
     finally:

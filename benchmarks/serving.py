@@ -96,7 +96,7 @@ async def connection(port: int, request: bytes, until: float, times: list[float]
 
 def load(port: int, path: str, body: bytes, connections: int, seconds: float) -> dict:
     """Requests per second and latency in milliseconds."""
-    request = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    request = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
     times: list[float] = []
     failed: list[bytes] = []
 

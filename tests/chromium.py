@@ -68,9 +68,9 @@ class Browser:
             await self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, button="left", buttons=1)
         await self.call("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, button="left", clickCount=1)
 
-    async def key(self, key: str, shift: bool = False):
+    async def key(self, key: str, shift: bool = False, control: bool = False):
         for kind in ("keyDown", "keyUp"):
-            await self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, modifiers=8 if shift else 0)
+            await self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, modifiers=8 * shift + 2 * control)
 
     async def screenshot(self, path: Path):
         path.write_bytes(base64.b64decode((await self.call("Page.captureScreenshot", format="png"))["data"]))

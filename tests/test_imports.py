@@ -64,7 +64,7 @@ import tfbig
 import tfbig.train, tfbig.evaluate, tfbig.predict, tfbig.tune, tfbig.export, tfbig.serve, tfbig.launch, tfbig.plan, tfbig.__main__
 for folder in ("models", "data", "tasks", "recipes", "engine", "deploy", "report", "nn", "prep"):
     for path in pathlib.Path(tfbig.__file__).parent.joinpath(folder).glob("*.py"):
-        if f"{folder}/{path.stem}" not in ("deploy/worker", "deploy/c_api"):  # run as programs of their own, with nothing of this package
+        if f"{folder}/{path.stem}" not in ("deploy/worker", "deploy/stepping", "deploy/c_api"):  # run as programs of their own, with nothing of this package
             importlib.import_module(f"tfbig.{folder}.{path.stem}")
 for path in pathlib.Path(tfbig.__file__).parent.joinpath("deploy/server").glob("*.py"):
     importlib.import_module(f"tfbig.deploy.server.{path.stem}")

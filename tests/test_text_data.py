@@ -10,7 +10,7 @@ import pytest
 
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
-from tfbig.data import _text, _text_store, tiny_shakespeare
+from tfbig.data import _text, _text_store, text_files, tiny_shakespeare
 from tfbig.data.sotu import SOTU
 from tfbig.data.text_files import TextFiles
 from tfbig.data.tiny_shakespeare import TinyShakespeare
@@ -233,6 +233,7 @@ def test_tiny_shakespeare(monkeypatch):
     [
         ("a.txt", b"", "a.txt: expected text. Received: an empty file"),
         ("a.txt", b"\x7fELF\x00\x01", "a.txt: expected text in UTF-8. Received: a binary file .a zero byte at position 4"),
+        ("a.txt", b"text\n" * 40_000 + b"\x00", "a.txt: expected text in UTF-8. Received: a binary file .a zero byte at position 200,000"),
         ("a.txt", b"good\nbad \xff\xfe", "a.txt: invalid UTF-8 at byte 9 .line 2.: 0xff.*data.errors=replace"),
         ("a.jsonl", b'{"text": "a"}\n{"txt": "b"}', "a.jsonl, line 2: expected text under 'text' .data.field.. Received: txt"),
         ("a.jsonl", b"hello", "a.jsonl, line 1: expected a JSON object. Received: b'hello'"),
@@ -251,6 +252,26 @@ def test_bad_files(tmp_path, name, content, message):
     (folder / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
         TextFiles(path=str(folder)).size("train")
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".txt.gz"])
+@pytest.mark.parametrize("separator", ["", r"\n\n"])
+def test_long_files_are_read_in_parts(tmp_path, monkeypatch, suffix, separator):
+    """The same text, whatever the parts: none of a line, a character or a separator is cut."""
+    monkeypatch.setattr(text_files, "LARGE", 300)
+    monkeypatch.setattr(text_files, "PART", 64)
+    text = "\ufeff" + "".join(prose(i, 9) + ("\n" if i % 3 == 0 else "") for i in range(20)) + "犬" * 200 + "\r\nend"
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(gzip.compress(text.encode(), mtime=0) if suffix.endswith(".gz") else text.encode())
+    data = TextFiles(path=str(path), separator=separator)
+    parts = [part for _, _, part in data.documents()]
+    whole = text[1:].replace("\r", "")
+    assert (parts == whole.split("\n\n")) if separator else ("".join(parts) == whole and len(parts) > 5 and max(map(len, parts)) < 130)
+    assert data.size("train") > 0
+    for bad, message in ((b"\xff", "invalid UTF-8 at byte 1,0.. .line 2[0-9].: 0xff"), (b"\0", "a zero byte at position 1,0")):
+        path.with_name("b.txt").write_bytes(text.encode()[:1011] + bad + text.encode()[1011:])
+        with pytest.raises(UserError, match=message):
+            list(TextFiles(path=str(path.with_name("b.txt"))).documents())
 
 
 def test_replaced_errors(tmp_path):

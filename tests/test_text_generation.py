@@ -165,13 +165,17 @@ def test_beam_search_finds_the_best(corpus):
 
 
 def test_streams_hold_back_what_is_not_certain():
-    stream, pieces = TextStream(Bytes(), stop="END"), []
+    stream, pieces = TextStream(Bytes(), "END"), []
     for byte in "é一a E ENDx".encode():
         pieces.append(stream.add([byte]))
     assert "".join(pieces) == stream.text == "é一a E " and stream.done and pieces[0] == "" and pieces[1] == "é"
     letters = Characters.of(["abE"], separator=True)
-    stream = TextStream(letters, stop="Eb")
+    stream = TextStream(letters, "Eb")
     assert stream.add(letters.encode("abE").tolist()) == "ab" and stream.end() == "E" and stream.text == "abE"
+    stream = TextStream(letters, "", "bb", "Ea")
+    assert [stream.add([token]) for token in letters.encode("abEb").tolist()] == ["a", "", "b", "E"] and not stream.done
+    stream = TextStream(Bytes())
+    assert stream.add(list(b"\xff\xff\xff\xdb")) == "\ufffd" and stream.add([0xA2]) + stream.end() == "\ufffd\ufffd\u06e2"
     stream = TextStream(letters)
     assert stream.add([0, letters.separator, 1]) == letters.alphabet[0] and stream.done
 
@@ -244,7 +248,6 @@ def test_commands(corpus, tmp_path):
     found = json.loads(call("tfbig.predict", run, "the ", "--length", "12", "--seed", "3", "--json")[0])
     assert found["predictions"][0]["input"] + found["predictions"][0]["text"] + "\n" == out
     assert call("tfbig.predict", run, "-", "--length", "12", "--seed", "3", input="the ")[0] == out
-    assert "TextGeneration has no served form yet" in call("tfbig.export", run, code=2)[1]
     assert "prompt 1: expected text in Unicode. Received: the byte 0xff" in call("tfbig.predict", run, b"a\xff", code=2)[1]
     assert "--top-p VALUE" in call("tfbig.predict", run, "--help")[0]
     assert "temperature: expected at least 0. Received: -1.0." in call("tfbig.predict", run, "x", "--temperature", "-1", code=2)[1]

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import tfbig
 from tfbig.core import cli, config
-from tfbig.core.contracts import Task
+from tfbig.core.contracts import Component, Task
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import np
 from tfbig.core.run import Run, environment
 
 EXAMPLES = """  python -m tfbig.export runs/mnist_mlp
   python -m tfbig.export runs/mnist_mlp saved_models/digits --format onnx,litert --quantize int8
-  python -m tfbig.export runs/mnist_cnn saved_models/digits --baseline saved_models/digits --json"""
+  python -m tfbig.export runs/mnist_cnn saved_models/digits --baseline saved_models/digits --json
+  python -m tfbig.export runs/shakespeare_char_gpt --format onnx --temperature 0.8 --length 300
+
+RUN --help shows the options of that run's task."""
 
 FORMATS = ("savedmodel", "onnx", "litert")
 
@@ -28,6 +31,7 @@ def export(
     baseline: str | Path | None = None,
     latency_factor: float = 2.0,
     step: str | int = "best",
+    **options,
 ) -> dict:
     """Writes DESTINATION/VERSION, verified, and returns its record (artefact.json) with its path.
 
@@ -39,6 +43,7 @@ def export(
         baseline: an artefact in service that the new one must not fall behind.
         latency_factor: how much slower than the baseline it may be.
         step: "best", "last" or a step that has a checkpoint.
+        options: how the served model answers when it is not told otherwise, such as temperature=0.7; RUN --help lists them.
 
     Raises:
         UserError: a wrong name or path.
@@ -56,21 +61,22 @@ def export(
     task = type(opened.experiment.task)
     if any(getattr(task, name) is getattr(Task, name) for name in ("encode", "answer", "grade")):
         raise UserError(f"{opened.path}: {task.__name__} has no served form yet, so its runs cannot be exported. Tasks that have one define answer.")
+    service = config.component(task.service, options)
     from tfbig.deploy import publish
     from tfbig.report import html
     from tfbig.report.console import Console
 
     console = Console()
-    source = _source(opened, str(step), console)
+    source = _source(opened, str(step), service, console)
     target = Path(destination) if destination is not None else Path("saved_models") / opened.experiment.name
     record = publish.export(source, target, formats, quantize == "int8", Path(baseline) if baseline else None, latency_factor, console.note)
-    kept = {key: record[key] for key in ("path", "version", "created", "verification", "checks")}
+    kept = {key: record[key] for key in ("path", "version", "created", "verification", "trials", "checks") if key in record}
     opened.write_json("export.json", kept)
     html.write(opened.path)
     return record
 
 
-def _source(run: Run, step: str, console):
+def _source(run: Run, step: str, service: Component, console):
     """The run's model in float32, its programs, and what it does on the test split."""
     from tfbig.deploy.programs import Programs
     from tfbig.deploy.publish import Source
@@ -85,7 +91,8 @@ def _source(run: Run, step: str, console):
     metrics = {"split": split, "count": result.count, "step": trained.step, "metrics": result.metrics}
     if proof is not None:
         proof["metrics"] = _prove(trained.setup.evaluate(split).metrics, result.metrics, task.primary)
-    reference = Reference(data.examples(split, np.arange(data.size(split))), result.outputs, result.metrics, task.primary)
+    raw, trials = data.examples(split, np.arange(data.size(split))), task.trials(setup.model, service, split)
+    reference = Reference(raw, result.outputs, result.metrics, task.primary, tuple(trials))
     rows = np.unique(np.linspace(0, data.size("train") - 1, 256).astype(np.int64))
     saved = run.read_json("data.json")
     facts = {
@@ -96,11 +103,12 @@ def _source(run: Run, step: str, console):
         "metrics": metrics,
         "parameters": setup.model.count_params(),
         "labels": list(data.label_names),
+        "remarks": task.remarks(service),
         "environment": {**environment(), "tfbig": tfbig.__version__, "command": None},
         **({"float32": proof} if proof is not None else {}),
     }
     facts["environment"].pop("command")
-    return Source(Programs(task, setup.model), reference, data.examples("train", rows), facts)
+    return Source(Programs(task, setup.model, service), reference, data.examples("train", rows), facts)
 
 
 def _in_float32(trained):
@@ -140,9 +148,11 @@ def door(arguments: list[str]) -> dict:
     parser.add_argument("--baseline", metavar="DIR", help="an artefact in service; a worse one is refused")
     parser.add_argument("--latency-factor", type=float, default=2.0, help="how much slower than the baseline it may be (default: 2)")
     parser.add_argument("--step", default="best", help="best, last or a step number (default: best)")
+    knobs = cli.add_knobs(parser, arguments, lambda run: run.experiment.task.service)
     given = parser.parse_args(arguments)
+    options = cli.given_knobs(given, knobs) if knobs else {}
     formats = tuple(name for name in given.format.split(",") if name)
-    record = export(given.run, given.destination, formats, given.quantize, given.baseline, given.latency_factor, given.step)
+    record = export(given.run, given.destination, formats, given.quantize, given.baseline, given.latency_factor, given.step, **options)
     if not given.json:
         from tfbig.deploy.verify import summary
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 
 from tfbig.core import cli, config
-from tfbig.core.errors import UserError
-from tfbig.core.registry import nearest
 from tfbig.core.run import Run
 
 EXAMPLES = """  python -m tfbig.predict runs/mnist_mlp digit.png
@@ -36,7 +33,7 @@ def predict(run: str | Path | Run, inputs, *, step: str | int = "best", write=la
         ...]}, for a prompt {"input", "text"}.
     """
     opened = run if isinstance(run, Run) else Run.open(run)
-    request = ask(opened, options)
+    request = config.component(opened.experiment.task.request, options)
     from tfbig.engine import job
     from tfbig.report.console import Console
 
@@ -44,42 +41,16 @@ def predict(run: str | Path | Run, inputs, *, step: str | int = "best", write=la
     return trained.task.respond(trained, inputs, request, write)
 
 
-def ask(run: Run, options: dict):
-    """The task's request with these options; all that is wrong with them is said at once."""
-    kind = run.experiment.task.request
-    known = {field.name for field in dataclasses.fields(kind)}
-    strange = [f"{name}: no such option.{nearest(name, known)} Expected one of {', '.join(sorted(known)) or 'none'}." for name in options if name not in known]
-    if strange:
-        raise UserError("\n".join(strange))
-    request = kind(**options)
-    problems = [f"{name}: {message}" for name, message in config.part_problems(request)]
-    if problems:
-        raise UserError("\n".join(problems))
-    return request
-
-
 def door(arguments: list[str]) -> dict:
     parser = cli.Parser("predict", __doc__, EXAMPLES)
     parser.add_argument("run", help="a run directory")
     parser.add_argument("inputs", nargs="+", help="picture files, folders or .npy files; prompts; - for stdin")
     parser.add_argument("--step", default="best", help="best, last or a step number (default: best)")
-    path = next((word for word in arguments if (Path(word) / "config.json").is_file()), None)
-    fields = dataclasses.fields(Run.open(path).experiment.task.request) if path else ()
-    for field in fields:
-        text = f"{field.metadata['doc']} (default: {config.text_of(field.default)})".replace("%", "%%")
-        parser.add_argument(f"--{field.name.replace('_', '-')}", dest=field.name, help=text, metavar="VALUE")
+    knobs = cli.add_knobs(parser, arguments, lambda run: run.experiment.task.request)
     given = parser.parse_args(arguments)
-    hints = config.hints(Run.open(given.run).experiment.task.request)
-    options = {field.name: _parse(field.name, getattr(given, field.name), hints) for field in fields if getattr(given, field.name) is not None}
+    options = cli.given_knobs(given, knobs or Run.open(given.run).experiment.task.request)
     results = predict(given.run, given.inputs, step=given.step, write=(lambda text: None) if given.json else _show, **options)
     return {"run": given.run, "predictions": results}
-
-
-def _parse(name: str, text: str, hints: dict):
-    try:
-        return config.parse(text, hints[name])
-    except ValueError as error:
-        raise UserError(f"{name}: {error}") from error
 
 
 def _show(text: str) -> None:

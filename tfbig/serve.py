@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tfbig.core.errors import UserError
 
 EXAMPLES = """  python -m tfbig.serve saved_models
   python -m tfbig.serve saved_models/mnist_mlp --engine onnx --port 9000 --grpc-port none
+  python -m tfbig.serve saved_models --config saved_models/models.config
   python -m tfbig.serve saved_models --host 0.0.0.0 --token-file token.txt
 
 Then open http://127.0.0.1:8501/ or ask with curl:
@@ -25,6 +25,7 @@ def door(arguments: list[str]) -> dict:
     parser.add_argument("--port", type=_port, default=8501, help="REST and the page (default: 8501; 0: any free one)")
     parser.add_argument("--grpc-port", type=_grpc_port, default=8500, metavar="PORT", help="gRPC (default: 8500; 0: any free one; none: no gRPC)")
     parser.add_argument("--engine", default="tensorflow", help="tensorflow (SavedModel) or onnx (model.onnx, by onnxruntime)")
+    parser.add_argument("--config", metavar="FILE", help="serve the models, versions and labels of a TensorFlow Serving models.config (default: all)")
     parser.add_argument("--token-file", metavar="FILE", help="ask for Authorization: Bearer with this file's content")
     parser.add_argument("--insecure", action="store_true", help="listen on another address without a token")
     parser.add_argument("--unverified", action="store_true", help="also serve models without artefact.json; their operations are still checked")
@@ -37,18 +38,28 @@ def door(arguments: list[str]) -> dict:
         if not 0 < value < 1e6:
             raise UserError(f"--{name}: expected more than 0. Received: {value}.")
     from tfbig.deploy.server import run
+    from tfbig.deploy.server.admission import Limits, is_loopback
     from tfbig.deploy.server.servable import ENGINES
 
     if given.engine not in ENGINES:
         raise UserError(f"--engine: expected {' or '.join(ENGINES)}. Received: {given.engine!r}.")
     token = _token(given.token_file)
-    if not _is_loopback(given.host) and token is None and not given.insecure:
+    local = is_loopback(given.host)
+    if not local and token is None and not given.insecure:
         raise UserError(f"--host {given.host}: others could reach the models there. Give --token-file FILE, or --insecure to serve without a token.")
-    limits = run.Limits(body=int(given.max_body * (1 << 20)), seconds=given.timeout, token=token)
+    limits = Limits(body=int(given.max_body * (1 << 20)), seconds=given.timeout, token=token, local=local and token is None)
     return run.serve(run.Settings(
         root=Path(given.folder), host=given.host, port=given.port, grpc_port=given.grpc_port, engine=given.engine,
-        unverified=given.unverified, poll_s=given.poll, log_requests=given.log_requests, limits=limits,
+        config=Path(given.config) if given.config else None, unverified=given.unverified, poll_s=given.poll, log_requests=given.log_requests, read_tokenizer=_read_tokenizer, limits=limits,
     ))  # fmt: skip
+
+
+def _read_tokenizer(saved: dict):
+    """A tokenizer from its JSON, and what decodes its tokens as they come."""
+    from tfbig.prep import tokenizers
+    from tfbig.tasks._text_stream import TextStream
+
+    return tokenizers.from_json(saved), TextStream
 
 
 def _port(text: str) -> int:
@@ -60,13 +71,6 @@ def _port(text: str) -> int:
 
 def _grpc_port(text: str) -> int | None:
     return None if text == "none" else _port(text)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _token(path: str | None) -> str | None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import sys
 import traceback
 import types
 from collections.abc import Callable
+from pathlib import Path
 
+from tfbig.core import config
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.registry import nearest, recipes
+from tfbig.core.run import Run
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,6 +81,37 @@ class RecipeParser(Parser):
             raise UserError("run: expected once at most, and not with --resume.")
         given.run, given.settings = (runs[0] if runs else None), [text for text in words if not text.startswith("run=")]
         return given
+
+
+def add_knobs(parser: Parser, arguments: list[str], kind: Callable) -> type | None:
+    """Adds the knobs of a component that depends on a run as options, if a word of the command line is a run's directory.
+
+    Args:
+        parser: gets the options.
+        arguments: the command line's words.
+        kind: run -> the component's class.
+
+    Returns:
+        The class.
+    """
+    path = next((word for word in arguments if (Path(word) / "config.json").is_file()), None)
+    found = kind(Run.open(path)) if path else None
+    for field in dataclasses.fields(found) if found else ():
+        text = f"{field.metadata['doc']} (default: {config.text_of(field.default)})".replace("%", "%%")
+        parser.add_argument(f"--{field.name.replace('_', '-')}", dest=field.name, help=text, metavar="VALUE")
+    return found
+
+
+def given_knobs(given: argparse.Namespace, kind: type) -> dict:
+    """The knobs that were given, as values."""
+    hints, values = config.hints(kind), {}
+    for name in (field.name for field in dataclasses.fields(kind)):
+        text = getattr(given, name, None)
+        try:
+            values |= {} if text is None else {name: config.parse(text, hints[name])}
+        except ValueError as error:
+            raise UserError(f"{name}: {error}") from error
+    return values
 
 
 def run(door: Callable[[list[str]], dict | None], arguments: list[str] | None) -> int:

@@ -159,6 +159,20 @@ def find_problems(experiment: Experiment) -> list[str]:
     return found
 
 
+def component(kind: type, options: dict[str, Any]) -> Any:
+    """A component with these knobs; all that is wrong with them is said at once."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    expected = ", ".join(sorted(known)) or "none"
+    strange = [f"{name}: no such option.{registry.nearest(name, known)} Expected one of {expected}." for name in options if name not in known]
+    if strange:
+        raise UserError("\n".join(strange))
+    made = kind(**options)
+    problems = [f"{name}: {message}" for name, message in part_problems(made)]
+    if problems:
+        raise UserError("\n".join(problems))
+    return made
+
+
 def part_problems(part) -> list[tuple[str, str]]:
     """(knob, message) of every wrong value of one component."""
     wrong, types_of = [], hints(type(part))

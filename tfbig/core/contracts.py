@@ -133,6 +133,38 @@ class Dataset(Component):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Program:
+    """One function that leaves with a trained model, as a signature of the served model.
+
+    Attributes:
+        function: keyword arguments, tensors by name -> tensors by name; core TensorFlow operations only.
+        inputs: name -> tensor specification with a batch axis, or a scalar's.
+    """
+
+    function: Callable[..., dict[str, tf.Tensor]]
+    inputs: dict[str, tf.TensorSpec]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What a program must answer, wherever it runs: texts and whole numbers exactly, others but for rounding.
+
+    Attributes:
+        program: its name.
+        inputs: name -> array; those with rows are given in calls of at most 256.
+        expected: output name -> array.
+            Of the program "step": inputs are the tokens and count of prompts, and "ids" the most probable tokens behind them.
+        unit, counts: what is made, such as a token, and the output that says how much of it: for the speed that is told.
+    """
+
+    program: str
+    inputs: dict[str, np.ndarray]
+    expected: dict[str, np.ndarray]
+    unit: str = "example"
+    counts: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task(Component):
     """What is learnt: examples to inputs, model, loss, prediction, metrics; the view of a single replica.
 
@@ -153,7 +185,17 @@ class Task(Component):
     """Metrics that are an increasing function of another one, such as a perplexity of a mean: name -> (metric, function)."""
 
     request: ClassVar[type[Component]] = Component
-    """The knobs of a prediction (`--knob VALUE` of the predict command); see `answer`."""
+    """The knobs of a prediction (`--knob VALUE` of the predict command); see `respond`."""
+
+    service: ClassVar[type[Component]] = Component
+    """The knobs of a served model (`--knob VALUE` of the export command); see `programs`."""
+
+    served_as: ClassVar[str] = "serving_default"
+    """The signature that takes what `signature` says and gives what `answer` says: the one a whole split is put through."""
+
+    step_programs: ClassVar[tuple[str, ...]] = ()
+    """("prefill", "step") where `programs` has these two: what `Model.cached` gives, with named inputs and outputs, to
+    generate one token after another. ONNX then holds them, each in a file of its name."""
 
     def bind(self, model: Model, data: Dataset, facts: dict[str, Any]) -> Task:
         """A copy that knows its parts."""
@@ -208,6 +250,22 @@ class Task(Component):
     def grade(self, answers: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
         """Metrics as in `metrics`, the primary one at least, from nothing but served answers and a model-ready batch."""
         raise NotImplementedError
+
+    def programs(self, model: keras.Model, service: Component) -> dict[str, Program]:
+        """Programs of a served model besides `served_as` and `tensors`, by the names of their signatures."""
+        return {}
+
+    def trials(self, model: keras.Model, service: Component, split: str) -> list[Trial]:
+        """What those programs must answer: inputs of a split, and what the evaluated model makes of them."""
+        return []
+
+    def assets(self, service: Component) -> dict[str, Any]:
+        """JSON values that users of an artefact need besides its programs, such as a vocabulary: file name -> value."""
+        return {}
+
+    def remarks(self, service: Component) -> list[str]:
+        """Sentences for the model card: how to use the served model, and what it cannot do."""
+        return []
 
     def panels(self, split: str, outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         """What a report shows of a finished evaluation, as JSON values (see tfbig/report/panels.py for the kinds)."""

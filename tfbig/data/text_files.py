@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tfbig.core.errors import UserError
 from tfbig.data._text import TextWindows
 from tfbig.prep import text as prep
 
+LARGE, PART = 64 * 2**20, 2**20  # bytes: files from the first on are read in parts of the second
 PLAIN, LINES, PACKED = (".txt", ".md", ".text"), (".jsonl", ".ndjson"), (".xz", ".gz")
 
 
@@ -19,7 +21,8 @@ PLAIN, LINES, PACKED = (".txt", ".md", ".text"), (".jsonl", ".ndjson"), (".xz", 
 class TextFiles(TextWindows):
     """Text of the user's own: a file, a folder searched for .txt and .md, or JSON lines; .gz and .xz are unpacked.
 
-    Each plain file is one document unless `separator` cuts it; each JSON line is one.
+    Each plain file is one document unless `separator` cuts it, or it is longer than LARGE: then it is read in parts, cut at
+    line ends, each a document. Each JSON line is one.
     """
 
     path: str = knob("", "the file or folder")
@@ -57,18 +60,28 @@ class TextFiles(TextWindows):
     def documents(self):
         for path in self._files():
             stem = Path(path.stem) if path.suffix in PACKED else path
-            if stem.suffix in LINES:
-                yield from self._lines(path)
-            else:
-                text = prep.decode(_read(path), str(path), self.errors)
-                if not text.strip():
-                    raise UserError(f"{path}: expected text. Received: an empty file.")
-                separator = prep.unescape(self.separator)
-                for number, part in enumerate(text.split(separator) if separator else [text]):
-                    yield None, f"{path}:{number}", part
+            found = self._lines(path) if stem.suffix in LINES else self._plain(path)
+            for number, (where, text) in enumerate(found):
+                yield None, where or f"{path}:{number}", text
 
-    def _lines(self, path: Path):
-        for number, line in enumerate(_read(path).split(b"\n"), 1):
+    def _plain(self, path: Path) -> Iterator[tuple[None, str]]:
+        separator, rest, empty = prep.unescape(self.separator), "", True
+        for first_byte, first_line, content in _parts(path):
+            text = prep.decode(content, str(path), self.errors, first_byte=first_byte, first_line=first_line)
+            empty = empty and not text.strip()
+            *whole, rest = (rest + text).split(separator) if separator else (text, "")
+            yield from ((None, part) for part in whole)
+            if len(rest) > LARGE:
+                yield None, rest
+                rest = ""
+        if empty:
+            raise UserError(f"{path}: expected text. Received: an empty file.")
+        if separator:
+            yield None, rest
+
+    def _lines(self, path: Path) -> Iterator[tuple[str, str]]:
+        for number, line in enumerate(_reading(path, iter), 1):
+            line = line.removesuffix(b"\n")
             if not line.strip():
                 continue
             where = f"{path}, line {number:,}"
@@ -84,20 +97,42 @@ class TextFiles(TextWindows):
                 keys = ", ".join(value) if isinstance(value, dict) else type(value).__name__
                 raise UserError(f"{where}: expected text under {self.field!r} (data.field). Received: {keys}.")
             prep.refuse_surrogates(value[self.field], where)
-            yield None, where, value[self.field]
+            yield where, value[self.field]
 
     def source_card(self):
         return {"title": f"Text in {Path(self.path).name}", "source": self.path, "licence": "the user's own", "citation": "none"}
 
 
-def _read(path: Path) -> bytes:
-    """A file's content, unpacked."""
+def _parts(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """A file's content, unpacked: at once if it is small, else in parts cut behind line ends, each with its first byte and line."""
+    beginning = b"".join(_reading(path, lambda file: iter([file.read(LARGE)])))
+    if len(beginning) < LARGE:
+        yield 0, 1, beginning
+        return
+    first_byte, first_line, rest = 0, 1, b""
+    for content in _reading(path, lambda file: iter(lambda: file.read(PART), b"")):
+        content = rest + content
+        end = content.rfind(b"\n") + 1 or _character_end(content)
+        rest = content[end:]
+        yield first_byte, first_line, content[:end]
+        first_byte, first_line = first_byte + end, first_line + content.count(b"\n", 0, end)
+    if rest:
+        yield first_byte, first_line, rest
+
+
+def _character_end(content: bytes) -> int:
+    """Where the last whole character before the end begins; what is no UTF-8 is cut anywhere."""
+    return next((i for i in range(len(content) - 1, max(0, len(content) - 5), -1) if content[i] & 0xC0 != 0x80), len(content))
+
+
+def _reading(path: Path, read: Callable) -> Iterator[bytes]:
+    """What `read` makes of the open file, unpacked; what goes wrong is one message."""
     import gzip
     import lzma
     import zlib
 
-    unpack = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix, lambda content: content)
     try:
-        return unpack(path.read_bytes())
+        with {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)(path, "rb") as file:
+            yield from read(file)
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read: {error}.") from error

@@ -1,4 +1,28 @@
-"""An artefact on the disk: NAME/VERSION/ with artefact.json, which lists every file with its size and sha256."""
+"""An artefact on the disk: NAME/VERSION/ with artefact.json, which lists every file with its size and sha256.
+
+    saved_model.pb, variables/    signatures, as "signatures" of artefact.json lists them
+    model.onnx, model.tflite      numbers -> outputs of `Task.predict`; int8 variants as model.int8.*
+    prefill.onnx, step.onnx       instead of model.onnx for a language model; int8 variants as *.int8.onnx
+    assets.extra/                 metadata.json; for a language model tokenizer.json and generation.json
+    card.md                       the model card
+
+Signatures of a language model (b rows, t tokens, c the context, n new tokens, v tokens of the vocabulary):
+
+    serving_default   prompt string [b] -> text string [b], tokens int32 [b] (how many were written)
+    generate          the same with scalars: length, seed, top_k (0: all) int32, temperature (0: greedy), top_p (1: all) float32
+    score             text string [b] -> log_probability float32 [b] (nats), tokens, bytes int32 [b]
+    tensors           tokens int32 [b, c + 1], length int32 [b] -> log_probability float32, right bool [b, c]
+    prefill           tokens int32 [b, t], count int32 [b] -> logits float32 [b, v], cache_0 ...
+    step              token, position int32 [b], cache_0 ... -> logits float32 [b, v], cache_0 ...
+
+Where the tokenizer cannot be a part of the graph (generation.json: "takes": "tokens"), the first three take tokens int32 [b, t]
+and count int32 [b] instead of texts; generation also gives ids int32 [b, n], and text where tokens can be turned into text.
+In ONNX, where names are unique, the caches that step.onnx gives are called new_cache_0 ...; prefill.onnx keeps cache_0 ...
+
+A server of streams reads a prompt's tokens behind generation.json's "start" ("opening" if there are none at all), gives them to
+prefill, then each chosen token with its position (count, count + 1, ...) to step. Behind `separator` a text ends. Where position
+would be c, it starts again with prefill on the last c / 2 tokens.
+"""
 
 from __future__ import annotations
 

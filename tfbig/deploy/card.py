@@ -22,10 +22,11 @@ def text(record: dict) -> str:
         "",
         "The same split through each exported file, in a process of its own:",
         "",
-        "| file | size | metrics | largest difference | p50, batch 1 | examples/s, batch 32 | peak memory | cold start |",
+        "| file | size | metrics | largest difference | p50, batch 1 | rate at batch 32 | peak memory | cold start |",
         "|---|---|---|---|---|---|---|---|",
-        *(_row(name, entry) for name, entry in record["verification"].items()),
+        *(_row(name, entry, metrics["count"]) for name, entry in record["verification"].items()),
         "",
+        *_trials(record.get("trials", [])),
         "## Data",
         "",
         *(f"- {key}: {value}" for key, value in data["card"].items()),
@@ -36,6 +37,7 @@ def text(record: dict) -> str:
         "",
         "## Limits",
         "",
+        *(line for remark in record.get("remarks", []) for line in (remark, "")),
         f"It was measured on examples like those of `{kinds['data']}` and on no others: inputs of another origin, size or style may be",
         "answered wrongly and with high confidence, since it knows only what it was trained on"
         + (f" ({len(record['labels'])} labels: {', '.join(record['labels'][:20])}{', ...' if len(record['labels']) > 20 else ''})." if record["labels"] else "."),
@@ -49,11 +51,20 @@ def text(record: dict) -> str:
     return "\n".join(lines)
 
 
-def _row(name: str, entry: dict) -> str:
+def _row(name: str, entry: dict, count: int) -> str:
     metrics = ", ".join(f"{key} {m['value']:.4f}" for key, m in entry["metrics"].items())
+    metrics += f" (first {entry['count']:,} examples)" if entry["count"] != count else ""
     fast, many = entry["latency"]["1"], entry["latency"]["32"]
     gap = f"{entry['largest_difference']:.2g}" if entry["largest_difference"] is not None else "not finite"
-    return f"| {name} | {entry['size'] / 1e6:.2f} MB | {metrics} | {gap} | {fast['p50_ms']:.2f} ms | {many['examples_per_s']:,.0f} | {entry['peak_memory_mb']:.0f} MB | {entry['cold_start_s']:.1f} s |"
+    return f"| {name} | {entry['size'] / 1e6:.2f} MB | {metrics} | {gap} | {fast['p50_ms']:.2f} ms | {many['examples_per_s']:,.0f} {entry.get('unit', 'example')}s/s | {entry['peak_memory_mb']:.0f} MB | {entry['cold_start_s']:.1f} s |"
+
+
+def _trials(trials: list[dict]) -> list[str]:
+    """Programs whose answers were compared with the evaluated model's, and their speed."""
+    if not trials:
+        return []
+    rows = (f"| {trial['program']} | {trial['rows']:,} | {trial['per_s']:,.0f} {trial['unit']}s/s |" for trial in trials)
+    return ["Signatures that were asked the same as the evaluated model, and answered the same:", "", "| signature | rows together | rate |", "|---|---|---|", *rows, ""]
 
 
 def _named(parts: dict) -> str:

@@ -10,29 +10,34 @@ from pathlib import Path
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import np, tf
 from tfbig.deploy import allowlist
-from tfbig.deploy.programs import Programs
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes; onnxruntime reads newer ones
 
 
-def write(programs: Programs, path: Path, facts: dict[str, str]) -> None:
-    """Converts `programs.tensors`: dynamic batch, inputs and outputs under their own names, `facts` as metadata."""
+def write(function, path: Path, facts: dict[str, str]) -> None:
+    """Converts a traced program: dynamic batch and lengths, inputs and outputs under their own names, `facts` as metadata.
+
+    Names are unique in ONNX: an output called like an input, such as a cache, is called new_NAME.
+    """
     require()
     import onnx
     import tf2onnx
 
     _teach_erfc()
-    function = programs.tensors
     specs = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in _inputs(function).items()]
     wanted = [spec.name for spec in specs]
-    positional = tf.function(lambda *given: function(**dict(zip(wanted, given, strict=True))), autograph=False)
+    named = lambda name: f"new_{name}" if name in wanted else name  # noqa: E731
+
+    def positional(*given):
+        return {named(name): value for name, value in function(**dict(zip(wanted, given, strict=True))).items()}
+
     try:
         with _quietly():
-            model, _ = tf2onnx.convert.from_function(positional, input_signature=specs, opset=OPSET)
+            model, _ = tf2onnx.convert.from_function(tf.function(positional, autograph=False), input_signature=specs, opset=OPSET)
     except Exception as error:  # tf2onnx raises whatever it meets
         raise RunFailure(f"onnx: the model cannot be converted: {str(error).splitlines()[0][:300]}") from error
-    _rename(model.graph, sorted(function.traced.structured_outputs))
-    for name, value in {**programs.metadata, **facts}.items():
+    _rename(model.graph, sorted(map(named, function.traced.structured_outputs)))
+    for name, value in facts.items():
         model.metadata_props.add(key=name, value=value)
     onnx.checker.check_model(model, full_check=True)
     unnamed = [node.op_type for node in model.graph.node if node.domain not in allowlist.ONNX_DOMAINS]

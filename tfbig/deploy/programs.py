@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from tfbig.core.contracts import Task
+from tfbig.core.contracts import Component, Task
 from tfbig.core.lazy import tf
+
+RAW, READY = "serving_default", "tensors"  # signatures: the one that requests mean if they name none, and model-ready tensors
 
 
 class Programs:
     """A task and its model as TensorFlow functions with named inputs and outputs.
 
     Attributes:
-        raw: served inputs (`Task.signature`) -> answers for people (`Task.answer`).
+        raw: served inputs (`Task.signature`) -> what `Task.answer` gives.
         ready: model-ready tensors -> outputs of `Task.predict`.
-        tensors: what ONNX and LiteRT take -> outputs of `Task.predict`. Raw examples where preprocessing is numeric, so that
-            it travels with the model; model-ready tensors otherwise.
-        metadata: what else a reader of the artefact needs, such as label names; texts.
+        tensors: numbers -> outputs of `Task.predict`: raw examples where preprocessing is numeric, so that it travels with
+            the model; model-ready tensors otherwise.
+        signatures: all that a SavedModel offers, by name.
+        portable: what ONNX holds, by the names of the files: `tensors` as "model", or the task's `step_programs`.
+        assets: JSON values for other readers; see `Task.assets`.
+        metadata: what an ONNX file says of itself, such as label names; texts.
     """
 
-    def __init__(self, task: Task, model):
-        self.task, self.model = task, model
+    def __init__(self, task: Task, model, service: Component | None = None):
+        self.task, self.model, self.service = task, model, service or task.service()
         served = task.signature()
         self.raw = _traced(lambda **given: task.answer(task.predict(model, task.preprocess(task.decode(given), False))), served)
         decoded = _specs(_traced(lambda **given: task.decode(given), served))
@@ -32,7 +37,12 @@ class Programs:
         else:
             self.tensors = self.ready
         self.decoded_names = tuple(decoded)
-        self.metadata = {"label_names": json.dumps(task.data.label_names)} if task.data.label_names else {}
+        others = {name: _traced(program.function, program.inputs) for name, program in task.programs(model, self.service).items()}
+        self.signatures = {READY: self.ready, task.served_as: self.raw, **others}
+        self.portable = {name: others[name] for name in task.step_programs} or {"model": self.tensors}
+        self.assets = task.assets(self.service)
+        labels = {"label_names": task.data.label_names} if task.data.label_names else {}
+        self.metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in {**labels, **self.assets}.items()}
 
     def examiner(self) -> tf.Module:
         """What a process without this package needs to examine an artefact, as a module to save.
@@ -62,7 +72,7 @@ class Programs:
 def _traced(function: Callable, specs: dict[str, tf.TensorSpec]):
     """A tf.function of keyword arguments, traced for these specifications."""
     named = {name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()}
-    made = tf.function(function, autograph=False)
+    made = tf.function(lambda **given: function(**given), autograph=False)  # names alone, never places
     made.traced = made.get_concrete_function(**named)
     return made
 

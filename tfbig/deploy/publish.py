@@ -14,7 +14,7 @@ from tfbig.core import files
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import np
 from tfbig.deploy import artefact, card, litert_format, onnx_format, saved_model, verify
-from tfbig.deploy.programs import Programs
+from tfbig.deploy.programs import READY, Programs
 
 FORMATS = ("savedmodel", "onnx", "litert")
 CALIBRATION = 256  # training examples that int8 ranges are measured on
@@ -38,12 +38,13 @@ class Source:
 
 @dataclass
 class Variant:
-    """One exported file or folder, the report of its verification and the checks it went through."""
+    """One exported folder or some of its files, the report of the verification and the checks it went through."""
 
     name: str
     path: Path
     kind: str
     signature: str = ""
+    files: tuple[str, ...] = ()
     report: dict | None = None
     checks: tuple[verify.Check, ...] = ()
 
@@ -80,12 +81,14 @@ def export(source: Source, destination: Path, formats: tuple[str, ...], int8: bo
             variants = _float32(source, bench, beside, formats, say)
             checks = [check for variant in variants for check in variant.checks]
             checks.append(_c_api(bench, beside))
+            trials = bench.try_programs(beside)
+            checks += [check for trial in trials for check in verify.tried(trial)]
             if compared:
                 checks += _against(compared, variants[0], bench, source.reference.primary, latency_factor)
-            _refuse(checks)
+            _refuse(checks, "nothing was published")
             if int8:
                 variants += _int8(source, bench, beside, formats, say)
-        record = _record(source, version, variants, checks, beside, compared)
+        record = _record(source, version, variants, trials, checks, beside, compared)
         return _publish(beside, destination, record)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -102,54 +105,82 @@ def find_baseline(path: Path) -> Path:
 
 
 def _float32(source: Source, bench, folder: Path, formats, say) -> list[Variant]:
-    """Writes and examines the SavedModel's two signatures and the other formats."""
-    facts = {key: source.facts[key] for key in ("config", "data", "metrics")}
+    """Writes and examines the SavedModel, through the signatures a whole split can be put through, and the other formats."""
+    facts, programs = {key: source.facts[key] for key in ("config", "data", "metrics")}, source.programs
     say("writing and verifying savedmodel")
-    saved_model.write(source.programs, folder, facts)
-    made = [Variant("savedmodel", folder, "savedmodel", saved_model.RAW), Variant("savedmodel, tensors", folder, "savedmodel", saved_model.READY)]
+    saved_model.write(programs, folder, facts)
+    raw = programs.task.served_as
+    made = [Variant("savedmodel" if name == raw else f"savedmodel, {name}", folder, "savedmodel", name) for name in dict.fromkeys((raw, READY))]
+    if programs.task.step_programs:
+        made.append(Variant("savedmodel, steps", folder, "steps"))
     if "onnx" in formats:
         say("writing and verifying onnx")
-        onnx_format.write(source.programs, folder / "model.onnx", {"name": source.facts["name"], "data": source.facts["config"]["data"]["name"]})
-        made.append(Variant("onnx", folder / "model.onnx", "onnx"))
+        facts = {**programs.metadata, "name": source.facts["name"], "data": source.facts["config"]["data"]["name"]}
+        for name, function in programs.portable.items():
+            onnx_format.write(function, folder / f"{name}.onnx", facts)
+        made.append(_onnx("onnx", programs, folder, ".onnx"))
     if "litert" in formats:
         say("writing and verifying litert")
-        litert_format.write(source.programs, folder / "model.tflite")
-        made.append(Variant("litert", folder / "model.tflite", "litert"))
+        litert_format.write(programs, folder / "model.tflite")
+        made.append(Variant("litert", folder / "model.tflite", "litert", files=("model.tflite",)))
     for variant in made:
-        variant.report = bench.examine(variant.kind, variant.path, variant.signature)
+        variant.report = _examine(bench, variant)
         variant.checks = tuple(verify.exact(variant.name, variant.report, source.reference))
     return made
 
 
+def _onnx(name: str, programs: Programs, folder: Path, ending: str) -> Variant:
+    files = tuple(f"{part}{ending}" for part in programs.portable)
+    if programs.task.step_programs:
+        return Variant(name, folder, "steps", files=files)
+    return Variant(name, folder / files[0], "onnx", files=files)
+
+
+def _examine(bench, variant: Variant) -> dict:
+    if variant.kind != "steps":
+        return bench.examine(variant.kind, variant.path, variant.signature)
+    parts = {name: {"path": str(variant.path), "signature": name} for name in ("prefill", "step")}
+    if variant.files:
+        parts = {name: {"path": str(variant.path / file)} for name, file in zip(parts, variant.files, strict=True)}
+    return bench.examine("steps", variant.path, steps={"kind": "onnx" if variant.files else "savedmodel", **parts})
+
+
 def _int8(source: Source, bench, folder: Path, formats, say) -> list[Variant]:
     """Makes int8 variants and keeps those that pass; what fails is told and left out."""
-    examples = {name: source.calibration[name] for name in source.programs.decoded_names}
-    if source.programs.tensors is source.programs.ready:
-        examples = {name: value.numpy() for name, value in source.programs.task.preprocess(examples, False).items()}
+    programs, kept = source.programs, []
     attempts = []
     if "onnx" in formats:
-        static, dynamic = (lambda path, how=how: onnx_format.quantize(folder / "model.onnx", path, examples, how) for how in ("static", "dynamic"))
-        attempts.append(("onnx", "model.int8.onnx", (("static", static), ("dynamic", dynamic))))
+        # Ranges of activations are measured on examples, which programs of single steps have none of.
+        for how in ("dynamic",) if programs.task.step_programs else ("static", "dynamic"):
+            attempts.append((how, _onnx(f"onnx, int8 {how}", programs, folder, ".int8.onnx")))
     if "litert" in formats:
-        attempts.append(("litert", "model.int8.tflite", (("static", lambda path: litert_format.write(source.programs, path, examples)),)))
-    kept = []
-    for kind, file, ways in attempts:
-        for how, make in ways:
-            variant = Variant(f"{kind}, int8 {how}", folder / file, kind)
-            try:
-                make(variant.path)
-                variant.report = bench.examine(kind, variant.path)
-            except RunFailure as error:
-                say(f"left out: {error}")
-                variant.path.unlink(missing_ok=True)
-                continue
+        attempts.append(("static", Variant("litert, int8 static", folder / "model.int8.tflite", "litert", files=("model.int8.tflite",))))
+    for how, variant in attempts:
+        if any(variant.files == other.files for other in kept):
+            continue
+        try:
+            _quantize(source, folder, variant, how)
+            variant.report = _examine(bench, variant)
             variant.checks = tuple(verify.close(variant.name, variant.report, source.reference))
-            if all(check.passed for check in variant.checks):
-                kept.append(variant)
-                break
-            say(f"left out: {variant.name}\n{verify.table([check for check in variant.checks if not check.passed])}")
-            variant.path.unlink(missing_ok=True)
+            _refuse(variant.checks, "its checks")
+            kept.append(variant)
+        except RunFailure as error:
+            say(f"left out: {variant.name}: {error}")
+            for file in variant.files:
+                (folder / file).unlink(missing_ok=True)
     return kept
+
+
+def _quantize(source: Source, folder: Path, variant: Variant, how: str) -> None:
+    programs = source.programs
+    examples = {name: source.calibration[name] for name in programs.decoded_names}
+    if programs.tensors is programs.ready:
+        examples = {name: value.numpy() for name, value in programs.task.preprocess(examples, False).items()}
+    for file in variant.files:
+        if file.endswith(".tflite"):
+            litert_format.write(programs, folder / file, examples)
+        else:
+            onnx_format.quantize(folder / file.replace(".int8", ""), folder / file, examples, how)
 
 
 def _c_api(bench, folder: Path) -> verify.Check:
@@ -165,35 +196,36 @@ def _against(baseline: Path, variant: Variant, bench, primary: tuple[str, str], 
     if interval is None:
         raise UserError(f"--baseline {baseline}: was not measured by {metric}.")
     checks = [verify.not_worse(variant.name, metric, better, variant.report["metrics"][metric]["value"], interval, f"interval of version {record['version']} in service")]
-    old = bench.examine("savedmodel", baseline, saved_model.RAW, measure_only=True)["latency"]
+    old = bench.examine("savedmodel", baseline, variant.signature, measure_only=True)["latency"]
     for size, entry in variant.report["latency"].items():
         limit = factor * old[size]["p50_ms"]
         checks.append(verify.Check(variant.name, f"p50 latency, batch {size}", f"at most {factor:g} x {old[size]['p50_ms']:.3g} ms in service", f"{entry['p50_ms']:.3g} ms", entry["p50_ms"] <= limit))
     return checks
 
 
-def _refuse(checks: list[verify.Check]) -> None:
+def _refuse(checks, what: str) -> None:
     failed = [check for check in checks if not check.passed]
     if failed:
-        raise RunFailure(f"nothing was published: {len(failed)} of {len(checks)} checks fell short.\n{verify.table(failed)}")
+        raise RunFailure(f"{what}: {len(failed)} of {len(checks)} checks fell short.\n{verify.table(failed)}")
 
 
-def _record(source: Source, version: int, variants: list[Variant], checks, folder: Path, compared: Path | None) -> dict:
+def _record(source: Source, version: int, variants: list[Variant], trials: list[dict], checks, folder: Path, compared: Path | None) -> dict:
     size = lambda path: sum(file.stat().st_size for part in ("saved_model.pb", "variables") for file in ([path / part] if (path / part).is_file() else (path / part).iterdir()))  # noqa: E731
     verification = {}
     for variant in variants:
-        whole = variant.path.is_dir()
-        verification[variant.name] = {"file": "." if whole else variant.path.name, "size": size(folder) if whole else variant.path.stat().st_size, **variant.report}
+        weight = sum((folder / file).stat().st_size for file in variant.files) if variant.files else size(folder)
+        verification[variant.name] = {"file": ", ".join(variant.files) or ".", "size": weight, **variant.report}
     every = {*checks, *(check for variant in variants for check in variant.checks)}
-    programs = source.programs
-    described = {saved_model.RAW: programs.raw, saved_model.READY: programs.ready}
-    described |= {"onnx and litert": programs.tensors} if len(variants) > 2 else {}
+    described = {name: _signature(function) for name, function in source.programs.signatures.items()}
+    files = ", ".join(file for variant in variants for file in variant.files if file.startswith("model."))
+    described |= {files: _signature(source.programs.tensors)} if files else {}
     return {
         "version": version,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **source.facts,
-        "signatures": {name: _signature(function) for name, function in described.items()},
+        "signatures": described,
         "verification": verification,
+        **({"trials": trials} if trials else {}),
         "checks": sorted([c.format, c.what, c.expected, c.found] for c in every),
         **({"baseline": str(compared)} if compared else {}),
     }

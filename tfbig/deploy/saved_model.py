@@ -9,27 +9,27 @@ from tfbig.core.lazy import tf
 from tfbig.deploy import allowlist
 from tfbig.deploy.programs import Programs
 
-RAW, READY = "serving_default", "tensors"
-
 
 def write(programs: Programs, folder: Path, facts: dict) -> None:
-    """Writes a SavedModel whose `serving_default` takes raw input and whose `tensors` takes model-ready tensors.
+    """Writes a SavedModel with every program as a signature.
 
     Args:
         programs: what to save.
         folder: the version's directory.
-        facts: JSON values about data, configuration and metrics, kept in assets.extra/metadata.json.
+        facts: JSON values about data, configuration and metrics, kept in assets.extra/metadata.json; the task's assets
+            stand beside it.
     """
     module = tf.Module()
     module.weights = [variable.value for variable in programs.model.variables]
-    signatures = {RAW: programs.raw.traced, READY: programs.ready.traced}
-    tf.saved_model.save(module, str(folder), signatures)
+    tf.saved_model.save(module, str(folder), {name: function.traced for name, function in programs.signatures.items()})
     assets = folder / "assets"
     if assets.is_dir() and not any(assets.iterdir()):
         assets.rmdir()  # it would not survive version control, and nothing reads it
     extra = folder / "assets.extra"
     extra.mkdir()
-    write_json(extra / "metadata.json", {**programs.metadata, **facts})
+    labels = {name: value for name, value in programs.metadata.items() if name not in programs.assets}
+    for name, value in {"metadata": {**labels, **facts}, **programs.assets}.items():
+        write_json(extra / f"{name}.json", value)
     allowlist.check_saved_model(folder)
 
 

@@ -7,7 +7,7 @@ The job names the artefact, the raw examples, the outputs that are expected and 
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 ROWS = 256  # examples per call over the whole split
+STEPPED_ROWS, STEPPED_SECONDS = 32, 600.0  # the same, token by token; a split that takes longer is examined in part
 SECONDS, CALLS = 2.0, 200  # of a latency measurement, whichever comes first
 
 
@@ -58,7 +59,8 @@ def onnx(job: dict):
 
     session = onnxruntime.InferenceSession(job["path"], providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda rows: dict(zip(names, session.run(names, rows), strict=True))
+    said = [name.removeprefix("new_") for name in names]  # an output called like an input
+    return lambda rows: dict(zip(said, session.run(names, rows), strict=True))
 
 
 def litert(job: dict):
@@ -68,7 +70,21 @@ def litert(job: dict):
     return lambda rows: {name: np.array(value) for name, value in runner(**rows).items()}
 
 
-RUNTIMES = {"savedmodel": saved_model, "onnx": onnx, "litert": litert}
+def steps(job: dict):
+    """A language model by its two programs, each of another runtime's kind."""
+    stepping = beside("stepping")
+    return stepping.Stepping(*(RUNTIMES[job["steps"]["kind"]]({**job, **job["steps"][name]}) for name in ("prefill", "step")))
+
+
+RUNTIMES = {"savedmodel": saved_model, "onnx": onnx, "litert": litert, "steps": steps}
+
+
+def beside(name: str):
+    """A module that stands beside this file, without its package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def peak_memory_mb() -> float:
@@ -136,6 +152,33 @@ def ready(job: dict, raw: dict) -> dict:
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
+def trials(job: dict) -> dict:
+    """The report on single programs of a SavedModel: what differs from the answers expected, and how fast they came."""
+    import tensorflow as tf
+
+    loaded, report = tf.saved_model.load(job["path"]), []
+    for trial in job["trials"]:
+        function = loaded.signatures[trial["program"]]
+        inputs, expected = ({name: np.asarray(read(path)) for name, path in trial[part].items()} for part in ("inputs", "expected"))
+        size = max((len(value) for value in inputs.values() if value.ndim), default=1)
+
+        def call(rows):
+            return {name: value.numpy() for name, value in function(**{name: tf.constant(value) for name, value in rows.items()}).items()}  # noqa: B023
+
+        parts, seconds = [], []
+        for first in range(0, size, ROWS):
+            rows = {name: value[first : first + ROWS] if value.ndim else value for name, value in inputs.items()}
+            call(rows)  # the first call of a shape prepares it
+            before = time.perf_counter()
+            parts.append(call(rows))
+            seconds.append(time.perf_counter() - before)
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        made = int(found[trial["counts"]].sum()) if trial["counts"] else size
+        speed = {"unit": trial["unit"], "made": made, "per_s": round(made / sum(seconds), 1)}
+        report.append({"program": trial["program"], "rows": size, **speed, "outputs": differences(found, expected)})
+    return {"trials": report}
+
+
 def examine(job: dict) -> dict:
     """The report on one artefact: cold start, latency, memory, output differences, metrics."""
     before = time.perf_counter()
@@ -149,18 +192,27 @@ def examine(job: dict) -> dict:
     call = RUNTIMES[job["kind"]](job)
     call({name: np.asarray(value[:1]) for name, value in inputs.items()})
     report = {"cold_start_s": round(job["start_s"] + time.perf_counter() - before, 3)}
-    report["latency"] = {str(size): latency(call, inputs, size) for size in job["batches"]}
+    report["latency"], report["unit"] = {}, "token" if job["kind"] == "steps" else "example"
+    for size in job["batches"]:
+        timed = (call.step, call.one(size)) if job["kind"] == "steps" else (call, inputs)
+        report["latency"][str(size)] = latency(*timed, size)
     if job["measure_only"]:
         return report
     parts: dict[str, list] = {}
-    before = time.perf_counter()
-    for first in range(0, total, ROWS):
-        for name, value in call({name: np.ascontiguousarray(value[first : first + ROWS]) for name, value in inputs.items()}).items():
+    before, size = time.perf_counter(), STEPPED_ROWS if job["kind"] == "steps" else ROWS
+    for first in range(0, total, size):
+        if job["kind"] == "steps" and time.perf_counter() - before > STEPPED_SECONDS:
+            total = first
+            break
+        for name, value in call({name: np.ascontiguousarray(value[first : first + size]) for name, value in inputs.items()}).items():
             parts.setdefault(name, []).append(value)
     report["throughput_examples_per_s"] = round(total / (time.perf_counter() - before), 1)
     report["peak_memory_mb"] = peak_memory_mb()
+    if job.get("greedy"):
+        report["greedy"] = call.greedy(**{name: np.asarray(read(path)) for name, path in job["greedy"].items()})
     found = {name: np.concatenate(values) for name, values in parts.items()}
-    expected = {name: np.asarray(read(path)) for name, path in job["expected"].items()}
+    expected = {name: np.asarray(read(path)[:total]) for name, path in job["expected"].items()}
+    raw = {name: value[:total] for name, value in raw.items()}
     report |= {"count": total, "outputs": differences(found, expected)}
     report["largest_difference"] = max((part["largest"] or 0.0 for part in report["outputs"].values() if "largest" in part), default=0.0)
     if any(part.get("missing") or part.get("largest", 0) is None for part in report["outputs"].values()):
@@ -184,7 +236,7 @@ def main() -> None:
     job["start_s"] = max(0.0, time.time() - job["started"])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.modules["keras"] = None  # importing TensorFlow imports Keras where it can; here nothing may lean on it
-    report = examine(job)
+    report = trials(job) if "trials" in job else examine(job)
     report["foreign_modules"] = [name for name in ("tfbig", "keras") if sys.modules.get(name)]
     Path(sys.argv[2]).write_text(json.dumps(report), "utf-8")
 

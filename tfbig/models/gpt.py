@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from tfbig.core.contracts import Feature, Model, knob
-from tfbig.core.lazy import keras
+from tfbig.core.lazy import keras, np
 from tfbig.models import _pretrained
 from tfbig.nn import attention as attn
 
@@ -155,7 +155,7 @@ class _Network:
         if cache is None:
             mixed = attn.attend_causally(q, k, v, at_bt, config.block, f"{name}_blocked")
         else:  # one query, which looks at what is cached up to its own position
-            slot_s = ops.arange(cache.shape[3], dtype="int32")[None]
+            slot_s = np.arange(cache.shape[3], dtype=np.int32)[None]
             kv = ops.where(ops.equal(at_bt, slot_s)[:, None, None, :, None], kv, cache)
             mixed = attn.attend(q, kv[:, 0], kv[:, 1], ops.greater_equal(at_bt, slot_s)[:, None])
         out = self.dense(attn.join_heads(mixed), config.width, f"{name}_out", self.residual)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 
-from tfbig.core.lazy import keras
+from tfbig.core.lazy import keras, np
 
 
 def attend(q_bnth, k_bmsh, v_bmsh, mask=None):
@@ -111,7 +111,7 @@ def rotate(x_bnth, position_bt, base: float = 10_000.0):
         base: the longest wavelength is 2 pi times this.
     """
     ops, half = keras.ops, x_bnth.shape[-1] // 2
-    speed = ops.convert_to_tensor([base ** (-i / half) for i in range(half)], "float32")
+    speed = np.array([base ** (-i / half) for i in range(half)], np.float32)  # NumPy: a constant of each graph, not a tensor outside
     angle = ops.cast(position_bt, "float32")[:, None, :, None] * speed
     cos, sin = ops.cast(ops.cos(angle), x_bnth.dtype), ops.cast(ops.sin(angle), x_bnth.dtype)
     a, b = x_bnth[..., :half], x_bnth[..., half:]

@@ -13,25 +13,27 @@ SKETCH = 64  # hashes kept of each document
 SCRIPTS = ("any", "latin", "greek", "cyrillic", "arabic", "hebrew", "devanagari", "cjk", "hiragana", "hangul")
 
 
-def decode(payload: bytes, name: str, errors: str = "strict") -> str:
+def decode(payload: bytes, name: str, errors: str = "strict", *, first_byte: int = 0, first_line: int = 1) -> str:
     """UTF-8 bytes as text, without a byte-order mark and with plain newlines.
 
     Args:
-        payload: a file's content.
+        payload: a file's content, or a part of it.
         name: named in error messages.
         errors: "strict" refuses invalid UTF-8; "replace" puts U+FFFD in its place.
+        first_byte, first_line: where the part stands in its file, for error messages.
     """
-    if b"\x00" in payload[:65_536]:
-        raise UserError(f"{name}: expected text in UTF-8. Received: a binary file (a zero byte at position {payload.index(0):,}).")
+    place = lambda i: f"byte {first_byte + i:,} (line {first_line + payload[:i].count(10):,})"  # noqa: E731
+    zero = payload.find(0)
+    if zero >= 0:
+        raise UserError(f"{name}: expected text in UTF-8. Received: a binary file (a zero byte at position {first_byte + zero:,}).")
     try:
         text = payload.decode("utf-8", errors)
     except UnicodeDecodeError as error:
-        line = payload[: error.start].count(b"\n") + 1
         raise UserError(
-            f"{name}: invalid UTF-8 at byte {error.start:,} (line {line:,}): 0x{payload[error.start]:02x}, {error.reason}. "
+            f"{name}: invalid UTF-8 at {place(error.start)}: 0x{payload[error.start]:02x}, {error.reason}. "
             "Convert the file to UTF-8, or set data.errors=replace."
         ) from error
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    return (text if first_byte else text.removeprefix("\ufeff")).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def refuse_surrogates(text: str, name: str) -> None:

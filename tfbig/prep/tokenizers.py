@@ -185,6 +185,14 @@ class BPE(Tokenizer):
         lengths[self.separator] = 0
         return np.array(lengths, np.int32)
 
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of each token; the separator's are none."""
+        printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # these stand for themselves, the others follow 255
+        others = [byte for byte in range(256) if byte not in printable]
+        byte = {chr(code): code for code in printable} | {chr(256 + i): code for i, code in enumerate(others)}
+        words = ["" if token == self.separator else self._words.get(token, "") for token in range(self.size)]
+        return [bytes(map(byte.get, word)) if set(word) <= set(byte) else word.encode() for word in words]
+
     def to_json(self):
         return {"kind": self.kind, "definition": self._definition}
 

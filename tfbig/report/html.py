@@ -135,10 +135,13 @@ def _deployment(export: dict) -> str:
         metrics = ", ".join(f"{metric} {number(found['value'])}" for metric, found in entry["metrics"].items())
         times = [f"{entry['latency'][size]['p50_ms']:.2f} / {entry['latency'][size]['p99_ms']:.2f}" for size in ("1", "8", "32")]
         gap = "not finite" if entry["largest_difference"] is None else f"{entry['largest_difference']:.1e}"
-        rows.append([name, metrics, gap, *times, f"{entry['latency']['32']['examples_per_s']:,.0f}", f"{entry['size'] / 1e6:.2f}", f"{entry['peak_memory_mb']:.0f}", f"{entry['cold_start_s']:.1f}"])
-    heads = ["format", "metrics", "difference", "ms p50 / p99, batch 1", "batch 8", "batch 32", "examples/s", "MB", "memory MB", "start s"]
+        rows.append([name, metrics, gap, *times, f"{entry['latency']['32']['examples_per_s']:,.0f} {entry.get('unit', 'example')}s/s", f"{entry['size'] / 1e6:.2f}", f"{entry['peak_memory_mb']:.0f}", f"{entry['cold_start_s']:.1f}"])
+    heads = ["format", "metrics", "difference", "ms p50 / p99, batch 1", "batch 8", "batch 32", "rate", "MB", "memory MB", "start s"]
     title = f"Version {export['version']}, {export['created']}; {len(export['checks'])} checks passed; {export['path']}"
     table = render({"kind": "table", "title": title, "headers": heads, "rows": rows})
+    trials = [[trial["program"], f"{trial['rows']:,}", f"{trial['per_s']:,.0f} {trial['unit']}s/s"] for trial in export.get("trials", [])]
+    if trials:
+        table += render({"kind": "table", "title": "Signatures that answered as the evaluated model does", "headers": ["signature", "rows together", "rate"], "rows": trials})
     draw = lambda title, unit, value: render({"kind": "bars", "title": title, "labels": list(entries), "values": [value(entry) for entry in entries.values()], "x_label": unit})  # noqa: E731
     figures = [draw("Latency at batch 1", "ms, median", lambda entry: entry["latency"]["1"]["p50_ms"]), draw("Size", "MB", lambda entry: entry["size"] / 1e6)]
     return f"{table}<div class='grid'>{''.join(figures)}</div>"

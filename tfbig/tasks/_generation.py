@@ -17,36 +17,43 @@ CHUNK = 64  # most tokens per call into the compiled program
 CALL_SECONDS = 0.1  # wanted length of one call, so that text appears as it is made
 
 
-def choose(logits_bv, key_b2, *, temperature: float, top_k: int | None = None, top_p: float | None = None):
-    """One token of each row's distribution, int32 [b].
+def choose(logits_bv, key_b2, *, temperature, top_k=None, top_p=None):
+    """One token of each row's distribution, int32 [b]. Options are numbers, or scalar tensors where a program takes them.
 
     Args:
         logits_bv: scores.
         key_b2: uint32, unique for each row and token; the choice is a function of it (Gumbel's trick, no state).
         temperature: scores are divided by it; 0 takes the most probable token.
-        top_k: only the so many most probable tokens (Fan et al. 2018).
-        top_p: only the fewest tokens that together have this probability (Holtzman et al. 2020).
+        top_k: only the so many most probable tokens (Fan et al. 2018); None, or a tensor of 0: all.
+        top_p: only the fewest tokens that together have this probability (Holtzman et al. 2020); None or 1: all.
     """
-    if temperature == 0:
-        return tf.argmax(logits_bv, -1, tf.int32)
-    logits_bv = tf.cast(logits_bv, tf.float32) / temperature
+    likeliest = tf.argmax(logits_bv, -1, tf.int32)
+    if not tf.is_tensor(temperature) and temperature == 0:
+        return likeliest
+    warmth = tf.where(temperature > 0, temperature, 1.0) if tf.is_tensor(temperature) else temperature
+    logits_bv = tf.cast(logits_bv, tf.float32) / warmth
     size = logits_bv.shape[-1]
-    if top_k is not None and top_k < size:
+    if tf.is_tensor(top_k):
+        place = tf.where((top_k > 0) & (top_k < size), top_k, size) - 1
+        logits_bv = tf.where(logits_bv < tf.gather(tf.sort(logits_bv, direction="DESCENDING"), place, axis=1)[:, None], -np.inf, logits_bv)
+    elif top_k is not None and top_k < size:
         logits_bv = tf.where(logits_bv < tf.math.top_k(logits_bv, top_k)[0][:, -1:], -np.inf, logits_bv)
-    if top_p is not None and top_p < 1:
+    if tf.is_tensor(top_p) or (top_p is not None and top_p < 1):
         ordered = tf.sort(logits_bv, direction="DESCENDING")
         share = tf.nn.softmax(ordered)
         before = tf.cumsum(share, axis=-1) - share  # of all that are more probable
-        least = tf.reduce_min(tf.where(before < top_p, ordered, np.inf), -1, keepdims=True)
+        least = tf.reduce_min(tf.where((before < top_p) | (top_p >= 1), ordered, np.inf), -1, keepdims=True)
         logits_bv = tf.where(logits_bv < least, -np.inf, logits_bv)
     uniform = tf.maximum(random.uniform(key_b2, 0, (size,)), 1e-9)
-    return tf.argmax(logits_bv - tf.math.log(-tf.math.log(uniform)), -1, tf.int32)
+    chosen = tf.argmax(logits_bv - tf.math.log(-tf.math.log(uniform)), -1, tf.int32)
+    return tf.where(temperature > 0, chosen, likeliest) if tf.is_tensor(temperature) else chosen
 
 
-def keys(seed: int, rows, number):
+def keys(seed, rows, number):
     """The key of each row's token `number`, uint32 [b, 2]."""
-    first = tf.cast(tf.range(rows), tf.uint32) + tf.constant((seed * 0x9E3779B1) % 2**32, tf.uint32)
-    return tf.stack([first, tf.fill((rows,), tf.cast(number, tf.uint32))], axis=1)
+    seed = tf.cast(seed, tf.uint32) if tf.is_tensor(seed) else tf.constant(seed % 2**32, tf.uint32)
+    first = tf.cast(tf.range(rows), tf.uint32) + seed * tf.constant(0x9E3779B1, tf.uint32)
+    return tf.stack([first, tf.fill(tf.shape(first), tf.cast(number, tf.uint32))], axis=1)
 
 
 class Generator:

@@ -8,13 +8,17 @@ from tfbig.prep.tokenizers import UNKNOWN, Tokenizer
 class TextStream:
     """Decodes tokens as they come.
 
+    Args:
+        tokenizer: what made the tokens.
+        stop: the text ends before the first of these, wherever it comes; empty ones are none.
+
     Attributes:
         text: what was written so far, without what stopped it.
         done: whether a stop text or the end of the document was reached.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: str = ""):
-        self.tokenizer, self.stop = tokenizer, stop
+    def __init__(self, tokenizer: Tokenizer, *stop: str):
+        self.tokenizer, self.stop = tokenizer, [one for one in stop if one]
         self.text, self.done, self._tokens, self._shown = "", False, [], 0
 
     def add(self, tokens: list[int]) -> str:
@@ -26,8 +30,9 @@ class TextStream:
             tokens, self.done = tokens[: tokens.index(end)], True
         self._tokens += tokens
         self.text = self.tokenizer.decode(self._tokens)
-        if self.stop and self.stop in self.text:
-            self.text, self.done = self.text[: self.text.index(self.stop)], True
+        found = [self.text.index(one) for one in self.stop if one in self.text]
+        if found:
+            self.text, self.done = self.text[: min(found)], True
         return self._show(len(self.text) if self.done else self._certain())
 
     def end(self) -> str:
@@ -37,11 +42,10 @@ class TextStream:
 
     def _certain(self) -> int:
         """How much of the text later tokens cannot change: not a torn character, nor what may become the stop text."""
-        certain = len(self.text.rstrip(UNKNOWN)) if len(self.text) - len(self.text.rstrip(UNKNOWN)) < 4 else len(self.text)
-        for length in range(min(len(self.stop) - 1, certain), 0, -1):
-            if self.stop.startswith(self.text[certain - length : certain]):
-                return certain - length
-        return certain
+        torn = len(self.text) - len(self.text.rstrip(UNKNOWN))
+        certain = len(self.text) - min(torn, 3)  # a character's first bytes are three at most, and some tokenizers show each
+        begun = (length for one in self.stop for length in range(min(len(one) - 1, certain), 0, -1) if one.startswith(self.text[certain - length : certain]))
+        return certain - max(begun, default=0)
 
     def _show(self, until: int) -> str:
         piece = self.text[self._shown : until]

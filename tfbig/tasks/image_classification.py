@@ -6,7 +6,7 @@ import base64
 import io
 from dataclasses import dataclass
 
-from tfbig.core.contracts import Component, Dataset, Feature, Task, knob
+from tfbig.core.contracts import Component, Dataset, Feature, Program, Task, Trial, knob
 from tfbig.core.lazy import keras, np, tf
 from tfbig.prep import image as prep
 from tfbig.tasks import _pictures
@@ -14,6 +14,7 @@ from tfbig.tasks import _pictures
 MEASURED = 50_000  # examples whose pixels give mean and deviation: the error of the mean is then below 0.1 % of a deviation
 SHOWN_MISTAKES = 24
 SERVED_LABELS = 5  # most probable labels in a served answer
+CLASSIFIED = 64  # pictures that the served `classify` is tried with
 BINS = 15
 
 
@@ -141,6 +142,25 @@ class ImageClassification(Task):
         probabilities, index = tf.math.top_k(outputs["probability"], min(SERVED_LABELS, len(self.labels)))
         labels = tf.gather(names, index)
         return {"label": labels[:, 0], "probability": probabilities[:, 0], "labels": labels, "probabilities": probabilities}
+
+    def programs(self, model, service):
+        """classify: pictures as tf.Examples, serialised, for TensorFlow Serving's Classify. Gives names and scores [batch, k]."""
+
+        def classify(inputs):
+            encoded = tf.io.parse_example(inputs, {"image_bytes": tf.io.FixedLenFeature([], tf.string)})
+            answer = self.answer(self.predict(model, self.preprocess(self.decode(encoded), False)))
+            return {"classes": answer["labels"], "scores": answer["probabilities"]}
+
+        return {"classify": Program(function=classify, inputs={"inputs": tf.TensorSpec([None], tf.string)})}
+
+    def trials(self, model, service, split):
+        """The first pictures of the split, classified."""
+        raw = self.data.examples(split, np.arange(min(CLASSIFIED, self.data.size(split))))
+        example = lambda content: tf.train.Example(features=tf.train.Features(feature={"image_bytes": tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))}))  # noqa: E731
+        inputs = np.array([example(content).SerializeToString() for content in self.encode(raw)["image_bytes"]], object)
+        answer = self.answer(self.predict(model, self.preprocess({"image": tf.constant(raw["image"])}, False)))
+        expected = {"classes": answer["labels"].numpy(), "scores": answer["probabilities"].numpy()}
+        return [Trial(program="classify", inputs={"inputs": inputs}, expected=expected)]
 
     def grade(self, answers, batch):
         """Accuracy, and top-5 accuracy (given more than 10 labels), from the names answered."""

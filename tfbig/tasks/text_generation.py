@@ -11,6 +11,7 @@ from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
 from tfbig.prep import tokenizers
 from tfbig.prep.text import refuse_surrogates, unescape
+from tfbig.tasks import _served_text, _text_trials
 from tfbig.tasks._generation import Generator
 from tfbig.tasks._text_stream import TextStream
 
@@ -43,6 +44,9 @@ class TextGeneration(Task):
     model_kind = "tokens->logits"
     derived = {"perplexity": ("loss", lambda loss: math.exp(min(loss, LARGEST_EXPONENT)))}
     request = Generation
+    service = _served_text.Service
+    served_as = "tensors"
+    step_programs = ("prefill", "step")
 
     def measure(self, data):
         """The tokenizer, so that a run carries its own, and the number of training tokens."""
@@ -106,6 +110,29 @@ class TextGeneration(Task):
 
     def decode(self, served):
         return served
+
+    def encode(self, raw):
+        return raw
+
+    def answer(self, outputs):
+        return outputs
+
+    def grade(self, answers, batch):
+        return self.metrics(answers, batch)
+
+    def programs(self, model, service):
+        """serving_default, generate, score, prefill, step; see `_served_text.ServedText`."""
+        return _served_text.ServedText(self, model, service).programs()
+
+    def trials(self, model, service, split):
+        return _text_trials.trials(self, model, service, split)
+
+    def assets(self, service):
+        """The tokenizer, and what else a server needs to make text token by token."""
+        return _served_text.assets(self, service)
+
+    def remarks(self, service):
+        return _served_text.remarks(self, service)
 
     def panels(self, split, outputs):
         """The loss at each place of the context: how much what came before helps."""
@@ -175,23 +202,27 @@ class TextGeneration(Task):
             write(f"{prompt}{stream.text}\n")
         return [stream.text for stream in streams]
 
-    def _newline(self) -> list[int]:
-        """What text without a start begins behind: a new line, or the first token if there is none."""
+    @property
+    def opening(self) -> list[int]:
+        """What text without a start begins behind: the start of a document, else a new line, or the first token if there is none."""
+        if self.tokenizer.separator is not None:
+            return [self.tokenizer.separator]
         try:
-            return self.tokenizer.encode("\n").tolist() or [0]
+            return self.tokenizer.encode("\n").tolist()[:1] or [0]
         except UserError:
             return [0]
 
-    def _encode(self, prompt: str, number: int):
+    def opened(self, tokens: list[int]) -> list[int]:
+        """A prompt's tokens as the model reads them: behind the start of a document, if it knows one and there is room."""
         start = [] if self.tokenizer.separator is None else [self.tokenizer.separator]
+        return [*start, *tokens][-self.context :] if len(tokens) == self.context else [*start, *tokens] or self.opening
+
+    def _encode(self, prompt: str, number: int):
         refuse_surrogates(prompt, f"prompt {number}")
         try:
-            tokens = [*start, *self.tokenizer.encode(prompt).tolist()]
+            tokens = self.tokenizer.encode(prompt).tolist()
         except UserError as error:
             raise UserError(f"prompt {number}: {error}") from error
-        tokens = tokens or self._newline()
         if len(tokens) > self.context:
-            if len(tokens) == self.context + 1 and start:  # full without the document's start
-                return tokens[1:]
-            raise UserError(f"prompt {number}: expected at most the model's context of {self.context} tokens. Received: {len(tokens) - len(start)}. Shorten it.")
-        return tokens
+            raise UserError(f"prompt {number}: expected at most the model's context of {self.context} tokens. Received: {len(tokens)}. Shorten it.")
+        return self.opened(tokens)

@@ -6,8 +6,10 @@ No request is held back to fill a batch, so a lone request pays nothing for it (
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
+import time
 from dataclasses import dataclass
 
 from tfbig.core.lazy import np
@@ -16,6 +18,7 @@ from tfbig.deploy.server.status import Failure
 
 MOST_ROWS = 64  # of a call made of several requests
 MOST_WAITING = 1024  # requests in a queue
+QUICK_S = 0.5e-3  # a call that takes no longer is cheaper to make at once than to hand to another thread
 
 
 @dataclass
@@ -35,7 +38,8 @@ class Batcher:
     def __init__(self, servable: Servable, loop: asyncio.AbstractEventLoop, most_rows: int = MOST_ROWS, most_waiting: int = MOST_WAITING):
         self.servable, self.loop, self.most_rows, self.most_waiting = servable, loop, most_rows, most_waiting
         self.queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self.waiting, self.calls = 0, 0
+        self.usual_s: dict[str, float] = {}  # of a call with one row of numbers, by signature
+        self.waiting, self.calls, self.users, self.closed = 0, 0, 0, False
         self.thread = threading.Thread(target=self._work, name=f"{servable.name}-{servable.version}", daemon=True)
         self.thread.start()
 
@@ -53,9 +57,28 @@ class Batcher:
         self.queue.put(Job(signature, inputs, rows, key, future))
         return future
 
+    async def ask(self, signature: str, inputs: dict[str, np.ndarray], alone: bool) -> dict[str, np.ndarray]:
+        """The outputs for checked inputs; if the request is `alone` in the server and quick to answer, without the queue."""
+        if alone and not self.waiting and self.usual_s.get(signature, 1.0) < QUICK_S and _one_row(inputs):
+            return self._timed(signature, inputs)
+        return await self.submit(signature, inputs)
+
     def close(self) -> None:
-        """Lets the thread end once everything queued so far is answered."""
-        self.queue.put(None)
+        """Lets the thread end once everything queued so far is answered, and all that is asked by those who hold it."""
+        self.closed = True
+        if not self.users:
+            self.queue.put(None)
+
+    @contextlib.contextmanager
+    def held(self):
+        """For who asks several times: the queue is answered until the end, even if another version takes its place."""
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.users -= 1
+            if self.closed and not self.users:
+                self.queue.put(None)
 
     def _work(self) -> None:
         held: Job | None = None
@@ -93,7 +116,7 @@ class Batcher:
         self.calls += 1
         try:
             if len(batch) == 1:
-                return [self.servable.run(batch[0].signature, batch[0].inputs)]
+                return [self._timed(batch[0].signature, batch[0].inputs)]
             together = {name: np.concatenate([job.inputs[name] for job in batch]) for name in batch[0].inputs}
             outputs = self.servable.run(batch[0].signature, together)
             total = sum(job.rows for job in batch)
@@ -103,6 +126,14 @@ class Batcher:
             return [{name: value[end - job.rows : end] for name, value in outputs.items()} for job, end in zip(batch, ends, strict=True)]
         except Exception as error:
             return [self._alone(job) for job in batch] if len(batch) > 1 else [_failure(error)]
+
+    def _timed(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        started = time.perf_counter()
+        outputs = self.servable.run(signature, inputs)
+        if _one_row(inputs):
+            took = time.perf_counter() - started
+            self.usual_s[signature] = 0.9 * self.usual_s.get(signature, took) + 0.1 * took
+        return outputs
 
     def _alone(self, job: Job):
         try:
@@ -118,6 +149,11 @@ class Batcher:
                     job.future.set_exception(result)
                 else:
                     job.future.set_result(result)
+
+
+def _one_row(inputs: dict[str, np.ndarray]) -> bool:
+    """Whether these are a row of numbers, which takes as long as any other; what texts and pictures take depends on them."""
+    return all(value.dtype != object and value.ndim and len(value) == 1 for value in inputs.values())
 
 
 def _failure(error: Exception) -> Failure:

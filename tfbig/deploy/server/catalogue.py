@@ -1,6 +1,6 @@
 """Which models and versions are served: found in a directory, loaded beside the ones in service, and replaced without a gap.
 
-A `models.config` in the directory (TensorFlow Serving's own) may choose versions and give them labels.
+All of them, unless a ModelServerConfig (TensorFlow Serving's models.config) is asked for: then those it names, by its rules.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from tfbig.deploy.server import servable
 from tfbig.deploy.server.batching import Batcher
 from tfbig.deploy.server.status import Failure
 
-CONFIG = "models.config"
-
 
 @dataclass
 class Version:
@@ -33,7 +31,7 @@ class Version:
 
 @dataclass
 class Entry:
-    """A model: its versions, and what models.config says of it."""
+    """A model: its versions, and what the configuration says of it."""
 
     versions: dict[int, Version] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
@@ -48,20 +46,26 @@ class Catalogue:
         engine: "tensorflow" or "onnx".
         unverified: whether models without artefact.json are served.
         say: is told events as (event, values).
+        config: a ModelServerConfig as text, read again when it changes; None serves every model and version.
+
+    Raises:
+        UserError: no such directory, or no such configuration.
     """
 
-    def __init__(self, root: Path, engine: str, unverified: bool, say: Callable):
-        self.root, self.engine, self.unverified, self.say = root.resolve(), engine, unverified, say
+    def __init__(self, root: Path, engine: str, unverified: bool, say: Callable, config: Path | None = None):
+        self.root, self.engine, self.unverified, self.say, self.config = root.resolve(), engine, unverified, say, config
         if not self.root.is_dir():
             raise UserError(f"{root}: no such directory. Expected models, NAME/VERSION/..., as python -m tfbig.export writes them.")
         self.single = self.root.name if artefact.versions(self.root) else None
         self.entries: dict[str, Entry] = {}
-        self.configured: set[str] = set()
+        self.configured: set[str] | None = None  # names; None: no configuration
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
-        self._config_seen: tuple | None = None
+        self._config_seen = _fingerprint(config) if config is not None else ()
+        if config is not None:
+            self.apply(read_config(config))
 
     def folders(self) -> dict[str, Path]:
-        """The models' directories by name; links are not followed."""
+        """The directories of all models by name, in service or not; links are not followed."""
         if self.single:
             return {self.single: self.root}
         inside = (entry for entry in self.root.iterdir() if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith("."))
@@ -100,7 +104,7 @@ class Catalogue:
     async def refresh(self) -> None:
         """Brings what is served in line with the directory: new versions are loaded first, then old ones are let go."""
         self._read_config()
-        folders = self.folders()
+        folders = {name: folder for name, folder in self.folders().items() if self.configured is None or name in self.configured}
         for name, folder in folders.items():
             entry = self.entries.setdefault(name, Entry())
             wanted = _chosen(artefact.versions(folder), entry.policy)
@@ -113,7 +117,7 @@ class Catalogue:
         for name in [name for name in self.entries if name not in folders]:
             for number in list(self.entries[name].versions):
                 self._retire(name, self.entries[name], number)
-            if name not in self.configured:  # what models.config says of a model outlives its directory
+            if name not in (self.configured or ()):  # what the configuration says of a model outlives its directory
                 del self.entries[name]
 
     async def _load(self, name: str, entry: Entry, number: int, folder: Path) -> None:
@@ -148,35 +152,39 @@ class Catalogue:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     def _read_config(self) -> None:
-        path = self.root / CONFIG
-        seen = _fingerprint(path) if path.is_file() and not path.is_symlink() else ()
+        """Takes the configuration again when its file has changed; one that cannot be read changes nothing."""
+        seen = _fingerprint(self.config) if self.config is not None else ()
         if seen == self._config_seen:
             return
         self._config_seen = seen
         try:
-            self.apply(read_config(path.read_text("utf-8")) if seen else None)
-        except (UserError, OSError, ValueError) as error:
-            self.say("refused", {"file": str(path), "error": str(error)})
+            self.apply(read_config(self.config))
+        except UserError as error:
+            self.say("refused", {"file": str(self.config), "error": str(error)})
 
     def apply(self, config) -> None:
-        """Takes versions and labels from a ModelServerConfig; its base paths are not followed, names count."""
-        listed = {one.name: one for one in config.model_config_list.config} if config else {}
+        """Serves what a ModelServerConfig lists, with its versions and labels. Base paths are not followed: names count."""
+        listed = {one.name: one for one in config.model_config_list.config}
         self.configured = set(listed)
-        for name in {*listed, *self.entries, *self.folders()}:
-            entry, one = self.entries.setdefault(name, Entry()), listed.get(name)
-            entry.labels = dict(one.version_labels) if one else {}
-            entry.policy = _policy(one) if one else ("all",)
+        for name, one in listed.items():
+            entry = self.entries.setdefault(name, Entry())
+            entry.labels, entry.policy = dict(one.version_labels), _policy(one)
 
 
-def read_config(text: str):
-    """A models.config as a message; raises UserError where it is none."""
+def read_config(path: Path):
+    """A ModelServerConfig from a file of protobuf text."""
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
 
     try:
-        return text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+        made = text_format.Parse(path.read_text("utf-8"), model_server_config_pb2.ModelServerConfig())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}.") from error
     except text_format.ParseError as error:
-        raise UserError(f"{CONFIG}: is no ModelServerConfig: {error}.") from error
+        raise UserError(f"{path}: is no ModelServerConfig: {error}.") from error
+    if made.WhichOneof("config") != "model_config_list":
+        raise UserError(f"{path}: expected a model_config_list.")
+    return made
 
 
 def _policy(one) -> tuple:

@@ -13,12 +13,12 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, closing connections whose request line and headers are too long or do not come to an end.
 
     The head's time counts from the connection's start, then from each request's first byte; between requests uvicorn's own
-    keep-alive limit holds.
+    keep-alive limit holds. A body that was refused before its end may go on for as long as a head.
     """
 
     def connection_made(self, transport) -> None:
         super().connection_made(transport)
-        self._head, self._size, self._timer = True, 0, None
+        self._head, self._body, self._size, self._timer = True, False, 0, None
         if len(self.connections) > CONNECTIONS:
             transport.abort()
         else:
@@ -44,9 +44,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._wait()
 
     def on_headers_complete(self) -> None:
-        self._head = False
+        self._head, self._body = False, True
         self._rest()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._body = False
+        self._rest()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._body and not self.transport.is_closing():
+            self._wait()
 
     def _wait(self) -> None:
         self._rest()

@@ -8,7 +8,7 @@ from tfbig.deploy.server.servable import DEFAULT, Servable
 from tfbig.deploy.server.status import Failure, invalid
 
 INPUTS = "inputs"
-METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
+METHODS = {"tensorflow/serving/classify": "classify", "tensorflow/serving/regress": "regress"}
 INT64 = range(-(2**63), 2**63)
 
 
@@ -63,14 +63,35 @@ def prepare(servable: Servable, signature: str, method: str, given) -> tuple[str
     Args:
         given: the request's Input message.
     """
-    found = servable.signatures.get(signature or DEFAULT)
+    name = signature or DEFAULT
+    found = servable.signatures.get(name)
     if found is None:
-        raise invalid(f"No signature was found with the name: {signature or DEFAULT}")
-    if found.method_name != METHODS[method]:
-        kind = {"classify": "classification", "regress": "regression"}[method]
-        raise invalid(f"Expected {kind} signature method_name to be {METHODS[method]}. Was: {found.method_name}")
+        raise invalid(f"No signature was found with the name: {name}")
+    check(found, name, method)
+    return name, {INPUTS: serialised(given)}
+
+
+def check(found, name: str, method: str) -> None:
+    """Raises Failure unless a signature can classify or regress.
+
+    By names and numbers of inputs and outputs, whatever method it declares: TensorFlow 2 declares predict for every signature,
+    and the model server leaves its --enable_signature_method_name_check off.
+    """
+    kind, counts = ("classification", (1, 2)) if method == "classify" else ("regression", (1,))
+    if len(found.inputs) != 1:
+        raise invalid("Expected one input Tensor.")
+    if len(found.outputs) not in counts:
+        raise invalid(f"Expected one or two output Tensors, found {len(found.outputs)}" if method == "classify" else "Expected one output Tensor.")
     if INPUTS not in found.inputs:
-        raise Failure("FAILED_PRECONDITION", f"No {method} inputs found in SignatureDef: {signature or DEFAULT}")
+        raise Failure("FAILED_PRECONDITION", f"No {kind} inputs found in SignatureDef: {name}")
+    if method == "classify" and not {"classes", "scores"} & set(found.outputs):
+        raise Failure("FAILED_PRECONDITION", f'Expected classification signature outputs to contain at least one of "classes" or "scores". Signature was: {name}')
+    if method == "regress" and "outputs" not in found.outputs:
+        raise Failure("FAILED_PRECONDITION", f"No regression outputs found in SignatureDef: {name}")
+
+
+def serialised(given) -> np.ndarray:
+    """An Input message's tf.Examples [n], with its context in each."""
     if given.WhichOneof("kind") == "example_list_with_context":
         merged = []
         for example in given.example_list_with_context.examples:
@@ -82,9 +103,9 @@ def prepare(servable: Servable, signature: str, method: str, given) -> tuple[str
         merged = list(given.example_list.examples)
     if not merged:
         raise invalid("Input is empty.")
-    serialised = np.empty(len(merged), object)
-    serialised[:] = [one.SerializeToString() for one in merged]
-    return signature or DEFAULT, {INPUTS: serialised}
+    made = np.empty(len(merged), object)
+    made[:] = [one.SerializeToString() for one in merged]
+    return made
 
 
 def classifications(outputs: dict[str, np.ndarray], rows: int) -> list[list[tuple[str, float]]]:
@@ -93,8 +114,12 @@ def classifications(outputs: dict[str, np.ndarray], rows: int) -> list[list[tupl
     for name, value in (("classes", classes), ("scores", scores)):
         if value is not None and (value.ndim != 2 or len(value) != rows):
             raise invalid(f"Expected Tensor shape: [batch_size num_classes] but got {list(value.shape)} for {name}.")
-    if classes is None and scores is None:
-        raise invalid("Expected classification signature outputs to contain at least one of \"classes\" or \"scores\".")
+    if classes is not None and scores is not None and classes.shape != scores.shape:
+        raise invalid(f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}")
+    if classes is not None and classes.dtype != object:
+        raise invalid(f"Expected classes Tensor of DT_STRING. Got: {classes.dtype}")
+    if scores is not None and scores.dtype != np.float32:
+        raise invalid(f"Expected scores Tensor of DT_FLOAT. Got: {scores.dtype}")
     labels = [[item.decode("utf-8", "replace") for item in row] for row in classes] if classes is not None else [[""] * scores.shape[1]] * rows
     numbers = scores.astype(float).tolist() if scores is not None else [[0.0] * classes.shape[1]] * rows
     return [list(zip(*pair, strict=True)) for pair in zip(labels, numbers, strict=True)]
@@ -102,7 +127,9 @@ def classifications(outputs: dict[str, np.ndarray], rows: int) -> list[list[tupl
 
 def regressions(outputs: dict[str, np.ndarray], rows: int) -> list[float]:
     """For each example its number."""
-    value = outputs.get("outputs")
-    if value is None or value.size != rows:
-        raise invalid("Expected a regression tensor \"outputs\" of [batch_size] or [batch_size 1].")
+    value = outputs["outputs"]
+    if value.size != rows or value.shape not in ((rows,), (rows, 1)):
+        raise invalid(f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {list(value.shape)}")
+    if value.dtype != np.float32:
+        raise invalid(f"Expected output Tensor of DT_FLOAT. Got: {value.dtype}")
     return value.reshape(-1).astype(float).tolist()

@@ -9,6 +9,15 @@ from tfbig.deploy.server.servable import Servable
 from tfbig.deploy.server.status import Failure, invalid
 
 
+def arrays(protos, most_bytes: int) -> dict[str, np.ndarray]:
+    """Named TensorProtos as arrays that are together no larger than `most_bytes`."""
+    made = {}
+    for name, proto in protos.items():
+        made[name] = array(proto, most_bytes)
+        most_bytes -= made[name].nbytes
+    return made
+
+
 def array(proto, most_bytes: int) -> np.ndarray:
     """A TensorProto as an array; a small message cannot claim a large one.
 
@@ -24,7 +33,8 @@ def array(proto, most_bytes: int) -> np.ndarray:
         item = 16 if dtype == tf.string else dtype.size
     except (TypeError, KeyError, ValueError):
         raise invalid(f"dtype: no such type: {proto.dtype}.") from None
-    if len(dims) > 32 or math.prod(dims) * max(1, item) > most_bytes:
+    # Sizes of 0 count as 1: no array of what lies beside them could be made either.
+    if len(dims) > 32 or math.prod(max(1, dim) for dim in dims) * max(1, item) > most_bytes:
         raise invalid(f"tensor_shape: {dims[:8]} is larger than {most_bytes} bytes.")
     if dtype == tf.string:  # make_ndarray would repeat the last text, however long it is
         texts = proto.string_val

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import re
 import time
-from dataclasses import dataclass
 from importlib import resources
 from urllib.parse import unquote
 
-from tfbig.deploy.server import examples, json_format, messages, monitoring
+from tfbig.deploy.server import completions, examples, json_format, messages, monitoring
+from tfbig.deploy.server.admission import Admission
 from tfbig.deploy.server.catalogue import Catalogue
-from tfbig.deploy.server.servable import DEFAULT, PREDICT
+from tfbig.deploy.server.servable import DEFAULT
 from tfbig.deploy.server.status import Failure, invalid
 
 ASK = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18})|/labels/([^/:]+))?:(classify|regress|predict)", re.IGNORECASE)
@@ -23,22 +22,13 @@ JSON, HTML, PLAIN = b"application/json", b"text/html; charset=utf-8", b"text/pla
 POLICY = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
-@dataclass
-class Limits:
-    """What protects the server: bytes of a body, seconds for a request, requests at once; and its token."""
-
-    body: int = 8 << 20
-    seconds: float = 30.0
-    at_once: int = 512
-    token: str | None = None
-
-
 class Rest:
     """The application. `draining` makes /healthz say so while the last requests are answered."""
 
-    def __init__(self, catalogue: Catalogue, monitor: monitoring.Monitor, limits: Limits, say, log_requests: bool = False):
-        self.catalogue, self.monitor, self.limits, self.say, self.log_requests = catalogue, monitor, limits, say, log_requests
-        self.running, self.draining = 0, False
+    def __init__(self, catalogue: Catalogue, monitor: monitoring.Monitor, admission: Admission, texts: completions.Completions, say, log_requests: bool = False):
+        self.catalogue, self.monitor, self.admission, self.say, self.log_requests = catalogue, monitor, admission, say, log_requests
+        self.texts = texts
+        self.limits, self.draining = admission.limits, False
         self.page = resources.files("tfbig.deploy.server").joinpath("page.html").read_bytes()
 
     async def __call__(self, scope, receive, send):
@@ -48,19 +38,21 @@ class Rest:
             return
         started, method, path = time.perf_counter(), scope["method"], scope["raw_path"].decode("latin-1").partition("?")[0]
         model = name = ""
-        code, status, kind = "OK", 200, JSON
-        self.running += 1
+        code, status, kind, body = "OK", 200, JSON, None
         try:
+            self.admission.check_names(scope["headers"])
             asked = ASK.fullmatch(path) if method == "POST" else None
             if asked:
                 model, name = unquote(asked[1]), asked[4].lower()
-                self._admit(scope)
-                async with asyncio.timeout(self.limits.seconds):
-                    body = await self._ask(model, asked[2], asked[3], name, await self._body(scope, receive))
+                body = await self._admitted(scope, receive, model, asked, name)
+            elif method == "POST" and path == completions.PATH:
+                name = "completions"
+                model = await self._write(scope, receive, send)
             else:
                 status, kind, body = await self._get(scope, method, path, receive)
         except Failure as failure:
-            code, status, body = failure.code, failure.http, _error(failure.message)
+            code, status = failure.code, failure.http
+            body = json_format.dumps(completions.error(failure)) if name == "completions" else _error(failure.message)
         except TimeoutError:
             code, status, body = "DEADLINE_EXCEEDED", 504, _error(f"No answer within {self.limits.seconds:g} s")
         except (asyncio.CancelledError, ConnectionError):
@@ -70,13 +62,37 @@ class Rest:
             code, status, body = "INTERNAL", 500, _error(f"{type(error).__name__}")
             self.say("error", {"path": path[:200], "error": f"{type(error).__name__}: {error}"[:500]})
         finally:
-            self.running -= 1
             seconds = time.perf_counter() - started
             if name:
                 self.monitor.count(model, "REST", name.capitalize(), code, seconds)
             if self.log_requests:
                 self.say("request", {"client": (scope.get("client") or [None])[0], "method": method, "path": path[:200], "status": status, "ms": round(seconds * 1e3, 3)})
-        await _send(send, status, kind, body)
+        if body is not None and code != "CANCELLED":
+            await _send(send, status, kind, body)
+
+    async def _write(self, scope, receive, send) -> str:
+        """Writes text for a request that may ask; it takes a place among those that are written, not among the quick ones."""
+        self.admission.check_token(_header(scope, b"authorization"))
+        content = await self.admission.read(scope["headers"], receive)
+        try:
+            return await self.texts.answer(content, receive, send)
+        finally:
+            self.admission.release(content)
+
+    async def _admitted(self, scope, receive, model: str, asked, method: str) -> bytes:
+        """The answer to a request that may ask; only then is its body read, and only with its body there does it take a slot."""
+        self.admission.check_token(_header(scope, b"authorization"))
+        self.admission.full()
+        content = await self.admission.read(scope["headers"], receive)
+        try:
+            self.admission.enter()
+            try:
+                async with asyncio.timeout(self.limits.seconds):
+                    return await self._ask(model, asked[2], asked[3], method, content)
+            finally:
+                self.admission.leave()
+        finally:
+            self.admission.release(content)
 
     async def _get(self, scope, method: str, path: str, receive) -> tuple[int, bytes, bytes]:
         """Everything but predictions: health, page, metrics, status, metadata."""
@@ -85,14 +101,14 @@ class Rest:
             return (200 if ready else 503), JSON, json_format.dumps({"status": "draining" if self.draining else "ok" if ready else "no model is loaded"})
         if method == "GET" and path == "/":
             return 200, HTML, self.page
-        self._admit(scope)
+        self.admission.check_token(_header(scope, b"authorization"))
         if method == "GET" and path == monitoring.PATH:
             return 200, PLAIN, self.monitor.text().encode()
         if method == "GET" and path == "/models.json":
             return 200, JSON, self._overview()
         look = LOOK.fullmatch(path) if method == "GET" else None
         if look is None:
-            await self._body(scope, receive)
+            self.admission.release(await self.admission.read(scope["headers"], receive))
             if not path.lower().startswith("/v1/"):
                 raise Failure("NOT_FOUND", f"Not found: {method} {path}")
             raise invalid(f"Malformed request: {method} {path}")
@@ -115,36 +131,12 @@ class Rest:
                     loaded = found.batcher.servable
                     one["inputs"] = messages.shapes(loaded.signatures.get(DEFAULT))
                     one["tensors"] = messages.shapes(loaded.signatures.get("tensors"))
+                    one["writes"] = {key: loaded.text["generation"][key] for key in ("length", "limit", "temperature", "top_k", "top_p")} if loaded.text else None
                     one["labels"] = loaded.record.get("labels", [])
                     one["purpose"] = loaded.record.get("purpose", "")
                     one["metrics"] = {key: m["value"] for key, m in loaded.record.get("metrics", {}).get("metrics", {}).items()}
                 shown.append(one)
         return json_format.dumps({"models": shown})
-
-    def _admit(self, scope) -> None:
-        if self.running > self.limits.at_once:
-            raise Failure("RESOURCE_EXHAUSTED", f"More than {self.limits.at_once} requests at once")
-        if self.limits.token is not None:
-            given = next((value for key, value in scope["headers"] if key == b"authorization"), b"")
-            if not hmac.compare_digest(given, f"Bearer {self.limits.token}".encode()):
-                raise Failure("UNAUTHENTICATED", "Expected the header Authorization: Bearer TOKEN")
-
-    async def _body(self, scope, receive) -> bytes:
-        for key, value in scope["headers"]:
-            if key == b"content-length" and (not value.isdigit() or int(value) > self.limits.body):
-                raise Failure("INVALID_ARGUMENT", f"The body is larger than {self.limits.body} bytes", 413)
-        parts, size = [], 0
-        async with asyncio.timeout(self.limits.seconds):  # from the first piece on: a client that sends none is waited for no longer
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Failure("CANCELLED", "The client went away")
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > self.limits.body:
-                    raise Failure("INVALID_ARGUMENT", f"The body is larger than {self.limits.body} bytes", 413)
-                if not message.get("more_body"):
-                    return b"".join(parts)
 
     async def _ask(self, model: str, version: str | None, label: str | None, method: str, body: bytes) -> bytes:
         choice = (model, int(version) if version else None, unquote(label) if label else None)
@@ -158,7 +150,7 @@ class Rest:
         if batcher.servable is not servable:
             batcher.servable.signature(name)
             batcher.servable.check(name, inputs)
-        outputs, rows = await batcher.submit(name, inputs), len(inputs[examples.INPUTS]) if method != "predict" else 0
+        outputs, rows = await batcher.ask(name, inputs, self.admission.running == 1), len(inputs[examples.INPUTS]) if method != "predict" else 0
         if method == "predict":
             return json_format.predictions(outputs, by_row)
         answer = examples.classifications if method == "classify" else examples.regressions
@@ -170,8 +162,6 @@ def _read_predict(servable, _: str, body: bytes) -> tuple[str, dict, bool]:
     document = json_format.parse(body)
     name = json_format.signature_name(document)
     found = servable.signature(name)
-    if found.method_name != PREDICT:
-        raise invalid(f"Expected prediction signature method_name to be {PREDICT}. Was: {found.method_name}")
     inputs, by_row = json_format.predict_inputs(document, found.inputs)
     servable.check(name or DEFAULT, inputs)
     return name or DEFAULT, inputs, by_row
@@ -181,6 +171,10 @@ def _read_examples(servable, method: str, body: bytes) -> tuple[str, dict, bool]
     """A classify or regress request's signature and serialised examples."""
     document = json_format.parse(body)
     return *examples.prepare(servable, json_format.signature_name(document), method, examples.from_json(document)), True
+
+
+def _header(scope, name: bytes) -> bytes:
+    return next((value for key, value in scope["headers"] if key == name), b"")
 
 
 def _error(message: str) -> bytes:
@@ -193,5 +187,7 @@ async def _send(send, status: int, kind: bytes, body: bytes) -> None:
         headers += [(b"content-security-policy", POLICY), (b"cache-control", b"no-cache")]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if status == 408:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
 
 from tfbig.deploy.server import examples, messages
+from tfbig.deploy.server.admission import Admission
 from tfbig.deploy.server.catalogue import Catalogue
-from tfbig.deploy.server.rest import Limits
-from tfbig.deploy.server.servable import DEFAULT, PREDICT
+from tfbig.deploy.server.servable import DEFAULT
 from tfbig.deploy.server.status import CODES, Failure, invalid
 
-GROWTH = 8  # an array may be this much larger than the largest message: packed values repeat
+GROWTH = 8  # a request's arrays may be this much larger than the largest message: packed values repeat
+WAITING = 4  # calls open for each one that may be answered at once; the others' messages are still coming
 
 
 class Service:
     """What both gRPC services do; each method takes a request message and returns a response message."""
 
-    def __init__(self, catalogue: Catalogue, limits: Limits):
-        self.catalogue, self.limits = catalogue, limits
+    def __init__(self, catalogue: Catalogue, admission: Admission):
+        self.catalogue, self.admission, self.limits = catalogue, admission, admission.limits
 
     def _find(self, spec):
         if not spec.name:
@@ -35,14 +35,14 @@ class Service:
         if name not in servable.signatures:
             raise Failure("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
         signature = servable.signatures[name]
-        if signature.method_name != PREDICT:
-            raise invalid(f"Expected prediction signature method_name to be {PREDICT}. Was: {signature.method_name}")
-        inputs = {key: messages.array(proto, GROWTH * self.limits.body) for key, proto in request.inputs.items()}
+        inputs = messages.arrays(request.inputs, GROWTH * self.limits.body)
         servable.check(name, inputs)
-        for wanted in request.output_filter:
+        for i, wanted in enumerate(request.output_filter):
+            if wanted in request.output_filter[:i]:
+                raise invalid(f"duplicate output tensor alias: {wanted}")
             if wanted not in signature.outputs:
                 raise invalid(f"output tensor alias not found in signature: {wanted} Outputs expected to be in the set {{{','.join(sorted(signature.outputs))}}}.")
-        outputs = await batcher.submit(name, inputs)
+        outputs = await batcher.ask(name, inputs, self.admission.running == 1)
         response = predict_pb2.PredictResponse()
         self._spec(response.model_spec, servable, name)
         for key in request.output_filter or outputs:
@@ -60,10 +60,7 @@ class Service:
         servable, name, outputs, rows = await self._examples(request, "classify")
         response = classification_pb2.ClassificationResponse()
         self._spec(response.model_spec, servable, name)
-        for row in examples.classifications(outputs, rows):
-            one = response.result.classifications.add()
-            for label, score in row:
-                one.classes.add(label=label, score=score)
+        _classified(response.result, outputs, rows)
         return response
 
     async def regress(self, request):
@@ -72,12 +69,43 @@ class Service:
         servable, name, outputs, rows = await self._examples(request, "regress")
         response = regression_pb2.RegressionResponse()
         self._spec(response.model_spec, servable, name)
-        for value in examples.regressions(outputs, rows):
-            response.result.regressions.add(value=value)
+        _regressed(response.result, outputs, rows)
         return response
 
     async def multi_inference(self, request):
-        raise Failure("UNIMPLEMENTED", "MultiInference is not implemented; send Classify and Regress on their own.")
+        """Several classifications and regressions of the same examples, as TensorFlow Serving's multi_inference.cc."""
+        from tensorflow_serving.apis import inference_pb2
+
+        batcher = self._find(request.tasks[0].model_spec if request.tasks else inference_pb2.InferenceTask().model_spec)
+        servable, asked, tensors = batcher.servable, {}, set()
+        for task in request.tasks:
+            name = task.model_spec.signature_name or DEFAULT
+            if not task.model_spec.name:
+                raise invalid("Found ModelSpec with an empty model name.")
+            if task.model_spec.name != servable.name:
+                raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+            if name in asked:
+                raise invalid(f"Duplicate evaluation of signature: {name}")
+            if name not in servable.signatures:
+                raise invalid(f"Requested signature not found in model graph: {name}")
+            if task.method_name not in examples.METHODS:
+                raise Failure("UNIMPLEMENTED", f"Unsupported signature method_name: {task.method_name}")
+            asked[name] = examples.METHODS[task.method_name]
+            examples.check(servable.signatures[name], name, asked[name])
+            tensors.add(servable.signatures[name].inputs[examples.INPUTS].name)
+        if len(tensors) > 1:
+            raise invalid("Input tensor must be the same for all Signatures.")
+        inputs = {examples.INPUTS: examples.serialised(request.input)}
+        found = await asyncio.gather(*(batcher.submit(name, inputs) for name in asked))
+        response = inference_pb2.MultiInferenceResponse()
+        for (name, method), outputs in zip(asked.items(), found, strict=True):
+            one = response.results.add()
+            self._spec(one.model_spec, servable, name)
+            if method == "classify":
+                _classified(one.classification_result, outputs, len(inputs[examples.INPUTS]))
+            else:
+                _regressed(one.regression_result, outputs, len(inputs[examples.INPUTS]))
+        return response
 
     async def get_model_metadata(self, request):
         if not request.metadata_field:
@@ -116,7 +144,21 @@ class Service:
         spec.version.value = servable.version
 
 
-def build(catalogue: Catalogue, monitor, limits: Limits, say):
+def _classified(result, outputs: dict, rows: int) -> None:
+    """Fills a ClassificationResult."""
+    for row in examples.classifications(outputs, rows):
+        one = result.classifications.add()
+        for label, score in row:
+            one.classes.add(label=label, score=score)
+
+
+def _regressed(result, outputs: dict, rows: int) -> None:
+    """Fills a RegressionResult."""
+    for value in examples.regressions(outputs, rows):
+        result.regressions.add(value=value)
+
+
+def build(catalogue: Catalogue, monitor, admission: Admission, say):
     """A grpc.aio server with both services, not yet bound to a port."""
     import grpc
     from google.protobuf.message import DecodeError
@@ -130,21 +172,34 @@ def build(catalogue: Catalogue, monitor, limits: Limits, say):
         regression_pb2,
     )
 
-    service, codes = Service(catalogue, limits), {code.value[0]: code for code in grpc.StatusCode}
+    limits = admission.limits
+    service, codes = Service(catalogue, admission), {code.value[0]: code for code in grpc.StatusCode}
 
     def method(call, kind, name: str, managing: bool = False):
-        """Bytes to a response: the message is parsed here, so that a broken one is the client's error."""
+        """Bytes to a response: the message is parsed here, so that a broken one is the client's error.
 
-        async def answer(body, context):
+        To gRPC the call is one of a stream of requests, of which the first is read: a unary call looks the same from outside,
+        but one whose message does not come would hold its place here without end.
+        """
+
+        async def first(messages) -> bytes:
+            async with asyncio.timeout(limits.seconds):
+                async for body in messages:
+                    return body
+            raise invalid("Expected a request message.")
+
+        async def answer(messages, context):
             started, code, request = time.perf_counter(), "OK", None
             try:
                 if limits.token is not None:
-                    given = dict(context.invocation_metadata()).get("authorization", "")
-                    if not hmac.compare_digest(str(given).encode(), f"Bearer {limits.token}".encode()):
-                        raise Failure("UNAUTHENTICATED", "Expected the metadata authorization: Bearer TOKEN")
-                request = kind.FromString(body)
-                async with asyncio.timeout(None if managing else limits.seconds):
-                    return await call(request)
+                    admission.check_token(str(dict(context.invocation_metadata()).get("authorization", "")).encode())
+                request = kind.FromString(await first(messages))
+                admission.enter()
+                try:
+                    async with asyncio.timeout(None if managing else limits.seconds):
+                        return await call(request)
+                finally:
+                    admission.leave()
             except Failure as failure:
                 code, message = failure.code, failure.message
             except DecodeError as error:
@@ -159,7 +214,7 @@ def build(catalogue: Catalogue, monitor, limits: Limits, say):
                 monitor.count(model, "GRPC", name, code, time.perf_counter() - started)
             return await context.abort(codes[CODES[code][0]], message)
 
-        return name, grpc.unary_unary_rpc_method_handler(answer, response_serializer=lambda message: message.SerializeToString())
+        return name, grpc.stream_unary_rpc_method_handler(answer, response_serializer=lambda message: message.SerializeToString())
 
     predictions = dict((
         method(service.predict, predict_pb2.PredictRequest, "Predict"),
@@ -172,8 +227,8 @@ def build(catalogue: Catalogue, monitor, limits: Limits, say):
         method(service.get_model_status, get_model_status_pb2.GetModelStatusRequest, "GetModelStatus"),
         method(service.reload_config, model_management_pb2.ReloadConfigRequest, "HandleReloadConfigRequest", managing=True),
     ))  # fmt: skip
-    server = grpc.aio.server(maximum_concurrent_rpcs=limits.at_once, options=[
-        ("grpc.max_receive_message_length", limits.body), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0),
+    server = grpc.aio.server(maximum_concurrent_rpcs=WAITING * limits.at_once, options=[
+        ("grpc.max_concurrent_streams", limits.at_once), ("grpc.max_receive_message_length", limits.body), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0),
     ])  # fmt: skip
     for name, handlers in (("PredictionService", predictions), ("ModelService", models)):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"tensorflow.serving.{name}", handlers),))

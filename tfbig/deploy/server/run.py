@@ -10,14 +10,19 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import tf
+from tfbig.deploy.server.admission import Admission, Limits
 from tfbig.deploy.server.catalogue import Catalogue
+from tfbig.deploy.server.completions import Completions
 from tfbig.deploy.server.monitoring import Monitor
-from tfbig.deploy.server.rest import Limits, Rest
+from tfbig.deploy.server.rest import Rest
+
+TEXT_SHARE = 0.75  # of the time to drain that texts may go on for; what is left is for telling their readers
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,12 @@ class Settings:
         root: the directory of models.
         host, port, grpc_port: where to listen; port 0 takes a free one, grpc_port None leaves gRPC out.
         engine: "tensorflow" or "onnx".
+        config: a ModelServerConfig that chooses models, versions and labels; None serves all there are.
         unverified: serve models without artefact.json, their operations checked all the same.
         poll_s: seconds between looks for new versions.
         drain_s: seconds that running requests have to finish when the server stops.
         log_requests: one line for each REST request too, not only for events.
+        read_tokenizer: see Completions; None: no texts are written token by token.
         limits: see Limits.
     """
 
@@ -40,10 +47,12 @@ class Settings:
     port: int = 8501
     grpc_port: int | None = 8500
     engine: str = "tensorflow"
+    config: Path | None = None
     unverified: bool = False
     poll_s: float = 2.0
     drain_s: float = 20.0
     log_requests: bool = False
+    read_tokenizer: Callable | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -76,7 +85,7 @@ async def _serve(settings: Settings, say) -> dict:
     from tfbig.deploy.server import rpc
     from tfbig.deploy.server.connections import BoundedProtocol
 
-    catalogue = Catalogue(settings.root, settings.engine, settings.unverified, say)
+    catalogue = Catalogue(settings.root, settings.engine, settings.unverified, say, settings.config)
     monitor, stop, loop = Monitor(), asyncio.Event(), asyncio.get_running_loop()
     await catalogue.refresh()
     # Requests are trees of lists that reference counting frees. Walking all of TensorFlow's objects for them, which the
@@ -88,7 +97,9 @@ async def _serve(settings: Settings, say) -> dict:
         reasons = [f"{name}/{number}: {found.error}" for name, entry in catalogue.entries.items() for number, found in entry.versions.items()]
         catalogue.close()
         raise UserError("\n".join([f"{settings.root}: nothing in it can be served.", *(reasons or ["Expected NAME/VERSION/..., as python -m tfbig.export writes them."])]))
-    application = Rest(catalogue, monitor, settings.limits, say, settings.log_requests)
+    admission = Admission(settings.limits)
+    texts = Completions(catalogue, admission, settings.read_tokenizer)
+    application = Rest(catalogue, monitor, admission, texts, say, settings.log_requests)
     config = uvicorn.Config(
         application, host=settings.host, port=settings.port, http=BoundedProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
         server_header=False, date_header=True, timeout_keep_alive=75, timeout_graceful_shutdown=int(settings.drain_s) or 1,
@@ -96,7 +107,7 @@ async def _serve(settings: Settings, say) -> dict:
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # signals are ours: health goes down before the door closes
     listening = _listen(settings.host, settings.port)
-    remote = rpc.build(catalogue, monitor, settings.limits, say) if settings.grpc_port is not None else None
+    remote = rpc.build(catalogue, monitor, admission, say) if settings.grpc_port is not None else None
     grpc_port = _bind(remote, settings) if remote else None
     if remote:
         await remote.start()
@@ -106,7 +117,8 @@ async def _serve(settings: Settings, say) -> dict:
     polling = asyncio.create_task(_poll(catalogue, settings.poll_s, say))
     say("serving", {"rest": f"http://{settings.host}:{listening.getsockname()[1]}", "grpc": f"{settings.host}:{grpc_port}" if grpc_port else None, "models": {name: sorted(n for n, v in entry.versions.items() if v.batcher) for name, entry in catalogue.entries.items()}})
     await stop.wait()
-    say("draining", {"running": application.running})
+    say("draining", {"running": admission.running, "texts": texts.running})
+    texts.ends = loop.time() + TEXT_SHARE * settings.drain_s
     application.draining, server.should_exit = True, True
     polling.cancel()
     if remote:

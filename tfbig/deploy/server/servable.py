@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from tfbig.deploy.server.status import CODES, Failure
 DEFAULT = "serving_default"
 PREDICT = "tensorflow/serving/predict"
 ENGINES = ("tensorflow", "onnx")
+ONNX_FILES = {DEFAULT: "model", "prefill": "prefill", "step": "step"}
+FACTS = {"context": int, "length": int, "limit": int, "temperature": (int, float), "top_k": (int, type(None)), "top_p": (int, float, type(None)), "start": list, "opening": list}
 ONNX_TYPES = {"float": "float32", "double": "float64", "float16": "float16", "string": "string", "bool": "bool"}
 
 
@@ -24,10 +27,11 @@ class Servable:
         signatures: name -> SignatureDef.
         dtypes: signature -> input name -> NumPy type (object for strings).
         record: the artefact's record; empty for a model that has none.
+        text: of a language model that can be asked token by token, the content of tokenizer.json and generation.json.
     """
 
-    def __init__(self, name: str, version: int, signatures: dict, call: Callable, record: dict):
-        self.name, self.version, self.signatures, self.record = name, version, signatures, record
+    def __init__(self, name: str, version: int, signatures: dict, call: Callable, record: dict, text: dict | None = None):
+        self.name, self.version, self.signatures, self.record, self.text = name, version, signatures, record, text
         self._call = call
         self.dtypes = {key: {n: _numpy_type(info.dtype) for n, info in found.inputs.items()} for key, found in signatures.items()}
 
@@ -75,15 +79,33 @@ def load(name: str, version: int, folder: Path, engine: str, unverified: bool) -
     artefact.check_paths(folder)
     record = {} if unverified and not (folder / artefact.RECORD).exists() else artefact.check(folder)
     if engine == "onnx":
-        path = folder / "model.onnx"
-        if not path.is_file():
+        paths = {name: folder / f"{file}.onnx" for name, file in ONNX_FILES.items() if (folder / f"{file}.onnx").is_file()}
+        if not paths:
             raise UserError(f"{folder}: has no model.onnx for --engine onnx. Export it with --format onnx.")
-        allowlist.check_onnx(path)
-        signatures, call = _onnx(path)
+        for path in paths.values():
+            allowlist.check_onnx(path)
+        parts = {key: _onnx(path) for key, path in paths.items()}
+        signatures = {key: signature for key, (signature, _) in parts.items()}
+        call = lambda key, inputs: parts[key][1](inputs)  # noqa: E731
     else:
         allowlist.check_saved_model(folder)
         signatures, call = _tensorflow(folder)
-    return Servable(name, version, signatures, call, record)
+    return Servable(name, version, signatures, call, record, _text(folder, signatures))
+
+
+def _text(folder: Path, signatures: dict) -> dict | None:
+    """What assets.extra says of a language model; None of others."""
+    paths = {name: folder / "assets.extra" / f"{name}.json" for name in ("tokenizer", "generation")}
+    if not {"prefill", "step"} <= set(signatures) or not all(path.is_file() for path in paths.values()):
+        return None
+    try:
+        found = {name: json.loads(path.read_text("utf-8")) for name, path in paths.items()}
+        wrong = [name for name, kind in FACTS.items() if not isinstance(found["generation"][name], kind)]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{folder / 'assets.extra'}: the tokenizer or generation.json cannot be read: {type(error).__name__}: {error}.") from error
+    if wrong:
+        raise UserError(f"{paths['generation']}: {wrong[0]}: of an unexpected kind. Export the artefact again.")
+    return found
 
 
 def _tensorflow(folder: Path) -> tuple[dict, Callable]:
@@ -101,7 +123,8 @@ def _tensorflow(folder: Path) -> tuple[dict, Callable]:
     return signatures, call
 
 
-def _onnx(path: Path) -> tuple[dict, Callable]:
+def _onnx(path: Path) -> tuple[object, Callable]:
+    """The signature of one ONNX file, and its call. Outputs named new_X, X being an input too, are called X."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -114,15 +137,16 @@ def _onnx(path: Path) -> tuple[dict, Callable]:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     signature = meta_graph_pb2.SignatureDef(method_name=PREDICT)
+    files = [part.name for part in session.get_outputs()]
+    new = {f"new_{part.name}": part.name for part in session.get_inputs()}
+    names = [new.get(name, name) for name in files]
     for parts, side in ((session.get_inputs(), signature.inputs), (session.get_outputs(), signature.outputs)):
         for part in parts:
-            inner = part.type.removeprefix("tensor(").removesuffix(")")
-            side[part.name].name = part.name
-            side[part.name].dtype = tf.as_dtype(ONNX_TYPES.get(inner, inner)).as_datatype_enum
+            inner, one = part.type.removeprefix("tensor(").removesuffix(")"), side[new.get(part.name, part.name)]
+            one.name, one.dtype = part.name, tf.as_dtype(ONNX_TYPES.get(inner, inner)).as_datatype_enum
             for dim in part.shape:
-                side[part.name].tensor_shape.dim.add(size=dim if isinstance(dim, int) else -1)
-    names = [part.name for part in session.get_outputs()]
-    return {DEFAULT: signature}, lambda _, inputs: dict(zip(names, session.run(names, inputs), strict=True))
+                one.tensor_shape.dim.add(size=dim if isinstance(dim, int) else -1)
+    return signature, lambda inputs: dict(zip(names, session.run(files, inputs), strict=True))
 
 
 def _numpy_type(number: int):

@@ -1,0 +1,32 @@
+"""Fixtures of the server's tests. What is heavy is imported when one is asked for."""
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """64 pictures with labels."""
+    from serving import some_digits
+
+    return some_digits()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A directory of models, good and bad."""
+    from serving import write_models
+
+    folder = tmp_path_factory.mktemp("models")
+    write_models(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(root):
+    """A server of these models."""
+    from serving import Server
+
+    with Server(root, "--unverified", "--config", root / "models.config") as server:
+        yield server
+        code, _ = server.stop()
+        assert code == 0

@@ -1,0 +1,155 @@
+"""A server in a process of its own, models for it, and ways to ask; for the tests of tfbig.serve."""
+
+import base64
+import contextlib
+import http.client
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
+
+import tfbig
+from tfbig.data.mnist import MNIST
+
+SHIPPED = Path(tfbig.__file__).parent.parent / "saved_models" / "mnist_mlp"
+SERVE = [sys.executable, "-m", "tfbig.serve"]
+P = "/v1/models/mnist_mlp:predict"
+
+
+class Server:
+    """A server in a process of its own on free ports."""
+
+    def __init__(self, folder, *options):
+        command = [*SERVE, str(folder), "--port", "0", "--grpc-port", "0", "--poll", "0.2", *map(str, options)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.events = []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        started = self.wait_for(lambda event: event["event"] == "serving", 120)
+        self.port, self.grpc = int(started["rest"].rpartition(":")[2]), started["grpc"]
+        self.channel = grpc.insecure_channel(self.grpc)
+        self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+        self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
+
+    def _read(self):
+        for line in self.process.stderr:
+            with contextlib.suppress(ValueError):
+                self.events.append(json.loads(line))
+
+    def wait_for(self, condition, seconds=60):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            found = [event for event in list(self.events) if condition(event)]
+            if found:
+                return found[0]
+            assert self.process.poll() is None, self.events
+            time.sleep(0.02)
+        raise AssertionError(f"no such event among {self.events}")
+
+    def ask(self, method, path, body=None, headers=None):
+        """(status, JSON or text)."""
+        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        link.request(method, path, body if isinstance(body, (bytes, type(None))) else json.dumps(body), headers or {})
+        response = link.getresponse()
+        content, kind = response.read(), response.getheader("content-type")
+        link.close()
+        return response.status, json.loads(content) if kind == "application/json" else content.decode()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        self.channel.close()
+        self.process.send_signal(signal.SIGTERM)
+        out, _ = self.process.stdout.read(), self.process.wait(60)
+        return self.process.returncode, out
+
+
+def png(picture):
+    buffer = io.BytesIO()
+    Image.fromarray(picture[..., 0]).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def b64(content):
+    return {"b64": base64.b64encode(content).decode()}
+
+
+class Examples(tf.Module):
+    """Signatures for classify and regress: the feature x, doubled, between two labels."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def serve(self, inputs):
+        x = tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([], tf.float32)})["x"]
+        return {"classes": tf.stack([tf.fill(tf.shape(x), "low"), tf.fill(tf.shape(x), "high")], 1), "scores": tf.stack([-x, x], 1), "outputs": 2 * x}
+
+
+def example_model(folder):
+    made = Examples()
+    traced = made.serve.get_concrete_function()
+    tf.saved_model.save(made, str(folder), {"serving_default": traced, "classify": traced, "regress": traced})
+    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(folder))
+    for name in ("classify", "regress"):
+        updater.replace_method_name(signature_key=name, method_name=f"tensorflow/serving/{name}", tags="serve")
+    updater.save()
+
+
+def grpc_predict(server, contents, **spec):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = spec.get("name", "mnist_mlp")
+    request.model_spec.signature_name = spec.get("signature", "")
+    if "label" in spec:
+        request.model_spec.version_label = spec["label"]
+    if "version" in spec:
+        request.model_spec.version.value = spec["version"]
+    for name, value in contents.items():
+        request.inputs[name].CopyFrom(value if isinstance(value, TensorProto) else tf.make_tensor_proto(value))
+    request.output_filter.extend(spec.get("only", ()))
+    return server.predictions.Predict(request, timeout=60)
+
+
+def some_digits():
+    """64 pictures with labels."""
+    return MNIST().examples("test", np.arange(64))
+
+
+def write_models(root):
+    """Models of all kinds: a good one, one for examples, one that writes files, one that was changed, one that is a zip."""
+    shutil.copytree(SHIPPED, root / "mnist_mlp")
+    example_model(root / "examples" / "1")
+
+    class Evil(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+        def serve(self, x):
+            tf.io.write_file(str(root / "written"), x)
+            return {"y": x}
+
+    evil = Evil()
+    tf.saved_model.save(evil, str(root / "evil" / "1"), evil.serve)
+    changed = shutil.copytree(SHIPPED / "1", root / "changed" / "1") / "variables" / "variables.data-00000-of-00001"
+    content = bytearray(changed.read_bytes())
+    content[1000] ^= 1
+    changed.write_bytes(content)
+    (root / "zipped").mkdir()
+    (root / "zipped" / "1").write_bytes(b"PK\x03\x04../../escape")
+    (root / "linked").symlink_to(SHIPPED)
+    names = ("mnist_mlp", "examples", "evil", "changed", "zipped", "linked")
+    labels = {"mnist_mlp": 'version_labels { key: "stable" value: 1 }'}
+    listed = (f'config {{ name: "{name}" base_path: "/models/{name}" model_version_policy {{ all {{}} }} {labels.get(name, "")} }}' for name in names)
+    (root / "models.config").write_text(f"model_config_list {{ {' '.join(listed)} }}")

@@ -1,0 +1,265 @@
+"""What the server refuses or bounds: harmful models, too much, too slow, too strange."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import socket
+import threading
+from pathlib import Path
+
+import grpc
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from serving import P, b64, grpc_predict, png
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow_serving.apis import model_management_pb2
+
+import tfbig
+from tfbig import serve as door
+
+
+def test_harmful_and_changed_models_are_refused_beside_good_ones(server, root):
+    refused = {event["model"]: event["error"] for event in server.events if event["event"] == "refused" and "model" in event}
+    assert "operation WriteFile writes files" in refused["evil"] and "(sha256)" in refused["changed"]
+    assert set(refused) == {"evil", "changed"} and not (root / "written").exists()
+    assert server.ask("POST", "/v1/models/evil:predict", {"instances": ["x"]})[0] == 404
+    status, answer = server.ask("GET", "/v1/models/changed")
+    assert answer["model_version_status"][0]["state"] == "END" and "sha256" in answer["model_version_status"][0]["status"]["error_message"]
+    for name in ("zipped", "linked"):
+        assert server.ask("GET", f"/v1/models/{name}")[0] == 404
+    assert not list(root.parent.rglob("escape"))
+
+
+def test_config_cannot_lead_out_of_the_directory(server):
+    request = model_management_pb2.ReloadConfigRequest()
+    text_format.Parse('model_config_list { config { name: "other" base_path: "/etc" } }', request.config)
+    with pytest.raises(grpc.RpcError) as caught:
+        server.models.HandleReloadConfigRequest(request, timeout=60)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT and "A path outside of it cannot be served" in caught.value.details()
+
+
+def test_one_bad_request_in_a_batch_fails_alone(server, digits):
+    bodies = [{"instances": [b64(png(picture))]} for picture in digits["image"]]
+    for i in range(0, 64, 8):
+        bodies[i] = {"instances": [b64(b"no picture")]}
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        statuses = list(pool.map(lambda body: server.ask("POST", P, body)[0], bodies))
+    assert statuses == [400 if i % 8 == 0 else 200 for i in range(64)]
+
+
+def test_limits(server):
+    assert server.ask("POST", P, b"x" * (9 << 20))[0] == 413
+    with socket.create_connection(("127.0.0.1", server.port)) as link:  # no length given: it is counted while it comes
+        link.sendall(f"POST {P} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        piece = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+        with contextlib.suppress(OSError):
+            for _ in range(10):
+                link.sendall(piece)
+        assert link.recv(100).startswith(b"HTTP/1.1 413")
+    assert server.ask("GET", "/healthz") == (200, {"status": "ok"})
+
+
+def test_long_and_unfinished_heads_are_refused(server, monkeypatch):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as link:
+        answer = b""
+        with contextlib.suppress(OSError):
+            link.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
+            for _ in range(64):
+                link.sendall(b"A: " + b"x" * 4000 + b"\r\n")
+            answer = link.recv(1000)
+        assert not answer or answer.startswith(b"HTTP/1.1 400")
+    assert server.ask("GET", "/healthz") == (200, {"status": "ok"})
+    from tfbig.deploy.server import connections
+
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "CONNECTIONS", 2)
+    asyncio.run(slow_heads(connections.BoundedProtocol))
+
+
+async def slow_heads(protocol):
+    """Over a server with short limits: no head, an unfinished head, a second unfinished head, one connection too many."""
+    import uvicorn
+
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    server = uvicorn.Server(uvicorn.Config(application, port=0, http=protocol, ws="none", lifespan="off", log_config=None))
+    server.capture_signals = contextlib.nullcontext
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    whole, half = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/1.1\r\nHost"
+    for sent, answered in ((b"", False), (half, False), (whole + half, True)):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        answer = await asyncio.wait_for(reader.read(), 20)
+        assert answer.endswith(b"ok") == answered and bool(answer) == answered
+        writer.close()
+    links = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    for _, writer in links:
+        writer.write(whole)
+    assert [await asyncio.wait_for(reader.readuntil(b"ok"), 20) for reader, _ in links]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+    for _, open_writer in [*links, (reader, writer)]:
+        open_writer.close()
+    server.should_exit = True
+    await asyncio.wait_for(task, 20)
+
+
+def put(application, pieces, pause=0.0, length=None):
+    """Gives an application a POST whose body comes in pieces and then no more; returns the messages it sends."""
+    sent, waiting = [], list(pieces)
+
+    async def receive():
+        if not waiting:
+            await asyncio.Event().wait()
+        await asyncio.sleep(pause)
+        return {"type": "http.request", "body": waiting.pop(0), "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-length", str(length).encode())] if length else []
+    scope = {"type": "http", "method": "POST", "raw_path": b"/elsewhere", "headers": headers}
+    asyncio.run(asyncio.wait_for(application(scope, receive, send), 20))
+    return sent
+
+
+def test_bodies_that_do_not_come_are_given_up():
+    from tfbig.deploy.server.admission import Admission, Limits
+    from tfbig.deploy.server.rest import Rest
+
+    quick = Admission(Limits(patience_s=0.1, pace=1000))
+    for pieces, pause in (([], 0), ([b"x" * 5000], 0), ([b"x"] * 1000, 0.03)):  # nothing; a pause; too slow
+        sent = put(Rest(None, None, quick, None, None), pieces, pause, 100_000)
+        assert sent[0]["status"] == 408 and b"The body did not come" in sent[1]["body"] and (b"connection", b"close") in sent[0]["headers"]
+        assert quick.running == quick.held == 0
+    late = Admission(Limits(seconds=0.2, patience_s=10, pace=1))
+    assert put(Rest(None, None, late, None, None), [b"x"] * 1000, 0.01)[0]["status"] == 408 and late.held == 0
+    full = Admission(Limits(bodies=3000))
+    assert put(Rest(None, None, full, None, None), [b"x" * 1000] * 4)[0]["status"] == 429 and full.held == 0
+
+
+def test_requests_whose_body_is_coming_take_no_place():
+    from tfbig.deploy.server.admission import Admission, Limits
+    from tfbig.deploy.server.status import Failure
+
+    admission = Admission(Limits(at_once=1, patience_s=30))
+
+    async def look():
+        pieces = asyncio.Queue()
+        stalled = [asyncio.create_task(admission.read([], pieces.get)) for _ in range(8)]
+        await asyncio.sleep(0)
+        admission.enter()
+        with pytest.raises(Failure, match="More than 1 requests at once"):
+            admission.enter()
+        admission.leave()
+        for _ in stalled:
+            pieces.put_nowait({"type": "http.request", "body": b"{}"})
+        assert await asyncio.gather(*stalled) == [b"{}"] * 8 and admission.held == 16
+        for _ in stalled:
+            admission.release(b"{}")
+        assert admission.held == admission.running == 0
+
+    asyncio.run(look())
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "localhost"}, 200),
+        ({"Host": "127.0.0.1:9000", "Origin": "http://127.0.0.1:9000"}, 200),
+        ({"Host": "[::1]:8501"}, 200),
+        ({"Host": "rebound.example:8501"}, 403),
+        ({"Host": "localhost.rebound.example"}, 403),
+        ({"Host": "[oh"}, 403),
+        ({"Host": "localhost", "Origin": "http://rebound.example"}, 403),
+        ({"Host": "localhost:8501", "Origin": "http://localhost:3000"}, 403),
+        ({"Host": "localhost", "Origin": "null"}, 403),
+    ],
+)
+def test_other_names_and_pages_of_others_are_refused(server, headers, status):
+    for method, path, body in (("GET", "/healthz", None), ("GET", "/", None), ("GET", "/v1/models/mnist_mlp", None), ("POST", P, {"instances": []})):
+        found, answer = server.ask(method, path, body, headers)
+        assert found == (400 if status == 200 and method == "POST" else status)
+        if found == 403:
+            assert "because this server asks for no token" in answer["error"]
+
+
+def test_grpc_calls_whose_message_does_not_come(server, digits):
+    """Their places are not those of others: more of them than may be answered at once, and one that is."""
+    stop = threading.Event()
+
+    def never():
+        stop.wait(60)
+        yield from ()
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(stop.set)
+        channels = [stack.enter_context(grpc.insecure_channel(server.grpc, options=[("grpc.use_local_subchannel_pool", 1)])) for _ in range(2)]
+        for channel in channels:
+            stall = channel.stream_unary("/tensorflow.serving.PredictionService/Predict", request_serializer=bytes)
+            calls = [stall.future(never()) for _ in range(60)]
+        assert tf.make_ndarray(grpc_predict(server, {"image_bytes": [png(digits["image"][0])]}).outputs["label"]).shape == (1,)
+        for call in calls:
+            call.cancel()
+
+
+def test_inputs_are_bounded_together():
+    from tfbig.deploy.server import messages
+    from tfbig.deploy.server.status import Failure
+
+    proto = TensorProto(dtype=1, float_val=[1.0])
+    proto.tensor_shape.dim.add(size=1000)
+    assert set(messages.arrays({"a": proto, "b": proto}, 8000)) == {"a", "b"}
+    with pytest.raises(Failure, match="is larger than"):
+        messages.arrays({"a": proto, "b": proto}, 7999)
+
+
+def test_a_large_body_is_read_beside_the_others(server):
+    """Slow to read, and wrong at its very end: others are answered meanwhile."""
+    body = b'{"signature_name": "tensors", "instances": [' + b"[1.5, 2]," * 300_000 + b'"x"]}'
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(server.ask, "POST", P, body)
+        during = 0
+        while not slow.done():
+            assert server.ask("GET", "/healthz")[0] == 200
+            during += not slow.done()
+        status, answer = slow.result()
+    assert status == 400 and "Failed to process element: 300000" in answer["error"] and during >= 2
+
+
+def test_fuzzed_bodies(server, digits):
+    """A small share of benchmarks/fuzz_serving.py, by a fixed seed: no crash, no 5xx, good requests still answered."""
+    import sys as system
+
+    system.path.insert(0, str(Path(tfbig.__file__).parent.parent / "benchmarks"))
+    import fuzz_serving
+
+    good = {"instances": [b64(png(digits["image"][0]))]}
+    result = fuzz_serving.campaign(f"127.0.0.1:{server.port}", server.grpc, count=600, seed=7, good=good, workers=4)
+    assert result["bodies"] == 600 and result["good_failed"] == 0 and result["good"] > 0
+    assert result["wrong"] == [] and server.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: no such directory"),
+        (["EMPTY"], "nothing in it can be served"),
+        (["EMPTY", "--host", "0.0.0.0"], "Give --token-file FILE, or --insecure"),
+        (["EMPTY", "--engine", "torch"], "--engine: expected tensorflow or onnx. Received: 'torch'"),
+        (["EMPTY", "--port", "99999"], "port"),
+        (["EMPTY", "--token-file", "nowhere"], "--token-file nowhere: cannot be read"),
+        (["EMPTY", "--config", "nowhere"], "nowhere: cannot be read"),
+        (["EMPTY", "--poll", "0"], "--poll: expected more than 0"),
+    ],
+)
+def test_mistakes(arguments, message, tmp_path, capsys):
+    assert door.main([str(tmp_path) if word == "EMPTY" else word for word in arguments]) == 2
+    assert message in capsys.readouterr().err

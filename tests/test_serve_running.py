@@ -1,0 +1,179 @@
+"""The server at work: versions that come and go, its page in a browser, tokens, draining."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import chromium
+import grpc
+import pytest
+import tensorflow as tf
+from PIL import Image
+from serving import SHIPPED, P, Server, b64, grpc_predict, png
+from tensorflow_serving.apis import predict_pb2
+
+
+def test_labels_wait_for_their_model(tmp_path):
+    from tfbig.deploy.server.catalogue import Catalogue
+
+    config = tmp_path / "models.config"
+    config.write_text('model_config_list { config { name: "late" version_labels { key: "old" value: 1 } model_version_policy { specific { versions: 1 } } } }')
+    events = []
+    catalogue = Catalogue(tmp_path, "tensorflow", False, lambda event, values: events.append((event, values)), config)
+
+    async def look():
+        await catalogue.refresh()
+        shutil.copytree(SHIPPED, tmp_path / "late")
+        shutil.copytree(SHIPPED / "1", tmp_path / "late" / "2")
+        await catalogue.refresh()
+        assert catalogue.find("late", label="old").servable.version == 1 and catalogue.states("late") == [(1, "AVAILABLE", "")]
+        shutil.rmtree(tmp_path / "late")
+        await catalogue.refresh()
+        catalogue.close()
+
+    asyncio.run(look())
+    assert [(event, values["version"]) for event, values in events] == [("loaded", 1), ("unloaded", 1)]
+
+
+def test_what_is_served_without_a_configuration_and_with_one(tmp_path):
+    """All models and versions, whatever a models.config beside them says; and by the model server's rules when asked for one."""
+    from tfbig.deploy.server.catalogue import Catalogue
+    from tfbig.deploy.server.status import Failure
+
+    shutil.copytree(SHIPPED, tmp_path / "digits")
+    shutil.copytree(SHIPPED / "1", tmp_path / "digits" / "2")
+    shutil.copytree(SHIPPED, tmp_path / "other")
+    config = tmp_path / "models.config"
+    config.write_text('model_config_list { config { name: "digits" model_version_policy { specific { versions: 1 } } } }')
+    said = []
+
+    async def served(change=None, **asked):
+        catalogue = Catalogue(tmp_path, "tensorflow", False, lambda event, values: said.append((event, values)), **asked)
+        await catalogue.refresh()
+        if change is not None:
+            config.write_text(change)
+            await catalogue.refresh()
+        found = {(name, number) for name, entry in catalogue.entries.items() for number in entry.versions}
+        if asked:
+            with pytest.raises(Failure, match=r"Latest\(other\)"):
+                catalogue.find("other")
+        catalogue.close()
+        return found
+
+    assert asyncio.run(served()) == {("digits", 1), ("digits", 2), ("other", 1)}
+    assert asyncio.run(served(config=config)) == {("digits", 1)}
+    latest = 'model_config_list { config { name: "digits" } }'
+    assert asyncio.run(served(change=latest, config=config)) == {("digits", 2)}
+    assert asyncio.run(served(change="model_config_list {", config=config)) == {("digits", 2)}  # nothing changes by a broken one
+    assert any(event == "refused" and "is no ModelServerConfig" in values["error"] for event, values in said)
+
+
+def test_hot_reload_without_a_failed_request(server, root, digits):
+    body, stop, statuses = {"instances": [b64(png(digits["image"][0]))]}, threading.Event(), []
+
+    def keep_asking():
+        while not stop.is_set():
+            statuses.append(server.ask("POST", P, body)[0])
+
+    threads = [threading.Thread(target=keep_asking) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in (2, 3):
+            beside = shutil.copytree(SHIPPED / "1", root / "mnist_mlp" / f".{number}")
+            beside.rename(root / "mnist_mlp" / str(number))
+            server.wait_for(lambda event, n=number: event["event"] == "loaded" and event["model"] == "mnist_mlp" and event["version"] == n)
+            assert grpc_predict(server, {"image_bytes": [png(digits["image"][0])]}).model_spec.version.value == number
+            (root / "mnist_mlp" / str(number)).rename(root / "mnist_mlp" / f".gone_{number}")
+            server.wait_for(lambda event, n=number: event["event"] == "unloaded" and event["version"] == n)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert len(statuses) > 20 and set(statuses) == {200}
+
+
+@pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium here")
+def test_page_in_a_browser(server, tmp_path, digits):
+    Image.fromarray(digits["image"][1, ..., 0]).save(tmp_path / "digit.png")
+
+    async def look():
+        async with chromium.Browser(tmp_path / "profile") as browser:
+            await browser.call("Page.navigate", url=f"http://127.0.0.1:{server.port}/")
+            names = await browser.wait_for("document.querySelectorAll('#model option').length >= 2 && [...document.querySelectorAll('#model option')].map(o => o.text).join('|')")
+            assert "mnist_mlp, version 1" in names and "evil" not in names
+            index = names.split("|").index("mnist_mlp, version 1")
+            await browser.evaluate(f"at('model').selectedIndex = {index}; at('model').dispatchEvent(new Event('change'))")
+            box = json.loads(await browser.evaluate("JSON.stringify(at('canvas').getBoundingClientRect())"))
+            await browser.draw([(box["x"] + 140, box["y"] + 50 + i * 6) for i in range(30)])  # a one
+            assert await browser.wait_for("at('answer').querySelector('b')?.textContent") == "1"
+            bars = await browser.evaluate("at('bars').innerText")
+            assert bars.count("%") == 5 and "answered in" in await browser.evaluate("at('time').textContent")
+            if os.environ.get("TFBIG_SCREENSHOT"):
+                await browser.screenshot(Path(os.environ["TFBIG_SCREENSHOT"]))
+            await browser.evaluate("at('canvas').focus()")
+            await browser.key("Delete")
+            assert await browser.evaluate("at('answer').textContent") == ""
+            for key in ["ArrowUp"] * 9:
+                await browser.key(key)
+            for key in ["ArrowDown"] * 18:
+                await browser.key(key, shift=True)
+            await browser.key("Enter")
+            assert await browser.wait_for("at('answer').querySelector('b')?.textContent") == "1"
+            document = await browser.call("DOM.getDocument")
+            node = (await browser.call("DOM.querySelector", nodeId=document["root"]["nodeId"], selector="#file"))["nodeId"]
+            await browser.call("DOM.setFileInputFiles", files=[str(tmp_path / "digit.png")], nodeId=node)
+            label = str(digits["label"][1])
+            await browser.wait_for(f"at('answer').querySelector('b')?.textContent === '{label}'")
+            unnamed = await browser.evaluate("[...document.querySelectorAll('select, input, textarea')].filter(e => !document.querySelector(`label[for=${e.id}]`)).length")
+            assert unnamed == 0
+
+    asyncio.run(look())
+
+
+def drain(server, digits, token):
+    body, allowed = {"instances": digits["image"][:4].tolist()}, {"Authorization": f"Bearer {token}"}
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": token}):
+        assert server.ask("POST", P, body, headers)[0] == 401
+        assert server.ask("GET", "/v1/models/mnist_mlp", None, headers)[0] == 401
+    assert server.ask("GET", "/healthz")[0] == 200
+    status, answer = server.ask("POST", P, body, allowed)
+    assert status == 200
+    expected = tf.saved_model.load(str(SHIPPED / "1")).signatures["serving_default"](image_bytes=tf.constant([png(p) for p in digits["image"][:4]]))
+    server.wait_for(lambda event: event["event"] == "request" and event["status"] == 200 and event["path"] == P and event["ms"] > 0)
+    assert not any(token in json.dumps(event) for event in server.events)
+    assert [str(row["label"]) for row in answer["predictions"]] == [text.decode() for text in expected["label"].numpy()]
+    assert server.ask("POST", P, {"instances": [[[[256]]]]}, allowed)[0] == 400  # no uint8
+    with pytest.raises(grpc.RpcError) as caught:
+        grpc_predict(server, {"image": digits["image"][:1]})
+    assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "mnist_mlp"
+    request.inputs["image"].CopyFrom(tf.make_tensor_proto(digits["image"][:1]))
+    answered = server.predictions.Predict(request, timeout=60, metadata=[("authorization", f"Bearer {token}")])
+    assert tf.make_ndarray(answered.outputs["logits"]).shape == (1, 10)
+    with socket.create_connection(("127.0.0.1", server.port)) as link:  # a request that is under way when the signal comes
+        content = json.dumps(body).encode()
+        link.sendall(f"POST {P} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content[:100])
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for(lambda event: event["event"] == "draining")
+        link.sendall(content[100:])
+        assert link.recv(1000).startswith(b"HTTP/1.1 200")
+    code, _ = server.stop()
+    assert code == 0
+    with pytest.raises(OSError):
+        server.ask("GET", "/healthz")
+
+
+def test_token_onnx_and_drain(digits, tmp_path):
+    token = "a-token-of-24-characters"
+    (tmp_path / "token").write_text(token + "\n")
+    with Server(SHIPPED, "--engine", "onnx", "--token-file", tmp_path / "token", "--log-requests") as server:
+        drain(server, digits, token)

@@ -1,0 +1,310 @@
+"""Texts written token by token: the same as the artefact writes by itself, whole characters, limits, and the page."""
+
+import asyncio
+import json
+import os
+import random
+import time
+from pathlib import Path
+
+import chromium
+import numpy as np
+import pytest
+import tensorflow as tf
+from serving import Server
+
+from tfbig.core.experiment import Experiment
+from tfbig.data import _text
+from tfbig.data.text_files import TextFiles
+from tfbig.deploy import artefact, onnx_format, saved_model
+from tfbig.deploy.programs import Programs
+from tfbig.deploy.server import servable
+from tfbig.deploy.server.admission import Admission, Limits
+from tfbig.deploy.server.catalogue import Catalogue
+from tfbig.deploy.server.completions import Completions
+from tfbig.deploy.server.monitoring import Monitor
+from tfbig.deploy.server.rest import Rest
+from tfbig.deploy.server.writing import Choice, choose
+from tfbig.engine.setup import Setup
+from tfbig.models.gpt import GPT
+from tfbig.serve import _read_tokenizer
+from tfbig.tasks._served_text import Service
+from tfbig.tasks.text_generation import TextGeneration
+
+PROMPTS = ("", "the cat", "s\u00e4t", "\u72ac", "on a mat the dog", "x" * 16)
+LENGTH = 40  # longer than the context of 16: texts go on from their last half
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An untrained model of bytes, which writes torn characters too."""
+    home = tmp_path_factory.mktemp("text")
+    words = random.Random(0)
+    (home / "corpus.txt").write_text(" ".join(words.choice(["the", "cat", "s\u00e4t", "on", "\u72ac", "mat"]) for _ in range(3000)), "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        _text._opened.cache_clear()
+        model, data = GPT(width=16, depth=2, heads=2, deviation=0.3), TextFiles(path=str(home / "corpus.txt"), context=16, tokenizer="bytes")
+        wanted = Experiment(name="tiny", task=TextGeneration(), model=model, data=data)
+        setup = Setup(wanted, TextGeneration().measure(data))
+        for variable in setup.model.variables:
+            if variable.shape[0] == setup.task.tokenizer.size:  # the end of a text is never the likeliest token
+                variable.assign(variable * (np.arange(variable.shape[0]) < 256)[:, None])
+        programs = Programs(setup.task, setup.model, Service(length=LENGTH, limit=100_000))
+    version = home / "models" / "tiny" / "1"
+    version.mkdir(parents=True)
+    saved_model.write(programs, version, {})
+    for name, function in programs.portable.items():
+        onnx_format.write(function, version / f"{name}.onnx", {})
+    artefact.seal(version, {})
+    return home / "models"
+
+
+class Desk:
+    """The application without a network: ask(body) -> (status, content) while `with` goes on."""
+
+    def __init__(self, folder, engine="tensorflow", **limits):
+        self.folder, self.engine, self.admission = folder, engine, Admission(Limits(**limits))
+
+    async def __aenter__(self):
+        self.catalogue = Catalogue(self.folder, self.engine, False, lambda event, values: None)
+        await self.catalogue.refresh()
+        self.texts, self.monitor = Completions(self.catalogue, self.admission, _read_tokenizer), Monitor()
+        self.application = Rest(self.catalogue, self.monitor, self.admission, self.texts, lambda event, values: None)
+        return self
+
+    async def __aexit__(self, *_):
+        self.catalogue.close()
+        assert self.admission.held == self.admission.running == self.texts.running == 0
+
+    async def ask(self, body, gone=None):
+        pieces, status = [], []
+        waiting = [{"type": "http.request", "body": json.dumps(body).encode()}]
+
+        async def receive():
+            if not waiting:
+                await (gone or asyncio.Event()).wait()
+                return {"type": "http.disconnect"}
+            return waiting.pop()
+
+        async def send(message):
+            if "status" in message:
+                status.append(message["status"])
+            else:
+                pieces.append(message["body"])
+
+        await self.application({"type": "http", "method": "POST", "raw_path": b"/v1/completions", "headers": []}, receive, send)
+        return (status or [499])[0], b"".join(pieces)
+
+    async def stream(self, **body):
+        """(text, reason, pieces) of a streamed answer."""
+        status, content = await self.ask({"model": "tiny", "stream": True, **body})
+        assert status == 200 and content.endswith(b"data: [DONE]\n\n"), content
+        events = [json.loads(part.removeprefix(b"data: ")) for part in content.split(b"\n\n")[:-2]]
+        assert [event["choices"][0]["finish_reason"] for event in events[:-1]] == [None] * (len(events) - 1)
+        pieces = [event["choices"][0]["text"] for event in events]
+        return "".join(pieces), events[-1]["choices"][0]["finish_reason"], pieces
+
+    async def whole(self, **body):
+        status, content = await self.ask({"model": "tiny", **body})
+        assert status == 200, content
+        return json.loads(content)
+
+
+def on_desk(folder, look, **options):
+    async def go():
+        async with Desk(folder, **options) as desk:
+            return await look(desk)
+
+    return asyncio.run(go())
+
+
+def greedy(folder, prompts=PROMPTS):
+    found = tf.saved_model.load(str(folder / "tiny" / "1")).signatures["serving_default"](prompt=tf.constant([prompt.encode() for prompt in prompts]))
+    return [text.decode() for text in found["text"].numpy()]
+
+
+@pytest.mark.parametrize("engine", ["tensorflow", "onnx"])
+def test_streams_are_what_the_artefact_writes(folder, engine):
+    """Alone, and all at once with their steps answered together."""
+    expected = greedy(folder)
+
+    async def look(desk):
+        for prompt, text in zip(PROMPTS, expected, strict=True):
+            assert (await desk.stream(prompt=prompt))[:2] == (text, "length")
+        together = await asyncio.gather(*(desk.stream(prompt=prompt, max_tokens=LENGTH) for prompt in PROMPTS))
+        assert [text for text, _, _ in together] == expected
+        assert all(len(pieces) > 5 for _, _, pieces in together)
+        whole = await desk.whole(prompt="the cat")
+        assert whole["choices"][0]["text"] == expected[1] and whole["usage"] == {"prompt_tokens": 8, "completion_tokens": LENGTH, "total_tokens": LENGTH + 8}
+
+    on_desk(folder, look, engine=engine)
+
+
+def test_choices_and_stops(folder):
+    async def look(desk):
+        ask = lambda **more: desk.stream(prompt="the", **more)  # noqa: E731
+        plain = await ask()
+        warm = [await ask(temperature=1.5, seed=seed) for seed in (1, 1, 2)]
+        assert warm[0] == warm[1] != warm[2] and (await ask(temperature=1.5, top_k=1, seed=5))[0] == plain[0]
+        assert (await ask(temperature=1.5, top_p=1e-9))[0] == plain[0] and (await ask(temperature=1.5)) != (await ask(temperature=1.5))
+        middle = plain[0][8:11]
+        for stop in (middle, ["never there", middle]):
+            text, reason, pieces = await ask(stop=stop)
+            assert text == plain[0][: plain[0].index(middle)] and reason == "stop" and not any(middle in piece for piece in pieces)
+
+    on_desk(folder, look)
+
+
+def test_choose_against_a_slow_reference():
+    random, logits = np.random.default_rng(0), np.array([2.0, 1.0, 0.5, -1.0, -3.0], np.float32)
+    share = np.exp(logits / 0.7) / np.exp(logits / 0.7).sum()
+    for options, kept in (({}, 5), ({"top_k": 2}, 2), ({"top_p": 0.9}, 2), ({"top_k": 9}, 5)):
+        counts = np.bincount([choose(logits, Choice(1, temperature=0.7, **options), random) for _ in range(4000)], minlength=5) / 4000
+        expected = np.where(np.arange(5) < kept, share, 0)
+        np.testing.assert_allclose(counts, expected / expected.sum(), atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"model": "none"}, 404, "Servable not found for request: Latest(none)"),
+        ({"model": "tiny/7"}, 404, "Specific(tiny, 7)"),
+        ({"model": "tiny/x"}, 400, "model: expected NAME or NAME/VERSION"),
+        ({"model": 5}, 400, "model: expected NAME"),
+        ({"prompt": ["a", "b"]}, 400, "prompt: expected one text"),
+        ({"prompt": "x" * 17}, 400, "at most the model's context of 16 tokens. Received: 17"),
+        ({"prompt": "a\ud800"}, 400, "JSON Parse error"),
+        ({"prompt": "a\ud800", "user": float("nan")}, 400, "prompt: holds half a character (a lone surrogate) at character 2"),
+        ({"max_tokens": 0}, 400, "max_tokens: expected a whole number from 1 to 100000. Received: 0"),
+        ({"max_tokens": 2.5}, 400, "max_tokens: expected a whole number"),
+        ({"temperature": -1}, 400, "temperature: expected a number from 0 to 100"),
+        ({"temperature": True}, 400, "temperature: "),
+        ({"top_p": 0}, 400, "top_p: "),
+        ({"stop": ["a"] * 5}, 400, "stop: expected at most 4 texts"),
+        ({"stop": [1]}, 400, "stop: "),
+        ({"n": 2}, 400, "n: 2 is not supported"),
+        ({"stream": 1}, 400, "stream: expected true or false"),
+        ({"lenght": 3}, 400, "lenght: no such parameter"),
+    ],
+)
+def test_mistakes(desk_loop, body, status, words):
+    found, content = desk_loop({"model": "tiny", **body})
+    error = json.loads(content)["error"]
+    assert found == status and words in error["message"] and error["type"] == "invalid_request_error"
+
+
+@pytest.fixture(scope="module")
+def desk_loop(folder):
+    """Asks one desk again and again."""
+    with asyncio.Runner() as runner:
+        desk = Desk(folder)
+        runner.run(desk.__aenter__())
+        yield lambda body: runner.run(desk.ask(body))
+        runner.run(desk.__aexit__())
+
+
+def test_who_goes_away_is_not_written_for(folder):
+    async def look(desk):
+        gone = asyncio.Event()
+        asked = asyncio.create_task(desk.ask({"model": "tiny", "stream": True, "max_tokens": 100_000}, gone))
+        while not desk.texts.running:
+            await asyncio.sleep(0.01)
+        while desk.catalogue.find("tiny").calls < 4:
+            await asyncio.sleep(0.01)
+        gone.set()
+        await asyncio.wait_for(asked, 20)
+        assert desk.monitor.requests[("", "REST", "Completions", "CANCELLED")] == 1
+        await asyncio.sleep(0.05)
+        calls = desk.catalogue.find("tiny").calls
+        await asyncio.sleep(0.1)
+        assert desk.catalogue.find("tiny").calls == calls  # no step is computed any more
+
+    on_desk(folder, look)
+
+
+def test_texts_are_bounded_in_number_and_time(folder):
+    async def look(desk):
+        endless = [asyncio.create_task(desk.stream(prompt=prompt, max_tokens=100_000)) for prompt in PROMPTS[:2]]
+        while desk.texts.running < 2:
+            await asyncio.sleep(0.01)
+        status, content = await desk.ask({"model": "tiny"})
+        assert status == 429 and b"More than 2 texts being written at once" in content
+        assert {reason for _, reason, _ in await asyncio.gather(*endless)} == {"abort"}
+        last = asyncio.create_task(desk.stream(max_tokens=100_000))
+        while not desk.texts.running:
+            await asyncio.sleep(0.01)
+        desk.texts.ends = asyncio.get_running_loop().time() + 0.1  # as when the server drains
+        assert (await last)[1] == "abort"
+        status, content = await desk.ask({"model": "tiny"})
+        assert status == 503 and b"The server is stopping" in content
+
+    on_desk(folder, look, texts=2, text_seconds=1.0)
+
+
+def test_a_version_that_goes_is_written_with_to_the_end(folder):
+    expected = greedy(folder, ("the",))[0]
+
+    async def look(desk):
+        batcher = desk.catalogue.find("tiny")
+        asked = asyncio.create_task(desk.stream(prompt="the"))
+        while not batcher.users:
+            await asyncio.sleep(0.001)
+        batcher.close()
+        assert (await asked)[0] == expected
+        batcher.thread.join(20)
+        assert not batcher.thread.is_alive()
+
+    on_desk(folder, look)
+
+
+def test_facts_of_an_artefact_are_checked(folder, tmp_path):
+    import shutil
+
+    from tfbig.core.errors import UserError
+
+    copy = shutil.copytree(folder / "tiny" / "1", tmp_path / "1")
+    facts = json.loads((copy / "assets.extra" / "generation.json").read_text())
+    for broken, words in ((json.dumps({**facts, "context": "x"}), "context: of an unexpected kind"), ("{", "cannot be read")):
+        (copy / "assets.extra" / "generation.json").write_text(broken)
+        artefact.seal(copy, {})
+        with pytest.raises(UserError, match=words):
+            servable.load("tiny", 1, copy, "tensorflow", False)
+
+
+@pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium here")
+def test_page_writes_in_a_browser(folder, tmp_path):
+    expected = greedy(folder, ("the cat",))[0]
+
+    async def look(port):
+        async with chromium.Browser(tmp_path / "profile") as browser:
+            await browser.call("Page.navigate", url=f"http://127.0.0.1:{port}/")
+            await browser.wait_for("document.getElementById('writer')?.hidden === false && document.querySelectorAll('#model option').length === 1")
+            assert await browser.evaluate("at('picture').hidden && at('text').hidden && at('max_tokens').value === '40'")
+            await browser.evaluate("at('prompt').focus()")
+            await browser.call("Input.insertText", text="the cat")
+            await browser.key("Enter", control=True)
+            await browser.wait_for("at('time').textContent.includes('as long as asked for')")
+            assert await browser.evaluate("at('written').textContent") == expected
+            assert "40 tokens in" in await browser.evaluate("at('time').textContent") and "tokens/s" in await browser.evaluate("at('time').textContent")
+            if os.environ.get("TFBIG_SCREENSHOT"):
+                await browser.screenshot(Path(os.environ["TFBIG_SCREENSHOT"]))
+            await browser.evaluate("at('max_tokens').value = 90000; at('prompt').focus()")
+            await browser.key("Enter", control=True)
+            await browser.wait_for("at('written').textContent.length > 20 && !at('halt').disabled")
+            await browser.key("Escape")
+            await browser.wait_for("at('halt').disabled && at('time').textContent.includes('stopped')")
+            unnamed = await browser.evaluate("[...document.querySelectorAll('select, input, textarea')].filter(e => !document.querySelector(`label[for=${e.id}]`)).length")
+            assert unnamed == 0
+            await browser.evaluate("at('max_tokens').value = 999999999; write()")
+            await browser.wait_for("at('wrong').textContent.includes('max_tokens: expected a whole number')")
+
+    with Server(folder) as server:
+        asyncio.run(look(server.port))
+        cancelled = 'request_count{model_name="",API="REST",entrypoint="Completions",status="CANCELLED"} 1'
+        end = time.monotonic() + 20
+        while cancelled not in server.ask("GET", "/monitoring/prometheus/metrics")[1]:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        code, _ = server.stop()
+        assert code == 0

@@ -1,0 +1,220 @@
+"""POST /v1/completions: text from language models, whole or as server-sent events, in the form of OpenAI's completions API.
+
+Parameters: model (NAME or NAME/VERSION), prompt, max_tokens, temperature, top_p, top_k, seed, stop, stream; what is left out
+is as the artefact says. `finish_reason` is "stop", "length", or "abort" where the server ended the text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from tfbig.core.errors import UserError
+from tfbig.deploy.server import json_format
+from tfbig.deploy.server.admission import Admission
+from tfbig.deploy.server.catalogue import Catalogue
+from tfbig.deploy.server.status import Failure, invalid
+from tfbig.deploy.server.writing import Choice, Writer
+
+PATH = "/v1/completions"
+NEUTRAL = {"n": (1,), "best_of": (1,), "echo": (False,), "logprobs": (), "suffix": ("",), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},)}
+READ = {"model", "prompt", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "stream", "stream_options", "user"}
+MOST_STOPS, LONGEST_STOP = 4, 200
+EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"), (b"x-content-type-options", b"nosniff")]
+
+
+class Completions:
+    """The endpoint.
+
+    Args:
+        catalogue, admission: the models, and what protects the server.
+        read: from the content of tokenizer.json to (tokenizer, reader) as `Writer` takes them; None: no texts are written.
+
+    Attributes:
+        running: texts being written.
+        ends: the time of the event loop at which all of them end; set when the server drains.
+    """
+
+    def __init__(self, catalogue: Catalogue, admission: Admission, read: Callable | None):
+        self.catalogue, self.admission, self.read = catalogue, admission, read
+        self.limits, self.running, self.ends = admission.limits, 0, float("inf")
+        self.writers: WeakKeyDictionary = WeakKeyDictionary()
+        self.numbers = itertools.count(1)
+
+    async def answer(self, content: bytes, receive, send) -> str:
+        """Answers one request and returns the model's name. Failures before the first event are raised."""
+        document = json_format.parse(content)
+        name, number = _model(document)
+        batcher = self.catalogue.find(name, number)
+        writer = await self._writer(batcher.servable)
+        choice, prompt = _choice(document, writer.facts), _prompt(document)
+        loop = asyncio.get_running_loop()
+        tokens = await loop.run_in_executor(None, writer.tokens, prompt)
+        if self.running >= self.limits.texts:
+            raise Failure("RESOURCE_EXHAUSTED", f"More than {self.limits.texts} texts being written at once")
+        if self.ends < float("inf"):
+            raise Failure("UNAVAILABLE", "The server is stopping")
+        out = (_Events if document.get("stream") else _Whole)(send, next(self.numbers), name, len(tokens))
+        self.running += 1
+        writing = asyncio.create_task(self._write(writer, batcher, tokens, choice, out))
+        gone = asyncio.create_task(_gone(receive))
+        try:
+            await asyncio.wait({writing, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not writing.done():
+                raise Failure("CANCELLED", "The client went away")
+            await writing
+        finally:
+            self.running -= 1
+            for task in (writing, gone):
+                task.cancel()
+            await asyncio.gather(writing, gone, return_exceptions=True)
+        return name
+
+    async def _write(self, writer: Writer, batcher, tokens: list[int], choice: Choice, out) -> None:
+        """Sends a text; one that takes too long, or goes on while the server stops, is ended."""
+        loop, reason = asyncio.get_running_loop(), "length"
+        end = loop.time() + self.limits.text_seconds
+        pieces = writer.write(batcher, tokens, choice)
+        async with contextlib.aclosing(pieces):
+            try:
+                async for piece, done in pieces:
+                    await out.add(piece)
+                    if done:
+                        reason = "stop"
+                    elif loop.time() > min(end, self.ends):
+                        reason = "abort"
+                        break
+            except Exception as error:
+                if not out.started:
+                    raise
+                await out.fail(error if isinstance(error, Failure) else Failure("INTERNAL", type(error).__name__))
+                return
+            await out.end(reason)
+
+    async def _writer(self, servable) -> Writer:
+        found = self.writers.get(servable)
+        if found is None:
+            if not servable.text or self.read is None:
+                raise invalid(f"model: {servable.name} version {servable.version} is no language model")
+            loop = asyncio.get_running_loop()
+            try:
+                made = await loop.run_in_executor(None, self.read, servable.text["tokenizer"])
+            except (UserError, KeyError, TypeError, ValueError) as error:
+                raise Failure("FAILED_PRECONDITION", f"model: {servable.name}: its tokenizer cannot be read: {error}") from None
+            found = self.writers[servable] = Writer(servable.text["generation"], *made)
+        return found
+
+
+class _Whole:
+    """One JSON answer at the end."""
+
+    def __init__(self, send, number: int, model: str, given: int):
+        self.send, self.given, self.made, self.parts, self.started = send, given, 0, [], False
+        self.frame = {"id": f"cmpl-{number}", "object": "text_completion", "created": int(time.time()), "model": model}
+
+    async def add(self, piece: str) -> None:
+        self.made += 1
+        self.parts.append(piece)
+
+    async def end(self, reason: str) -> None:
+        usage = {"prompt_tokens": self.given, "completion_tokens": self.made, "total_tokens": self.given + self.made}
+        body = json_format.dumps({**self.frame, "choices": [_one("".join(self.parts), reason)], "usage": usage})
+        self.started = True
+        await self.send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+class _Events(_Whole):
+    """A server-sent event for each piece that is not empty, then [DONE]."""
+
+    async def add(self, piece: str) -> None:
+        self.made += 1
+        if not self.started:
+            self.started = True
+            await self.send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+        if piece:
+            await self._event({**self.frame, "choices": [_one(piece, None)]})
+
+    async def end(self, reason: str) -> None:
+        usage = {"prompt_tokens": self.given, "completion_tokens": self.made, "total_tokens": self.given + self.made}
+        await self._event({**self.frame, "choices": [_one("", reason)], "usage": usage})
+        await self.send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+    async def fail(self, failure: Failure) -> None:
+        await self._event(error(failure))
+        await self.send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+    async def _event(self, value: dict) -> None:
+        await self.send({"type": "http.response.body", "body": b"data: " + json_format.dumps(value) + b"\n\n", "more_body": True})
+
+
+def _one(text: str, reason: str | None) -> dict:
+    return {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
+
+
+def error(failure: Failure) -> dict:
+    """A failure in the form of this API."""
+    kind = "invalid_request_error" if 400 <= failure.http < 500 else "server_error"
+    return {"error": {"message": failure.message, "type": kind, "param": None, "code": failure.code}}
+
+
+async def _gone(receive) -> None:
+    """Returns when the client has gone away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _model(document: dict) -> tuple[str, int | None]:
+    name, _, number = (document["model"] if isinstance(document.get("model"), str) else "").partition("/")
+    if not name or (number and not (number.isascii() and number.isdigit() and len(number) < 19)):
+        raise invalid("model: expected NAME or NAME/VERSION")
+    return name, int(number) if number else None
+
+
+def _prompt(document: dict) -> str:
+    given = document.get("prompt", "")
+    given = given[0] if isinstance(given, list) and len(given) == 1 else given
+    if not isinstance(given, str):
+        raise invalid("prompt: expected one text")
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:
+        raise invalid(f"prompt: holds half a character (a lone surrogate) at character {error.start + 1}") from None
+    return given
+
+
+def _choice(document: dict, facts: dict[str, Any]) -> Choice:
+    """The request's parameters, the artefact's where one is left out."""
+    for name, value in document.items():
+        if name not in READ and name not in NEUTRAL:
+            raise invalid(f"{name[:50]}: no such parameter. Expected: {', '.join(sorted(READ))}")
+        if name in NEUTRAL and value is not None and value not in NEUTRAL[name]:
+            raise invalid(f"{name}: {json.dumps(value)[:50]} is not supported")
+    if not isinstance(document.get("stream") or False, bool):
+        raise invalid("stream: expected true or false")
+    stop = document.get("stop") or []
+    stop = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, list) else (None,)
+    if len(stop) > MOST_STOPS or not all(isinstance(one, str) and 0 < len(one) <= LONGEST_STOP for one in stop):
+        raise invalid(f"stop: expected at most {MOST_STOPS} texts of 1 to {LONGEST_STOP} characters")
+    limit = facts["limit"]
+    number = lambda name, default, low, high, kind: _number(document, name, default, low, high, kind)  # noqa: E731
+    return Choice(
+        length=number("max_tokens", facts["length"], 1, limit, int), temperature=number("temperature", facts["temperature"], 0, 100, float),
+        top_k=number("top_k", facts["top_k"], 0, 2**31, int) or None, top_p=number("top_p", facts["top_p"], 0, 1, float),
+        seed=number("seed", None, 0, 2**63, int), stop=stop,
+    )  # fmt: skip
+
+
+def _number(document: dict, name: str, default, low: float, high: float, kind: type):
+    value = document.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not low <= value <= high or (name == "top_p" and value == 0):
+        raise invalid(f"{name}: expected {'a whole number' if kind is int else 'a number'} from {low} to {high}. Received: {json.dumps(value)[:50]}")
+    return value

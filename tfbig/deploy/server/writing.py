@@ -1,0 +1,107 @@
+"""Text written token by token through a language model's `prefill` and `step` programs.
+
+Every call goes through the model's queue, so the steps of several texts that are being written are answered together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np
+from tfbig.deploy.server.batching import Batcher
+from tfbig.deploy.server.status import invalid
+
+PREFILL, STEP = "prefill", "step"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a text is written.
+
+    Attributes:
+        length: most tokens.
+        temperature: scores are divided by it; 0 takes the most probable token.
+        top_k: only so many most probable tokens (Fan et al. 2018); None: all.
+        top_p: only the fewest tokens that together have this probability (Holtzman et al. 2020).
+        seed: of the choices; None: another one each time.
+        stop: texts before which it ends.
+    """
+
+    length: int
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+class Writer:
+    """A language model's tokenizer and the facts of its artefact (assets.extra/tokenizer.json and generation.json).
+
+    Args:
+        facts: context, start, opening, separator, and the defaults of a Choice.
+        tokenizer: encodes texts.
+        reader: makes what decodes tokens as they come, from the tokenizer and stop texts: `add`, `end`, `done`.
+    """
+
+    def __init__(self, facts: dict[str, Any], tokenizer, reader: Callable):
+        self.facts, self.tokenizer, self.reader = facts, tokenizer, reader
+
+    def tokens(self, prompt: str) -> list[int]:
+        """A prompt as the model reads it: behind the start of a document if it knows one and there is room."""
+        context, start = self.facts["context"], self.facts["start"]
+        try:
+            given = self.tokenizer.encode(prompt).tolist()
+        except UserError as error:
+            raise invalid(f"prompt: {error}") from None
+        if len(given) > context:
+            raise invalid(f"prompt: expected at most the model's context of {context} tokens. Received: {len(given)}.")
+        whole = start + given if len(start) + len(given) <= context else given
+        return whole or list(self.facts["opening"][:context])
+
+    async def write(self, batcher: Batcher, tokens: list[int], choice: Choice) -> AsyncIterator[tuple[str, bool]]:
+        """Pieces of text as they become certain, one for each token and perhaps empty, and whether the text came to its end.
+
+        Whole characters only: what may be a part of one, or of a stop text, waits for the next token.
+        """
+        context, random, reader = self.facts["context"], np.random.default_rng(choice.seed), self.reader(self.tokenizer, *choice.stop)
+        tokens, cache = list(tokens), None
+        with batcher.held():
+            for number in range(choice.length):
+                if cache is not None and len(tokens) > context:  # a text that has outgrown the context goes on from its last half
+                    tokens, cache = tokens[-max(1, context // 2) :], None
+                if cache is None:
+                    inputs = {"tokens": np.array([tokens], np.int32), "count": np.array([len(tokens)], np.int32)}
+                    outputs = await batcher.submit(PREFILL, inputs)
+                else:
+                    inputs = {"token": np.array(tokens[-1:], np.int32), "position": np.array([len(tokens) - 1], np.int32)}
+                    outputs = await batcher.submit(STEP, {**inputs, **cache})
+                cache = {name: value for name, value in outputs.items() if name != "logits"}
+                token = choose(outputs["logits"][0], choice, random)
+                tokens.append(token)
+                piece = reader.add([token])
+                if not reader.done and number + 1 == choice.length:
+                    piece += reader.end()
+                    yield piece, False
+                    return
+                yield piece, reader.done
+                if reader.done:
+                    return
+
+
+def choose(logits, choice: Choice, random) -> int:
+    """One token of a distribution [values], by Gumbel's trick."""
+    if choice.temperature == 0:
+        return int(logits.argmax())
+    scores = logits.astype(np.float64) / choice.temperature
+    if choice.top_k is not None and choice.top_k < len(scores):
+        scores[scores < np.partition(scores, -choice.top_k)[-choice.top_k]] = -np.inf
+    if choice.top_p is not None and choice.top_p < 1:
+        ordered = np.sort(scores)[::-1]
+        share = np.exp(ordered - ordered[0])
+        share /= share.sum()
+        scores[scores < ordered[np.flatnonzero(np.cumsum(share) - share < choice.top_p)[-1]]] = -np.inf
+    return int((scores + random.gumbel(size=len(scores))).argmax())
