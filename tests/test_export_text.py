@@ -197,7 +197,7 @@ def test_scores_behind_the_start_of_a_document(corpora):
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
-        ("the cat ran to it", r"at most the context of 16 tokens. Received: 17"),
+        ("the cat ran to it", r"prompt 2: expected at most the context of 16 tokens. Received: 17"),
         ("Ω", r"text 2: the character Ω \(code point 937\) is not in the alphabet of \d+ characters"),
         (b"a\xff", r"the character \ufffd \(code point 65533\)"),
     ],
