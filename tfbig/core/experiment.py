@@ -97,8 +97,6 @@ class Optim(Component):
 
 STRATEGIES = ("auto", "single", "multi_worker", "mirrored", "tpu", "parameter_server")
 REFUSED = {  # what tf.distribute offers and this package does another way, or not at all
-    "mirrored": "with Keras 3, mirrored variables allow neither compiled steps nor accumulation nor averages of weights. "
-    "Start one process for each accelerator instead, python -m tfbig.launch --workers N -- train ...",
     "tpu": "is not supported yet; it could not be tested",
     "parameter_server": "updates reach its servers in no fixed order, so neither the order of batches nor resuming would be exact. "
     "Use python -m tfbig.launch --workers N -- train ...",
@@ -109,7 +107,8 @@ REFUSED = {  # what tf.distribute offers and this package does another way, or n
 class Device(Component):
     """Where and in which arithmetic."""
 
-    strategy: str = knob("auto", "who computes; auto: multi_worker if TF_CONFIG names several workers", choices=STRATEGIES)
+    strategy: str = knob("auto", "who computes; auto: multi_worker if TF_CONFIG names several workers, mirrored if there are several accelerators", choices=STRATEGIES)
+    count: int | None = knob(None, "mirrored: processes that train together here, one for each accelerator or, without any, on the CPU; none: all accelerators", low=1)
     sync_batch_norm: bool = knob(True, "several workers: batch normalisation over the whole batch, as one process would")
     jit: str = knob("auto", "compile steps with XLA; auto: all but convolutions, recurrence and Dropout on CPU", choices=("auto", "true", "false"))
     precision: str = knob("float32", "of activations; weights stay float32", choices=("float32", "bfloat16", "float16"))
@@ -118,6 +117,8 @@ class Device(Component):
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.strategy in REFUSED:
             yield "strategy", f"{self.strategy}: {REFUSED[self.strategy]}."
+        if self.count is not None and self.strategy != "mirrored":
+            yield "count", f"expected with device.strategy=mirrored only. Received: {self.count} with {self.strategy}."
 
 
 @dataclass(frozen=True, kw_only=True)

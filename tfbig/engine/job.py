@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import importlib.util
+import json
 import resource
 import shlex
 import sys
 import time
 
+from tfbig.core import config
+from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, np, tf
@@ -18,6 +23,8 @@ from tfbig.engine.evaluate import Evaluation
 from tfbig.engine.flops import forward_flops
 from tfbig.engine.setup import Setup, build_task, device_text
 from tfbig.engine.strategy import Workers
+
+COMPARED = 16  # examples of a split that several workers compare with each other
 
 
 class Journal:
@@ -70,7 +77,9 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
     experiment, started = run.experiment, time.monotonic()
     with run.lock():
         workers = Workers(place(experiment.device.strategy))
-        setup = Setup(experiment, measure(run, experiment), workers)
+        facts = measure(run, experiment)
+        compare(workers, experiment)
+        setup = Setup(experiment, json.loads(workers.gather(json.dumps(facts))[0]), workers)  # the chief's: rounding may differ elsewhere
         machine = device_text() if workers.count == 1 else f"{workers.count} workers, the chief's on {device_text()}"
         console.note(f"{setup.model.count_params():,} parameters, {machine}, XLA {'on' if setup.jit else 'off'} ({setup.jit_reason})")
         present = checkpoint.steps(run.checkpoints)
@@ -88,6 +97,21 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
             record(run, setup, experiment.train.final_split, step, console)
         run.mark_done()
     return summary
+
+
+def compare(workers: Workers, experiment: Experiment) -> None:
+    """Refuses to train with workers that have another configuration, other data or other software."""
+    if workers.count == 1:
+        return
+    data, facts = experiment.data, {package: importlib.metadata.version(package) for package in ("tensorflow", "keras")}
+    facts |= {key: config.text_of(value) for key, value in config.flatten(experiment).items()}
+    for split in SPLITS[:2]:
+        size = data.size(split)
+        shown = data.examples(split, np.unique(np.linspace(0, size - 1, min(size, COMPARED)).astype(np.int64)))
+        digest = hashlib.sha256(b"".join(np.ascontiguousarray(shown[name]).tobytes() for name in sorted(shown)))
+        facts[f"data, {split} split"] = f"{size:,} examples, digest {digest.hexdigest()[:12]}"
+    facts["data"] = f"fingerprint {data.fingerprint()[:12] or 'none'}"
+    workers.same(facts, "Expected the same configuration, data and software everywhere.")
 
 
 def start_from(setup: Setup) -> None:

@@ -91,7 +91,8 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
 def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
     """This run's newest intact checkpoint, else a fresh start."""
     found = checkpoint.newest_intact(checkpoints, setup.model.variables, setup.other_variables, observer.note)
-    setup.workers.same(found["step"] if found else 0, "checkpoints")
+    newest = {"newest checkpoint": f"{found['step']:,}" if found else "none"}
+    setup.workers.same(newest, "Expected one run directory on a file system that all share.")
     observer.restored(found["step"] if found else 0)
     if found is None:
         return State()
