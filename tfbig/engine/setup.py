@@ -12,7 +12,7 @@ from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, tf
 from tfbig.core.workers import Place
-from tfbig.engine import batches, evaluate
+from tfbig.engine import batches, evaluate, remat
 from tfbig.engine.optimizer import build_optimizer
 from tfbig.engine.step import Step, compile_block, wants_jit
 from tfbig.engine.strategy import Workers, join, layers
@@ -79,6 +79,8 @@ class Setup:
 
     @cached_property
     def step(self) -> Step:
+        if self.experiment.train.remat:
+            remat.install(self.model)
         return Step(self.experiment, self.task, self.model, self.optimizer, self.workers, self.jit)
 
     @property
