@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -157,6 +158,7 @@ class averaged_weights:
 def evaluate(setup: Setup, state: State, observer: Observer) -> dict[str, dict]:
     """Evaluates on the validation split and remembers the best step so far."""
     metrics = setup.evaluate("validation", workers=setup.workers).metrics
+    setup.data.merge(setup.workers.gather(json.dumps(setup.data.skipped)))
     name, better = setup.task.primary
     value = metrics[name]["value"]
     if not all(np.isfinite(metric["value"]) for metric in metrics.values()):
