@@ -39,6 +39,20 @@ def nodes(model: keras.Model) -> list[Node]:
     return [Node(node.operation, list(node.input_tensors), list(node.outputs), node.arguments) for node in ordered if not node.is_input]
 
 
+VIEWS = ("Flatten", "Reshape", "Squeeze", "ExpandDims", "Identity", "StopGradient")  # of the same memory
+RECURRENT = 10  # values that a recurrent layer keeps for each unit and moment: gates before and after their activation, states
+
+
+def bytes_kept(node: Node) -> int:
+    """Bytes that the gradient needs of what a node computes, for one example: its outputs, of a recurrent layer all its moments'."""
+    if type(node.operation).__name__ in VIEWS:
+        return 0
+    whole = sum(map(bytes_of, node.outputs))
+    layers = [layer for layer in (node.operation, getattr(node.operation, "forward_layer", None), getattr(node.operation, "backward_layer", None)) if isinstance(layer, keras.layers.RNN)]
+    moments = node.inputs[0].shape[1] or 1
+    return whole + sum(4 * RECURRENT * layer.units * moments for layer in layers if hasattr(layer, "units"))
+
+
 def bytes_of(tensor) -> int:
     """Bytes of a symbolic tensor for one example; whole numbers, which nobody differentiates, count too."""
     width = {"float64": 8, "int64": 8, "float16": 2, "bfloat16": 2, "bool": 1, "uint8": 1, "int8": 1}.get(tensor.dtype, 4)

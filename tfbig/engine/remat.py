@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import keras, tf
-from tfbig.engine.graph import Node, bytes_of, nodes
+from tfbig.engine.graph import Node, bytes_kept, bytes_of, nodes
 
 TRIED = 40  # sizes of segments that are compared
 
@@ -32,9 +32,19 @@ def install(model: keras.Model) -> None:
 
 def segments(model: keras.Model) -> list[list[Node]]:
     """The cut for which the values kept plus the largest part's are fewest."""
+    order, (_, edges) = nodes(model), _best(model)
+    return [order[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def activation_bytes(model: keras.Model) -> int:
+    """What a model keeps of one example with recomputation: the values kept and the largest part's."""
+    return _best(model)[0]
+
+
+def _best(model) -> tuple[int, list[int]]:
+    """Bytes for one example, and the edges of the parts."""
     order = nodes(model)
-    crossing = _crossing(model, order)
-    inside = [sum(bytes_of(tensor) for tensor in node.outputs) for node in order]
+    crossing, inside = _crossing(model, order), list(map(bytes_kept, order))
     total, best = sum(inside), None
     for i in range(TRIED):
         cuts = _cut(inside, crossing, total * 0.9**i)
@@ -43,8 +53,7 @@ def segments(model: keras.Model) -> list[list[Node]]:
         largest = max(sum(inside[a:b]) for a, b in zip(edges, edges[1:], strict=False))
         if best is None or kept + largest < best[0]:
             best = (kept + largest, edges)
-    edges = best[1]
-    return [order[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return best
 
 
 def _crossing(model, order: list[Node]) -> list[int]:
@@ -79,7 +88,7 @@ def _cut(inside: list[int], crossing: list[int], bound: float) -> list[int]:
 
 
 def _run(model, parts: list[list[Node]], inputs):
-    values = {id(symbol): value for symbol, value in zip(model.inputs, keras.tree.flatten(inputs), strict=True)}
+    values = {id(symbol): tf.convert_to_tensor(value) for symbol, value in zip(model.inputs, keras.tree.flatten(inputs), strict=True)}
     for number, part in enumerate(parts):
         wanted = {id(tensor) for later in parts[number + 1 :] for node in later for tensor in node.inputs} | {id(tensor) for tensor in model.outputs}
         results = [tensor for node in part for tensor in node.outputs if id(tensor) in wanted]
