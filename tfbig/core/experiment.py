@@ -98,7 +98,8 @@ class Optim(Component):
 
 STRATEGIES = ("auto", "single", "multi_worker", "mirrored", "tpu", "parameter_server")
 REFUSED = {  # what tf.distribute offers and this package does another way, or not at all
-    "tpu": "is not supported yet; it could not be tested",
+    "tpu": "TensorFlow computes on a TPU only under tf.distribute.TPUStrategy, which mirrors variables over its cores. Steps compile "
+    "with XLA as it needs, but without a TPU that path could not be tried, so it is not offered",
     "parameter_server": "updates reach its servers in no fixed order, so neither the order of batches nor resuming would be exact. "
     "Use python -m tfbig.launch --workers N -- train ...",
 }
