@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-BATCH, CONTEXT, TOKENS = {"vit": 512, "gpt": 24, "mlp": 4096, "cnn": 512, "lstm": 1024}, 256, 65
+BATCH, CONTEXT, TOKENS = {"vit": 128, "gpt": 8, "mlp": 4096, "cnn": 256, "lstm": 512}, 256, 65
 SHAPE = {"size": TOKENS, "context": CONTEXT, "width": 192, "depth": 6, "heads": 6, "bias": False}
 EXPERIMENTS = {
     "mlp": ["mnist_mlp", "model.units=512,512,512,512"],
