@@ -1,6 +1,7 @@
 """A campaign of faults against one training: kills, terminations, damaged checkpoints; and what they cost.
 
     python benchmarks/faults.py --kills 200 --terms 50 --flips 1000
+    python benchmarks/faults.py --kills 0 --terms 0 --flips 0 --goodput 10     # one kill a minute: what is left of the speed
 
 The training is `mnist_mlp` with Dropout and random shifts, a checkpoint every few steps. Half of the kills wait for a
 checkpoint write to be under way. At the end weights, optimiser and history are compared, bit for bit, with a training that nobody disturbed.
@@ -27,9 +28,9 @@ SETTINGS = (
 EVERY = 10  # steps between checkpoints
 
 
-def start(path: Path, length: int) -> subprocess.Popen:
+def start(path: Path, length: int, more: tuple[str, ...] = ()) -> subprocess.Popen:
     fresh = not (path / "config.json").exists()
-    words = [*SETTINGS, f"train.length={length}", f"run={path}"] if fresh else ["--resume", str(path)]
+    words = [*SETTINGS, *more, f"train.length={length}", f"run={path}"] if fresh else ["--resume", str(path)]
     return subprocess.Popen([sys.executable, "-m", "tfbig.train", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -106,11 +107,27 @@ def damage(path: Path, step: int, flips: int, dice: random.Random) -> dict:
     return found
 
 
+def steps_in(path: Path, seconds: float, kill_every: float | None) -> int:
+    """The steps that are saved after so many seconds of training, started again at once after each kill."""
+    begun = time.monotonic()
+    while (left := seconds - (time.monotonic() - begun)) > 0:
+        process = start(path, 10**9, ("train.save_every=500",))
+        try:
+            process.wait(min(left, kill_every or left))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        else:
+            raise SystemExit(f"the training ended by itself:\n{process.stderr.read()}")
+    return newest(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--terms", type=int, default=50)
     parser.add_argument("--flips", type=int, default=1000)
+    parser.add_argument("--goodput", type=float, default=0, metavar="MINUTES", help="train so long undisturbed, and as long with a kill each minute")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     dice = random.Random(given.seed)
@@ -126,6 +143,14 @@ def main() -> None:
             at = time.monotonic()
             seen = disturb(path, length, count, signum, dice)
             print(name, json.dumps({**seen, "bit_equal": same(whole, path, length), "seconds": round(time.monotonic() - at), "undisturbed_seconds": round(undisturbed)}), flush=True)
+        if given.goodput:
+            whole, killed = (steps_in(Path(folder, f"goodput_{every}"), 60 * given.goodput, every) for every in (None, 60))
+            print("goodput", json.dumps({"minutes": given.goodput, "steps_undisturbed": whole, "steps_with_kills": killed, "goodput": round(killed / whole, 4)}), flush=True)
+        if not given.flips:
+            return
+        if not (given.kills or given.terms):
+            path, length = Path(folder, "damaged"), 100
+            assert start(path, length).wait() == 0
         print("damage", json.dumps(damage(path, length, given.flips, dice)), flush=True)
 
 

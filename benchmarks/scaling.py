@@ -122,7 +122,7 @@ def main() -> None:
         return sums_here()
     if given.sums:
         return sums_torch(*map(int, given.sums.split(",")))
-    from tfbig.launch import environments, free_ports
+    from tfbig.engine.processes import environments, free_ports
 
     with tempfile.TemporaryDirectory() as folder:
         for recipe, settings in RECIPES.items():

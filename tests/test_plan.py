@@ -21,7 +21,7 @@ def test_what_a_model_takes():
     assert found["forward_flops_per_example"] == forward and found["flops_per_step"] == 3 * 64 * forward
     assert found["parameters"] == values and found["weights_mb"] == pytest.approx(4e-6 * values, abs=0.01)
     assert found["optimizer_mb"] == pytest.approx(found["weights_mb"], abs=0.01)  # momentum
-    outputs = 784 + 784 + 128 + 128 + 10  # input, flatten, dense, activation, head
+    outputs = 784 + 128 + 128 + 10  # input (flatten shares its memory), dense, activation, head
     assert found["activations_mb"] == pytest.approx(4e-6 * 64 * outputs, abs=0.01)
     assert (found["steps"], found["epochs"]) == (8594, 10.0)
 
@@ -30,8 +30,11 @@ def test_what_saves_memory():
     plain, parts, half, adam = (
         engine.describe(setup(*settings)) for settings in ((), ["train.accumulate=4"], ["device.precision=bfloat16"], ["optim.optimizer=adam", "optim.momentum=none"])
     )
+    deep = ("model.units=64,64,64,64,64,64,64,64", "model.dropout=0.1")
+    kept, again = (engine.describe(setup(*deep, f"train.remat={remat}"))["activations_mb"] for remat in ("false", "true"))
+    assert again < 0.75 * kept
     assert parts["activations_mb"] == pytest.approx(plain["activations_mb"] / 4, abs=0.02)
-    assert half["activations_mb"] == pytest.approx(plain["activations_mb"] / 2, abs=0.02)
+    assert half["activations_mb"] == pytest.approx(plain["activations_mb"] - 2e-6 * 64 * (128 + 128), abs=0.02)  # input and head stay float32
     assert adam["optimizer_mb"] == pytest.approx(2 * plain["optimizer_mb"], abs=0.02)
 
 
@@ -45,7 +48,7 @@ def test_by_arithmetic():
 
 def test_a_short_try():
     found = engine.finite(engine.by_trying(setup("device.block=20")))
-    expected = found["compile_seconds"] + 8594e-3 * found["step_ms"]
+    expected = found["prepare_seconds"] + found["compile_seconds"] + 8594e-3 * found["step_ms"]
     assert found["seconds"] > expected and found["examples_per_s"] == pytest.approx(64e3 / found["step_ms"], rel=0.01)
     assert json.loads(json.dumps(found)) == found and "time" in plan.show(found)
 

@@ -18,7 +18,7 @@ from training import FACTS, make
 from tfbig import launch
 from tfbig.core import workers
 from tfbig.core.errors import UserError
-from tfbig.engine import batches, checkpoint, manifests
+from tfbig.engine import batches, checkpoint, manifests, processes
 from tfbig.engine.strategy import _lost
 
 CNN = ("mnist_cnn", "model.filters=4,8", "model.units=16", "train.batch_size=25", "optim.optimizer=sgd", "optim.learning_rate=0.02")
@@ -49,10 +49,10 @@ def test_place(monkeypatch):
     assert workers.place() == workers.Place() and workers.place().is_chief
     with pytest.raises(UserError, match="device.strategy=multi_worker: expected TF_CONFIG="):
         workers.place("multi_worker")
-    monkeypatch.setenv("TF_CONFIG", launch.tf_config(["a:1", "b:1"], 1))
+    monkeypatch.setenv("TF_CONFIG", processes.tf_config(["a:1", "b:1"], 1))
     assert (workers.place().index, workers.place().count, workers.place("single").count) == (1, 2, 1)
-    junk = ('{"cluster": {"worker": "host:1"}, "task": {"type": "worker", "index": 0}}', launch.tf_config(["a:1", "a:1"], 0))
-    for text in (*junk, "{", "[]", launch.tf_config(["a:1", "b:1"], 2), '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 0}}'):
+    junk = ('{"cluster": {"worker": "host:1"}, "task": {"type": "worker", "index": 0}}', processes.tf_config(["a:1", "a:1"], 0))
+    for text in (*junk, "{", "[]", processes.tf_config(["a:1", "b:1"], 2), '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 0}}'):
         monkeypatch.setenv("TF_CONFIG", text)
         with pytest.raises(UserError, match="TF_CONFIG: expected "):
             workers.place()
@@ -95,11 +95,11 @@ def test_same_result_for_any_number(tmp_path):
 
 
 def test_every_part_of_the_step(tmp_path):
-    """Compiled steps, micro-batches, clipping, moving averages, Muon and float16 with loss scaling, by two workers."""
+    """Compiled steps, micro-batches, clipping, moving averages, Muon and float16 with loss scaling, by two workers that recompute."""
     settings = ("mnist_mlp", "train.batch_size=16", "train.accumulate=2", "optim.clip_norm=0.5", "train.ema=0.9", "optim.optimizer=muon")
-    settings += ("device.precision=float16", "device.jit=true", "optim.momentum=none", "model.dropout=0.2", *BRIEF, "train.length=8")
+    settings += ("device.precision=float16", "device.jit=true", "optim.momentum=none", "model.dropout=0.2", "model.units=32,32,32", *BRIEF, "train.length=8")
     for count in (1, 2):
-        run(count, tmp_path / str(count), *settings)
+        run(count, tmp_path / str(count), *settings, f"train.remat={str(count == 2).lower()}")
     one, two = end(tmp_path / "1", 8), end(tmp_path / "2", 8)
     assert all(np.isfinite(value).all() for value in two.values())
     assert loss(tmp_path / "1") == pytest.approx(loss(tmp_path / "2"), rel=2e-2) and one["loss_scale"] == two["loss_scale"]
@@ -162,7 +162,7 @@ def test_lost_worker_is_found_in_the_words_of_tensorflow():
         (["--workers", "0", "--", "train", "mnist_mlp", "run=a"], "--workers: expected at least 1"),
         (["--workers", "2", "--", "train", "mnist_mlp"], "expected run=DIR after -- train"),
         (["--workers", "2", "--", "train", "mnist_mlp", "run=a", "sede=1"], "Did you mean seed?"),
-        (["--workers", "2", "--", "train", "mnist_mlp", "run=a", "device.strategy=mirrored"], "Start one process for each accelerator instead"),
+        (["--workers", "2", "--", "train", "mnist_mlp", "run=a", "device.strategy=mirrored"], "starts workers of its own, python -m tfbig.train does"),
     ],
 )
 def test_mistakes(arguments, message, capsys):
@@ -172,11 +172,11 @@ def test_mistakes(arguments, message, capsys):
 
 def test_accelerators_are_dealt_out(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert [own["CUDA_VISIBLE_DEVICES"] for own in launch.environments(2)] == ["3", "5"]
+    assert [own["CUDA_VISIBLE_DEVICES"] for own in processes.environments(2)] == ["3", "5"]
     with pytest.raises(UserError, match="expected at most one for each of 2 accelerators. Received: 3"):
-        launch.environments(3)
+        processes.environments(3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert "TF_NUM_INTRAOP_THREADS" in launch.environments(2)[1]
+    assert "TF_NUM_INTRAOP_THREADS" in processes.environments(2)[1]
 
 
 def stand_in(folder, name, body):

@@ -85,7 +85,7 @@ def _source(run: Run, step: str, service: Component, console):
 
     trained = Trained(run, step, console)
     setup, proof = _in_float32(trained)
-    task, data, split = setup.task, run.experiment.data, "test"
+    task, data, split = setup.task, setup.data, "test"
     console.note("evaluating the model that is exported")
     result = setup.evaluate(split, keep_outputs=True)
     metrics = {"split": split, "count": result.count, "step": trained.step, "metrics": result.metrics}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 
 from tfbig.core import cli, config, registry
 from tfbig.core.errors import UserError
@@ -24,6 +25,7 @@ def plan(recipe: str | Experiment, *settings: str, hardware: str | None = None, 
         price: of an hour, in any currency.
     """
     from tfbig.engine import plan as engine
+    from tfbig.engine.readable import Readable
     from tfbig.engine.setup import Setup
 
     if hardware is not None and hardware not in engine.HARDWARE:
@@ -32,8 +34,9 @@ def plan(recipe: str | Experiment, *settings: str, hardware: str | None = None, 
         raise UserError(f"--price: expected more than 0. Received: {price}.")
     base = registry.recipe(recipe) if isinstance(recipe, str) else recipe
     experiment = config.override(base, list(settings))
-    setup = Setup(experiment, experiment.task.measure(experiment.data))
-    found = engine.by_trying(setup) if hardware is None else engine.by_arithmetic(setup, engine.HARDWARE[hardware])
+    at, data = time.monotonic(), Readable(experiment.data)
+    setup = Setup(experiment, experiment.task.measure(data), data=data)
+    found = engine.by_trying(setup, time.monotonic() - at) if hardware is None else engine.by_arithmetic(setup, engine.HARDWARE[hardware])
     if price is not None:
         found["cost"] = round(price * found["seconds"] / 3600, 4)
     return engine.finite(found)

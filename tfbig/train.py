@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import shutil
 import sys
@@ -11,16 +12,22 @@ from tfbig.core import cli, config, registry, workers
 from tfbig.core.errors import Interrupted, UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.run import Follower, Run
+from tfbig.engine import processes
 
 EXAMPLES = """  python -m tfbig.train mnist_mlp
   python -m tfbig.train mnist_cnn train.length=5ep seed=1 run=runs/a
   python -m tfbig.train mnist_mlp model=cnn data=fashion_mnist --print
   python -m tfbig.train mnist_vit --dry-run
+  python -m tfbig.train mnist_cnn device.strategy=mirrored device.count=2    # processes that share every batch
   python -m tfbig.train --resume runs/a train.length=20ep
 
 `python -m tfbig` lists the recipes; RECIPE --print shows every setting."""
 
-RESUMABLE = ("length", "evaluate_every", "save_every", "keep", "patience", "final_split", "tensorboard")
+RESUMABLE = (
+    *(f"train.{name}" for name in ("length", "evaluate_every", "save_every", "keep", "patience", "final_split", "tensorboard")),
+    "device.strategy",
+    "device.count",
+)
 
 
 def train(
@@ -46,29 +53,48 @@ def train(
     if (recipe is None) == (resume is None):
         raise UserError("expected a recipe or a run to resume, one of them. `python -m tfbig` lists the recipes.")
     made = _resumed(resume, list(settings)) if resume is not None else _created(recipe, list(settings), run)
+    fresh = resume is None and not isinstance(made, Follower)
+    try:
+        count = processes.wanted(made.experiment)
+        if count > 1 and made.experiment.device.strategy == "auto" and callbacks:
+            count = 1  # they live in this process
+        if count > 1:
+            _train_by_several(made, count, callbacks)
+        else:
+            _train_here(made, callbacks)
+    except UserError:
+        if fresh and not (made.checkpoints.exists() or (made.path / "metrics.jsonl").exists()):
+            shutil.rmtree(made.path)  # nothing was trained: leave no half-made run behind
+        raise
+    return made
+
+
+def _train_by_several(run: Run, count: int, callbacks: tuple) -> None:
+    """Trains a run in processes of this machine; each goes on with what the run directory holds, even if it is new."""
+    if callbacks:
+        raise UserError("callbacks: expected none with device.strategy=mirrored, whose processes would not have them. Set device.strategy=single.")
+    processes.run_workers(count, ["train", "--resume", str(run.path)])
+
+
+def _train_here(run: Run, callbacks: tuple) -> None:
     from tfbig.engine import job
     from tfbig.engine.setup import Lengths
     from tfbig.report import html
     from tfbig.report.console import Console
 
-    follows = isinstance(made, Follower)  # a worker that is not the chief: it says nothing but what went wrong
+    follows = isinstance(run, Follower)  # a worker that is not the chief: it says nothing but what went wrong
     console = Console(quiet=follows)
-    console.note(f"run: {made.path}")
+    console.note(f"run: {run.path}")
     try:
-        console = Console(Lengths.of(made.experiment).total, quiet=follows)
-        job.train(made, console, callbacks)
-    except UserError:
-        if resume is None and not follows and not (made.checkpoints.exists() or (made.path / "metrics.jsonl").exists()):  # nothing was trained: leave no half-made run behind
-            shutil.rmtree(made.path)
-        raise
+        console = Console(Lengths.of(run.experiment).total, quiet=follows)
+        job.train(run, console, callbacks)
     except Interrupted as stop:
         console.close()
-        raise Interrupted(stop.signum, stop.step, f"stopped at step {stop.step:,}; all is saved. Continue with\npython -m tfbig.train --resume {shlex.quote(str(made.path))}") from None
+        raise Interrupted(stop.signum, stop.step, f"stopped at step {stop.step:,}; all is saved. Continue with\npython -m tfbig.train --resume {shlex.quote(str(run.path))}") from None
     finally:
         console.close()
     if not follows:
-        console.note(f"report: {html.write(made.path)}")
-    return made
+        console.note(f"report: {html.write(run.path)}")
 
 
 def _created(recipe: str | Experiment, settings: list[str], run) -> Run:
@@ -83,10 +109,9 @@ def _created(recipe: str | Experiment, settings: list[str], run) -> Run:
 def _resumed(path, settings: list[str]) -> Run:
     run = Run.open(path)
     run = run if workers.place(run.experiment.device.strategy).is_chief else Follower(run.path)
-    allowed = tuple(f"train.{name}" for name in RESUMABLE)
-    wrong = [key for key in (text.partition("=")[0] for text in settings) if key in config.flatten(run.experiment) and key not in allowed]
+    wrong = [key for key in (text.partition("=")[0] for text in settings) if key in config.flatten(run.experiment) and key not in RESUMABLE]
     if wrong:
-        raise UserError(f"{', '.join(wrong)}: cannot change in a run that goes on, only {', '.join(allowed)} can. Start a new run for it.")
+        raise UserError(f"{', '.join(wrong)}: cannot change in a run that goes on, only {', '.join(RESUMABLE)} can. Start a new run for it.")
     if settings:
         experiment = config.override(run.experiment, settings)
         from tfbig.engine import checkpoint
@@ -103,7 +128,10 @@ def _resumed(path, settings: list[str]) -> Run:
 def door(arguments: list[str]) -> dict:
     parser = cli.RecipeParser("train", __doc__, EXAMPLES, made="run", settings="settings that differ from the recipe's")
     parser.add_argument("--dry-run", action="store_true", help="build everything, make one step, say what it takes")
+    parser.add_argument("--supervisor", type=int, help=argparse.SUPPRESS)  # the process that ends with this one
     given = parser.parse_args(arguments)
+    if given.supervisor:
+        processes.end_with(given.supervisor)
     if given.print or given.dry_run:
         return _look(given)
     run = train(given.recipe, *given.settings, run=given.run, resume=given.resume)

@@ -135,7 +135,8 @@ def _outcome(door, arguments, as_json) -> tuple[int, dict | None]:
         return 0, door(arguments)
     except (UserError, RunFailure) as error:
         lines = str(error).split("\n")
-        print("\n".join([f"error: {lines[0]}", *(f"       {line}" for line in lines[1:])]), file=sys.stderr)
+        if not error.said:
+            print("\n".join([f"error: {lines[0]}", *(f"       {line}" for line in lines[1:])]), file=sys.stderr)
         return error.exit_code, {"error": str(error), "kind": type(error).__name__}
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -7,12 +7,14 @@ class UserError(ValueError):
     """A mistake in what the user gave: a key, a value, a file. Commands exit with code 2."""
 
     exit_code = 2
+    said = False  # whether another process has written the message to this terminal already
 
 
 class RunFailure(RuntimeError):
     """Training or evaluation could not go on: a loss that is not finite, a full disk. Commands exit with code 1."""
 
     exit_code = 1
+    said = False
 
 
 class DiskFull(RunFailure):

@@ -32,6 +32,7 @@ class Train(Component):
     length: str = knob("10ep", 'whole training: "10ep" (epochs) or "20_000" (steps)')
     batch_size: int = knob(64, "examples per optimiser step", low=1)
     accumulate: int = knob(1, "micro-batches a batch is split into, to save memory; same result", low=1)
+    remat: bool = knob(False, "compute activations again for the gradient instead of keeping them, to save memory; same result, slower")
     evaluate_every: str = knob("1ep", "between evaluations on the validation split: epochs, steps or % of length")
     save_every: str = knob("1ep", "between checkpoints: epochs, steps or % of length; each evaluation saves too")
     keep: int = knob(3, "latest checkpoints kept, besides the best", low=2)
@@ -97,9 +98,8 @@ class Optim(Component):
 
 STRATEGIES = ("auto", "single", "multi_worker", "mirrored", "tpu", "parameter_server")
 REFUSED = {  # what tf.distribute offers and this package does another way, or not at all
-    "mirrored": "with Keras 3, mirrored variables allow neither compiled steps nor accumulation nor averages of weights. "
-    "Start one process for each accelerator instead, python -m tfbig.launch --workers N -- train ...",
-    "tpu": "is not supported yet; it could not be tested",
+    "tpu": "TensorFlow computes on a TPU only under tf.distribute.TPUStrategy, which mirrors variables over its cores. Steps compile "
+    "with XLA as it needs, but without a TPU that path could not be tried, so it is not offered",
     "parameter_server": "updates reach its servers in no fixed order, so neither the order of batches nor resuming would be exact. "
     "Use python -m tfbig.launch --workers N -- train ...",
 }
@@ -109,7 +109,8 @@ REFUSED = {  # what tf.distribute offers and this package does another way, or n
 class Device(Component):
     """Where and in which arithmetic."""
 
-    strategy: str = knob("auto", "who computes; auto: multi_worker if TF_CONFIG names several workers", choices=STRATEGIES)
+    strategy: str = knob("auto", "who computes; auto: multi_worker if TF_CONFIG names several workers, mirrored if there are several accelerators", choices=STRATEGIES)
+    count: int | None = knob(None, "mirrored: processes that train together here, one for each accelerator or, without any, on the CPU; none: all accelerators", low=1)
     sync_batch_norm: bool = knob(True, "several workers: batch normalisation over the whole batch, as one process would")
     jit: str = knob("auto", "compile steps with XLA; auto: all but convolutions, recurrence and Dropout on CPU", choices=("auto", "true", "false"))
     precision: str = knob("float32", "of activations; weights stay float32", choices=("float32", "bfloat16", "float16"))
@@ -118,6 +119,8 @@ class Device(Component):
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.strategy in REFUSED:
             yield "strategy", f"{self.strategy}: {REFUSED[self.strategy]}."
+        if self.count is not None and self.strategy != "mirrored":
+            yield "count", f"expected with device.strategy=mirrored only. Received: {self.count} with {self.strategy}."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,12 @@ class Place:
         return max(1, len(self.addresses))
 
     @property
+    def neighbours(self) -> int:
+        """How many workers before this one are on its machine."""
+        host = lambda address: address.rpartition(":")[0]  # noqa: E731
+        return sum(host(address) == host(self.addresses[self.index]) for address in self.addresses[: self.index])
+
+    @property
     def is_chief(self) -> bool:
         return self.index == 0
 

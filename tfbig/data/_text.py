@@ -53,6 +53,9 @@ class TextWindows(Dataset):
         if (self.tokenizer == "ready") != (self.vocabulary_path is not None):
             yield "vocabulary_path", f"expected with data.tokenizer=ready, and only there. Received: {self.vocabulary_path} with {self.tokenizer}."
 
+        if self.on_error != "stop":  # documents are read once, before training, and all become one stream
+            yield "on_error", f"expected stop: a damaged document is named when the text is prepared. Received: {self.on_error}."
+
     @property
     def spec(self):
         tokens = Feature(shape=(self.context + 1,), dtype="int32", unit="token")

@@ -71,12 +71,16 @@ def evaluate(
                 kept.setdefault(name, []).append(value.numpy()[:real])
         done += real
         progress(done, size)
+    left_out = np.zeros(size)  # records for which another one stood in
+    left_out[list(getattr(task.data, "skipped", {}).get(split, {}))] = 1
     if workers and workers.count > 1:  # each example was measured by one worker; for the others it is zero
         sums = {name: workers.total_array(rows) for name, rows in sorted(sums.items())}
+        left_out = workers.total_array(left_out)
+    sums = {name: rows[:, left_out == 0] for name, rows in sums.items()} if left_out.any() else sums
     metrics = {name: interval(*rows) for name, rows in sums.items()}
     for name, (source, function) in task.derived.items():
         metrics[name] = {key: value if key == "count" or value is None else function(value) for key, value in metrics[source].items()}
-    return Evaluation(split, size, metrics, {name: np.concatenate(parts) for name, parts in kept.items()})
+    return Evaluation(split, int(size - np.count_nonzero(left_out)), metrics, {name: np.concatenate(parts) for name, parts in kept.items()})
 
 
 def interval(total: np.ndarray, count: np.ndarray) -> dict:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import importlib.util
+import json
 import resource
 import shlex
 import sys
 import time
 
+from tfbig.core import config
+from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, np, tf
@@ -16,15 +21,18 @@ from tfbig.core.workers import place
 from tfbig.engine import checkpoint, loop
 from tfbig.engine.evaluate import Evaluation
 from tfbig.engine.flops import forward_flops
+from tfbig.engine.readable import Readable, told
 from tfbig.engine.setup import Setup, build_task, device_text
 from tfbig.engine.strategy import Workers
+
+COMPARED = 16  # examples of a split that several workers compare with each other
 
 
 class Journal:
     """An observer that writes the run's log and passes everything on to the console's observer."""
 
-    def __init__(self, run: Run, console: loop.Observer):
-        self.run, self.console = run, console
+    def __init__(self, run: Run, console: loop.Observer, data: Readable):
+        self.run, self.console, self.data, self.told = run, console, data, ""
 
     def restored(self, step):
         self.run.truncate_history(step)  # what comes after is made again
@@ -38,28 +46,32 @@ class Journal:
     def evaluated(self, step, split, metrics):
         self.run.log("evaluation", step, {"split": split, "metrics": metrics})
         self.console.evaluated(step, split, metrics)
+        if told(self.data.skipped) != self.told:
+            self.told = told(self.data.skipped)
+            self.console.note(self.told)
+            self.run.write_json("skipped.json", self.data.skipped)
 
     def note(self, text):
         self.console.note(text)
 
 
-def measure(run: Run, experiment: Experiment) -> dict:
+def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
     """What preprocessing needs to know of the training split: measured once, then read from data.json."""
-    data, splits, saved = experiment.data, {}, run.read_json("data.json")
+    splits, saved = {}, run.read_json("data.json")
     if saved is not None:
         if saved.get("fingerprint", "") != data.fingerprint():
             raise UserError(f"data: it has changed since {run.path} was started, so its splits are no longer the same. Bring the old data back, or start a new run.")
         return saved["facts"]
     facts = experiment.task.measure(data)
     for split in ("train", "validation"):  # nothing of the test split is read before training is over
-        splits[split] = {"size": data.size(split), "classes": class_counts(experiment, split)}
+        splits[split] = {"size": data.size(split), "classes": class_counts(data, split)}
     run.write_json("data.json", {"card": data.card(), "fingerprint": data.fingerprint(), "splits": splits, "facts": facts})
     return facts
 
 
-def class_counts(experiment: Experiment, split: str) -> dict[str, int]:
+def class_counts(data: Readable, split: str) -> dict[str, int]:
     """Examples of each class, where counting is cheap."""
-    arrays, names = experiment.data.arrays(split), experiment.data.label_names
+    arrays, names = data.arrays(split), data.label_names
     if arrays is None or not names or "label" not in arrays:
         return {}
     return dict(zip(names, np.bincount(arrays["label"], minlength=len(names)).tolist(), strict=True))
@@ -70,7 +82,10 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
     experiment, started = run.experiment, time.monotonic()
     with run.lock():
         workers = Workers(place(experiment.device.strategy))
-        setup = Setup(experiment, measure(run, experiment), workers)
+        data = Readable(experiment.data, run.read_json("skipped.json"))
+        facts = measure(run, experiment, data)
+        compare(workers, experiment, data)
+        setup = Setup(experiment, json.loads(workers.gather(json.dumps(facts))[0]), workers, data)  # the chief's: rounding may differ elsewhere
         machine = device_text() if workers.count == 1 else f"{workers.count} workers, the chief's on {device_text()}"
         console.note(f"{setup.model.count_params():,} parameters, {machine}, XLA {'on' if setup.jit else 'off'} ({setup.jit_reason})")
         present = checkpoint.steps(run.checkpoints)
@@ -78,7 +93,7 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
             run.unmark_done()
         else:
             start_from(setup)
-        state = loop.train(setup, run.checkpoints, Journal(run, console), (*own_callbacks(run), *callbacks))
+        state = loop.train(setup, run.checkpoints, Journal(run, console, data), (*own_callbacks(run), *callbacks))
         if not workers.is_chief:  # what is left, the chief does alone
             return {}
         summary = describe(setup, state, run, time.monotonic() - started)
@@ -88,6 +103,21 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
             record(run, setup, experiment.train.final_split, step, console)
         run.mark_done()
     return summary
+
+
+def compare(workers: Workers, experiment: Experiment, data: Readable) -> None:
+    """Refuses to train with workers that have another configuration, other data or other software."""
+    if workers.count == 1:
+        return
+    facts = {package: importlib.metadata.version(package) for package in ("tensorflow", "keras")}
+    facts |= {key: config.text_of(value) for key, value in config.flatten(experiment).items()}
+    for split in SPLITS[:2]:
+        size = data.size(split)
+        shown = data.examples(split, np.unique(np.linspace(0, size - 1, min(size, COMPARED)).astype(np.int64)))
+        digest = hashlib.sha256(b"".join(np.ascontiguousarray(shown[name]).tobytes() for name in sorted(shown)))
+        facts[f"data, {split} split"] = f"{size:,} examples, digest {digest.hexdigest()[:12]}"
+    facts["data"] = f"fingerprint {data.fingerprint()[:12] or 'none'}"
+    workers.same(facts, "Expected the same configuration, data and software everywhere.")
 
 
 def start_from(setup: Setup) -> None:
@@ -134,6 +164,7 @@ def describe(setup: Setup, state: loop.State, run: Run, seconds: float) -> dict:
         "block": setup.block,
         "device": device_text(),
         "workers": setup.workers.count,
+        "skipped": {split: len(found) for split, found in setup.data.skipped.items() if found},
         "waited_for_data": round(state.waited["data"] / seconds, 4),
         "waited_for_checkpoints": round(state.waited["checkpoints"] / seconds, 4),
         "checkpoint_mb": round(sum(file.stat().st_size for file in folder.iterdir()) / 1e6, 2) if folder else None,
@@ -153,14 +184,14 @@ def load_step(setup: Setup, run: Run, step: int, console: loop.Observer) -> int:
 
 def record(run: Run, setup: Setup, split: str, step: int, console: loop.Observer) -> dict:
     """Evaluates the model on a split and writes metrics.json and panels.json; returns the split's entry."""
-    measure(run, run.experiment)  # refuses data that has changed
+    measure(run, run.experiment, setup.data)  # refuses data that has changed
     result: Evaluation = setup.evaluate(split, keep_outputs=True)
     console.evaluated(step, split, result.metrics)
-    entry = {"dataset": type(setup.task.data).__name__, "split": split, "count": result.count, "step": step, "metrics": result.metrics}
+    entry = {"dataset": type(run.experiment.data).__name__, "split": split, "count": result.count, "step": step, "metrics": result.metrics}
     run.write_json("metrics.json", {**(run.read_json("metrics.json") or {}), split: entry})
     run.write_json("panels.json", [*setup.task.samples(setup.model, setup.jit), *setup.task.panels(split, result.outputs)])
     saved = run.read_json("data.json")
-    saved["splits"][split] = {"size": result.count, "classes": class_counts(run.experiment, split)}
+    saved["splits"][split] = {"size": result.count, "classes": class_counts(setup.data, split)}
     run.write_json("data.json", saved)
     return entry
 
@@ -226,7 +257,8 @@ class Trained:
 def dry_run(experiment: Experiment) -> dict:
     """Builds everything, makes one step, and says what it takes."""
     started = time.monotonic()
-    setup = Setup(experiment, experiment.task.measure(experiment.data))
+    data = Readable(experiment.data)
+    setup = Setup(experiment, experiment.task.measure(data), data=data)
     slab, first = setup.slabs.at(0)
     scalars = setup.run_block(slab, tf.constant(first), tf.constant(1))
     loss = float(scalars["loss"][0])
@@ -251,5 +283,6 @@ def dry_run(experiment: Experiment) -> dict:
 
 def build(experiment: Experiment):
     """The bound task and its untrained Keras model, for use without a run: (task, model)."""
-    return build_task(experiment, experiment.task.measure(experiment.data))
+    data = Readable(experiment.data)
+    return build_task(experiment, experiment.task.measure(data), data)
 

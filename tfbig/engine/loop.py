@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -91,7 +92,8 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
 def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
     """This run's newest intact checkpoint, else a fresh start."""
     found = checkpoint.newest_intact(checkpoints, setup.model.variables, setup.other_variables, observer.note)
-    setup.workers.same(found["step"] if found else 0, "checkpoints")
+    newest = {"newest checkpoint": f"{found['step']:,}" if found else "none"}
+    setup.workers.same(newest, "Expected one run directory on a file system that all share.")
     observer.restored(found["step"] if found else 0)
     if found is None:
         return State()
@@ -156,6 +158,7 @@ class averaged_weights:
 def evaluate(setup: Setup, state: State, observer: Observer) -> dict[str, dict]:
     """Evaluates on the validation split and remembers the best step so far."""
     metrics = setup.evaluate("validation", workers=setup.workers).metrics
+    setup.data.merge(setup.workers.gather(json.dumps(setup.data.skipped)))
     name, better = setup.task.primary
     value = metrics[name]["value"]
     if not all(np.isfinite(metric["value"]) for metric in metrics.values()):

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import np, tf
-from tfbig.engine import batches, checkpoint
+from tfbig.engine import batches, checkpoint, graph, remat
 from tfbig.engine.flops import forward_flops
+from tfbig.engine.loop import CALL_SECONDS
 from tfbig.engine.setup import Setup, evaluation_batch
 
 PROBE_STEPS = 20
@@ -52,14 +53,10 @@ def size_mb(variables: list) -> float:
 
 
 def activations_mb(setup: Setup) -> float:
-    """What one micro-batch keeps for its gradient: about the outputs of all layers (Chen et al. 2016, section 3)."""
-    train = setup.experiment.train
-    width = 4 if setup.experiment.device.precision == "float32" else 2
-    count = 0
-    for layer in setup.model.layers:
-        for output in tf.nest.flatten(layer.output):
-            count += math.prod(n or 1 for n in output.shape[1:])
-    return count * width * (train.batch_size // train.accumulate) / 1e6
+    """What one micro-batch keeps for its gradient: about the inputs and the outputs of all computations (Chen et al. 2016, section 3)."""
+    train, model = setup.experiment.train, setup.model
+    kept = remat.activation_bytes(model) if train.remat else sum(map(graph.bytes_kept, graph.nodes(model)))
+    return (sum(map(graph.bytes_of, model.inputs)) + kept) * (train.batch_size // train.accumulate) / 1e6
 
 
 def describe(setup: Setup) -> dict:
@@ -114,29 +111,26 @@ def advice(experiment: Experiment) -> list[str]:
         changes.append("device.precision=bfloat16: activations take half")
     if experiment.train.accumulate < experiment.train.batch_size:
         changes.append(f"train.accumulate={2 * experiment.train.accumulate} or more: activations of fewer examples at once, same result")
+    if not experiment.train.remat:
+        changes.append("train.remat=true: activations are computed again rather than kept, same result, about a third slower")
     changes.append("a smaller model, or optim.optimizer=sgd or adafactor, which keep less")
     return changes
 
 
-def by_trying(setup: Setup) -> dict:
-    """Time and memory from a few steps, an evaluation batch and a checkpoint, made here."""
+def by_trying(setup: Setup, prepared: float = 0.0) -> dict:
+    """Time and memory from a few steps, an evaluation batch and a checkpoint, made here.
+
+    Seconds are those spent on preparing and compiling + steps x the mean of a step, without the first call + evaluations x
+    batches x the median of a batch + checkpoints, each as it was measured. `prepared`: seconds that it took to make `setup`.
+    """
     started = time.monotonic()
     found = describe(setup)
-    step, rates, block = 0, [], setup.block
-    setup.run_block(setup.slabs.at(0)[0], tf.constant(0), tf.constant(1))  # compiles
+    setup.run_block(setup.slabs.at(0)[0], tf.constant(0), tf.constant(1))["loss"].numpy()  # compiles
     compiled = time.monotonic() - started
-    begun = time.monotonic()
-    while step < PROBE_STEPS or (time.monotonic() - begun < PROBE_SECONDS and step < 40 * block):
-        at = time.monotonic()
-        slab, first = setup.slabs.at(step)
-        count = min(block - first, max(1, PROBE_STEPS // 4))
-        setup.run_block(slab, tf.constant(first), tf.constant(count))["loss"].numpy()
-        rates.append((time.monotonic() - at) / count)
-        step += count
+    step_seconds = _step_seconds(setup)
     evaluate, save = _evaluation_seconds(setup), _checkpoint_seconds(setup)
     lengths = setup.lengths
     saves = len({min(lengths.total, n * every) for every in (lengths.evaluate, lengths.save) for n in range(1, -(-lengths.total // every) + 1)})
-    step_seconds = statistics.median(rates)
     test = setup.task.data.size("test") / max(1, setup.task.data.size("validation")) * evaluate
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
     return {
@@ -144,14 +138,31 @@ def by_trying(setup: Setup) -> dict:
         "hardware": "this machine",
         "step_ms": round(step_seconds * 1e3, 4),
         "examples_per_s": round(setup.experiment.train.batch_size / step_seconds, 1),
+        "prepare_seconds": round(prepared, 2),
         "compile_seconds": round(compiled, 2),
         "evaluation_seconds": round(evaluate, 3),
         "checkpoint_seconds": round(save, 3),
+        "test_seconds": round(test, 3),
         "peak_memory_mb": round(peak),
-        "seconds": round(compiled + step_seconds * lengths.total + evaluate * evaluations(setup) + save * saves + test, 2),
+        "seconds": round(prepared + compiled + step_seconds * lengths.total + evaluate * evaluations(setup) + save * saves + test, 2),
         "fits": True,
         "advice": [],
     }
+
+
+def _step_seconds(setup: Setup) -> float:
+    """The mean time of a step in calls as long as the loop makes them."""
+    step, count, spent, begun = 0, 1, [], time.monotonic()
+    while step < PROBE_STEPS or (time.monotonic() - begun < PROBE_SECONDS and step < 200 * setup.block):
+        at = time.monotonic()
+        slab, first = setup.slabs.at(step)
+        count = min(count, setup.block - first)
+        setup.run_block(slab, tf.constant(first), tf.constant(count))["loss"].numpy()
+        spent.append((time.monotonic() - at, count))
+        step += count
+        count = max(1, min(2 * setup.block, int(count * CALL_SECONDS / max(spent[-1][0], 1e-6))))
+    spent = spent[1:] if len(spent) > 1 else spent
+    return sum(seconds for seconds, _ in spent) / sum(made for _, made in spent)
 
 
 def _evaluation_seconds(setup: Setup) -> float:

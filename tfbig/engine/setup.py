@@ -12,17 +12,18 @@ from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, tf
 from tfbig.core.workers import Place
-from tfbig.engine import batches, evaluate
+from tfbig.engine import batches, evaluate, remat
 from tfbig.engine.optimizer import build_optimizer
+from tfbig.engine.readable import Readable
 from tfbig.engine.step import Step, compile_block, wants_jit
 from tfbig.engine.strategy import Workers, join, layers
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
-def build_task(experiment: Experiment, facts: dict) -> tuple[Task, keras.Model]:
+def build_task(experiment: Experiment, facts: dict, data: Readable | None = None) -> tuple[Task, keras.Model]:
     """The bound task and its model with fresh weights, both decided by the experiment and its seed alone."""
-    task = experiment.task.bind(experiment.model, experiment.data, facts)
+    task = experiment.task.bind(experiment.model, data or Readable(experiment.data), facts)
     before = keras.config.dtype_policy()
     keras.utils.set_random_seed(experiment.seed)
     keras.config.set_dtype_policy(POLICIES[experiment.device.precision])
@@ -59,9 +60,9 @@ class Lengths:
 class Setup:
     """Everything a training run works with."""
 
-    def __init__(self, experiment: Experiment, facts: dict, workers: Workers | None = None):
-        self.experiment, self.workers = experiment, workers or Workers(Place())
-        self.task, self.model = build_task(experiment, facts)
+    def __init__(self, experiment: Experiment, facts: dict, workers: Workers | None = None, data: Readable | None = None):
+        self.experiment, self.workers, self.data = experiment, workers or Workers(Place()), data or Readable(experiment.data)
+        self.task, self.model = build_task(experiment, facts, self.data)
         synchronised = self.workers.count > 1 and join(self.model, sync_batch_norm=experiment.device.sync_batch_norm)
         self.jit, self.jit_reason = wants_jit(experiment.device.jit, self.model, synchronised)
         self.block = batches.block_length(experiment.data, experiment.train.batch_size, experiment.device.block)
@@ -79,6 +80,8 @@ class Setup:
 
     @cached_property
     def step(self) -> Step:
+        if self.experiment.train.remat:
+            remat.install(self.model)
         return Step(self.experiment, self.task, self.model, self.optimizer, self.workers, self.jit)
 
     @property

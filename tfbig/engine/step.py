@@ -134,15 +134,16 @@ class Step:
 
     def _micro_gradients(self, batch):
         variables = self.model.trainable_variables
-        with computing(self.share), tf.GradientTape() as tape:
-            loss, logs = self.task.loss(self.model, batch, training=True)
-            loss = tf.cast(loss, tf.float32)
-            for extra in self.model.losses:
-                loss += tf.cast(extra, tf.float32)
-            # Scaled before the gradient is taken: through synchronised statistics it also reaches other workers' rows.
-            target = loss if self.workers.count == 1 else loss * (self.share.size / self.share.whole)
-            target = target if self.scaling is None else target * self.scaling.scale.value
-        gradients = tape.gradient(target, [v.value for v in variables], unconnected_gradients="zero")
+        with computing(self.share):  # the gradient may compute parts of the model again
+            with tf.GradientTape() as tape:
+                loss, logs = self.task.loss(self.model, batch, training=True)
+                loss = tf.cast(loss, tf.float32)
+                for extra in self.model.losses:
+                    loss += tf.cast(extra, tf.float32)
+                # Scaled before the gradient is taken: through synchronised statistics it also reaches other workers' rows.
+                target = loss if self.workers.count == 1 else loss * (self.share.size / self.share.whole)
+                target = target if self.scaling is None else target * self.scaling.scale.value
+            gradients = tape.gradient(target, [v.value for v in variables], unconnected_gradients="zero")
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         if self.scaling is not None:
             gradients = [gradient / self.scaling.scale.value for gradient in gradients]

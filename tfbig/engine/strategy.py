@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import re
 from collections.abc import Callable, Iterator
 
@@ -31,7 +32,7 @@ class Workers:
         self._strategy = None
         if self.count > 1:
             with _explained(place):
-                self._strategy = tf.distribute.MultiWorkerMirroredStrategy()
+                self._strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=_communication(place))
 
     def share(self, whole: int) -> workers.Share:
         """This worker's rows of a batch."""
@@ -87,14 +88,28 @@ class Workers:
         for variable in variables:
             variable.assign(self.total_array(variable.numpy().astype(np.float64)) / self.count)
 
-    def same(self, value: int, what: str) -> None:
-        """Makes sure that all workers hold the same number."""
-        values = np.zeros(self.count)
-        values[self.place.index] = value
-        values = self.total_array(values)
-        if len(set(values.tolist())) > 1:
-            told = ", ".join(f"worker {i}: {int(v)}" for i, v in enumerate(values))
-            raise UserError(f"run: the workers see different {what} ({told}). Expected one run directory on a file system that all share.")
+    def gather(self, text: str) -> list[str]:
+        """The text of each worker, in their order."""
+        if self._strategy is None:
+            return [text]
+        mine, index = np.frombuffer(text.encode(), np.uint8), self.place.index
+        sizes = np.zeros(self.count)
+        sizes[index] = len(mine)
+        rows = np.zeros((self.count, max(1, int(self.total_array(sizes).max()))))
+        rows[index, : len(mine)] = mine
+        sizes = self.total_array(sizes).astype(int)
+        return [row[:size].astype(np.uint8).tobytes().decode() for row, size in zip(self.total_array(rows), sizes, strict=True)]
+
+    def same(self, facts: dict[str, str], remedy: str) -> None:
+        """Makes sure that all workers have the same facts; the error names those that differ."""
+        if self._strategy is None:
+            return
+        seen = [json.loads(text) for text in self.gather(json.dumps(facts))]
+        names = dict.fromkeys(name for each in seen for name in each)
+        wrong = [name for name in names if len({each.get(name) for each in seen}) > 1]
+        if wrong:
+            told = "\n".join(f"{name}: " + ", ".join(f"worker {i} {each.get(name, 'none')}" for i, each in enumerate(seen)) for name in wrong)
+            raise UserError(f"the workers differ. {remedy} Received:\n{told}")
 
     @contextlib.contextmanager
     def failures(self) -> Iterator[None]:
@@ -105,6 +120,21 @@ class Workers:
             if self._strategy is None:
                 raise
             raise _lost(self.place, error) from error
+
+
+def _communication(place: workers.Place):
+    """Sums over NVIDIA's NCCL where every worker has an accelerator, else as TensorFlow chooses.
+
+    A worker computes on one accelerator. Where several are visible, workers of one machine take one each.
+    """
+    options, devices = tf.distribute.experimental.CommunicationOptions, tf.config.list_physical_devices("GPU")
+    if not devices:
+        return options()
+    if place.neighbours >= len(devices) > 1:
+        raise UserError(f"TF_CONFIG: expected at most one worker for each of {len(devices)} accelerators of a machine. Received: more.")
+    if len(devices) > 1:
+        tf.config.set_visible_devices(devices[place.neighbours], "GPU")
+    return options(implementation=tf.distribute.experimental.CommunicationImplementation.NCCL)
 
 
 def _all_reduce(value: tf.Tensor) -> tf.Tensor:

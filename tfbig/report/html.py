@@ -172,6 +172,7 @@ def _machine(summary: dict, env: dict) -> str:
             ["checkpoint", f"{summary['checkpoint_mb']} MB"],
             ["training stood still", f"{summary['waited_for_data']:.1%} of the time for data, {summary['waited_for_checkpoints']:.1%} for checkpoints"],
             ["device", summary["device"]],
+            *([["unreadable records left out", ", ".join(f"{count:,} of {split}" for split, count in summary["skipped"].items())]] if summary.get("skipped") else []),
         ]
     packages = ", ".join(f"{name} {version}" for name, version in env.get("packages", {}).items())
     rows += [[key, str(env[key])] for key in ("started", "python", "platform") if key in env] + ([["packages", packages]] if packages else [])

@@ -1,0 +1,128 @@
+"""Records that cannot be read or hold NaN: named, or left out and counted; the batches stay a function of their number."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from training import FACTS, Silent, make, values
+
+import tfbig
+from tfbig.core.contracts import Feature
+from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.workers import Share
+from tfbig.data import image_folder
+from tfbig.engine import batches, loop
+from tfbig.engine.readable import Readable
+from tfbig.engine.setup import Setup
+
+DAMAGED = ("a/03.png", "a/04.png", "b/11.png")
+
+
+@pytest.fixture(params=["in memory", "from its files"])
+def folder(tmp_path, monkeypatch, request):
+    """40 training pictures, three of them damaged, two of these side by side."""
+    dice = np.random.RandomState(0)
+    for part, count in (("train", 20), ("validation", 10), ("test", 10)):
+        for name in "ab":
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(dice.randint(0, 255, (8, 8), np.uint8)).save(tmp_path / part / name / f"{i:02d}.png")
+    for name in DAMAGED:
+        path = tmp_path / "train" / name
+        path.write_bytes(path.read_bytes()[:40])
+    (tmp_path / "validation" / "b" / "09.png").write_bytes(b"no picture")
+    if request.param == "from its files":
+        monkeypatch.setattr(image_folder, "MEMORY_BYTES", 0)
+    image_folder._files.cache_clear()
+    return tmp_path
+
+
+def settings(folder, *more):
+    data = ("data=image_folder", f"data.path={folder}", "data.side=8", "data.channels=1")
+    return (*data, "model.units=4", "train.batch_size=6", "train.length=12", "train.evaluate_every=6", "device.block=2", *more)
+
+
+def test_named_with_file_and_position(folder, tmp_path):
+    with pytest.raises(UserError, match=r"data: example \d+ of the train split: .*\.png cannot be decoded.*\n.*data.on_error=skip"):
+        tfbig.train("mnist_mlp", *settings(folder), run=tmp_path / "run")
+
+
+def test_stand_ins_are_a_function_of_position(folder):
+    experiment = make(*settings(folder, "data.on_error=skip"))
+    plain = experiment.data
+    one, other = Readable(plain), Readable(plain)
+    whole = one.examples("train", np.arange(40))
+    for position, stand_in in ((3, 5), (4, 5), (31, 32)):
+        expected = plain.examples("train", np.array([stand_in]))
+        for found in (other.examples("train", np.array([position])), {name: value[[position]] for name, value in whole.items()}):
+            for name, value in expected.items():
+                np.testing.assert_array_equal(found[name], value)
+    assert set(one.skipped["train"]) == {3, 4, 31} and "a/03.png cannot be decoded" in one.skipped["train"][3]
+    later = Readable(plain, {"train": {str(i): text for i, text in one.skipped["train"].items()}})
+    np.testing.assert_array_equal(later.examples("train", np.arange(40))["image"], whole["image"])
+    task = experiment.task.bind(experiment.model, Readable(plain), FACTS)
+    slab = batches.Slabs(task, batch_size=6, block=2, seed=1).at(0)[0]
+    for i in (0, 1):
+        offsets = batches.share_offsets(6, 1, Share.of(6, i, 2))
+        task = experiment.task.bind(experiment.model, Readable(plain), FACTS)
+        part = batches.Slabs(task, batch_size=6, block=2, seed=1, offsets=offsets).at(0)[0]
+        np.testing.assert_array_equal(part["image"], slab["image"].numpy()[:, offsets])
+
+
+def test_counted_and_never_measured(folder, tmp_path):
+    run = tfbig.train("mnist_mlp", *settings(folder, "data.on_error=skip"), run=tmp_path / "run")
+    assert run.read_json("summary.json")["skipped"] == {"train": 3, "validation": 1}
+    assert run.read_json("skipped.json")["train"].keys() == {"3", "4", "31"}
+    assert "unreadable records left out" in (run.path / "report.html").read_text()
+    assert [line["metrics"]["accuracy"]["count"] for line in run.history("evaluation") if line["split"] == "validation"] == [19, 19]
+    again = tfbig.train(None, "train.length=14", resume=run.path)
+    assert again.read_json("summary.json")["skipped"] == {"train": 3, "validation": 1}
+
+
+def test_limit(folder, tmp_path):
+    with pytest.raises(UserError, match=r"data.max_skipped: expected at most 2 unreadable records. Found 3:\n(train \d+: .*png cannot be decoded.*\n?){3}"):
+        tfbig.train("mnist_mlp", *settings(folder, "data.on_error=skip", "data.max_skipped=2"), run=tmp_path / "run")
+
+
+class Floats:
+    """A stand-in for a dataset of numbers, one of which is NaN."""
+
+    spec, label_names, on_error, max_skipped = {"image": Feature(shape=(2, 2, 1), dtype="float32")}, (), "stop", 1
+    size = lambda self, split: 5  # noqa: E731
+    arrays = lambda self, split: None  # noqa: E731
+
+    def examples(self, split, positions):
+        image = np.ones((len(positions), 2, 2, 1), np.float32) * np.asarray(positions)[:, None, None, None]
+        return {"image": np.where(image == 3, np.nan, image).astype(np.float32)}
+
+
+def test_nan_in_the_data_is_named(monkeypatch):
+    with pytest.raises(UserError, match="data: example 3 of the train split: image holds NaN or an infinite number"):
+        Readable(Floats()).examples("train", np.arange(5))
+    monkeypatch.setattr(Floats, "on_error", "skip")
+    assert Readable(Floats()).examples("train", np.array([2, 3]))["image"][:, 0, 0, 0].tolist() == [2, 4]
+
+
+def test_nan_in_the_loss_is_named(tmp_path):
+    """Injected at the seventh step: the step is said, and what was saved before is intact."""
+    setup = Setup(make("train.length=20", "train.save_every=5", "device.block=5"), FACTS)
+    usual, calls = setup.run_block, []
+
+    def poisoned(slab, first, count):
+        made = usual(slab, first, count)
+        calls.append(int(count))
+        step = sum(calls) - int(count)
+        return {**made, "loss": with_nan(made["loss"], 6 - step)}
+
+    setup.__dict__["run_block"] = poisoned
+    with pytest.raises(RunFailure, match="step 7: the loss became nan; the checkpoint of step 5 is intact"):
+        loop.train(setup, tmp_path, Silent())
+    assert all(np.isfinite(value).all() for value in values(setup))
+
+
+def with_nan(loss, place):
+    import tensorflow as tf
+
+    changed = loss.numpy()
+    if 0 <= place < len(changed):
+        changed[place] = np.nan
+    return tf.constant(changed)

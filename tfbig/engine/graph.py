@@ -1,0 +1,59 @@
+"""A functional model as a list of computations, in order. Keras offers no public way to walk one; this file alone knows how."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from tfbig.core.lazy import keras
+
+
+@dataclass
+class Node:
+    """One call of a layer or operation.
+
+    Attributes:
+        operation: the layer or operation.
+        inputs, outputs: the symbolic tensors it takes and gives.
+        call: a function of {id of symbolic tensor: value} and `training` that returns its outputs' values.
+    """
+
+    operation: Any
+    inputs: list
+    outputs: list
+    arguments: Any = field(repr=False)
+
+    def call(self, values: dict[int, Any], training: bool) -> list:
+        arguments, options = self.arguments.fill_in(values)
+        if isinstance(self.operation, keras.Layer) and "training" in inspect.signature(self.operation.call).parameters:
+            options = {**options, "training": training}
+        made = self.operation(*arguments, **options)
+        return keras.tree.flatten(made)
+
+
+def nodes(model: keras.Model) -> list[Node]:
+    """All computations of a functional model but its inputs, in an order in which they can be made."""
+    ordered = [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
+    return [Node(node.operation, list(node.input_tensors), list(node.outputs), node.arguments) for node in ordered if not node.is_input]
+
+
+VIEWS = ("Flatten", "Reshape", "Squeeze", "ExpandDims", "Identity", "StopGradient")  # of the same memory
+RECURRENT = 10  # values that a recurrent layer keeps for each unit and moment: gates before and after their activation, states
+
+
+def bytes_kept(node: Node) -> int:
+    """Bytes that the gradient needs of what a node computes, for one example: its outputs, of a recurrent layer all its moments'."""
+    if type(node.operation).__name__ in VIEWS:
+        return 0
+    whole = sum(map(bytes_of, node.outputs))
+    layers = [layer for layer in (node.operation, getattr(node.operation, "forward_layer", None), getattr(node.operation, "backward_layer", None)) if isinstance(layer, keras.layers.RNN)]
+    moments = node.inputs[0].shape[1] or 1
+    return whole + sum(4 * RECURRENT * layer.units * moments for layer in layers if hasattr(layer, "units"))
+
+
+def bytes_of(tensor) -> int:
+    """Bytes of a symbolic tensor for one example; whole numbers, which nobody differentiates, count too."""
+    width = {"float64": 8, "int64": 8, "float16": 2, "bfloat16": 2, "bool": 1, "uint8": 1, "int8": 1}.get(tensor.dtype, 4)
+    return width * math.prod(n or 1 for n in tensor.shape[1:])

@@ -1,0 +1,117 @@
+"""A dataset as training reads it: records that cannot be read, or hold NaN, are named with their position, or left out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tfbig.core.contracts import SPLITS, Dataset
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np
+
+ERRORS = (OSError, ValueError, RuntimeError)  # UserError is a ValueError; readers of packed files raise the others
+SHOWN = 3
+
+
+class Readable:
+    """A dataset whose `data.on_error` is carried out; all else is the dataset's own.
+
+    For a record that is left out the next readable one of its split stands in. Which one that is depends on the position
+    alone, so batches stay a pure function of it for every reader, worker and resumed run.
+
+    Attributes:
+        skipped: split -> position -> what is wrong with the record, as far as records were read.
+    """
+
+    def __init__(self, data: Dataset, known: dict[str, dict[str, str]] | None = None):
+        """`known`: what was found in an earlier part of the run, as `skipped` in JSON."""
+        self._data, self._arrays = data, {}
+        self.skipped = {split: {int(i): text for i, text in (known or {}).get(split, {}).items()} for split in SPLITS}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._data, name)
+
+    def examples(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """The raw examples at `positions`, with stand-ins for those left out."""
+        rows = np.array([self._readable(split, int(i)) for i in np.asarray(positions)], np.int64)
+        try:
+            found = self._data.examples(split, rows)
+        except ERRORS as error:
+            wrong = self._each(split, rows)
+            if not wrong:
+                raise error
+        else:
+            wrong = {int(rows[i]): text for i, text in not_finite(found).items()}
+            if not wrong:
+                return found
+        self._leave_out(split, wrong)
+        return self.examples(split, positions)
+
+    def arrays(self, split: str) -> dict[str, np.ndarray] | None:
+        """The whole split if it is small, as the dataset decides; the same rows as `examples`."""
+        if split not in self._arrays:
+            try:
+                found = self._data.arrays(split)
+                whole = found is None or not (self.skipped.get(split) or not_finite(found))
+            except ERRORS:
+                whole = False
+            self._arrays[split] = found if whole else self.examples(split, np.arange(self._data.size(split)))
+        return self._arrays[split]
+
+    def merge(self, others: list[str]) -> None:
+        """Takes over what other workers found, each the JSON text of its `skipped`."""
+        for text in others:
+            for split, found in json.loads(text).items():
+                self._count({split: {**self.skipped[split], **{int(i): what for i, what in found.items()}}})
+
+    def _readable(self, split: str, position: int) -> int:
+        wrong, size = self.skipped.get(split), None
+        while wrong and position in wrong:
+            size = size or self._data.size(split)
+            if len(wrong) >= size:
+                raise UserError(f"data: no record of the {split} split can be read. The first: {next(iter(wrong.values()))}")
+            position = (position + 1) % size
+        return position
+
+    def _each(self, split: str, rows: np.ndarray) -> dict[int, str]:
+        """Which of the rows cannot be read, and why."""
+        wrong = {}
+        for row in dict.fromkeys(rows.tolist()):
+            try:
+                self._data.examples(split, np.array([row]))
+            except ERRORS as error:
+                wrong[row] = str(error).removeprefix("data: ")
+        return wrong
+
+    def _leave_out(self, split: str, wrong: dict[int, str]) -> None:
+        if self._data.on_error == "stop":
+            position, text = next(iter(wrong.items()))
+            raise UserError(f"data: example {position:,} of the {split} split: {text}\nMend it, or set data.on_error=skip to train without it.")
+        self._count({split: {**self.skipped[split], **wrong}})
+
+    def _count(self, found: dict[str, dict[int, str]]) -> None:
+        self.skipped.update(found)
+        number = sum(map(len, self.skipped.values()))
+        if number > self._data.max_skipped:
+            lines = [f"{split} {position:,}: {text}" for split, wrong in self.skipped.items() for position, text in sorted(wrong.items())]
+            more = "" if number <= SHOWN else f"\nand {number - SHOWN:,} more."
+            raise UserError(f"data.max_skipped: expected at most {self._data.max_skipped:,} unreadable records. Found {number:,}:\n" + "\n".join(lines[:SHOWN]) + more)
+
+
+def not_finite(examples: dict[str, np.ndarray]) -> dict[int, str]:
+    """The rows (by their place) that hold NaN or an infinite number, and in which part."""
+    wrong = {}
+    for name, values in examples.items():
+        if values.dtype.kind == "f":
+            rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
+            wrong.update({int(row): f"{name} holds NaN or an infinite number" for row in rows})
+    return wrong
+
+
+def told(skipped: dict[str, dict]) -> str:
+    """How many records of which split were left out, and the first of them; empty if none was."""
+    counts = [f"{len(found):,} of {split}" for split, found in skipped.items() if found]
+    first = next((text for found in skipped.values() for _, text in sorted(found.items())), "")
+    return f"unreadable records left out: {', '.join(counts)}; the first: {first}" if counts else ""
