@@ -28,6 +28,7 @@ class Journal:
 
     def restored(self, step):
         self.run.truncate_history(step)  # what comes after is made again
+        self.console.restored(step)
         if step:
             self.console.note(f"resumed at step {step:,}")
 
