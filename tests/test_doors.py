@@ -89,7 +89,9 @@ def test_predict(run, tmp_path):
     [
         ("torn.png", None, "torn.png: is no picture that can be read"),
         ("empty.jpg", b"", "empty.jpg: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: it is empty"),
-        ("text.png", b"hello", "text.png: is no picture that can be read"),
+        ("text.png", b"hello", "text.png: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: it is none of these"),
+        ("cmyk.jpg", Image.new("CMYK", (28, 28)), "cmyk.jpg: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: its colours are CMYK"),
+        ("huge.png", Image.new("1", (20_000, 9_000)), "huge.png: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: it has more than"),
         ("short.npy", b"\x93NUMPY\x01\x00v\x00{", "short.npy: is no whole .npy file"),
         ("float.npy", np.zeros((2, 28, 28), np.float32), "expected uint8 [n, 28, 28, 1] with at least one picture. Received: float32 [2, 28, 28]"),
         ("shape.npy", np.zeros((2, 30, 28), np.uint8), "Received: uint8 [2, 30, 28]"),
@@ -105,6 +107,8 @@ def test_predict_refuses(run, tmp_path, name, content, message, capsys):
         path.write_bytes(path.read_bytes()[:400])
     elif isinstance(content, bytes):
         path.write_bytes(content)
+    elif isinstance(content, Image.Image):
+        content.save(path)
     else:
         np.save(path, content, allow_pickle=True)
     assert predict.main([str(run[0]), str(path)]) == 2

@@ -91,7 +91,7 @@ def test_console_without_a_terminal(monkeypatch):
     shown.evaluated(30, "validation", {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6, "count": 9}})
     shown.close()
     lines = stream.getvalue().splitlines()
-    assert len(lines) == 4 and lines[0].startswith("step 10/1,000: loss 0.1235 accuracy 0.9, 64 examples/s, 18 min")
+    assert len(lines) == 4 and lines[0].startswith("step 10/1,000: loss 0.1235, accuracy 90.00%, 64 examples/s, 16 min 30 s left")
     assert lines[-1] == "step 30 validation: accuracy 50.00% [40.00%, 60.00%]"
 
 
@@ -110,11 +110,13 @@ def test_live_line():
 
     stream = Terminal()
     shown = console.Console(1000, stream)
+    assert "preparing" in stream.getvalue()
+    shown.restored(250)
     shown.trained(500, {"loss": 0.5, "accuracy": 0.9, "learning_rate": 0.1, "examples_per_s": 64.0})
     shown.note("a note [not markup]")
     shown.live.refresh()
     shown.close()
-    assert "500/1,000" in stream.getvalue() and "a note [not markup]" in stream.getvalue()
+    assert "500/1,000 loss 0.5  accuracy 90.00%  64 examples/s" in stream.getvalue() and "a note [not markup]" in stream.getvalue()
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")])

@@ -38,7 +38,7 @@ def override(experiment: Experiment, settings: list[str]) -> Experiment:
     problems, given = [], {}
     for text in settings:
         key, equals, value = text.partition("=")
-        if not equals:
+        if not equals or not key:
             problems.append(f"expected key=value. Received: {text!r}.{registry.nearest(text, flatten(experiment))}")
         elif key in given:
             problems.append(f"{key}: given twice, as {given[key]!r} and {value!r}.")

@@ -30,7 +30,7 @@ def quiet_start():
         os.dup2(log.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # Ctrl-C is no failure to explain
             os.dup2(saved, 2)
             log.seek(0)
             os.write(2, log.read())

@@ -2,6 +2,7 @@
 
     RUN/checkpoints/000009370/weights.safetensors     the model's variables, seeds of Dropout included
                               optimizer.safetensors   the optimiser's variables, moving averages, loss scale
+                              callbacks.safetensors   arrays that Keras callbacks remember, if there are any
                               state.json              step, best so far, sizes and sha256 of the files, its own digest
 """
 
@@ -20,7 +21,7 @@ from tfbig.core import files
 from tfbig.core.errors import NonFinite, RunFailure, UserError
 from tfbig.core.lazy import np, tf
 
-WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+WEIGHTS, OPTIMIZER, CALLBACKS, STATE = "weights.safetensors", "optimizer.safetensors", "callbacks.safetensors", "state.json"
 
 
 def named(variables: list) -> dict:
@@ -51,7 +52,7 @@ def steps(checkpoints: Path) -> list[int]:
     return sorted(int(name) for name in names if name == folder_name(int(name)))
 
 
-def snapshot(step: int, weights: list, others: list) -> dict:
+def snapshot(step: int, weights: list, others: list, arrays: dict | None = None) -> dict:
     """Copies of all values: file name -> path of the variable -> array.
 
     Raises:
@@ -61,10 +62,10 @@ def snapshot(step: int, weights: list, others: list) -> dict:
     for path, value in {**values[WEIGHTS], **values[OPTIMIZER]}.items():
         if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
             raise NonFinite(f"step {step}: {path} is no longer finite, so no checkpoint was written.")
-    return values
+    return {**values, CALLBACKS: arrays} if arrays else values
 
 
-def save(checkpoints: Path, step: int, weights: list, others: list, state: dict) -> Path:
+def save(checkpoints: Path, step: int, weights: list, others: list, state: dict, arrays: dict | None = None) -> Path:
     """Writes the checkpoint of a step; what was there before stays whole whatever happens meanwhile.
 
     Args:
@@ -73,12 +74,13 @@ def save(checkpoints: Path, step: int, weights: list, others: list, state: dict)
         weights: the model's variables.
         others: the optimiser's and further variables.
         state: JSON values to go with them.
+        arrays: what callbacks remember, under the names by which `state` refers to it; not changed any more.
 
     Raises:
         NonFinite: a variable is NaN or infinite; nothing is written.
         RunFailure: the disk is full or the folder cannot be written; older checkpoints are intact.
     """
-    return write(checkpoints, step, snapshot(step, weights, others), state)
+    return write(checkpoints, step, snapshot(step, weights, others, arrays), state)
 
 
 def write(checkpoints: Path, step: int, values: dict, state: dict) -> Path:
@@ -112,10 +114,10 @@ class Writer:
         self._thread, self._last = ThreadPoolExecutor(1, "checkpoints"), None
         self.durable = max(steps(checkpoints), default=None)  # the latest step that is on the disk
 
-    def save(self, step: int, weights: list, others: list, state: dict) -> None:
+    def save(self, step: int, weights: list, others: list, state: dict, arrays: dict | None = None) -> None:
         """As the function `save`, but returns once the values are copied; also removes what need not be kept."""
         self.wait()
-        values, best = snapshot(step, weights, others), state["best"] and state["best"]["step"]
+        values, best = snapshot(step, weights, others, arrays), state["best"] and state["best"]["step"]
         state = json.loads(json.dumps(state))  # training goes on changing it
 
         def work() -> None:
@@ -197,7 +199,7 @@ def read_file(folder: Path, name: str, state: dict) -> dict:
 
 
 def load(folder: Path, weights: list, others: list | None = None) -> dict:
-    """Puts a checkpoint's values into the variables and returns its state.
+    """Puts a checkpoint's values into the variables and returns its state; with `others`, the callbacks' arrays too, as "arrays".
 
     Raises:
         ValueError: the checkpoint is damaged; no variable was changed.
@@ -206,12 +208,13 @@ def load(folder: Path, weights: list, others: list | None = None) -> dict:
     state = read_state(folder)
     parts = [(WEIGHTS, named(weights))] + ([(OPTIMIZER, named(others))] if others is not None else [])
     found = [(name, variables, read_file(folder, name, state)) for name, variables in parts]
+    arrays = read_file(folder, CALLBACKS, state) if others is not None and CALLBACKS in state["files"] else {}
     for name, variables, values in found:
         _check_fit(folder / name, variables, values)
     for _, variables, values in found:
         for path, variable in variables.items():
             variable.assign(tf.constant(values[path], dtype=variable.dtype))
-    return state
+    return {**state, "arrays": arrays}
 
 
 def _check_fit(path: Path, variables: dict, values: dict) -> None:

@@ -36,6 +36,7 @@ class Journal:
 
     def restored(self, step):
         self.run.truncate_history(step)  # what comes after is made again
+        self.console.restored(step)
         if step:
             self.console.note(f"resumed at step {step:,}")
 
@@ -93,10 +94,10 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
             run.unmark_done()
         else:
             start_from(setup)
-        state = loop.train(setup, run.checkpoints, Journal(run, console, data), (*own_callbacks(run), *callbacks))
+        state = loop.train(setup, run.checkpoints, Journal(run, console, data), (*own_callbacks(run), *callbacks), started)
         if not workers.is_chief:  # what is left, the chief does alone
             return {}
-        summary = describe(setup, state, run, time.monotonic() - started)
+        summary = describe(setup, state, run)
         run.write_json("summary.json", summary)
         if experiment.train.final_split != "none" and state.best is not None:
             step = load_step(setup, run, state.best["step"], console)
@@ -143,11 +144,11 @@ def own_callbacks(run: Run) -> tuple:
     return tuple(made)
 
 
-def describe(setup: Setup, state: loop.State, run: Run, seconds: float) -> dict:
+def describe(setup: Setup, state: loop.State, run: Run) -> dict:
     """What a report says of a finished training."""
     lines = run.history("train")
     rates = [line["examples_per_s"] for line in lines[1:] or lines]  # the first one includes compiling
-    newest = checkpoint.steps(run.checkpoints)[-1:]
+    newest, seconds = checkpoint.steps(run.checkpoints)[-1:], state.seconds
     folder = run.checkpoints / checkpoint.folder_name(newest[0]) if newest else None
     return {
         "parameters": setup.model.count_params(),
@@ -155,6 +156,7 @@ def describe(setup: Setup, state: loop.State, run: Run, seconds: float) -> dict:
         "steps": state.step,
         "epochs": round(state.step / setup.lengths.epoch, 3),
         "seconds": round(seconds, 2),
+        "parts": state.parts,
         "examples_per_s": round(float(np.median(rates)), 1) if rates else None,
         "best_step": state.best and state.best["step"],
         "primary": setup.task.primary[0],

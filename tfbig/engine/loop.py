@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from tfbig.core.errors import Interrupted, NonFinite, RunFailure
-from tfbig.core.lazy import keras, np, tf
+from tfbig.core.lazy import np, tf
 from tfbig.engine import checkpoint
+from tfbig.engine.hooks import Hooks
 from tfbig.engine.interrupt import watch_signals
 from tfbig.engine.optimizer import learning_rate
 from tfbig.engine.setup import Setup
@@ -39,7 +40,11 @@ class State:
     saved: int | None = None  # step of the latest checkpoint
     stopped_early: bool = False
     evaluations: list[dict] = field(default_factory=list)  # what callbacks were told, one entry for each evaluation
+    callbacks: dict | None = None  # what they remembered when the checkpoint was written that the run goes on from
     waited: dict[str, float] = field(default_factory=lambda: {"data": 0.0, "checkpoints": 0.0})  # seconds training stood still
+    earlier: float = 0.0  # seconds of the run's earlier parts, each up to the checkpoint that the next went on from
+    parts: int = 1  # it was resumed so many times, less one
+    started: float = field(default_factory=time.monotonic)  # when this part began
 
     @contextlib.contextmanager
     def waiting(self, what: str) -> Iterator[None]:
@@ -48,11 +53,17 @@ class State:
         yield
         self.waited[what] += time.monotonic() - started
 
+    @property
+    def seconds(self) -> float:
+        """Training time so far, of all parts."""
+        return self.earlier + time.monotonic() - self.started
+
     def to_json(self) -> dict:
-        return {"best": self.best, "evaluations": self.evaluations}
+        spent = {"seconds": round(self.seconds, 3), "parts": self.parts, **self.waited}
+        return {"best": self.best, "evaluations": self.evaluations, "spent": spent}
 
 
-def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple = ()) -> State:
+def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple = (), started: float | None = None) -> State:
     """Trains to the experiment's length, going on from the newest intact checkpoint if there is one.
 
     Args:
@@ -60,6 +71,7 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
         checkpoints: the run's folder of checkpoints.
         observer: is told of every logged step and evaluation.
         callbacks: Keras callbacks; an "epoch" is the time between two evaluations.
+        started: when the work began, by `time.monotonic`; None: now.
 
     Raises:
         NonFinite: the loss became NaN or infinite; the last checkpoint is intact.
@@ -67,12 +79,14 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
         RunFailure: a checkpoint could not be written.
     """
     lengths, state = setup.lengths, restore(setup, checkpoints, observer)
-    hooks, writer = Hooks(setup, state, callbacks), checkpoint.Writer(checkpoints, setup.experiment.train.keep)
+    state.started = state.started if started is None else started
+    hooks, writer = Hooks(setup, state, callbacks, observer.note), checkpoint.Writer(checkpoints, setup.experiment.train.keep)
     with watch_signals() as signals, setup.workers.failures(), writer:
         while state.step < lengths.total and not state.stopped_early:
+            hooks.begin()
             signum = train_until(lengths.next_stop(state.step), setup, state, observer, signals, writer)
             if signum:
-                save(setup, state, writer)
+                save(setup, state, hooks, writer)
                 writer.wait()
                 raise Interrupted(signum, state.step)
             setup.workers.average(setup.uneven_variables)
@@ -80,7 +94,7 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
                 with averaged_weights(setup):
                     metrics = evaluate(setup, state, observer)
                     state.stopped_early = setup.workers.any(hooks.evaluated(metrics))
-            save(setup, state, writer)
+            save(setup, state, hooks, writer)
         _, signum = setup.workers.agree(0, signals.received)
         if signum:  # it came during the last evaluation
             writer.wait()
@@ -99,7 +113,17 @@ def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
         return State()
     if setup.step.average is not None:
         setup.step.average.swap()  # a checkpoint's model holds the averages, see `save`
-    return State(found["step"], found["best"], found["step"], evaluations=found["evaluations"])
+    spent = {"seconds": 0.0, "parts": 1, "data": 0.0, "checkpoints": 0.0, **found.get("spent", {})}  # of an older version: nothing of it
+    return State(
+        step=found["step"],
+        best=found["best"],
+        saved=found["step"],
+        evaluations=found["evaluations"],
+        callbacks={**found["callbacks"], "arrays": found["arrays"]} if "callbacks" in found else None,
+        waited={name: spent[name] for name in ("data", "checkpoints")},
+        earlier=spent["seconds"],
+        parts=spent["parts"] + 1,
+    )
 
 
 def train_until(stop: int, setup: Setup, state: State, observer: Observer, signals, writer: checkpoint.Writer) -> int:
@@ -169,7 +193,7 @@ def evaluate(setup: Setup, state: State, observer: Observer) -> dict[str, dict]:
     return metrics
 
 
-def save(setup: Setup, state: State, writer: checkpoint.Writer) -> None:
+def save(setup: Setup, state: State, hooks: Hooks, writer: checkpoint.Writer) -> None:
     """Writes a checkpoint, with the weights that are evaluated and served as the model's; the chief does it for all."""
     if state.saved == state.step:
         return
@@ -177,40 +201,5 @@ def save(setup: Setup, state: State, writer: checkpoint.Writer) -> None:
     if not setup.workers.is_chief:
         return
     with state.waiting("checkpoints"), averaged_weights(setup):
-        writer.save(state.step, setup.model.variables, setup.other_variables, state.to_json())
-
-
-class Hooks:
-    """Keras callbacks, called at evaluation boundaries as `fit` calls them at epoch ends."""
-
-    def __init__(self, setup: Setup, state: State, callbacks: tuple):
-        self.setup, self.state = setup, state
-        if not hasattr(setup.model, "optimizer") or setup.model.optimizer is None:
-            setup.model.compile(optimizer=setup.optimizer, auto_scale_loss=False, jit_compile=False)  # callbacks look for it there
-        setup.model.stop_training = False
-        self.list = keras.callbacks.CallbackList(list(callbacks), model=setup.model, epochs=self._number(setup.lengths.total), verbose=0)
-        self.list.on_train_begin()
-        for number, told in enumerate(state.evaluations):  # so that those who count go on counting after a resume
-            for callback in self.list.callbacks:
-                if isinstance(callback, keras.callbacks.EarlyStopping):
-                    callback.on_epoch_end(number, dict(told))
-        state.stopped_early = bool(setup.model.stop_training)
-        self.list.on_epoch_begin(len(state.evaluations))
-
-    def _number(self, step: int) -> int:
-        return -(-step // self.setup.lengths.evaluate)
-
-    def evaluated(self, metrics: dict[str, dict]) -> bool:
-        """Tells all callbacks; returns whether one of them wants to stop."""
-        told = {f"val_{name}": metric["value"] for name, metric in metrics.items()}
-        told["learning_rate"] = learning_rate(self.setup.optimizer)
-        number = len(self.state.evaluations)
-        self.state.evaluations.append(told)
-        self.list.on_epoch_end(number, dict(told))
-        stop = bool(self.setup.model.stop_training)
-        if not stop and self.state.step < self.setup.lengths.total:
-            self.list.on_epoch_begin(number + 1)
-        return stop
-
-    def end(self) -> None:
-        self.list.on_train_end(dict(self.state.evaluations[-1]) if self.state.evaluations else None)
+        remembered, arrays = hooks.remembered()
+        writer.save(state.step, setup.model.variables, setup.other_variables, {**state.to_json(), "callbacks": remembered}, arrays)

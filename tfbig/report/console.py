@@ -36,6 +36,11 @@ def metric_text(name: str, metric: dict) -> str:
     return f"{name} {number(value)} [{number(low)}, {number(high)}]"
 
 
+def scalar_text(name: str, value: float) -> str:
+    """A scalar of training with its name; shares in per cent."""
+    return f"{name} {value:.2%}" if name.endswith("accuracy") else f"{name} {number(value)}"
+
+
 class Console:
     """The observer of a run that writes for people; a quiet one writes nothing."""
 
@@ -51,35 +56,37 @@ class Console:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = ("{task.completed:>7,}/{task.total:,}", "loss {task.fields[loss]}", "{task.fields[extra]}", "{task.fields[rate]}/s")
         self.live = Progress(
-            BarColumn(bar_width=20),
-            *(TextColumn(column) for column in columns),
+            BarColumn(bar_width=12),  # all of the line fits in 80 columns
+            TextColumn("{task.completed:,}/{task.total:,}"),
+            TextColumn("{task.fields[told]}"),
             TimeRemainingColumn(compact=True),
             console=RichConsole(file=self.stream),
             transient=True,
         )
-        self.task = self.live.add_task("", total=self.total, loss="-", extra="", rate="-")
+        self.task = self.live.add_task("", total=self.total, told="preparing")
         self.live.start()
 
     def restored(self, step: int) -> None:
-        """Called once, before training goes on from `step`."""
+        """Called once, before training goes on from `step`, which is where the time left is reckoned from."""
+        if self.live is not None and step:
+            self.live.reset(self.task, completed=step)
 
     def trained(self, step: int, values: dict[str, float]) -> None:
-        extra = " ".join(f"{name} {number(values[name])}" for name in values if name not in ("loss", "learning_rate", "examples_per_s"))
-        loss, rate = number(values["loss"]), f"{values['examples_per_s']:,.0f} examples"
+        scalars = [scalar_text(name, values[name]) for name in values if name not in ("loss", "learning_rate", "examples_per_s")]
+        told = "  ".join([scalar_text("loss", values["loss"]), *scalars, f"{values['examples_per_s']:,.0f} examples/s"])
         if self.live is not None:
-            self.live.update(self.task, completed=step, loss=loss, extra=extra, rate=rate)
+            self.live.update(self.task, completed=step, told=told)
             return
         now = time.monotonic()
-        if self.first_step is None:
-            self.first_step = step
+        if self.first_step is None:  # the first one includes compiling
+            self.first_step, self.started = step, now
         if now - self.spoken >= PLAIN_SECONDS:
             self.spoken = now
             speed = (step - self.first_step) / max(1e-9, now - self.started)
             left = f", {duration_text((self.total - step) / speed)} left" if self.total and speed > 0 else ""
             of = f"/{self.total:,}" if self.total else ""
-            self.note(f"step {step:,}{of}: loss {loss} {extra}, {rate}/s{left}")
+            self.note(f"step {step:,}{of}: {told.replace('  ', ', ')}{left}")
 
     def evaluated(self, step: int, split: str, metrics: dict[str, dict]) -> None:
         self.note(f"step {step:,} {split}: {', '.join(metric_text(name, metric) for name, metric in metrics.items())}")

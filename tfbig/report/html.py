@@ -164,7 +164,7 @@ def _machine(summary: dict, env: dict) -> str:
     rows = []
     if summary:
         rows += [
-            ["training time", duration_text(summary["seconds"])],
+            ["training time", duration_text(summary["seconds"]) + (f", in {summary['parts']} parts" if summary.get("parts", 1) > 1 else "")],
             ["examples per second", number(summary["examples_per_s"])],
             ["forward operations per example", f"{summary['forward_flops']:,}"],
             ["compiled with XLA", f"{'yes' if summary['jit'] else 'no'} ({summary['jit_reason']})"],

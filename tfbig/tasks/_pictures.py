@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from pathlib import Path
 
 from tfbig.core.contracts import Task
@@ -32,10 +33,10 @@ def find(paths: list) -> list[Path]:
     """The files that paths mean; folders are searched for pictures."""
     found = []
     for path in map(Path, paths):
-        if str(path) == "-" or path.is_file():
+        if str(path) == "-" or path.is_file() or path.is_fifo():
             found.append(path)
         elif path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in (*SUFFIXES, ".npy"))
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in (*SUFFIXES, ".npy") and not p.is_dir())
             if not inside:
                 raise UserError(f"{path}: holds no picture. Expected files ending in {', '.join((*SUFFIXES, '.npy'))}.")
             found += inside
@@ -60,18 +61,34 @@ def read(path: Path, task) -> list[tuple[str, np.ndarray]]:
     try:
         check(content)
         decoded = task.decode({"image_bytes": tf.constant([content])})["image"]
-    except (tf.errors.OpError, OSError, SyntaxError) as error:
-        reason = "it is empty" if not content else str(error).split("\n")[0][:200]
+    except (tf.errors.OpError, OSError, SyntaxError, ValueError) as error:
+        reason = str(error).strip().split("\n")[-1][:200]
         raise UserError(f"{path}: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: {reason}") from error
     return [(str(path), decoded.numpy()[0])]
 
 
 def check(content: bytes) -> None:
-    """Raises an error for a damaged picture; TensorFlow's own decoder fills up a torn one without a word."""
-    from PIL import Image
+    """Raises an error for a damaged picture; TensorFlow's own decoder fills up a torn one without a word.
 
-    with Image.open(io.BytesIO(content)) as picture:
-        picture.load()
+    Raises:
+        OSError, SyntaxError: it is damaged.
+        ValueError: it is no picture, or one that TensorFlow cannot decode.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not content:
+        raise ValueError("it is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as picture:
+                if picture.mode == "CMYK":
+                    raise ValueError("its colours are CMYK; save it as RGB or grey")
+                picture.load()
+    except UnidentifiedImageError as error:
+        raise ValueError("it is none of these") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
 
 
 def _pictures(array: np.ndarray, task, name: str) -> np.ndarray:
