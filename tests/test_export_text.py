@@ -1,6 +1,7 @@
 """Exported language models: text in and out as the run itself writes it, scores as it is evaluated, single steps, refusals."""
 
 import dataclasses
+import functools
 import json
 import random
 
@@ -12,10 +13,11 @@ import tfbig
 from tfbig import export as door
 from tfbig.core import config
 from tfbig.core.contracts import Trial
+from tfbig.core.errors import UserError
 from tfbig.core.experiment import Device, Experiment, Optim, Train
 from tfbig.data import _text
 from tfbig.data.text_files import TextFiles
-from tfbig.deploy import allowlist, artefact, onnx_format, saved_model, verify
+from tfbig.deploy import allowlist, artefact, litert_format, onnx_format, saved_model, verify
 from tfbig.deploy.programs import Programs
 from tfbig.deploy.stepping import Stepping
 from tfbig.engine.setup import Setup
@@ -67,8 +69,9 @@ def experiment(path, model="gpt", precision="float32", **data):
     )  # fmt: skip
 
 
+@functools.cache
 def made(path, model="gpt", service=None, **data):
-    """Programs of an untrained model, and its setup."""
+    """Programs of an untrained model, and its setup; what is traced once serves several tests."""
     wanted = experiment(path, model, **data)
     setup = Setup(wanted, TextGeneration().measure(wanted.data))
     return Programs(setup.task, setup.model, service or Service(length=40, limit=60)), setup
@@ -146,7 +149,7 @@ def test_the_service_decides_how_serving_default_writes(corpora):
 
 def test_text_ends_with_the_document(corpora):
     """A model that always says the separator writes nothing."""
-    programs, setup = made(corpora["many"])
+    programs, setup = made.__wrapped__(corpora["many"])  # its own, since it is changed
     embedding = setup.model.get_layer("embedding").embeddings
     end = setup.task.tokenizer.separator
     norm = setup.model.get_layer("norm")
@@ -196,7 +199,7 @@ def test_scores_behind_the_start_of_a_document(corpora):
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
-        ("the cat ran to it", r"at most the context of 16 tokens. Received: 17"),
+        ("the cat ran to it", r"prompt 2: expected at most the context of 16 tokens. Received: 17"),
         ("Ω", r"text 2: the character Ω \(code point 937\) is not in the alphabet of \d+ characters"),
         (b"a\xff", r"the character \ufffd \(code point 65533\)"),
     ],
@@ -261,6 +264,25 @@ def test_steps_give_what_predict_gives_in_onnx_too(corpora, model, tmp_path):
         np.testing.assert_allclose(runtime["prefill"](long)["logits"], whole, atol=1e-4)
         with pytest.raises(Exception):  # noqa: B017 - each runtime has a kind of its own
             runtime["prefill"]({"tokens": windows["tokens"][:3], "count": np.array([17, 3, 1], np.int32)})
+
+
+def test_litert_scores_windows(corpora, tmp_path):
+    """Of recurrent models it says why it cannot; see the tests of pictures."""
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    programs, setup = made(corpora["many"], "llama")
+    litert_format.write(programs, tmp_path / "model.tflite")
+    runner = interpreter.Interpreter(str(tmp_path / "model.tflite")).get_signature_runner()
+    for size in (3, 1):
+        windows = setup.task.data.examples("test", np.arange(size))
+        expected = programs.tensors(**{name: tf.constant(value) for name, value in windows.items()})
+        np.testing.assert_allclose(runner(**windows)["log_probability"], expected["log_probability"].numpy(), atol=1e-4)
+
+
+def test_weights_that_onnx_cannot_hold():
+    variable = type("Variable", (), {"shape": (50257, 12_000), "dtype": "float32"})
+    onnx_format.check_size([variable] * 0)
+    with pytest.raises(UserError, match="holds less than 2 GiB of weights in one file. Received: 2.2 GiB. Export savedmodel alone"):
+        onnx_format.check_size([variable])
 
 
 # From a run to an artefact

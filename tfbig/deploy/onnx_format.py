@@ -13,6 +13,8 @@ from tfbig.deploy import allowlist
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes; onnxruntime reads newer ones
 
+LARGEST = 2**31  # bytes of a protocol buffer
+
 
 def write(function, path: Path, facts: dict[str, str]) -> None:
     """Converts a traced program: dynamic batch and lengths, inputs and outputs under their own names, `facts` as metadata.
@@ -77,6 +79,13 @@ class _Examples:
 
     def get_next(self):
         return next(self.parts, None)
+
+
+def check_size(variables: list) -> None:
+    """Raises UserError if the weights are more than one file in protocol-buffer form can hold."""
+    weight = sum(int(np.prod(variable.shape)) * tf.as_dtype(variable.dtype).size for variable in variables)
+    if weight >= LARGEST:
+        raise UserError(f"format: onnx holds less than {LARGEST / 2**30:g} GiB of weights in one file. Received: {weight / 2**30:.1f} GiB. Export savedmodel alone.")
 
 
 def require() -> None:

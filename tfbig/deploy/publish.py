@@ -67,6 +67,8 @@ def export(source: Source, destination: Path, formats: tuple[str, ...], int8: bo
     for need, module in (("onnx", onnx_format), ("litert", litert_format)):
         if need in formats:
             module.require()
+    if "onnx" in formats:
+        onnx_format.check_size(source.programs.model.variables)
     compared = find_baseline(baseline) if baseline else None
     try:
         destination.mkdir(parents=True, exist_ok=True)

@@ -114,8 +114,9 @@ class ServedText:
         length = tf.cast(tokens.row_lengths(), tf.int32)
         drop = tf.where(length == self.context + 1, len(self.start), 0)  # full without the document's start
         length -= drop
-        longest = tf.reduce_max(tf.concat([length, [0]], 0))
-        told = tf.strings.join([f"prompt: expected at most the context of {self.context} tokens. Received: ", tf.strings.as_string(longest - len(self.start))])
+        lengths = tf.concat([length, [0]], 0)  # of no prompts, too
+        longest, number = tf.reduce_max(lengths), tf.argmax(lengths, output_type=tf.int32) + 1
+        told = tf.strings.join(["prompt ", tf.strings.as_string(number), f": expected at most the context of {self.context} tokens. Received: ", tf.strings.as_string(longest - len(self.start))])
         _require(longest <= self.context, told)
         dense = tokens.to_tensor(shape=(None, self.context + 1))
         dense = tf.where(drop[:, None] > 0, tf.roll(dense, -1, 1), dense)

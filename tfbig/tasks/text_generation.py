@@ -85,8 +85,8 @@ class TextGeneration(Task):
         """Returns, for each target [batch, context], its log_probability in nats and whether it was the likeliest (right)."""
         logits = tf.cast(model(inputs["tokens"], training=False), tf.float32)
         right = tf.equal(tf.argmax(logits, -1, tf.int32), inputs["target"])
-        surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(inputs["target"], logits)
-        return {"log_probability": -surprise, "right": right}
+        # Not TensorFlow's own cross-entropy, an operation that other formats lack.
+        return {"log_probability": tf.gather(tf.nn.log_softmax(logits), inputs["target"], batch_dims=2), "right": right}
 
     def metrics(self, outputs, batch):
         """Cross-entropy in nats per token, share of likeliest tokens that were right, and bits per byte of UTF-8.
