@@ -1,7 +1,7 @@
 """The server beside a plain FastAPI handler with onnxruntime and beside calls in process, in one run, interleaved.
 
     python benchmarks/serving.py MODELS --models mnist_mlp,mnist_cnn,mnist_vit
-    python benchmarks/serving.py MODELS --reloads 100
+    python benchmarks/serving.py MODELS --models mnist_mlp --reloads 100
 
 MODELS is a directory of artefacts exported with --format onnx. Every request is one picture as JSON numbers, the same bytes
 for both servers; both answer with all outputs of the same model.onnx. Needs: pip install fastapi.
@@ -205,7 +205,7 @@ def reloads(folder: Path, name: str, count: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--models", default="mnist_mlp", help="names, separated by commas")
+    parser.add_argument("--models", default="mnist_mlp,mnist_cnn,mnist_vit", help="names, separated by commas (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="for each measurement")
     parser.add_argument("--reloads", type=int, default=0, help="count hot reloads under load instead")

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import os
 
 import pytest
 
@@ -10,6 +11,7 @@ import tfbig
 from tfbig.core import config, duration, files, registry
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.experiment import Experiment, Optim, Train
+from tfbig.core.lazy import quiet_start
 from tfbig.core.run import Run
 from tfbig.models.mlp import MLP
 
@@ -189,3 +191,11 @@ def test_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
 def test_experiment_needs_its_parts():
     with pytest.raises(TypeError):
         Experiment(name="x")
+
+
+@pytest.mark.parametrize(("error", "shown"), [(ImportError, b"why\n"), (KeyboardInterrupt, b"")])
+def test_what_a_library_says_at_its_start_is_shown_if_it_fails(capfd, error, shown):
+    with pytest.raises(error), quiet_start():
+        os.write(2, b"why\n")
+        raise error
+    assert capfd.readouterr().err.encode() == shown

@@ -83,7 +83,7 @@ class Broken(Streamed):
 
 def test_an_example_that_cannot_be_read_is_named(tmp_path):
     setup = Setup(dataclasses.replace(make("train.length=2ep", "device.block=2"), data=Broken()), FACTS)
-    with pytest.raises(UserError, match=r"^data: cat/77.png cannot be decoded\.$"):
+    with pytest.raises(UserError, match=r"^data: example 77 of the train split: cat/77.png cannot be decoded\."):
         loop.train(setup, tmp_path, Silent())
 
 

@@ -1,6 +1,7 @@
 """Exported language models: text in and out as the run itself writes it, scores as it is evaluated, single steps, refusals."""
 
 import dataclasses
+import functools
 import json
 import random
 
@@ -68,8 +69,9 @@ def experiment(path, model="gpt", precision="float32", **data):
     )  # fmt: skip
 
 
+@functools.cache
 def made(path, model="gpt", service=None, **data):
-    """Programs of an untrained model, and its setup."""
+    """Programs of an untrained model, and its setup; what is traced once serves several tests."""
     wanted = experiment(path, model, **data)
     setup = Setup(wanted, TextGeneration().measure(wanted.data))
     return Programs(setup.task, setup.model, service or Service(length=40, limit=60)), setup
@@ -147,7 +149,7 @@ def test_the_service_decides_how_serving_default_writes(corpora):
 
 def test_text_ends_with_the_document(corpora):
     """A model that always says the separator writes nothing."""
-    programs, setup = made(corpora["many"])
+    programs, setup = made.__wrapped__(corpora["many"])  # its own, since it is changed
     embedding = setup.model.get_layer("embedding").embeddings
     end = setup.task.tokenizer.separator
     norm = setup.model.get_layer("norm")

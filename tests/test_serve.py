@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from serving import SHIPPED, P, b64, grpc_predict, png
 from tensorflow.core.framework.tensor_pb2 import TensorProto
-from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2, get_model_status_pb2, regression_pb2
+from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2, get_model_status_pb2, inference_pb2, regression_pb2
 
 
 def test_predict_by_row_and_by_column(server, digits):
@@ -114,6 +114,36 @@ def test_classify_and_regress(server):
     request = regression_pb2.RegressionRequest(input=request.input)
     request.model_spec.name, request.model_spec.signature_name = "examples", "regress"
     assert server.predictions.Regress(request, timeout=60).result.regressions[0].value == 0.5
+
+
+def infer(server, *tasks):
+    request = inference_pb2.MultiInferenceRequest()
+    for name, signature, method in tasks:
+        task = request.tasks.add(method_name=f"tensorflow/serving/{method}")
+        task.model_spec.name, task.model_spec.signature_name = name, signature
+    for x in (0.25, -1.0):
+        request.input.example_list.examples.add().features.feature["x"].float_list.value.append(x)
+    return server.predictions.MultiInference(request, timeout=60)
+
+
+def test_multi_inference(server):
+    (one,) = infer(server, ("examples", "regress", "regress")).results
+    assert [value.value for value in one.regression_result.regressions] == [0.5, -2.0] and one.model_spec.signature_name == "regress"
+    (one,) = infer(server, ("examples", "", "classify")).results
+    assert [(part.label, part.score) for part in one.classification_result.classifications[1].classes] == [("low", 1.0), ("high", -1.0)]
+    both = (("examples", "classify", "classify"), ("examples", "regress", "regress"))
+    for tasks, code, words in (
+        ((), "INVALID_ARGUMENT", "Missing model name"),
+        (both, "INVALID_ARGUMENT", "Input tensor must be the same for all Signatures."),
+        (both[:1] * 2, "INVALID_ARGUMENT", "Duplicate evaluation of signature: classify"),
+        ((both[0], ("mnist_mlp", "", "classify")), "INVALID_ARGUMENT", "must access the same model name"),
+        ((("examples", "x", "classify"),), "INVALID_ARGUMENT", "Requested signature not found in model graph: x"),
+        ((("examples", "classify", "predict"),), "UNIMPLEMENTED", "Unsupported signature method_name: tensorflow/serving/predict"),
+        ((("mnist_mlp", "", "classify"),), "INVALID_ARGUMENT", "found 4"),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            infer(server, *tasks)
+        assert caught.value.code().name == code and words in caught.value.details()
 
 
 def test_official_stubs(server, digits):

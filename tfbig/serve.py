@@ -15,7 +15,8 @@ EXAMPLES = """  python -m tfbig.serve saved_models
 
 Then open http://127.0.0.1:8501/ or ask with curl:
   curl http://127.0.0.1:8501/v1/models/mnist_mlp
-  curl -d "{\\"instances\\": [{\\"b64\\": \\"$(base64 -w0 digit.png)\\"}]}" http://127.0.0.1:8501/v1/models/mnist_mlp:predict"""
+  curl -d "{\\"instances\\": [{\\"b64\\": \\"$(base64 -w0 digit.png)\\"}]}" http://127.0.0.1:8501/v1/models/mnist_mlp:predict
+  curl -N -d '{"model": "sotu_gpt", "prompt": "My fellow", "stream": true}' http://127.0.0.1:8501/v1/completions"""
 
 
 def door(arguments: list[str]) -> dict:

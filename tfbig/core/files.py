@@ -41,7 +41,8 @@ def write_atomic(path: Path, payload: bytes | str) -> None:
         os.replace(beside, path)
         sync_folder(path.parent)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing can be written, nothing can be removed
+            beside.unlink(missing_ok=True)
         raise disk_failure(path, len(payload), error) from error
 
 
@@ -56,10 +57,15 @@ def lock(folder: Path, doing: str) -> Iterator[None]:
 
     Raises:
         UserError: another process holds it; its cause is a BlockingIOError.
+        RunFailure: the folder cannot be written.
     """
     import fcntl
 
-    with (folder / ".lock").open("a+") as file:
+    try:
+        file = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise disk_failure(folder / ".lock", 0, error) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -66,7 +66,7 @@ class Run:
         path = Path(path)
         if not (path / "config.json").is_file():
             beside = [p.name for p in path.parent.iterdir() if (p / "config.json").is_file()] if path.parent.is_dir() else []
-            what = "which has no config.json" if path.is_dir() else "which does not exist"
+            what = "which has no config.json" if path.is_dir() else "which is no directory" if path.exists() else "which does not exist"
             raise UserError(f"expected a run directory (made by python -m tfbig.train). Received: {path}, {what}.{nearest(path.name, beside)}")
         return cls(path)
 
@@ -78,6 +78,8 @@ class Run:
     def experiment(self) -> Experiment:
         saved = self.read_json("config.json")
         try:
+            if not isinstance(saved, dict) or "experiment" not in saved:
+                raise UserError('expected an object with "experiment".')
             return config.from_json(saved["experiment"])
         except (UserError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{self.path / 'config.json'}: cannot be used:\n{error}") from error

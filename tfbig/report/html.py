@@ -25,7 +25,9 @@ tr.changed td { background: #FFF6E0; } .pictures { display: grid; grid-template-
 .pictures span { font-size: .78rem; line-height: 1.25; display: block; margin-top: .15rem; } pre { background: #f6f6f6; padding: .7rem .9rem; white-space: pre-wrap; font-size: .88rem; }
 .wide { grid-column: 1 / -1; }
 @media (max-width: 480px) { .grid { grid-template-columns: 1fr; } }
-@media print { @page { size: A4; margin: 14mm; } body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; } .grid { grid-template-columns: 1fr 1fr; } svg { max-width: 100%; } pre { white-space: pre-wrap; } }
+@media print { @page { size: A4; margin: 14mm; } body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; } .grid { grid-template-columns: 1fr 1fr; } svg { max-width: 100%; }
+ h2 { margin-top: 1.3rem; } th, td { padding-top: .1rem; padding-bottom: .1rem; } .muted, .caption, pre { font-size: 10px; } .wide figure { break-inside: auto; }
+ .pictures { grid-template-columns: repeat(8, 1fr); gap: .4rem; } .pictures > * { break-inside: avoid; } .pictures img { width: 60px; height: 60px; } .pictures span { font-size: 9px; } }
 """
 
 

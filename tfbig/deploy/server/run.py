@@ -22,6 +22,7 @@ from tfbig.deploy.server.completions import Completions
 from tfbig.deploy.server.monitoring import Monitor
 from tfbig.deploy.server.rest import Rest
 
+TIDY_S = 5.0  # between collections of what refers to itself, such as failed requests and their tracebacks
 TEXT_SHARE = 0.75  # of the time to drain that texts may go on for; what is left is for telling their readers
 
 
@@ -114,13 +115,14 @@ async def _serve(settings: Settings, say) -> dict:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
-    polling = asyncio.create_task(_poll(catalogue, settings.poll_s, say))
+    beside = [asyncio.create_task(_poll(catalogue, settings.poll_s, say)), asyncio.create_task(_tidy())]
     say("serving", {"rest": f"http://{settings.host}:{listening.getsockname()[1]}", "grpc": f"{settings.host}:{grpc_port}" if grpc_port else None, "models": {name: sorted(n for n, v in entry.versions.items() if v.batcher) for name, entry in catalogue.entries.items()}})
     await stop.wait()
     say("draining", {"running": admission.running, "texts": texts.running})
     texts.ends = loop.time() + TEXT_SHARE * settings.drain_s
     application.draining, server.should_exit = True, True
-    polling.cancel()
+    for task in beside:
+        task.cancel()
     if remote:
         await remote.stop(settings.drain_s)
     await serving
@@ -152,6 +154,13 @@ def _bind(server, settings: Settings) -> int:
         return server.add_insecure_port(f"{host}:{settings.grpc_port}")
     except RuntimeError as error:
         raise RunFailure(f"--grpc-port {settings.grpc_port}: cannot listen there. Choose another one, or --grpc-port none.") from error
+
+
+async def _tidy() -> None:
+    """Keeps memory level: by the thresholds above it would be collected after tens of thousands of requests only."""
+    while True:
+        await asyncio.sleep(TIDY_S)
+        gc.collect()
 
 
 async def _poll(catalogue: Catalogue, seconds: float, say) -> None:
