@@ -119,16 +119,15 @@ class Step:
             batch = self.task.preprocess(batch, training=True)
         if self.accumulate == 1:
             return self._micro_gradients(batch)
-        parts = {name: tf.split(value, self.accumulate) for name, value in batch.items()}
-        total = logs = None
-        for i in range(self.accumulate):
-            micro = {name: value[i] for name, value in parts.items()}
-            if total is not None:  # one part after the other, or their activations would be alive together
-                with tf.control_dependencies(total):
-                    micro = {name: tf.identity(value) for name, value in micro.items()}
-            gradients, values = self._micro_gradients(micro)
-            total = gradients if total is None else [a + b for a, b in zip(total, gradients, strict=True)]
-            logs = values if logs is None else {name: logs[name] + value for name, value in values.items()}
+        parts = {name: tf.reshape(value, [self.accumulate, -1, *value.shape[1:]]) for name, value in batch.items()}
+
+        def add(i, total, logs):
+            gradients, values = self._micro_gradients({name: tf.gather(value, i) for name, value in parts.items()})
+            return i + 1, [a + b for a, b in zip(total, gradients, strict=True)], {name: logs[name] + value for name, value in values.items()}
+
+        # A loop, not a list: one part's activations are gone before the next one's are made, and the program stays small.
+        first = self._micro_gradients({name: value[0] for name, value in parts.items()})
+        _, total, logs = tf.while_loop(lambda i, *_: i < self.accumulate, add, (tf.constant(1), *first), parallel_iterations=1)
         share = 1.0 / self.accumulate
         return [gradient * share for gradient in total], {name: value * share for name, value in logs.items()}
 
