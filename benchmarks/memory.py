@@ -24,7 +24,7 @@ EXPERIMENTS = {
     "mlp": ["mnist_mlp", "model.units=512,512,512,512"],
     "cnn": ["mnist_cnn", "task.crop_padding=0", "model.filters=32,64", "model.normalization=none", "model.dropout=0"],
     "lstm": ["mnist_lstm", "optim.clip_norm=none"],
-    "vit": ["mnist_vit", "task.crop_padding=0", "optim.clip_norm=none", "model.depth=12", "model.patch=4", "model.dropout=0.1"],
+    "vit": ["mnist_vit", "task.crop_padding=0", "optim.clip_norm=none", "model.depth=12", "model.patch=4"],
     "gpt": ["sotu_gpt", "model.positions=learned", "model.normalization=layer", "model.activation=gelu", "model.qk_norm=false", "model.width=192",
             "model.depth=6", "model.heads=6", f"data.context={CONTEXT}", "data.tokenizer=characters", "data.min_count=50"],
 }  # fmt: skip

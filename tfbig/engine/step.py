@@ -65,6 +65,7 @@ class Step:
     def __init__(self, experiment: Experiment, task: Task, model, optimizer, workers: Workers, jit: bool):
         self.task, self.model, self.optimizer, self.workers = task, model, optimizer, workers
         self.share = workers.share(experiment.train.batch_size // experiment.train.accumulate)
+        self.logged: list[str] = []  # what the loss gives; known once it was traced
         self.accumulate, self.clip_norm = experiment.train.accumulate, experiment.optim.clip_norm
         self.scaling = LossScale() if experiment.device.precision == "float16" else None
         ema = experiment.train.ema
@@ -111,8 +112,8 @@ class Step:
             ready = self.task.preprocess(batch, training=True) if self.task.preprocess_on == "device" else batch
             return self.task.loss(self.model, ready, training=True)[1]
 
-        names = {"loss", *trace.get_concrete_function(spec).structured_outputs}
-        return sorted(names | ({"gradient_norm"} if self.clip_norm is not None else set()))
+        self.logged = sorted({"loss", *trace.get_concrete_function(spec).structured_outputs})
+        return sorted([*self.logged, *(["gradient_norm"] if self.clip_norm is not None else [])])
 
     def _gradients(self, batch):
         if self.task.preprocess_on == "device":
@@ -123,11 +124,11 @@ class Step:
 
         def add(i, total, logs):
             gradients, values = self._micro_gradients({name: tf.gather(value, i) for name, value in parts.items()})
-            return i + 1, [a + b for a, b in zip(total, gradients, strict=True)], {name: logs[name] + value for name, value in values.items()}
+            return i + 1, [a + b for a, b in zip(total, gradients, strict=True)], {name: logs[name] + tf.cast(values[name], tf.float32) for name in logs}
 
         # A loop, not a list: one part's activations are gone before the next one's are made, and the program stays small.
-        first = self._micro_gradients({name: value[0] for name, value in parts.items()})
-        _, total, logs = tf.while_loop(lambda i, *_: i < self.accumulate, add, (tf.constant(1), *first), parallel_iterations=1)
+        nothing = [tf.zeros(v.shape, v.dtype) for v in self.model.trainable_variables], dict.fromkeys(self.logged, tf.constant(0.0))
+        _, total, logs = tf.while_loop(lambda i, *_: i < self.accumulate, add, (tf.constant(0), *nothing), parallel_iterations=1)
         share = 1.0 / self.accumulate
         return [gradient * share for gradient in total], {name: value * share for name, value in logs.items()}
 
