@@ -16,7 +16,7 @@ def sotu_gpt() -> Experiment:
 
     python -m tfbig.train sotu_gpt
 
-    Not measured yet.
+    Measured: 1.346 bits per byte on test, 1.373 on validation; loss 3.449 and 3.529 nats per token (seed 0), 20 min on 2 shared cores.
     """
     return Experiment(
         name="sotu_gpt",
@@ -33,8 +33,8 @@ def shakespeare_char_gpt() -> Experiment:
 
     python -m tfbig.train shakespeare_char_gpt       # TFDS_DATA_DIR names a prepared folder, if there is no network
 
-    Measured: loss 1.736 validation, 1.824 test, 2.632 bits per byte (seed 0, whole splits). At nanoGPT's own learning rate of
-    1e-3: 1.893 and 1.924; its README reports 1.88 on a sample of validation windows.
+    Measured: loss 1.736, 1.729, 1.732 on the whole validation split, 1.824, 1.817, 1.806 on test (seeds 0, 1, 2). At nanoGPT's own
+    learning rate of 1e-3: 1.893 and 1.924; its README reports 1.88 on a sample of validation windows.
     """
     return Experiment(
         name="shakespeare_char_gpt",
@@ -85,7 +85,7 @@ def shakespeare_lstm() -> Experiment:
 
     python -m tfbig.train shakespeare_lstm
 
-    Not measured yet.
+    Measured: loss 1.637 on validation, 1.719 on test, 2.479 bits per byte (seed 0), 9 min on 2 shared cores.
     """
     return Experiment(
         name="shakespeare_lstm",
