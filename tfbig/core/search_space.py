@@ -248,7 +248,12 @@ class _Checker:
             ]
             if not all(wrong):
                 fits.append(choice)
-        if not fits or len(fits) == len(parent.choices):
+        if not fits:
+            return parameter
+        own = {**around, **self._context(parameter, done)}
+        own.pop(parent.key, None)
+        needed = any(self._problems_with({**own, parameter.key: probe}, parameter.key) for probe in parameter.probes)
+        if len(fits) == len(parent.choices) and not needed:  # it exists whatever the parent is, the recipe's own choice included
             return parameter
         return replace(parameter, when=(*parameter.when, (parent.name, tuple(fits))))
 
