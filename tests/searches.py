@@ -63,7 +63,7 @@ def go(search, ended=lambda name, outcome: None, observe=silent):
 
 def story(search):
     """What was proposed and what it came to, in order, without times."""
-    kept = [line for line in search.journal() if line["event"] != "open"]
+    kept = [line for line in search.journal() if line["event"] in ("start", "end")]
     return [(line["event"], line["trial"], line.get("values"), line.get("outcome", {}).get("metrics")) for line in kept]
 
 

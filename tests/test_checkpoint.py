@@ -184,8 +184,15 @@ def test_strange_folders_among_checkpoints_are_left_alone(saved):
     folder, setup = saved
     (folder / "7").mkdir()
     assert checkpoint.steps(folder) == [10, 20, 30]
-    checkpoint.prune(folder, 1, None)
+    checkpoint.prune(folder, 1, None, 30)
     assert checkpoint.steps(folder) == [30] and (folder / "7").is_dir()
+
+
+def test_damaged_checkpoints_do_not_push_out_the_one_that_training_goes_on_from(saved):
+    """Those of steps 20 and 30 were passed over; what was saved after that is kept."""
+    folder, _ = saved
+    checkpoint.prune(folder, 1, None, 10)
+    assert checkpoint.steps(folder) == [10, 20, 30]
 
 
 def test_weights_that_are_not_finite_are_not_saved(saved):

@@ -46,6 +46,22 @@ def test_named_with_file_and_position(folder, tmp_path):
         tfbig.train("mnist_mlp", *settings(folder), run=tmp_path / "run")
 
 
+def test_a_long_run_of_unreadable_records():
+    class Source:
+        on_error, max_skipped = "skip", 5000
+
+        def size(self, split):
+            return 2000
+
+        def examples(self, split, positions):
+            if ((positions >= 100) & (positions < 1500)).any():
+                raise OSError("lost")
+            return {"x": positions.astype("float32")[:, None]}
+
+    data = Readable(Source())
+    assert data.examples("train", np.array([100, 7]))["x"].ravel().tolist() == [1500, 7] and len(data.skipped["train"]) == 1400
+
+
 def test_stand_ins_are_a_function_of_position(folder):
     experiment = make(*settings(folder, "data.on_error=skip"))
     plain = experiment.data

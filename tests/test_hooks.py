@@ -98,6 +98,13 @@ def interrupted(folder, step, given):
     return setup
 
 
+def test_patience_that_is_new_counts_from_what_was_measured(tmp_path):
+    """So does that of a checkpoint from before callbacks were saved."""
+    never = (keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=3, min_delta=1.0),)
+    assert trained(tmp_path / "patience", 54, ())[1].step == 54
+    assert trained(tmp_path / "patience", 90, never)[1].step == 54
+
+
 def test_settings_are_those_of_the_new_callbacks(tmp_path):
     never = lambda patience: (keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=patience, min_delta=1.0),)  # noqa: E731
     steps = [trained(tmp_path / "patience", 90, never(patience))[1].step for patience in (3, 3, 5)]

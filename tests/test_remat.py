@@ -62,6 +62,28 @@ def test_tokens(positions):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_mixed_precision_with_tied_weights():
+    """The head, which shares the embedding's weights, is computed again in the type it had."""
+    import keras
+
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = GPT(width=32, depth=2, heads=2).build({"tokens": Feature(shape=(128,), dtype="int32", values=2048)})
+    finally:
+        keras.config.set_dtype_policy(policy)
+    tokens = np.random.RandomState(0).randint(0, 2048, (2, 128)).astype(np.int32)
+    found = []
+    for installed in (False, True):
+        if installed:
+            remat.install(model)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(tf.cast(model(tokens, training=True), tf.float32)))
+        found.append([tf.convert_to_tensor(each).numpy() for each in tape.gradient(loss, [v.value for v in model.trainable_variables])])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0.1, atol=0.02 * np.abs(a).max())
+
+
 def test_cuts():
     """Between parts of a Transformer only the residual stream crosses; all that is computed is in one part."""
     model = ViT(width=16, depth=6, heads=2).build({"image": Feature(shape=(28, 28, 1), dtype="float32")})

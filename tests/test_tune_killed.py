@@ -33,7 +33,7 @@ def finish(*arguments):
 
 
 def story(path):
-    kept = [line for line in Search(path).journal() if line["event"] != "open"]
+    kept = [line for line in Search(path).journal() if line["event"] in ("start", "end")]
     return [(line["event"], line["trial"], line.get("values"), line.get("outcome", {}).get("metrics")) for line in kept]
 
 

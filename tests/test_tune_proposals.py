@@ -43,6 +43,17 @@ def test_a_search_that_is_stopped_at_every_trial_proposes_the_same(tmp_path, mon
     assert story(torn) == story(whole)
 
 
+@pytest.mark.parametrize("algorithm", ["random", "hyperband"])
+def test_a_space_that_is_used_up_resumes(tmp_path, monkeypatch, algorithm):
+    """Draws that came to nothing are not in the journal, and must not change those after them."""
+    monkeypatch.setattr(tuning, "_completed", pretend)
+    space = ["model.units=in:16,32,64,128", "model.activation=in:relu,gelu,silu"]
+    search = begin(tmp_path / "a", f"tune.algorithm={algorithm}", "tune.trials=60", "tune.seeds=2", space=space)
+    made = go(search)
+    again = Conductor(search, 9)
+    assert again.outcomes == made.outcomes and again.told_to_stop and again.is_over()
+
+
 def test_kill_at_twenty_random_moments(tmp_path, monkeypatch):
     """No finished trial again, none lost, and the search of one that was never killed."""
 

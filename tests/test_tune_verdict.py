@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from searches import SPACE, begin, failing, go, plan_as_mlp, pretend
 
+import tfbig
+from tfbig.core.search import Search
 from tfbig.engine import oracles, tuning, verdict
 from tfbig.engine.conductor import pareto
 from tfbig.report import search as report
@@ -45,6 +47,42 @@ def test_the_winner_is_the_best_again_and_not_the_luckiest(tmp_path, monkeypatch
         and result["gain"]["mean"] == pytest.approx(0.04)
     )
     assert result["baseline"]["values"] == [0.9] * 3
+
+
+def test_a_finalist_whose_repeats_all_fail_does_not_win_by_its_luck(tmp_path, monkeypatch):
+    def lucky(search, planned, observer):
+        if planned.name.startswith("0003_"):
+            raise ValueError("no")
+        outcome = pretend(search, planned, observer)
+        return {**outcome, "metrics": {**outcome["metrics"], "accuracy": 0.99 if planned.name == "0003" else 0.9}}
+
+    monkeypatch.setattr(tuning, "_completed", lucky)
+    search = begin(tmp_path / "a", "tune.trials=5", "tune.seeds=2")
+    made = go(search)
+    assert "0003" in made.finalists() and verdict.decide(search, made)["trial"] != "0003"
+
+
+def test_finalists_get_other_seeds_where_the_seed_is_fixed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "_completed", pretend)
+    made = go(begin(tmp_path / "a", "seed=7", "tune.trials=2", "tune.seeds=2"))
+    again = {name: outcome for name, outcome in made.outcomes.items() if "_seed_" in name}
+    assert len(again) == 6 and {outcome["status"] for outcome in again.values()} == {"completed"}
+    assert {text for outcome in again.values() for text in outcome["settings"] if text.startswith("seed=")} == {"seed=8", "seed=9"}
+
+
+def test_the_line_keeps_settings_that_need_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "_completed", pretend)
+    space = ["optim.optimizer=in:adam,adamw", "optim.beta_1=lin:0.5..0.8"]
+    search = begin(tmp_path / "a", "optim.momentum=none", "tune.trials=2", "tune.finalists=0", "tune.baseline=false", space=space)
+    line = verdict.decide(search, go(search))["line"]
+    assert "optim.optimizer=adam" in line and "optim.beta_1=0." in line
+
+
+def test_the_line_of_an_experiment_says_how_it_differs_from_its_recipe(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "_completed", pretend)
+    made = tfbig.recipe("mnist_mlp", "train.batch_size=512")
+    search = Search.create(tmp_path / "a", made.name, made, [*SPACE, "tune.trials=1", "tune.finalists=0"])
+    assert "train.batch_size=512" in verdict.decide(search, go(search))["line"]
 
 
 def test_a_comparison_is_one_of_equal_seeds(tmp_path, monkeypatch):

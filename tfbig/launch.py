@@ -31,6 +31,8 @@ def _check(arguments: list[str]) -> None:
     experiment = config.override(registry.recipe(arguments[0]), settings)
     if experiment.device.strategy == "mirrored":
         raise UserError("device.strategy=mirrored: starts workers of its own, python -m tfbig.train does. Expected auto or multi_worker here.")
+    if experiment.device.strategy == "single":
+        raise UserError("device.strategy=single: each worker would train alone, in the same run directory. Expected auto or multi_worker here.")
 
 
 def launch(workers: int, command: list[str]) -> dict:

@@ -25,6 +25,8 @@ EXAMPLES = """  python -m tfbig.train mnist_mlp
 
 RESUMABLE = (
     *(f"train.{name}" for name in ("length", "evaluate_every", "save_every", "keep", "patience", "final_split", "tensorboard")),
+    "data.on_error",
+    "data.max_skipped",
     "device.strategy",
     "device.count",
 )
@@ -62,8 +64,9 @@ def train(
             _train_by_several(made, count, callbacks)
         else:
             _train_here(made, callbacks)
-    except UserError:
-        if fresh and not (made.checkpoints.exists() or (made.path / "metrics.jsonl").exists()):
+    except UserError as error:
+        locked = isinstance(error.__cause__, BlockingIOError)  # another process trains there
+        if fresh and not locked and not (made.checkpoints.exists() or (made.path / "metrics.jsonl").exists()):
             shutil.rmtree(made.path)  # nothing was trained: leave no half-made run behind
         raise
     return made

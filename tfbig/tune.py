@@ -123,7 +123,7 @@ def _conclude(search: Search, conductor, progress, verdict) -> None:
         if summary.exists() and not (page.exists() and page.stat().st_mtime >= summary.stat().st_mtime):
             html.write(run)
     progress.note(f"report: {report.write(search.path)}")
-    progress.note(f"best: {result['line']}")
+    progress.note(f"best: {result['line'] or search.path / result['run']}")
 
 
 def door(arguments: list[str]) -> dict:
@@ -141,7 +141,7 @@ def door(arguments: list[str]) -> dict:
     search = tune(given.recipe, *given.settings, run=given.run, resume=given.resume)
     best = search.read_json("best.json")
     if not given.json:
-        print(best["line"])
+        print(best["line"] or search.path / best["run"])
     return {"search": os.fspath(search.path), **best}
 
 

@@ -25,6 +25,7 @@ from tfbig.core.experiment import Experiment
 
 KINDS = ("log", "lin", "int", "in")
 FORM = "log:LOW..HIGH, lin:LOW..HIGH, int:LOW..HIGH or in:A,B,C"
+MOST_WHOLE_NUMBERS = 64  # so many are validated one by one; of more, the limits
 RESERVED = {
     "name": "names the recipe",
     "seed": "is the same for all trials; tune.seeds trains the finalists with others",
@@ -69,7 +70,8 @@ class Parameter:
     def __str__(self) -> str:
         if self.kind == "in":
             return f"{self.name}=in:{','.join(f'[{c}]' if ',' in c else c for c in self.choices)}"
-        return f"{self.name}={self.kind}:{self.text(self.low)}..{self.text(self.high)}"
+        low, high = (str(int(limit)) if self.whole else repr(float(limit)) for limit in (self.low, self.high))
+        return f"{self.name}={self.kind}:{low}..{high}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +139,9 @@ def _parse(text: str, problems: list[str]) -> Parameter | None:
     """One "key=kind:values" setting; what is wrong with it goes to `problems`."""
     name, _, rest = text.partition("=")
     kind, _, body = rest.partition(":")
+    if not name:
+        problems.append(f"{text}: expected a setting's name before the =.")
+        return None
     if kind == "in":
         parts = [part.strip() for part in re.split(r",(?![^\[(]*[\])])", body)]
         choices = tuple(part[1:-1] if part[:1] in "[(" and part[-1:] in "])" and part else part for part in parts)
@@ -243,7 +248,12 @@ class _Checker:
             ]
             if not all(wrong):
                 fits.append(choice)
-        if not fits or len(fits) == len(parent.choices):
+        if not fits:
+            return parameter
+        own = {**around, **self._context(parameter, done)}
+        own.pop(parent.key, None)
+        needed = any(self._problems_with({**own, parameter.key: probe}, parameter.key) for probe in parameter.probes)
+        if len(fits) == len(parent.choices) and not needed:  # it exists whatever the parent is, the recipe's own choice included
             return parameter
         return replace(parameter, when=(*parameter.when, (parent.name, tuple(fits))))
 
@@ -268,8 +278,10 @@ class _Checker:
         return parameter
 
     def _check_alone(self, parameter: Parameter, done: list[Parameter]) -> None:
-        around = self._context(parameter, done)
-        for probe in parameter.probes:
+        around, probes = self._context(parameter, done), parameter.probes
+        if parameter.whole and parameter.kind != "in" and parameter.high - parameter.low <= MOST_WHOLE_NUMBERS:
+            probes = tuple(map(str, range(int(parameter.low), int(parameter.high) + 1)))  # some may not divide what they must
+        for probe in probes:
             for line in self._problems_with({**around, parameter.key: probe}, parameter.key):
                 self.problems.append(line.replace(parameter.key, parameter.name, 1))
 

@@ -14,6 +14,7 @@ from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
 from tfbig.core.workers import Share
 from tfbig.engine import order
+from tfbig.engine.readable import ERRORS
 
 SLAB_BYTES = 128 * 2**20
 
@@ -43,7 +44,7 @@ class Reader:
     def _load(self, rows: np.ndarray) -> list[np.ndarray]:
         try:
             examples = self.data.examples(self.split, rows)
-        except (UserError, OSError) as error:  # TensorFlow would pass on its text only, with a traceback in it
+        except ERRORS as error:  # TensorFlow would pass on its text only, with a traceback in it
             self.failure = error if isinstance(error, UserError) else UserError(f"data: the {self.split} split cannot be read: {error}.")
             raise
         return [np.ascontiguousarray(examples[name], feature.dtype) for name, feature in self.data.spec.items()]

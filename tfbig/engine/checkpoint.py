@@ -123,7 +123,7 @@ class Writer:
         def work() -> None:
             write(self.checkpoints, step, values, state)
             self.durable = step
-            prune(self.checkpoints, self.keep, best)
+            prune(self.checkpoints, self.keep, best, step)
 
         self._last = self._thread.submit(work)
 
@@ -247,9 +247,9 @@ def newest_intact(checkpoints: Path, weights: list, others: list | None = None, 
     return None
 
 
-def prune(checkpoints: Path, keep: int, best: int | None) -> None:
-    """Removes all but the `keep` latest checkpoints and the best one."""
-    for step in steps(checkpoints)[:-keep]:
+def prune(checkpoints: Path, keep: int, best: int | None, newest: int) -> None:
+    """Removes all but the `keep` latest checkpoints and the best one; of those up to `newest`, since later ones were passed over as damaged."""
+    for step in [each for each in steps(checkpoints) if each <= newest][:-keep]:
         if step != best:
             # Renamed first, so that a kill halfway leaves a leftover and not a torn checkpoint.
             doomed = checkpoints / f".{folder_name(step)}.{os.getpid()}.tmp"

@@ -78,6 +78,8 @@ class Conductor:
             trial = self._handed_on() or self._next()
             if trial in ("IDLE", "STOPPED"):
                 if trial == "STOPPED":
+                    if not self.told_to_stop and not self.failure:
+                        self.search.record("stopped", limits=self._limits)
                     self.told_to_stop = True
                     self.served.discard(tuner_id)
                 return oracles.trial(None, trial)
@@ -155,7 +157,8 @@ class Conductor:
     def is_over(self) -> bool:
         """Whether every worker knows that there is nothing more to do, or has been silent for too long."""
         with self.lock:
-            silent = time.monotonic() - max(self.asked.values(), default=0.0) > LEASE_SECONDS
+            last = [*self.asked.values(), *(self.heard.get(trial, 0.0) for trial in self.ongoing.values())]
+            silent = time.monotonic() - max(last, default=0.0) > LEASE_SECONDS
             return self.told_to_stop and (not self.served or silent)
 
     # What it decides
@@ -199,7 +202,11 @@ class Conductor:
         """The oracle's next trial. It knows each under a name of its own, so who trains it does not matter to it."""
         if len(self.search.objectives) > 1:
             oracles.weigh(self.oracle, self.search.objectives)
-        return self.oracle.create_trial(f"trial {len(self.values)}")
+        before = self.oracle._seed_state
+        proposed = self.oracle.create_trial(f"trial {len(self.values)}")
+        if proposed.status != "RUNNING":  # a replay does not repeat draws that came to nothing, so they must leave no trace
+            self.oracle._seed_state = before
+        return proposed
 
     def _start(self, trial: str, values: dict) -> str:
         self.search.record("start", trial=trial, values=values)
@@ -233,14 +240,18 @@ class Conductor:
         )
         sign = -1 if self.better == "max" else 1
         several = len(self.search.objectives) > 1
-        return sorted(
+        order = sorted(
             (trial for trial in good if trial not in promoted),
             key=lambda trial: (
-                good[trial]["evaluations"] < longest,
+                good[trial]["stopped"] == "paused" and good[trial]["evaluations"] < longest,
                 several and not front[list(good).index(trial)],
                 sign * good[trial]["metrics"][self.primary],
             ),
         )
+        first: dict[tuple, str] = {}
+        for trial in order:
+            first.setdefault(tuple(good[trial]["settings"]), trial)
+        return list(first.values())
 
     def repeats(self) -> list[str]:
         """The finalists' further trials, and the baseline's, which needs the same treatment to be compared with."""
@@ -253,6 +264,11 @@ class Conductor:
 
     # What it remembers
 
+    @property
+    def _limits(self) -> list:
+        """What decides when there is nothing more to do; it may grow on a resume."""
+        return [self.tune.trials, self.tune.time, self.tune.finalists, self.tune.seeds]
+
     def _replay(self, alone: bool) -> None:
         with oracles.replaying(self.oracle) as remembered:
             began = last = None
@@ -264,7 +280,11 @@ class Conductor:
                     self._replay_start(line, remembered)
                 elif line["event"] == "end":
                     self._ended(line["trial"], line["outcome"])
+                if line["event"] != "open":  # workers that were told so do not come back to a chief that died after it
+                    self.told_to_stop = line["event"] == "stopped" and line["limits"] == self._limits
                 last = line["time"]
+            if began is not None:  # a search that was killed trained on after its last line
+                last = max([last, *(log.stat().st_mtime for log in self.search.trials.glob("*/metrics.jsonl"))])
             self.spent += (last - began) if began is not None else 0.0
         if not alone:
             self.heard, self.began = (dict.fromkeys(self.values, time.monotonic()) for _ in range(2))

@@ -38,6 +38,11 @@ class Hooks:
         self.named = _named(self.list.callbacks)
         self.fresh = {key: {name: _digest(value) for name, value in _attributes(callback)} for key, callback in self.named.items()}
         self.begun = self._restore(state.callbacks)  # whether the present epoch was announced
+        known = (state.callbacks or {"states": {}})["states"]
+        for key, callback in self.named.items():  # patience that is new, or an older checkpoint: counted from what was measured
+            if key not in known and isinstance(callback, keras.callbacks.EarlyStopping) and not callback.restore_best_weights:
+                for number, told in enumerate(state.evaluations):
+                    callback.on_epoch_end(number, dict(told))
         # A run that EarlyStopping has ended stays so, unless it is given more patience now.
         stopping = [callback for callback in self.named.values() if isinstance(callback, keras.callbacks.EarlyStopping)]
         ended = any(callback.wait >= max(1, callback.patience) for callback in stopping)

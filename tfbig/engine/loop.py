@@ -85,11 +85,11 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
         while state.step < lengths.total and not state.stopped_early:
             hooks.begin()
             signum = train_until(lengths.next_stop(state.step), setup, state, observer, signals, writer)
+            setup.workers.average(setup.uneven_variables)
             if signum:
                 save(setup, state, hooks, writer)
                 writer.wait()
                 raise Interrupted(signum, state.step)
-            setup.workers.average(setup.uneven_variables)
             if state.step % lengths.evaluate == 0 or state.step == lengths.total:
                 with averaged_weights(setup):
                     metrics = evaluate(setup, state, observer)

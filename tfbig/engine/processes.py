@@ -70,11 +70,8 @@ def environments(count: int) -> list[dict[str, str]]:
     made = []
     for i in range(count):
         own = {"TF_CONFIG": tf_config(addresses, i), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        if devices:
-            own["CUDA_VISIBLE_DEVICES"] = devices[i]
-        else:
-            own |= {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
-        made.append(own)
+        own |= {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
+        made.append(own | ({"CUDA_VISIBLE_DEVICES": devices[i]} if devices else {}))
     return made
 
 
@@ -102,7 +99,7 @@ def run_workers(count: int, command: list[str]) -> None:
         for i, own in enumerate(environments(count)):
             # A session of its own, so that Ctrl-C reaches the workers through us alone, once.
             streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE if i else None}
-            processes.append(subprocess.Popen(arguments, env={**os.environ, **own}, start_new_session=True, text=True, **streams))
+            processes.append(subprocess.Popen(arguments, env={**os.environ, **own}, start_new_session=True, text=True, errors="replace", **streams))
             gather(processes[i].stdout, results[i].append)
             if i:
                 gather(processes[i].stderr, lambda line, i=i: _relay(i, line))
@@ -147,7 +144,9 @@ def _signals_passed_on(processes: list[subprocess.Popen]):
 
     before = {}
     if threading.current_thread() is threading.main_thread():  # only the main thread may set handlers
-        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        ignored = {number for number in numbers if signal.getsignal(number) == signal.SIG_IGN}  # nohup does so
+        before = {number: signal.signal(number, pass_on) for number in numbers if number not in ignored}
     try:
         yield
     finally:

@@ -35,19 +35,19 @@ class Readable:
 
     def examples(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
         """The raw examples at `positions`, with stand-ins for those left out."""
-        rows = np.array([self._readable(split, int(i)) for i in np.asarray(positions)], np.int64)
-        try:
-            found = self._data.examples(split, rows)
-        except ERRORS as error:
-            wrong = self._each(split, rows)
-            if not wrong:
-                raise error
-        else:
-            wrong = {int(rows[i]): text for i, text in not_finite(found).items()}
-            if not wrong:
-                return found
-        self._leave_out(split, wrong)
-        return self.examples(split, positions)
+        while True:
+            rows = np.array([self._readable(split, int(i)) for i in np.asarray(positions)], np.int64)
+            try:
+                found = self._data.examples(split, rows)
+            except ERRORS as error:
+                wrong = self._each(split, rows)
+                if not wrong:
+                    raise error
+            else:
+                wrong = {int(rows[i]): text for i, text in not_finite(found).items()}
+                if not wrong:
+                    return found
+            self._leave_out(split, wrong)
 
     def arrays(self, split: str) -> dict[str, np.ndarray] | None:
         """The whole split if it is small, as the dataset decides; the same rows as `examples`."""
@@ -88,7 +88,7 @@ class Readable:
     def _leave_out(self, split: str, wrong: dict[int, str]) -> None:
         if self._data.on_error == "stop":
             position, text = next(iter(wrong.items()))
-            raise UserError(f"data: example {position:,} of the {split} split: {text}\nMend it, or set data.on_error=skip to train without it.")
+            raise UserError(f"data: example {position:,} of the {split} split: {text}\ndata.on_error=skip trains without it.")
         self._count({split: {**self.skipped[split], **wrong}})
 
     def _count(self, found: dict[str, dict[int, str]]) -> None:

@@ -116,13 +116,16 @@ def _recomputed(part: list[Node], results: list, values: dict) -> list:
     states = [state for node in part for state in _random_states(node.operation)]
     before = [(state, tf.identity(state.value)) for state in states]
     made: list[Callable] = []
+    dtypes: list = []  # of the first results: under mixed precision a layer may give another type without its own policy's casts
 
     def compute(*given):
         # Within a stateless scope changes of variables are dropped, and random states read as they were the first time.
         scope = keras.StatelessScope(state_mapping=before) if made else contextlib.nullcontext()
         made.append(compute)
         with scope:
-            return tuple(_plain(part, results, {**values, **dict(zip(floats, given, strict=True))}))
+            found = _plain(part, results, {**values, **dict(zip(floats, given, strict=True))})
+        dtypes.extend([] if dtypes else [each.dtype for each in found])
+        return tuple(tf.cast(each, dtype) for each, dtype in zip(found, dtypes, strict=True))
 
     return list(tf.recompute_grad(compute)(*(values[key] for key in floats)))
 

@@ -54,7 +54,8 @@ def plan(search: Search, name: str, values: dict) -> Plan:
     stem, _, seed = name.partition("_seed_")
     settings = search.space.settings({key: value for key, value in values.items() if not key.startswith("tuner/")})
     if seed:
-        settings.append(f"seed={(search.base.seed + int(seed)) % 2**31}")
+        settings = [text for text in settings if not text.startswith("seed=")]
+        settings.append(f"seed={(search.experiment.seed + int(seed)) % 2**31}")
     parent = None if seed else values.get(oracles.PARENT)
     folder = search.path / search.outcome(parent)["run"] if parent is not None else search.trials / name
     experiment = config.override(search.base, [*settings, "train.final_split=none"])
@@ -126,7 +127,12 @@ def run_trial(search: Search, name: str, values: dict, observe: Callable[[Plan],
             planned.run.mkdir(parents=True, exist_ok=True)
             (planned.run / "error.txt").write_text(traceback.format_exc(), "utf-8")
         outcome = failed(search, planned, reason)
-    outcome = {"seconds": round(time.monotonic() - began, 2), "round": values.get("tuner/round"), **outcome}
+    if planned is None and outcome["status"] == "failed" and not outcome["settings"]:
+        outcome["settings"] = search.space.settings({key: value for key, value in values.items() if not key.startswith("tuner/")})
+    # What was trained before a kill counts, what a run was trained before it was promoted does not.
+    earlier = (search.outcome(parent) or {}).get("spent") or 0.0 if parent is not None else 0.0
+    seconds = max(time.monotonic() - began, (outcome.get("spent") or 0.0) - earlier)
+    outcome = {"seconds": round(seconds, 2), "round": values.get("tuner/round"), **outcome}
     if search.outcome(name) is None:
         search.write_outcome(name, outcome)
     return outcome
@@ -218,6 +224,7 @@ def _completed(search: Search, planned: Plan, observer: loop.Observer) -> dict:
         "stopped": "at its length" if whole else "paused" if paused else "early",
         "run": str(planned.run.relative_to(search.path)),
         "settings": planned.settings,
+        "spent": summary["seconds"],
     }
 
 

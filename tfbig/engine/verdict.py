@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import shlex
 
-from tfbig.core import config
+from tfbig.core import config, registry
+from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 from tfbig.core.run import Run
 from tfbig.core.search import Search
@@ -38,9 +39,10 @@ def decide(search: Search, conductor: Conductor) -> dict | None:
     if not candidates:
         return None
     value = lambda one: one["mean"] if one["mean"] is not None else one["searched"]  # noqa: E731
-    winner = min(candidates.values(), key=lambda one: sign * value(one))
+    known = any(one["mean"] is not None for one in candidates.values())  # then what was seen once, in the search, does not count
+    winner = min(candidates.values(), key=lambda one: (known and one["mean"] is None, sign * value(one)))
     settings = _differing(search, good[winner["trial"]]["settings"])
-    line = shlex.join(["python", "-m", "tfbig.train", search.saved["recipe"], *settings])
+    line = _line(search, settings)
     run = min(winner["runs"], key=lambda path: sign * next(o["metrics"][primary] for o in good.values() if o["run"] == path))
     result = {"recipe": search.saved["recipe"], "trial": winner["trial"], "settings": settings, "line": line, "run": run}
     result |= {
@@ -54,12 +56,26 @@ def decide(search: Search, conductor: Conductor) -> dict | None:
 
 def _differing(search: Search, settings: list[str]) -> list[str]:
     """The settings that change anything, as `train` takes them."""
-    kept = []
+    kept, whole = [], config.override(search.base, settings)
     for number, setting in enumerate(settings):
-        others = [*settings[:number], *settings[number + 1 :]]
-        if config.override(search.base, others) != config.override(search.base, settings):
+        try:
+            without = config.override(search.base, [*settings[:number], *settings[number + 1 :]])
+        except UserError:  # another setting exists only with this one
+            without = None
+        if without != whole:
             kept.append(setting)
     return kept
+
+
+def _line(search: Search, settings: list[str]) -> str | None:
+    """The command that trains with these settings; None if the search began with an experiment that no recipe makes."""
+    try:
+        recipe = config.flatten(registry.recipe(search.saved["recipe"]))
+    except UserError:
+        return None
+    base, given = config.flatten(search.base), {setting.partition("=")[0] for setting in settings}
+    own = [f"{key}={config.text_of(value)}" for key, value in base.items() if key not in given and (key not in recipe or recipe[key] != value)]
+    return shlex.join(["python", "-m", "tfbig.train", search.saved["recipe"], *own, *settings])
 
 
 def interval(values: list[float]) -> dict:
