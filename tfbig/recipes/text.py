@@ -72,9 +72,9 @@ def shakespeare_char_gpt_fast() -> Experiment:
         task=TextGeneration(),
         model=GPT(width=128, depth=3, heads=4, positions="rope", normalization="rms", activation="relu2", qk_norm=True),
         data=TinyShakespeare(context=64, stride=1),
-        train=Train(length="800", batch_size=12, evaluate_every="100%", save_every="100%"),
+        train=Train(length="400", batch_size=12, evaluate_every="100%", save_every="100%"),
         optim=Optim(
-            optimizer="adamw", learning_rate=6e-3, schedule="cosine", final_fraction=0.02, warmup="50", weight_decay=0.1,
+            optimizer="muon", learning_rate=1e-2, schedule="cosine", final_fraction=0.02, warmup="50", weight_decay=0.1,
             beta_1=0.9, beta_2=0.99, clip_norm=1.0,
         ),
     )  # fmt: skip
