@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import threading
 import time
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tfbig.deploy.server.catalogue import Catalogue
 from tfbig.deploy.server.completions import Completions
 from tfbig.deploy.server.monitoring import Monitor
 from tfbig.deploy.server.rest import Rest
+from tfbig.deploy.server.status import Failure
 from tfbig.deploy.server.writing import Choice, choose
 from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT
@@ -256,6 +258,32 @@ def test_a_version_that_goes_is_written_with_to_the_end(folder):
         assert not batcher.thread.is_alive()
 
     on_desk(folder, look)
+
+
+def test_a_version_that_goes_while_a_prompt_is_read(folder):
+    expected, read = greedy(folder, ("the",))[0], threading.Event()
+
+    def slow(saved):
+        assert read.wait(20)
+        return _read_tokenizer(saved)
+
+    async def look(desk):
+        batcher, desk.texts.read = desk.catalogue.find("tiny"), slow
+        asked = asyncio.create_task(desk.stream(prompt="the"))
+        while not desk.texts.running:
+            await asyncio.sleep(0.001)
+        status, content = await desk.ask({"model": "tiny", "prompt": 5})  # the number of texts counts before a prompt is looked at
+        assert status == 429, content
+        batcher.close()
+        await asyncio.sleep(0.05)
+        read.set()
+        assert (await asyncio.wait_for(asked, 20))[0] == expected
+        batcher.thread.join(20)
+        assert not batcher.thread.is_alive()
+        with pytest.raises(Failure, match="tiny version 1 is no longer served"):
+            batcher.submit("prefill", {})
+
+    on_desk(folder, look, texts=1)
 
 
 def test_facts_of_an_artefact_are_checked(folder, tmp_path):

@@ -45,6 +45,8 @@ class Batcher:
 
     def submit(self, signature: str, inputs: dict[str, np.ndarray]) -> asyncio.Future:
         """Queues checked inputs; the future gives the outputs. To be called in the event loop's thread."""
+        if self.closed and not self.users:
+            raise Failure("UNAVAILABLE", f"{self.servable.name} version {self.servable.version} is no longer served")
         if self.waiting >= self.most_waiting:
             raise Failure("UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full")
         shapes = [(name, value.shape[1:] if value.ndim else None) for name, value in sorted(inputs.items())]

@@ -52,16 +52,23 @@ class Completions:
         document = json_format.parse(content)
         name, number = _model(document)
         batcher = self.catalogue.find(name, number)
-        writer = await self._writer(batcher.servable)
-        choice, prompt = _choice(document, writer.facts), _prompt(document)
-        loop = asyncio.get_running_loop()
-        tokens = await loop.run_in_executor(None, writer.tokens, prompt)
         if self.running >= self.limits.texts:
             raise Failure("RESOURCE_EXHAUSTED", f"More than {self.limits.texts} texts being written at once")
         if self.ends < float("inf"):
             raise Failure("UNAVAILABLE", "The server is stopping")
-        out = (_Events if document.get("stream") else _Whole)(send, next(self.numbers), name, len(tokens))
         self.running += 1
+        try:
+            with batcher.held():  # from here on: another version may take its place before the first token is asked for
+                await self._answer(document, name, batcher, receive, send)
+        finally:
+            self.running -= 1
+        return name
+
+    async def _answer(self, document: dict, name: str, batcher, receive, send) -> None:
+        writer = await self._writer(batcher.servable)
+        choice, prompt = _choice(document, writer.facts), _prompt(document)
+        tokens = await asyncio.get_running_loop().run_in_executor(None, writer.tokens, prompt)
+        out = (_Events if document.get("stream") else _Whole)(send, next(self.numbers), name, len(tokens))
         writing = asyncio.create_task(self._write(writer, batcher, tokens, choice, out))
         gone = asyncio.create_task(_gone(receive))
         try:
@@ -70,11 +77,9 @@ class Completions:
                 raise Failure("CANCELLED", "The client went away")
             await writing
         finally:
-            self.running -= 1
             for task in (writing, gone):
                 task.cancel()
             await asyncio.gather(writing, gone, return_exceptions=True)
-        return name
 
     async def _write(self, writer: Writer, batcher, tokens: list[int], choice: Choice, out) -> None:
         """Sends a text; one that takes too long, or goes on while the server stops, is ended."""
