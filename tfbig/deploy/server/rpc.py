@@ -134,8 +134,7 @@ class Service:
         unknown = [one.name for one in request.config.model_config_list.config if one.name not in known]
         if unknown:
             raise invalid(f"Not among the served directory's models: {', '.join(unknown[:5])}. A path outside of it cannot be served.")
-        self.catalogue.apply(request.config)
-        await self.catalogue.refresh()
+        await self.catalogue.refresh(request.config)
         return model_management_pb2.HandleReloadConfigResponse()
 
     @staticmethod
