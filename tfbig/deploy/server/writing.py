@@ -95,7 +95,8 @@ def choose(logits, choice: Choice, random) -> int:
     """One token of a distribution [values], by Gumbel's trick."""
     if choice.temperature == 0:
         return int(logits.argmax())
-    scores = logits.astype(np.float64) / choice.temperature
+    with np.errstate(over="ignore"):  # by a tiny temperature all but the greatest become -inf
+        scores = (logits.astype(np.float64) - logits.max()) / choice.temperature
     if choice.top_k is not None and choice.top_k < len(scores):
         scores[scores < np.partition(scores, -choice.top_k)[-choice.top_k]] = -np.inf
     if choice.top_p is not None and choice.top_p < 1:
