@@ -30,6 +30,7 @@ from tfbig.deploy.server.writing import Choice, choose
 from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT
 from tfbig.serve import _read_tokenizer
+from tfbig.tasks import _generation
 from tfbig.tasks._served_text import Service
 from tfbig.tasks.text_generation import TextGeneration
 
@@ -79,7 +80,7 @@ class Desk:
         self.catalogue.close()
         assert self.admission.held == self.admission.running == self.texts.running == 0
 
-    async def ask(self, body, gone=None):
+    async def ask(self, body, gone=None, reads=None):
         pieces, status = [], []
         waiting = [{"type": "http.request", "body": json.dumps(body).encode()}]
 
@@ -90,6 +91,8 @@ class Desk:
             return waiting.pop()
 
         async def send(message):
+            if len(pieces) == reads:  # a connection whose client does not read
+                await asyncio.Event().wait()
             if "status" in message:
                 status.append(message["status"])
             else:
@@ -167,6 +170,18 @@ def test_choose_against_a_slow_reference():
         np.testing.assert_allclose(counts, expected / expected.sum(), atol=0.03)
 
 
+@pytest.mark.parametrize("options", [{}, {"top_k": 2}, {"top_p": 0.9}])
+def test_tiny_temperatures_take_the_likeliest(options):
+    logits, given = np.array([1.0, 5.0, 3.0, -40.0], np.float32), np.array([[1, 2]], np.uint32)
+    for temperature in (1e-309, 1e-40, 1e-5):
+        assert choose(logits, Choice(1, temperature=temperature, **options), np.random.default_rng(0)) == 1
+        tensors = {name: tf.constant(value) for name, value in {"top_k": 0, "top_p": 1.0, **options}.items()}
+        for more in ({"temperature": temperature, **options}, {"temperature": tf.constant(temperature), **tensors}):
+            for jit in (False, True):
+                program = tf.function(lambda values, more=more: _generation.choose(values, tf.constant(given), **more), jit_compile=jit)
+                assert program(tf.constant(logits[None])).numpy().tolist() == [1]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
@@ -176,6 +191,7 @@ def test_choose_against_a_slow_reference():
         ({"model": 5}, 400, "model: expected NAME"),
         ({"prompt": ["a", "b"]}, 400, "prompt: expected one text"),
         ({"prompt": "x" * 17}, 400, "at most the model's context of 16 tokens. Received: 17"),
+        ({"model": "\ud800", "user": float("nan")}, 404, "Latest(?)"),
         ({"prompt": "a\ud800"}, 400, "JSON Parse error"),
         ({"prompt": "a\ud800", "user": float("nan")}, 400, "prompt: holds half a character (a lone surrogate) at character 2"),
         ({"max_tokens": 0}, 400, "max_tokens: expected a whole number from 1 to 100000. Received: 0"),
@@ -242,6 +258,36 @@ def test_texts_are_bounded_in_number_and_time(folder):
         assert status == 503 and b"The server is stopping" in content
 
     on_desk(folder, look, texts=2, text_seconds=1.0)
+
+
+def test_who_reads_nothing_keeps_no_place(folder):
+    async def look(desk):
+        await desk.whole(max_tokens=2)  # the programs' first calls are slow
+        desk.texts.limits = Limits(text_seconds=0.5, seconds=0.5)
+        asked = asyncio.create_task(desk.ask({"model": "tiny", "stream": True, "max_tokens": 100_000}, reads=3))
+        assert (await asyncio.wait_for(asked, 20))[0] == 200 and desk.texts.running == 0
+        assert desk.monitor.requests[("", "REST", "Completions", "DEADLINE_EXCEEDED")] == 1
+
+    on_desk(folder, look)
+
+
+def test_a_stream_that_fails_midway_is_counted_and_logged(folder):
+    async def look(desk):
+        batcher, said = desk.catalogue.find("tiny"), []
+        run, desk.application.say = batcher.servable.run, lambda event, values: said.append((event, values))
+
+        def fail(signature, inputs):
+            if signature == "step" and inputs["position"][0] > 6:
+                raise ValueError("broken")
+            return run(signature, inputs)
+
+        batcher.servable.run = fail
+        status, content = await desk.ask({"model": "tiny", "stream": True})
+        assert status == 200 and content.endswith(b"data: [DONE]\n\n") and b"ValueError: broken" in content
+        assert desk.monitor.requests[("", "REST", "Completions", "INTERNAL")] == 1
+        assert [event for event, _ in said] == ["error"] and "broken" in said[0][1]["error"]
+
+    on_desk(folder, look)
 
 
 def test_a_version_that_goes_is_written_with_to_the_end(folder):

@@ -48,7 +48,7 @@ class Completions:
         self.numbers = itertools.count(1)
 
     async def answer(self, content: bytes, receive, send) -> str:
-        """Answers one request and returns the model's name. Failures before the first event are raised."""
+        """Answers one request and returns the model's name. Failures are raised, also those that it has told."""
         document = json_format.parse(content)
         name, number = _model(document)
         batcher = self.catalogue.find(name, number)
@@ -72,9 +72,15 @@ class Completions:
         writing = asyncio.create_task(self._write(writer, batcher, tokens, choice, out))
         gone = asyncio.create_task(_gone(receive))
         try:
-            await asyncio.wait({writing, gone}, return_when=asyncio.FIRST_COMPLETED)
+            # A text ends by itself after text_seconds, but not while its client reads nothing of it.
+            longest = self.limits.text_seconds + self.limits.seconds
+            await asyncio.wait({writing, gone}, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
             if not writing.done():
-                raise Failure("CANCELLED", "The client went away")
+                if gone.done():
+                    raise Failure("CANCELLED", "The client went away")
+                failure = Failure("DEADLINE_EXCEEDED", f"No whole text within {longest:g} s")
+                failure.told = out.started
+                raise failure
             await writing
         finally:
             for task in (writing, gone):
@@ -98,8 +104,10 @@ class Completions:
             except Exception as error:
                 if not out.started:
                     raise
-                await out.fail(error if isinstance(error, Failure) else Failure("INTERNAL", type(error).__name__))
-                return
+                failure = error if isinstance(error, Failure) else Failure("INTERNAL", type(error).__name__)
+                await out.fail(failure)
+                failure.told = True
+                raise failure from error
             await out.end(reason)
 
     async def _writer(self, servable) -> Writer:
