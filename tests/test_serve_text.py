@@ -21,6 +21,7 @@ from tfbig.deploy import artefact, onnx_format, saved_model
 from tfbig.deploy.programs import Programs
 from tfbig.deploy.server import servable
 from tfbig.deploy.server.admission import Admission, Limits
+from tfbig.deploy.server.batching import Batcher
 from tfbig.deploy.server.catalogue import Catalogue
 from tfbig.deploy.server.completions import Completions
 from tfbig.deploy.server.monitoring import Monitor
@@ -330,6 +331,32 @@ def test_a_version_that_goes_while_a_prompt_is_read(folder):
             batcher.submit("prefill", {})
 
     on_desk(folder, look, texts=1)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.8])
+def test_a_sampled_answer_does_not_depend_on_others(temperature):
+    """Requests for what is chosen by a fixed seed and a row's place are not answered together."""
+    started, go_on, sizes = threading.Event(), threading.Event(), []
+
+    def call(signature, inputs):
+        sizes.append(len(inputs["prompt"]))
+        started.set()
+        assert go_on.wait(20)
+        return {"place": np.arange(len(inputs["prompt"]))}
+
+    async def look():
+        made = servable.Servable("m", 1, {}, call, {}, {"generation": {"temperature": temperature}})
+        batcher = Batcher(made, asyncio.get_running_loop())
+        futures = [batcher.submit("serving_default", {"prompt": np.array(["x"])})]
+        assert await asyncio.to_thread(started.wait, 20)
+        futures += [batcher.submit("serving_default", {"prompt": np.array(["x"])}) for _ in range(3)]
+        go_on.set()
+        places = [found["place"].tolist() for found in await asyncio.gather(*futures)]
+        batcher.close()
+        return places
+
+    places = asyncio.run(look())
+    assert (places, sizes) == (([[0]] * 4, [1] * 4) if temperature else ([[0], [0], [1], [2]], [1, 3]))
 
 
 def test_facts_of_an_artefact_are_checked(folder, tmp_path):

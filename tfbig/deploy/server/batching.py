@@ -53,8 +53,8 @@ class Batcher:
         sizes = {len(value) if value.ndim else -1 for value in inputs.values()}
         rows = sizes.pop() if len(sizes) == 1 else -1
         future = self.loop.create_future()
-        # Scalars, unequal or empty batches are answered alone.
-        key = (signature, tuple(shapes)) if rows > 0 else (id(future),)
+        # Scalars, unequal or empty batches are answered alone, and what the others' rows would change.
+        key = (signature, tuple(shapes)) if rows > 0 and signature not in self.servable.by_place else (id(future),)
         self.waiting += 1
         self.queue.put(Job(signature, inputs, rows, key, future))
         return future
