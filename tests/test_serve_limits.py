@@ -258,8 +258,12 @@ def test_fuzzed_bodies(server, digits):
         (["EMPTY", "--token-file", "nowhere"], "--token-file nowhere: cannot be read"),
         (["EMPTY", "--config", "nowhere"], "nowhere: cannot be read"),
         (["EMPTY", "--poll", "0"], "--poll: expected more than 0"),
+        (["EMPTY", "--max-body", "3000"], "--max-body: expected less than 2048"),
+        (["EMPTY", "--max-body", "2047", "--config", "CONFIG"], "absent: CONFIG names it, but EMPTY holds no version of it"),
     ],
 )
 def test_mistakes(arguments, message, tmp_path, capsys):
-    assert door.main([str(tmp_path) if word == "EMPTY" else word for word in arguments]) == 2
-    assert message in capsys.readouterr().err
+    paths = {"EMPTY": str(tmp_path), "CONFIG": str(tmp_path / "models.config")}
+    (tmp_path / "models.config").write_text('model_config_list { config { name: "absent" } }')
+    assert door.main([paths.get(word, word) for word in arguments]) == 2
+    assert message in capsys.readouterr().err.replace(paths["CONFIG"], "CONFIG").replace(paths["EMPTY"], "EMPTY")
