@@ -42,7 +42,8 @@ class Service:
                 raise invalid(f"duplicate output tensor alias: {wanted}")
             if wanted not in signature.outputs:
                 raise invalid(f"output tensor alias not found in signature: {wanted} Outputs expected to be in the set {{{','.join(sorted(signature.outputs))}}}.")
-        outputs = await batcher.ask(name, inputs, self.admission.running == 1)
+        with self.admission.holding(sum(value.nbytes for value in inputs.values())):  # few bytes may have become many
+            outputs = await batcher.ask(name, inputs, self.admission.running == 1)
         response = predict_pb2.PredictResponse()
         self._spec(response.model_spec, servable, name)
         for key in request.output_filter or outputs:
@@ -192,13 +193,15 @@ def build(catalogue: Catalogue, monitor, admission: Admission, say):
             try:
                 if limits.token is not None:
                     admission.check_token(str(dict(context.invocation_metadata()).get("authorization", "")).encode())
-                request = kind.FromString(await first(messages))
-                admission.enter()
-                try:
-                    async with asyncio.timeout(None if managing else limits.seconds):
-                        return await call(request)
-                finally:
-                    admission.leave()
+                body = await first(messages)
+                with admission.holding(len(body)):
+                    request, body = kind.FromString(body), b""
+                    admission.enter()
+                    try:
+                        async with asyncio.timeout(None if managing else limits.seconds):
+                            return await call(request)
+                    finally:
+                        admission.leave()
             except Failure as failure:
                 code, message = failure.code, failure.message
             except DecodeError as error:
