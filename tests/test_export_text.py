@@ -109,6 +109,17 @@ def test_tokenizers_in_a_graph_are_those_outside(kind):
     assert [text.decode() for text in decoded] == [tokenizer.decode(row.numpy()) for row in tokens]
 
 
+def test_unknown_tokens_of_trials_are_read_back():
+    """Where the alphabet holds U+FFFD, which otherwise spells what is unknown."""
+    from tfbig.tasks import _text_trials
+
+    for alphabet in ("ab\ufffd\ufffc", "ab", ""):
+        tokenizer = Characters(alphabet, unknown=True, separator=True)
+        tokens = tokenizer.encode("a\ufffdz")
+        text = b"".join(_text_trials._spelled(tokenizer)[token] for token in tokens)
+        np.testing.assert_array_equal(graph_text.encoder(tokenizer)(texts([text]))[0], tokens)
+
+
 def test_bpe_tokens_become_text_in_a_graph():
     tokenizer = BPE.train([prose(i) for i in range(5)], 300)
     rows = [tokenizer.encode(text) for text in ("the cat 犬\n", any_text(4, 30))]

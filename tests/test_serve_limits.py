@@ -221,6 +221,48 @@ def test_inputs_are_bounded_together():
         messages.arrays({"a": proto, "b": proto}, 7999)
 
 
+def test_arrays_of_grpc_count_until_they_are_answered():
+    """A message of a few bytes that repeats one number is as large as its array."""
+    from types import SimpleNamespace
+
+    from tensorflow.core.protobuf import meta_graph_pb2
+    from tensorflow_serving.apis import predict_pb2
+
+    from tfbig.deploy.server.admission import Admission, Limits
+    from tfbig.deploy.server.rpc import Service
+    from tfbig.deploy.server.servable import Servable
+    from tfbig.deploy.server.status import Failure
+
+    signature = meta_graph_pb2.SignatureDef()
+    signature.inputs["x"].dtype = 1
+    signature.inputs["x"].tensor_shape.dim.add(size=-1)
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "m"
+    request.inputs["x"].CopyFrom(TensorProto(dtype=1, float_val=[1.0]))
+    request.inputs["x"].tensor_shape.dim.add(size=1000)
+
+    async def look():
+        go_on, admission = asyncio.Event(), Admission(Limits(bodies=10_000))
+
+        async def ask(name, inputs, alone):
+            await go_on.wait()
+            return {"y": inputs["x"][:1]}
+
+        batcher = SimpleNamespace(servable=Servable("m", 1, {"serving_default": signature}, None, {}), ask=ask)
+        service = Service(SimpleNamespace(find=lambda *_: batcher), admission)
+        running = [asyncio.create_task(service.predict(request)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        assert admission.held == 8000
+        with pytest.raises(Failure, match="More than 10000 bytes of requests at once") as caught:
+            await service.predict(request)
+        assert caught.value.code == "RESOURCE_EXHAUSTED" and admission.held == 8000
+        go_on.set()
+        await asyncio.gather(*running)
+        assert admission.held == 0
+
+    asyncio.run(look())
+
+
 def test_a_large_body_is_read_beside_the_others(server):
     """Slow to read, and wrong at its very end: others are answered meanwhile."""
     body = b'{"signature_name": "tensors", "instances": [' + b"[1.5, 2]," * 300_000 + b'"x"]}'
@@ -258,8 +300,12 @@ def test_fuzzed_bodies(server, digits):
         (["EMPTY", "--token-file", "nowhere"], "--token-file nowhere: cannot be read"),
         (["EMPTY", "--config", "nowhere"], "nowhere: cannot be read"),
         (["EMPTY", "--poll", "0"], "--poll: expected more than 0"),
+        (["EMPTY", "--max-body", "3000"], "--max-body: expected less than 2048"),
+        (["EMPTY", "--max-body", "2047", "--config", "CONFIG"], "absent: CONFIG names it, but EMPTY holds no version of it"),
     ],
 )
 def test_mistakes(arguments, message, tmp_path, capsys):
-    assert door.main([str(tmp_path) if word == "EMPTY" else word for word in arguments]) == 2
-    assert message in capsys.readouterr().err
+    paths = {"EMPTY": str(tmp_path), "CONFIG": str(tmp_path / "models.config")}
+    (tmp_path / "models.config").write_text('model_config_list { config { name: "absent" } }')
+    assert door.main([paths.get(word, word) for word in arguments]) == 2
+    assert message in capsys.readouterr().err.replace(paths["CONFIG"], "CONFIG").replace(paths["EMPTY"], "EMPTY")

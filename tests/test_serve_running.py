@@ -41,6 +41,46 @@ def test_labels_wait_for_their_model(tmp_path):
     assert [(event, values["version"]) for event, values in events] == [("loaded", 1), ("unloaded", 1)]
 
 
+def test_changes_wait_for_each_other(tmp_path, monkeypatch):
+    """A configuration that comes while the poll loads; and one whose sender goes away while it loads."""
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    from tfbig.deploy.server import servable
+    from tfbig.deploy.server.catalogue import Catalogue
+
+    go_on = threading.Event()
+
+    def load(name, number, *_):
+        assert go_on.wait(20)
+        return servable.Servable(name, number, {}, None, {})
+
+    monkeypatch.setattr(servable, "load", load)
+    for number in ("1", "2"):
+        (tmp_path / "m" / number).mkdir(parents=True)
+        (tmp_path / "m" / number / "file").write_text("x")
+    latest = text_format.Parse('model_config_list { config { name: "m" } }', model_server_config_pb2.ModelServerConfig())
+
+    async def look():
+        catalogue = Catalogue(tmp_path, "tensorflow", False, lambda event, values: None)
+        gone = asyncio.create_task(catalogue.refresh())
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        poll = asyncio.create_task(catalogue.refresh())
+        await asyncio.sleep(0.05)
+        change = asyncio.create_task(catalogue.refresh(latest))
+        await asyncio.sleep(0.05)
+        assert catalogue.configured is None and not change.done()
+        go_on.set()
+        await asyncio.gather(poll, change)
+        assert gone.cancelled() and catalogue.states("m") == [(2, "AVAILABLE", "")]
+        await catalogue.refresh(text_format.Parse("model_config_list {}", model_server_config_pb2.ModelServerConfig()))
+        assert not catalogue.entries
+        catalogue.close()
+
+    asyncio.run(look())
+
+
 def test_what_is_served_without_a_configuration_and_with_one(tmp_path):
     """All models and versions, whatever a models.config beside them says; and by the model server's rules when asked for one."""
     from tfbig.deploy.server.catalogue import Catalogue

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import threading
 import time
 from pathlib import Path
 
@@ -20,14 +21,17 @@ from tfbig.deploy import artefact, onnx_format, saved_model
 from tfbig.deploy.programs import Programs
 from tfbig.deploy.server import servable
 from tfbig.deploy.server.admission import Admission, Limits
+from tfbig.deploy.server.batching import Batcher
 from tfbig.deploy.server.catalogue import Catalogue
 from tfbig.deploy.server.completions import Completions
 from tfbig.deploy.server.monitoring import Monitor
 from tfbig.deploy.server.rest import Rest
+from tfbig.deploy.server.status import Failure
 from tfbig.deploy.server.writing import Choice, choose
 from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT
 from tfbig.serve import _read_tokenizer
+from tfbig.tasks import _generation
 from tfbig.tasks._served_text import Service
 from tfbig.tasks.text_generation import TextGeneration
 
@@ -77,7 +81,7 @@ class Desk:
         self.catalogue.close()
         assert self.admission.held == self.admission.running == self.texts.running == 0
 
-    async def ask(self, body, gone=None):
+    async def ask(self, body, gone=None, reads=None):
         pieces, status = [], []
         waiting = [{"type": "http.request", "body": json.dumps(body).encode()}]
 
@@ -88,6 +92,8 @@ class Desk:
             return waiting.pop()
 
         async def send(message):
+            if len(pieces) == reads:  # a connection whose client does not read
+                await asyncio.Event().wait()
             if "status" in message:
                 status.append(message["status"])
             else:
@@ -165,6 +171,18 @@ def test_choose_against_a_slow_reference():
         np.testing.assert_allclose(counts, expected / expected.sum(), atol=0.03)
 
 
+@pytest.mark.parametrize("options", [{}, {"top_k": 2}, {"top_p": 0.9}])
+def test_tiny_temperatures_take_the_likeliest(options):
+    logits, given = np.array([1.0, 5.0, 3.0, -40.0], np.float32), np.array([[1, 2]], np.uint32)
+    for temperature in (1e-309, 1e-40, 1e-5):
+        assert choose(logits, Choice(1, temperature=temperature, **options), np.random.default_rng(0)) == 1
+        tensors = {name: tf.constant(value) for name, value in {"top_k": 0, "top_p": 1.0, **options}.items()}
+        for more in ({"temperature": temperature, **options}, {"temperature": tf.constant(temperature), **tensors}):
+            for jit in (False, True):
+                program = tf.function(lambda values, more=more: _generation.choose(values, tf.constant(given), **more), jit_compile=jit)
+                assert program(tf.constant(logits[None])).numpy().tolist() == [1]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
@@ -174,6 +192,7 @@ def test_choose_against_a_slow_reference():
         ({"model": 5}, 400, "model: expected NAME"),
         ({"prompt": ["a", "b"]}, 400, "prompt: expected one text"),
         ({"prompt": "x" * 17}, 400, "at most the model's context of 16 tokens. Received: 17"),
+        ({"model": "\ud800", "user": float("nan")}, 404, "Latest(?)"),
         ({"prompt": "a\ud800"}, 400, "JSON Parse error"),
         ({"prompt": "a\ud800", "user": float("nan")}, 400, "prompt: holds half a character (a lone surrogate) at character 2"),
         ({"max_tokens": 0}, 400, "max_tokens: expected a whole number from 1 to 100000. Received: 0"),
@@ -242,6 +261,36 @@ def test_texts_are_bounded_in_number_and_time(folder):
     on_desk(folder, look, texts=2, text_seconds=1.0)
 
 
+def test_who_reads_nothing_keeps_no_place(folder):
+    async def look(desk):
+        await desk.whole(max_tokens=2)  # the programs' first calls are slow
+        desk.texts.limits = Limits(text_seconds=0.5, seconds=0.5)
+        asked = asyncio.create_task(desk.ask({"model": "tiny", "stream": True, "max_tokens": 100_000}, reads=3))
+        assert (await asyncio.wait_for(asked, 20))[0] == 200 and desk.texts.running == 0
+        assert desk.monitor.requests[("", "REST", "Completions", "DEADLINE_EXCEEDED")] == 1
+
+    on_desk(folder, look)
+
+
+def test_a_stream_that_fails_midway_is_counted_and_logged(folder):
+    async def look(desk):
+        batcher, said = desk.catalogue.find("tiny"), []
+        run, desk.application.say = batcher.servable.run, lambda event, values: said.append((event, values))
+
+        def fail(signature, inputs):
+            if signature == "step" and inputs["position"][0] > 6:
+                raise ValueError("broken")
+            return run(signature, inputs)
+
+        batcher.servable.run = fail
+        status, content = await desk.ask({"model": "tiny", "stream": True})
+        assert status == 200 and content.endswith(b"data: [DONE]\n\n") and b"ValueError: broken" in content
+        assert desk.monitor.requests[("", "REST", "Completions", "INTERNAL")] == 1
+        assert [event for event, _ in said] == ["error"] and "broken" in said[0][1]["error"]
+
+    on_desk(folder, look)
+
+
 def test_a_version_that_goes_is_written_with_to_the_end(folder):
     expected = greedy(folder, ("the",))[0]
 
@@ -256,6 +305,58 @@ def test_a_version_that_goes_is_written_with_to_the_end(folder):
         assert not batcher.thread.is_alive()
 
     on_desk(folder, look)
+
+
+def test_a_version_that_goes_while_a_prompt_is_read(folder):
+    expected, read = greedy(folder, ("the",))[0], threading.Event()
+
+    def slow(saved):
+        assert read.wait(20)
+        return _read_tokenizer(saved)
+
+    async def look(desk):
+        batcher, desk.texts.read = desk.catalogue.find("tiny"), slow
+        asked = asyncio.create_task(desk.stream(prompt="the"))
+        while not desk.texts.running:
+            await asyncio.sleep(0.001)
+        status, content = await desk.ask({"model": "tiny", "prompt": 5})  # the number of texts counts before a prompt is looked at
+        assert status == 429, content
+        batcher.close()
+        await asyncio.sleep(0.05)
+        read.set()
+        assert (await asyncio.wait_for(asked, 20))[0] == expected
+        batcher.thread.join(20)
+        assert not batcher.thread.is_alive()
+        with pytest.raises(Failure, match="tiny version 1 is no longer served"):
+            batcher.submit("prefill", {})
+
+    on_desk(folder, look, texts=1)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.8])
+def test_a_sampled_answer_does_not_depend_on_others(temperature):
+    """Requests for what is chosen by a fixed seed and a row's place are not answered together."""
+    started, go_on, sizes = threading.Event(), threading.Event(), []
+
+    def call(signature, inputs):
+        sizes.append(len(inputs["prompt"]))
+        started.set()
+        assert go_on.wait(20)
+        return {"place": np.arange(len(inputs["prompt"]))}
+
+    async def look():
+        made = servable.Servable("m", 1, {}, call, {}, {"generation": {"temperature": temperature}})
+        batcher = Batcher(made, asyncio.get_running_loop())
+        futures = [batcher.submit("serving_default", {"prompt": np.array(["x"])})]
+        assert await asyncio.to_thread(started.wait, 20)
+        futures += [batcher.submit("serving_default", {"prompt": np.array(["x"])}) for _ in range(3)]
+        go_on.set()
+        places = [found["place"].tolist() for found in await asyncio.gather(*futures)]
+        batcher.close()
+        return places
+
+    places = asyncio.run(look())
+    assert (places, sizes) == (([[0]] * 4, [1] * 4) if temperature else ([[0], [0], [1], [2]], [1, 3]))
 
 
 def test_facts_of_an_artefact_are_checked(folder, tmp_path):

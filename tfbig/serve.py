@@ -18,6 +18,8 @@ Then open http://127.0.0.1:8501/ or ask with curl:
   curl -d "{\\"instances\\": [{\\"b64\\": \\"$(base64 -w0 digit.png)\\"}]}" http://127.0.0.1:8501/v1/models/mnist_mlp:predict
   curl -N -d '{"model": "sotu_gpt", "prompt": "My fellow", "stream": true}' http://127.0.0.1:8501/v1/completions"""
 
+MOST_MB = 2048
+
 
 def door(arguments: list[str]) -> dict:
     parser = cli.Parser("serve", __doc__, EXAMPLES)
@@ -38,6 +40,8 @@ def door(arguments: list[str]) -> dict:
     for name, value in (("poll", given.poll), ("max-body", given.max_body), ("timeout", given.timeout)):
         if not 0 < value < 1e6:
             raise UserError(f"--{name}: expected more than 0. Received: {value}.")
+    if given.max_body >= MOST_MB:
+        raise UserError(f"--max-body: expected less than {MOST_MB}, the largest message that gRPC takes. Received: {given.max_body:g}.")
     from tfbig.deploy.server import run
     from tfbig.deploy.server.admission import Limits, is_loopback
     from tfbig.deploy.server.servable import ENGINES
@@ -48,7 +52,8 @@ def door(arguments: list[str]) -> dict:
     local = is_loopback(given.host)
     if not local and token is None and not given.insecure:
         raise UserError(f"--host {given.host}: others could reach the models there. Give --token-file FILE, or --insecure to serve without a token.")
-    limits = Limits(body=int(given.max_body * (1 << 20)), seconds=given.timeout, token=token, local=local and token is None)
+    body = int(given.max_body * (1 << 20))
+    limits = Limits(body=body, bodies=max(body, Limits.bodies), seconds=given.timeout, token=token, local=local and token is None)
     return run.serve(run.Settings(
         root=Path(given.folder), host=given.host, port=given.port, grpc_port=given.grpc_port, engine=given.engine,
         config=Path(given.config) if given.config else None, unverified=given.unverified, poll_s=given.poll, log_requests=given.log_requests, read_tokenizer=_read_tokenizer, limits=limits,

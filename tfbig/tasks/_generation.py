@@ -30,8 +30,10 @@ def choose(logits_bv, key_b2, *, temperature, top_k=None, top_p=None):
     likeliest = tf.argmax(logits_bv, -1, tf.int32)
     if not tf.is_tensor(temperature) and temperature == 0:
         return likeliest
-    warmth = tf.where(temperature > 0, temperature, 1.0) if tf.is_tensor(temperature) else temperature
-    logits_bv = tf.cast(logits_bv, tf.float32) / warmth
+    smallest = np.finfo(np.float32).tiny  # what is smaller may count as 0
+    warmth = tf.where(temperature > 0, tf.maximum(temperature, smallest), 1.0) if tf.is_tensor(temperature) else max(temperature, smallest)
+    logits_bv = tf.cast(logits_bv, tf.float32)
+    logits_bv = (logits_bv - tf.reduce_max(logits_bv, -1, keepdims=True)) / warmth  # a tiny temperature leaves 0 and -inf
     size = logits_bv.shape[-1]
     if tf.is_tensor(top_k):
         place = tf.where((top_k > 0) & (top_k < size), top_k, size) - 1

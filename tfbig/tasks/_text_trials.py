@@ -53,12 +53,20 @@ def _stepped(task: Task, model, documents: list) -> Trial:
 def _inputs(task: Task, rows: list, name: str) -> dict:
     """Rows of tokens as the programs take them: texts, or padded tokens and their number."""
     if graph_text.encoder(task.tokenizer):
-        pieces = graph_text.pieces(task.tokenizer)
+        pieces = _spelled(task.tokenizer)
         return {name: np.array([b"".join(pieces[token] for token in row) for row in rows], object)}
     padded = np.zeros((len(rows), max(map(len, rows))), np.int32)
     for place, row in zip(padded, rows, strict=True):
         place[: len(row)] = row
     return {"tokens": padded, "count": np.array([len(row) for row in rows], np.int32)}
+
+
+def _spelled(tokenizer) -> list[bytes]:
+    """What each token is read from again: the unknown one from a character that the alphabet lacks, as it may hold U+FFFD."""
+    pieces = graph_text.pieces(tokenizer)
+    if getattr(tokenizer, "unknown", None) is not None:
+        pieces[tokenizer.unknown] = next(c for c in map(chr, range(0xFFFD, 0, -1)) if c not in tokenizer.alphabet and not 0xD800 <= ord(c) < 0xE000).encode()
+    return pieces
 
 
 def _continued(task: Task, model, prompts: list, program: str, length: int, seed: int, choice: dict, asked: dict) -> Trial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ class Limits:
 
     Attributes:
         body: bytes of one request's body.
-        bodies: bytes of all bodies that are held together.
+        bodies: bytes of all bodies that are held together, and of the arrays that gRPC messages become.
         seconds: for one request, and for its body to come.
         patience_s, pace: a body may pause so many seconds, and must come at so many bytes per second.
         at_once: requests being answered; those whose body is still coming are not counted.
@@ -44,7 +45,7 @@ class Admission:
 
     Attributes:
         running: requests being answered.
-        held: bytes of the bodies of requests that came or are coming.
+        held: bytes of the bodies of requests that came or are coming, and of gRPC messages' arrays.
     """
 
     def __init__(self, limits: Limits):
@@ -74,6 +75,17 @@ class Admission:
         if self.running >= self.limits.at_once:
             raise Failure("RESOURCE_EXHAUSTED", f"More than {self.limits.at_once} requests at once")
 
+    @contextlib.contextmanager
+    def holding(self, size: int):
+        """Counts bytes as held meanwhile; raises Failure if that is too much together."""
+        if self.held + size > self.limits.bodies:
+            raise _too_much(self.limits.bodies)
+        self.held += size
+        try:
+            yield
+        finally:
+            self.held -= size
+
     async def read(self, headers, receive) -> bytes:
         """A request's body. Its bytes count as held until `release`; not if this raises.
 
@@ -100,7 +112,7 @@ class Admission:
                     if not message.get("more_body"):
                         return parts[0] if len(parts) == 1 else b"".join(parts)
                     if self.held > limits.bodies:
-                        raise Failure("RESOURCE_EXHAUSTED", f"More than {limits.bodies} bytes of requests at once")
+                        raise _too_much(limits.bodies)
                     due = min(loop.time() + limits.patience_s, due + len(piece) / limits.pace)
                     timer.reschedule(min(due, start + limits.seconds))
         except TimeoutError:
@@ -116,6 +128,10 @@ class Admission:
 
 def _too_large(most: int) -> Failure:
     return Failure("INVALID_ARGUMENT", f"The body is larger than {most} bytes", 413)
+
+
+def _too_much(most: int) -> Failure:
+    return Failure("RESOURCE_EXHAUSTED", f"More than {most} bytes of requests at once")
 
 
 def is_loopback(host: str | None) -> bool:

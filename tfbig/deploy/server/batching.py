@@ -45,14 +45,16 @@ class Batcher:
 
     def submit(self, signature: str, inputs: dict[str, np.ndarray]) -> asyncio.Future:
         """Queues checked inputs; the future gives the outputs. To be called in the event loop's thread."""
+        if self.closed and not self.users:
+            raise Failure("UNAVAILABLE", f"{self.servable.name} version {self.servable.version} is no longer served")
         if self.waiting >= self.most_waiting:
             raise Failure("UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full")
         shapes = [(name, value.shape[1:] if value.ndim else None) for name, value in sorted(inputs.items())]
         sizes = {len(value) if value.ndim else -1 for value in inputs.values()}
         rows = sizes.pop() if len(sizes) == 1 else -1
         future = self.loop.create_future()
-        # Scalars, unequal or empty batches are answered alone.
-        key = (signature, tuple(shapes)) if rows > 0 else (id(future),)
+        # Scalars, unequal or empty batches are answered alone, and what the others' rows would change.
+        key = (signature, tuple(shapes)) if rows > 0 and signature not in self.servable.by_place else (id(future),)
         self.waiting += 1
         self.queue.put(Job(signature, inputs, rows, key, future))
         return future

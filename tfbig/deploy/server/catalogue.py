@@ -59,6 +59,7 @@ class Catalogue:
         self.single = self.root.name if artefact.versions(self.root) else None
         self.entries: dict[str, Entry] = {}
         self.configured: set[str] | None = None  # names; None: no configuration
+        self.changing = asyncio.Lock()  # one change at a time: each awaits loading
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._config_seen = _fingerprint(config) if config is not None else ()
         if config is not None:
@@ -101,9 +102,18 @@ class Catalogue:
             raise Failure("NOT_FOUND", f"Could not find any versions of model {name}" if version is None else f"Could not find version {version} of model {name}")
         return found
 
-    async def refresh(self) -> None:
-        """Brings what is served in line with the directory: new versions are loaded first, then old ones are let go."""
-        self._read_config()
+    async def refresh(self, config=None) -> None:
+        """Brings what is served in line with the directory, and with a ModelServerConfig if one is given.
+
+        New versions are loaded first, then old ones are let go.
+        """
+        async with self.changing:
+            self._read_config()
+            if config is not None:
+                self.apply(config)
+            await self._refresh()
+
+    async def _refresh(self) -> None:
         folders = {name: folder for name, folder in self.folders().items() if self.configured is None or name in self.configured}
         for name, folder in folders.items():
             entry = self.entries.setdefault(name, Entry())
@@ -131,6 +141,9 @@ class Catalogue:
         started, loop = time.monotonic(), asyncio.get_running_loop()
         try:
             made = await loop.run_in_executor(self.pool, servable.load, name, number, folder, self.engine, self.unverified)
+        except asyncio.CancelledError:  # who asked for it went away; the next look loads it
+            found.state, found.fingerprint = "START", ()
+            raise
         except Exception as error:
             found.state, found.error = "END", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             self.say("refused", {"model": name, "version": number, "error": found.error})

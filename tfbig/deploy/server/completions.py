@@ -48,33 +48,44 @@ class Completions:
         self.numbers = itertools.count(1)
 
     async def answer(self, content: bytes, receive, send) -> str:
-        """Answers one request and returns the model's name. Failures before the first event are raised."""
+        """Answers one request and returns the model's name. Failures are raised, also those that it has told."""
         document = json_format.parse(content)
         name, number = _model(document)
         batcher = self.catalogue.find(name, number)
-        writer = await self._writer(batcher.servable)
-        choice, prompt = _choice(document, writer.facts), _prompt(document)
-        loop = asyncio.get_running_loop()
-        tokens = await loop.run_in_executor(None, writer.tokens, prompt)
         if self.running >= self.limits.texts:
             raise Failure("RESOURCE_EXHAUSTED", f"More than {self.limits.texts} texts being written at once")
         if self.ends < float("inf"):
             raise Failure("UNAVAILABLE", "The server is stopping")
-        out = (_Events if document.get("stream") else _Whole)(send, next(self.numbers), name, len(tokens))
         self.running += 1
+        try:
+            with batcher.held():  # from here on: another version may take its place before the first token is asked for
+                await self._answer(document, name, batcher, receive, send)
+        finally:
+            self.running -= 1
+        return name
+
+    async def _answer(self, document: dict, name: str, batcher, receive, send) -> None:
+        writer = await self._writer(batcher.servable)
+        choice, prompt = _choice(document, writer.facts), _prompt(document)
+        tokens = await asyncio.get_running_loop().run_in_executor(None, writer.tokens, prompt)
+        out = (_Events if document.get("stream") else _Whole)(send, next(self.numbers), name, len(tokens))
         writing = asyncio.create_task(self._write(writer, batcher, tokens, choice, out))
         gone = asyncio.create_task(_gone(receive))
         try:
-            await asyncio.wait({writing, gone}, return_when=asyncio.FIRST_COMPLETED)
+            # A text ends by itself after text_seconds, but not while its client reads nothing of it.
+            longest = self.limits.text_seconds + self.limits.seconds
+            await asyncio.wait({writing, gone}, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
             if not writing.done():
-                raise Failure("CANCELLED", "The client went away")
+                if gone.done():
+                    raise Failure("CANCELLED", "The client went away")
+                failure = Failure("DEADLINE_EXCEEDED", f"No whole text within {longest:g} s")
+                failure.told = out.started
+                raise failure
             await writing
         finally:
-            self.running -= 1
             for task in (writing, gone):
                 task.cancel()
             await asyncio.gather(writing, gone, return_exceptions=True)
-        return name
 
     async def _write(self, writer: Writer, batcher, tokens: list[int], choice: Choice, out) -> None:
         """Sends a text; one that takes too long, or goes on while the server stops, is ended."""
@@ -93,8 +104,10 @@ class Completions:
             except Exception as error:
                 if not out.started:
                     raise
-                await out.fail(error if isinstance(error, Failure) else Failure("INTERNAL", type(error).__name__))
-                return
+                failure = error if isinstance(error, Failure) else Failure("INTERNAL", type(error).__name__)
+                await out.fail(failure)
+                failure.told = True
+                raise failure from error
             await out.end(reason)
 
     async def _writer(self, servable) -> Writer:

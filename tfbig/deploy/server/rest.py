@@ -52,7 +52,10 @@ class Rest:
                 status, kind, body = await self._get(scope, method, path, receive)
         except Failure as failure:
             code, status = failure.code, failure.http
-            body = json_format.dumps(completions.error(failure)) if name == "completions" else _error(failure.message)
+            if failure.told:
+                self.say("error", {"path": path[:200], "error": f"{code}: {failure.__cause__ or failure}"[:500]})
+            else:
+                body = json_format.dumps(completions.error(failure)) if name == "completions" else _error(failure.message)
         except TimeoutError:
             code, status, body = "DEADLINE_EXCEEDED", 504, _error(f"No answer within {self.limits.seconds:g} s")
         except (asyncio.CancelledError, ConnectionError):

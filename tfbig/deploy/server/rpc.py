@@ -42,7 +42,8 @@ class Service:
                 raise invalid(f"duplicate output tensor alias: {wanted}")
             if wanted not in signature.outputs:
                 raise invalid(f"output tensor alias not found in signature: {wanted} Outputs expected to be in the set {{{','.join(sorted(signature.outputs))}}}.")
-        outputs = await batcher.ask(name, inputs, self.admission.running == 1)
+        with self.admission.holding(sum(value.nbytes for value in inputs.values())):  # few bytes may have become many
+            outputs = await batcher.ask(name, inputs, self.admission.running == 1)
         response = predict_pb2.PredictResponse()
         self._spec(response.model_spec, servable, name)
         for key in request.output_filter or outputs:
@@ -134,8 +135,7 @@ class Service:
         unknown = [one.name for one in request.config.model_config_list.config if one.name not in known]
         if unknown:
             raise invalid(f"Not among the served directory's models: {', '.join(unknown[:5])}. A path outside of it cannot be served.")
-        self.catalogue.apply(request.config)
-        await self.catalogue.refresh()
+        await self.catalogue.refresh(request.config)
         return model_management_pb2.HandleReloadConfigResponse()
 
     @staticmethod
@@ -193,13 +193,15 @@ def build(catalogue: Catalogue, monitor, admission: Admission, say):
             try:
                 if limits.token is not None:
                     admission.check_token(str(dict(context.invocation_metadata()).get("authorization", "")).encode())
-                request = kind.FromString(await first(messages))
-                admission.enter()
-                try:
-                    async with asyncio.timeout(None if managing else limits.seconds):
-                        return await call(request)
-                finally:
-                    admission.leave()
+                body = await first(messages)
+                with admission.holding(len(body)):
+                    request, body = kind.FromString(body), b""
+                    admission.enter()
+                    try:
+                        async with asyncio.timeout(None if managing else limits.seconds):
+                            return await call(request)
+                    finally:
+                        admission.leave()
             except Failure as failure:
                 code, message = failure.code, failure.message
             except DecodeError as error:

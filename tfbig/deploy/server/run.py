@@ -94,10 +94,13 @@ async def _serve(settings: Settings, say) -> dict:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    absent = [f"{name}: {settings.config} names it, but {settings.root} holds no version of it that it asks for." for name, entry in catalogue.entries.items() if not entry.versions]
     if not any(found.batcher for entry in catalogue.entries.values() for found in entry.versions.values()):
-        reasons = [f"{name}/{number}: {found.error}" for name, entry in catalogue.entries.items() for number, found in entry.versions.items()]
+        reasons = absent + [f"{name}/{number}: {found.error}" for name, entry in catalogue.entries.items() for number, found in entry.versions.items()]
         catalogue.close()
         raise UserError("\n".join([f"{settings.root}: nothing in it can be served.", *(reasons or ["Expected NAME/VERSION/..., as python -m tfbig.export writes them."])]))
+    for reason in absent:
+        say("absent", {"error": reason})
     admission = Admission(settings.limits)
     texts = Completions(catalogue, admission, settings.read_tokenizer)
     application = Rest(catalogue, monitor, admission, texts, say, settings.log_requests)
@@ -116,7 +119,8 @@ async def _serve(settings: Settings, say) -> dict:
         loop.add_signal_handler(number, stop.set)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     beside = [asyncio.create_task(_poll(catalogue, settings.poll_s, say)), asyncio.create_task(_tidy())]
-    say("serving", {"rest": f"http://{settings.host}:{listening.getsockname()[1]}", "grpc": f"{settings.host}:{grpc_port}" if grpc_port else None, "models": {name: sorted(n for n, v in entry.versions.items() if v.batcher) for name, entry in catalogue.entries.items()}})
+    host = _in_address(settings.host)
+    say("serving", {"rest": f"http://{host}:{listening.getsockname()[1]}", "grpc": f"{host}:{grpc_port}" if grpc_port else None, "models": {name: sorted(n for n, v in entry.versions.items() if v.batcher) for name, entry in catalogue.entries.items()}})
     await stop.wait()
     say("draining", {"running": admission.running, "texts": texts.running})
     texts.ends = loop.time() + TEXT_SHARE * settings.drain_s
@@ -148,10 +152,14 @@ def _listen(host: str, port: int):
     return made
 
 
+def _in_address(host: str) -> str:
+    """A host as it stands before a port: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def _bind(server, settings: Settings) -> int:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        return server.add_insecure_port(f"{host}:{settings.grpc_port}")
+        return server.add_insecure_port(f"{_in_address(settings.host)}:{settings.grpc_port}")
     except RuntimeError as error:
         raise RunFailure(f"--grpc-port {settings.grpc_port}: cannot listen there. Choose another one, or --grpc-port none.") from error
 

@@ -28,10 +28,12 @@ class Servable:
         dtypes: signature -> input name -> NumPy type (object for strings).
         record: the artefact's record; empty for a model that has none.
         text: of a language model that can be asked token by token, the content of tokenizer.json and generation.json.
+        by_place: signatures whose answer to a row depends on its place among the rows: chosen by a fixed seed and the place.
     """
 
     def __init__(self, name: str, version: int, signatures: dict, call: Callable, record: dict, text: dict | None = None):
         self.name, self.version, self.signatures, self.record, self.text = name, version, signatures, record, text
+        self.by_place = {DEFAULT} if text and text["generation"]["temperature"] > 0 else set()
         self._call = call
         self.dtypes = {key: {n: _numpy_type(info.dtype) for n, info in found.inputs.items()} for key, found in signatures.items()}
 

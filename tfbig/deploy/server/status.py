@@ -18,12 +18,14 @@ class Failure(Exception):
     Attributes:
         code: one of CODES.
         http: the HTTP status.
+        told: whether the client knows already, or can be told no more, because the answer had begun.
     """
 
     def __init__(self, code: str, message: str, http: int | None = None):
+        message = message.encode("utf-8", "replace").decode()  # what a client sent may hold half a character
         message = message if len(message) <= LONGEST else message[: LONGEST - 4] + " ..."
         super().__init__(message)
-        self.code, self.message, self.http = code, message, http or CODES[code][1]
+        self.code, self.message, self.http, self.told = code, message, http or CODES[code][1], False
 
 
 def invalid(message: str) -> Failure:

@@ -65,38 +65,38 @@ class Writer:
     async def write(self, batcher: Batcher, tokens: list[int], choice: Choice) -> AsyncIterator[tuple[str, bool]]:
         """Pieces of text as they become certain, one for each token and perhaps empty, and whether the text came to its end.
 
-        Whole characters only: what may be a part of one, or of a stop text, waits for the next token.
+        Whole characters only: what may be a part of one, or of a stop text, waits for the next token. The batcher is to be held.
         """
         context, random, reader = self.facts["context"], np.random.default_rng(choice.seed), self.reader(self.tokenizer, *choice.stop)
         tokens, cache = list(tokens), None
-        with batcher.held():
-            for number in range(choice.length):
-                if cache is not None and len(tokens) > context:  # a text that has outgrown the context goes on from its last half
-                    tokens, cache = tokens[-max(1, context // 2) :], None
-                if cache is None:
-                    inputs = {"tokens": np.array([tokens], np.int32), "count": np.array([len(tokens)], np.int32)}
-                    outputs = await batcher.submit(PREFILL, inputs)
-                else:
-                    inputs = {"token": np.array(tokens[-1:], np.int32), "position": np.array([len(tokens) - 1], np.int32)}
-                    outputs = await batcher.submit(STEP, {**inputs, **cache})
-                cache = {name: value for name, value in outputs.items() if name != "logits"}
-                token = choose(outputs["logits"][0], choice, random)
-                tokens.append(token)
-                piece = reader.add([token])
-                if not reader.done and number + 1 == choice.length:
-                    piece += reader.end()
-                    yield piece, False
-                    return
-                yield piece, reader.done
-                if reader.done:
-                    return
+        for number in range(choice.length):
+            if cache is not None and len(tokens) > context:  # a text that has outgrown the context goes on from its last half
+                tokens, cache = tokens[-max(1, context // 2) :], None
+            if cache is None:
+                inputs = {"tokens": np.array([tokens], np.int32), "count": np.array([len(tokens)], np.int32)}
+                outputs = await batcher.submit(PREFILL, inputs)
+            else:
+                inputs = {"token": np.array(tokens[-1:], np.int32), "position": np.array([len(tokens) - 1], np.int32)}
+                outputs = await batcher.submit(STEP, {**inputs, **cache})
+            cache = {name: value for name, value in outputs.items() if name != "logits"}
+            token = choose(outputs["logits"][0], choice, random)
+            tokens.append(token)
+            piece = reader.add([token])
+            if not reader.done and number + 1 == choice.length:
+                piece += reader.end()
+                yield piece, False
+                return
+            yield piece, reader.done
+            if reader.done:
+                return
 
 
 def choose(logits, choice: Choice, random) -> int:
     """One token of a distribution [values], by Gumbel's trick."""
     if choice.temperature == 0:
         return int(logits.argmax())
-    scores = logits.astype(np.float64) / choice.temperature
+    with np.errstate(over="ignore"):  # by a tiny temperature all but the greatest become -inf
+        scores = (logits.astype(np.float64) - logits.max()) / choice.temperature
     if choice.top_k is not None and choice.top_k < len(scores):
         scores[scores < np.partition(scores, -choice.top_k)[-choice.top_k]] = -np.inf
     if choice.top_p is not None and choice.top_p < 1:
