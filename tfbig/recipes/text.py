@@ -65,7 +65,8 @@ def shakespeare_char_gpt_fast() -> Experiment:
 
     python -m tfbig.train shakespeare_char_gpt_fast
 
-    Measured: loss 1.858 (seed 0) over the whole validation split after 800 steps, two fifths of shakespeare_char_gpt's.
+    Measured: loss 1.851, 1.822, 1.827 over the whole validation split, 1.895, 1.883, 1.881 on test (seeds 0, 1, 2), after a fifth of
+    shakespeare_char_gpt's steps; Muon (Jordan et al. 2024) makes them count.
     """
     return Experiment(
         name="shakespeare_char_gpt_fast",
