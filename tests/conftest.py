@@ -1,18 +1,6 @@
-"""Fixtures of the server's tests, and tidying. What is heavy is imported when one is asked for."""
-
-import gc
-import sys
+"""Fixtures of the server's tests. What is heavy is imported when one is asked for."""
 
 import pytest
-
-
-@pytest.fixture(autouse=True, scope="module")
-def tidy():
-    """Lets a file's models and programs go, or the whole suite's stay in memory to the end: 11 GB."""
-    yield
-    if "keras" in sys.modules:
-        sys.modules["keras"].utils.clear_session()
-    gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -180,3 +180,8 @@ def test_torn_journal_is_mended(tmp_path):
 def test_times():
     assert [duration.to_seconds(text) for text in ("90s", "30m", "1.5h", "2d")] == [90, 1800, 5400, 172800]
     assert dataclasses.asdict(config.override(Settings(), ["tune.time=15m"]).tune)["time"] == "15m"
+
+
+def test_values_that_the_fixed_settings_rule_out():
+    with pytest.raises(UserError, match=r"train.accumulate: expected a divisor of train.batch_size=63.*train.batch_size=63 with any"):
+        search_space.read(MLP, ["train.accumulate=2", "train.batch_size=in:63,64"])

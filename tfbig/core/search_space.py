@@ -13,6 +13,7 @@ A setting that only some choices have (`model.filters` with `model=in:mlp,cnn`, 
 from __future__ import annotations
 
 import itertools
+import random
 import re
 import types
 import typing
@@ -25,6 +26,7 @@ from tfbig.core.experiment import Experiment
 
 KINDS = ("log", "lin", "int", "in")
 FORM = "log:LOW..HIGH, lin:LOW..HIGH, int:LOW..HIGH or in:A,B,C"
+MOST_DRAWS = 20  # whole trials that are tried for each value
 MOST_WHOLE_NUMBERS = 64  # so many are validated one by one; of more, the limits
 RESERVED = {
     "name": "names the recipe",
@@ -216,7 +218,10 @@ class _Checker:
         _raise(self.problems)
         self._check_pairs(done)
         _raise(self.problems)
-        return Space(parameters=tuple(_parents_first(done)), fixed=self.fixed)
+        space = Space(parameters=tuple(_parents_first(done)), fixed=self.fixed)
+        self._check_whole(space)
+        _raise(self.problems)
+        return space
 
     def _context(self, parameter: Parameter, known: list[Parameter]) -> dict[str, str]:
         """Settings under which a parameter applies."""
@@ -298,6 +303,33 @@ class _Checker:
                 for key in (first.key, second.key):
                     said = self._problems_with(texts, key)
                     self.problems += [f"{line} ({first.name}={one} with {second.name}={other})" for line in said]
+
+
+    def _check_whole(self, space: Space) -> None:
+        """Each value must be good in some whole trial: one that the other settings rule out would fail every time."""
+        dice = random.Random(0)
+        for parameter in space.parameters:
+            for probe in parameter.probes:
+                said: list[str] = []
+                for _ in range(MOST_DRAWS):
+                    said = _refusals(self.base, [*space.fixed, *_drawn(space, parameter, probe, dice)])
+                    if not said:
+                        break
+                self.problems += [f"{line} ({parameter.name}={probe} with any of the others)" for line in said]
+
+
+def _drawn(space: Space, parameter: Parameter, probe: str, dice: random.Random) -> list[str]:
+    """The settings of a whole trial in which a parameter has the value `probe`."""
+    allowed, open_ = {parameter.name: (probe,)}, [parameter]
+    while open_:
+        for name, values in open_.pop().when:
+            allowed[name] = values
+            open_.append(next(p for p in space.parameters if p.name == name))
+    drawn: dict[str, str] = {}
+    for each in space.parameters:
+        if all(drawn.get(name) in values for name, values in each.when):
+            drawn[each.name] = dice.choice(allowed.get(each.name, each.probes))
+    return [f"{each.key}={drawn[each.name]}" for each in space.parameters if each.name in drawn]
 
 
 def _parents_first(parameters: list[Parameter]) -> list[Parameter]:
