@@ -269,3 +269,37 @@ def test_from_python_and_plain_fit(tmp_path):
     pairs = tfbig.batches(task, "validation", 100).map(lambda batch: (batch["image"], batch["label"]))
     assert model.fit(pairs, epochs=1, verbose=0).history["accuracy"][0] > 0.3
     assert dataclasses.is_dataclass(task)
+
+
+# Halves of a batch side by side
+
+
+TINY_VIT = ["model.width=16", "model.depth=1", "model.heads=2", "task.crop_padding=2", "train.batch_size=8", "optim.warmup=0"]
+
+
+def halved(*settings, recipe="mnist_vit"):
+    return Setup(make(*settings, recipe=recipe), FACTS).step.halves
+
+
+def test_halves_train_as_the_whole_batch_does(tmp_path):
+    runs = [run_to(tmp_path / text, 4, *TINY_VIT, f"device.halves={text}", recipe="mnist_vit") for text in ("true", "false")]
+    (halves, _, told), (whole, _, expected) = runs
+    assert (halves.step.halves, whole.step.halves) == (True, False)
+    for a, b in zip(values(halves), values(whole), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
+    np.testing.assert_allclose([loss for _, loss in told.lines], [loss for _, loss in expected.lines], rtol=1e-5)
+
+
+def test_only_transformers_on_several_cores_are_halved(monkeypatch):
+    assert halved(*TINY_VIT)
+    assert not halved(*TINY_VIT, "model.dropout=0.1", "device.jit=true"), "Dropout draws one mask for a batch"
+    assert not halved(*TINY_VIT, "device.jit=false")
+    assert not halved(recipe="mnist_mlp")
+    assert not halved("model.filters=4,4", "device.jit=true", recipe="mnist_cnn"), "statistics are of a whole batch"
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+    assert not halved(*TINY_VIT)
+
+
+def test_a_batch_of_odd_size_stays_whole(tmp_path):
+    setup, state, _ = run_to(tmp_path, 2, *TINY_VIT[:-2], "train.batch_size=7", "optim.warmup=0", recipe="mnist_vit")
+    assert setup.step.halves and state.step == 2

@@ -113,6 +113,7 @@ class Device(Component):
     count: int | None = knob(None, "mirrored: processes that train together here, one for each accelerator or, without any, on the CPU; none: all accelerators", low=1)
     sync_batch_norm: bool = knob(True, "several workers: batch normalisation over the whole batch, as one process would")
     jit: str = knob("auto", "compile steps with XLA; auto: all but convolutions, recurrence and Dropout on CPU", choices=("auto", "true", "false"))
+    halves: bool = knob(True, "CPU: compute the two halves of a transformer's batch side by side, where XLA compiles steps")
     precision: str = knob("float32", "of activations; weights stay float32", choices=("float32", "bfloat16", "float16"))
     block: int = knob(100, "most steps per call into the compiled program", low=1, high=10_000)
 

@@ -15,7 +15,7 @@ from tfbig.core.workers import Place
 from tfbig.engine import batches, evaluate, remat
 from tfbig.engine.optimizer import build_optimizer
 from tfbig.engine.readable import Readable
-from tfbig.engine.step import Step, compile_block, wants_jit
+from tfbig.engine.step import Step, compile_block, wants_halves, wants_jit
 from tfbig.engine.strategy import Workers, join, layers
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -80,9 +80,10 @@ class Setup:
 
     @cached_property
     def step(self) -> Step:
+        halves = wants_halves(self.experiment.device.halves, self.model, self.jit)
         if self.experiment.train.remat:
             remat.install(self.model)
-        return Step(self.experiment, self.task, self.model, self.optimizer, self.workers, self.jit)
+        return Step(self.experiment, self.task, self.model, self.optimizer, self.workers, self.jit, halves)
 
     @property
     def other_variables(self) -> list:

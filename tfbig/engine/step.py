@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from tfbig.core.contracts import Task
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, tf
 from tfbig.core.workers import computing
+from tfbig.engine.graph import nodes
 from tfbig.engine.strategy import Workers, layers
 
 
@@ -62,7 +64,8 @@ class Step:
     Of several workers each computes its share of the batch; what they apply is the sum, so that all make the same update.
     """
 
-    def __init__(self, experiment: Experiment, task: Task, model, optimizer, workers: Workers, jit: bool):
+    def __init__(self, experiment: Experiment, task: Task, model, optimizer, workers: Workers, jit: bool, halves: bool = False):
+        self.halves = halves  # of each batch, computed side by side: see `wants_halves`
         self.task, self.model, self.optimizer, self.workers = task, model, optimizer, workers
         self.share = workers.share(experiment.train.batch_size // experiment.train.accumulate)
         self.logged: list[str] = []  # what the loss gives; known once it was traced
@@ -119,11 +122,11 @@ class Step:
         if self.task.preprocess_on == "device":
             batch = self.task.preprocess(batch, training=True)
         if self.accumulate == 1:
-            return self._micro_gradients(batch)
+            return self._side_by_side(batch)
         parts = {name: tf.reshape(value, [self.accumulate, -1, *value.shape[1:]]) for name, value in batch.items()}
 
         def add(i, total, logs):
-            gradients, values = self._micro_gradients({name: tf.gather(value, i) for name, value in parts.items()})
+            gradients, values = self._side_by_side({name: tf.gather(value, i) for name, value in parts.items()})
             return i + 1, [a + b for a, b in zip(total, gradients, strict=True)], {name: logs[name] + tf.cast(values[name], tf.float32) for name in logs}
 
         # A loop, not a list: one part's activations are gone before the next one's are made, and the program stays small.
@@ -131,6 +134,15 @@ class Step:
         _, total, logs = tf.while_loop(lambda i, *_: i < self.accumulate, add, (tf.constant(0), *nothing), parallel_iterations=1)
         share = 1.0 / self.accumulate
         return [gradient * share for gradient in total], {name: value * share for name, value in logs.items()}
+
+    def _side_by_side(self, batch):
+        rows = next(iter(batch.values())).shape[0]
+        if not self.halves or rows % 2:
+            return self._micro_gradients(batch)
+        found = [self._micro_gradients({name: value[at : at + rows // 2] for name, value in batch.items()}) for at in (0, rows // 2)]
+        mean = lambda a, b: (tf.cast(a, tf.float32) + tf.cast(b, tf.float32)) / 2  # noqa: E731
+        (gradients, logs), (others, other_logs) = found
+        return [mean(a, b) for a, b in zip(gradients, others, strict=True)], {name: mean(logs[name], other_logs[name]) for name in logs}
 
     def _micro_gradients(self, batch):
         variables = self.model.trainable_variables
@@ -210,3 +222,18 @@ def wants_jit(choice: str, model, synchronised: bool = False) -> tuple[bool, str
         return True, "an accelerator is present"
     slow = sorted({type(layer).__name__ for layer in layers(model) if type(layer).__name__.startswith(SLOW_IN_XLA)})
     return not slow, f"{', '.join(slow)} on CPU" if slow else "no convolution, recurrence or Dropout on CPU"
+
+
+def wants_halves(allowed: bool, model, jit: bool) -> bool:
+    """Whether a step computes the two halves of its batch side by side, each a chain of its own in the compiled program.
+
+    On CPU, the products of a transformer are too small to gain from several threads, but XLA runs independent chains at the
+    same time. Models without an axis of moments or patches have few, large products and gain nothing.
+    """
+    if not (allowed and jit) or tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+        return False
+    if any(isinstance(layer, keras.layers.BatchNormalization) or hasattr(layer, "seed_generator") for layer in layers(model)):
+        return False  # what these do depends on which rows stand together
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or os.cpu_count()
+    dense = [node for node in nodes(model) if isinstance(node.operation, keras.layers.Dense | keras.layers.EinsumDense)]
+    return threads > 1 and any(len(node.outputs[0].shape) > 2 for node in dense)
