@@ -123,7 +123,7 @@ class _Network:
         return (2 * self.config.depth) ** -0.5
 
     def hidden(self, tokens_bt, position_bt=None, cache=None):
-        """Normalised hidden states [b, t, d] and each block's keys and values [b, 2, m, length, h]."""
+        """Normalised hidden states [b, t, d] and each block's keys and its values, [b, m, length, h]."""
         config, fresh = self.config, []
         at_bt = attn.positions(tokens_bt) if position_bt is None else position_bt
         options = {"tie_weights": config.tied, "embeddings_initializer": self.normal()}
@@ -133,8 +133,8 @@ class _Network:
             x_btd = x_btd + self.layer("Embedding", "position", *size, embeddings_initializer=self.normal())(at_bt)
         x_btd = self.drop(x_btd, "dropout")
         for i in range(1, config.depth + 1):
-            branch, part = self.attention(self.norm(x_btd, f"block_{i}_norm_1"), at_bt, cache and cache[i - 1], f"block_{i}_attention")
-            fresh.append(part)
+            branch, part = self.attention(self.norm(x_btd, f"block_{i}_norm_1"), at_bt, cache and cache[2 * i - 2 : 2 * i], f"block_{i}_attention")
+            fresh.extend(part)
             x_btd = x_btd + branch
             x_btd = x_btd + self.mlp(self.norm(x_btd, f"block_{i}_norm_2"), f"block_{i}")
         return self.norm(x_btd, "norm"), fresh
@@ -151,15 +151,15 @@ class _Network:
             q, k = (self.layer("RMSNormalization", f"{name}_{which}_norm", epsilon=config.epsilon)(x) for which, x in (("query", q), ("key", k)))
         if config.positions == "rope":
             q, k = (attn.rotate(x, at_bt, config.rope_base) for x in (q, k))
-        kv = ops.stack([k, v], axis=1)
         if cache is None:
             mixed = attn.attend_causally(q, k, v, at_bt, config.block, f"{name}_blocked")
         else:  # one query, which looks at what is cached up to its own position
-            slot_s = np.arange(cache.shape[3], dtype=np.int32)[None]
-            kv = ops.where(ops.equal(at_bt, slot_s)[:, None, None, :, None], kv, cache)
-            mixed = attn.attend(q, kv[:, 0], kv[:, 1], ops.greater_equal(at_bt, slot_s)[:, None])
+            slot_s = np.arange(cache[0].shape[2], dtype=np.int32)[None]
+            here = ops.equal(at_bt, slot_s)[:, None, :, None]
+            k, v = (ops.where(here, new, old) for new, old in zip((k, v), cache, strict=True))
+            mixed = attn.attend(q, k, v, ops.greater_equal(at_bt, slot_s)[:, None])
         out = self.dense(attn.join_heads(mixed), config.width, f"{name}_out", self.residual)
-        return self.drop(out, f"{name}_dropout"), kv
+        return self.drop(out, f"{name}_dropout"), [k, v]
 
     def mlp(self, x_btd, name: str):
         config, ops = self.config, keras.ops
