@@ -83,3 +83,51 @@ def test_answers():
         json_format.predictions({"a": np.zeros(2), "b": np.zeros(1)}, True)
     with pytest.raises(Failure, match="has no shape information"):
         json_format.predictions({"a": np.float32(1).reshape(())}, True)
+
+
+# The short way for rows of plain numbers
+
+
+def plain(body, shape=(-1, 2, 2), dtype=UINT8):
+    info = TensorInfo(dtype=dtype)
+    for size in shape:
+        info.tensor_shape.dim.add(size=size)
+    found = json_format.plain_rows(body if isinstance(body, bytes) else body.encode(), {"x": info})
+    return None if found is None else found["x"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "shape", "dtype"),
+    [
+        ("[[[1,2],[3,4]]]", (-1, 2, 2), UINT8),
+        (" [ [[1 ,2],\n[3,4]], [[5,6],[7,255]] ] ", (-1, 2, 2), UINT8),
+        ("[[0.5,-1,2.25]]", (-1, 3), FLOAT),
+        ("[[16777216.5, 3]]", (-1, 2), DOUBLE),
+        ("[1,2,3]", (-1,), INT64),
+        ("[[[7]]]", (-1, 1, 1), INT32),
+    ],
+)
+def test_plain_rows_are_read_like_others(rows, shape, dtype):
+    body = '{"instances":' + rows + "}"
+    found, expected = plain(body, shape, dtype), read(json.loads(rows), dtype, "instances")
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "[[[1,2],[3]]]", "[[[1,2],[3,]]]", "[[[1,2],[,4]]]", "[[[1,2],[3,4]]", "[[[1,2],[3,4]]]]", "[[1,2],[3,4]]", "[[[1,2],[3 4,5]]]", "[9[[1,2],[3,4]]]",
+        "[[[1,2]0,[3,4]]]", "[[[1,2],[3,4]]1]", "[[[1,2],[3,1e2]]]", "[[[1,2],[3,true]]]", "[[[1,2],[3,256]]]", "[[[1,2],[3,4.0]]]", "[[[1,2],[3,-1]]]", "[[[1,2],[3,01]]]",
+        "[[[1,2],[3,4]]],\"a\":1", "[]", "[[]]", "5", "", '[[["1",2],[3,4]]]', "[[[1,2],[3,4]],]", "[[[1,2],[3,4]],[]]", "[[[1,2],[3,1-2]]]", "[[[1,2],[3,.5]]]", "[[[1,2],[3,-]]]",
+        f"[[[1,2],[3,{2**70}]]]",
+    ],
+)  # fmt: skip
+def test_everything_else_is_left_to_the_long_way(rows):
+    assert plain('{"instances":' + rows + "}") is None
+
+
+def test_unknown_shapes_are_left_to_the_long_way():
+    body = '{"instances":[[[1,2],[3,4]]]}'
+    assert plain(body, (-1, -1, 2)) is None and plain(body, ()) is None and plain(body, (-1, 0)) is None
+    assert plain(body, (-1, 10**6, 10**6)) is None and plain(body, (-1, 2, 2), STRING) is None and plain(body, (-1, 2, 2), BOOL) is None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import math
 import re
@@ -19,6 +20,8 @@ from tfbig.deploy.server.status import Failure, invalid
 DEEPEST = 32  # nested lists and objects
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)', re.DOTALL)  # one that never ends matches too: no start is tried twice
+SPACE, PLAIN = b" \t\n\r", b'{"instances":'
+DIGITS = bytes(0x30 if chr(i) in "0123456789-." else i for i in range(256))  # a number's characters become 0
 SPECIAL = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
@@ -90,6 +93,38 @@ def predict_inputs(document: dict, inputs) -> tuple[dict[str, np.ndarray], bool]
     raise invalid("Missing 'inputs' or 'instances' key")
 
 
+def plain_rows(body: bytes, inputs) -> dict[str, np.ndarray] | None:
+    """What `predict_inputs` makes of {"instances": [...]} in a third of its time, where each row is nested lists of plain numbers in
+    just the shape of the signature's only input. None: this is for the long way to read, or to refuse."""
+    import orjson
+
+    if len(inputs) != 1 or not (body.startswith(PLAIN) and body.endswith(b"}")):
+        return None
+    ((name, info),), rows = inputs.items(), body[len(PLAIN) : -1]
+    shape = tuple(dim.size for dim in info.tensor_shape.dim[1:])
+    if not info.tensor_shape.dim or any(size < 1 for size in shape) or math.prod(shape) > len(body):
+        return None
+    marks, row = rows.translate(DIGITS, SPACE), _brackets(shape)
+    brackets = marks.translate(None, b"0")
+    count, rest = divmod(len(brackets) - 1, len(row) + 1)
+    # Numbers may stand in the innermost lists only, not in front of a list or behind one.
+    if rest or brackets != b"[" + b",".join([row] * count) + b"]" or b"0[" in marks or b"]0" in marks:
+        return None
+    try:
+        found = orjson.loads(b"[%b]" % rows.translate(None, b"[]"))
+    except orjson.JSONDecodeError:
+        return None
+    kinds = {int, float} if b"." in rows else {int}
+    array = _as_array(found, [count, *shape], tf.as_dtype(info.dtype), kinds) if len(found) == count * math.prod(shape) else None
+    return None if array is None else {name: array}
+
+
+@functools.lru_cache(64)
+def _brackets(shape: tuple[int, ...]) -> bytes:
+    """Nested lists of this shape without what is in them."""
+    return b"[" + b",".join([_brackets(shape[1:])] * shape[0]) + b"]" if shape else b""
+
+
 def is_base64(value) -> bool:
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
@@ -155,21 +190,24 @@ def _whole(value, dtype: int) -> np.ndarray:
 
 def _fast(value: list, dtype: int) -> np.ndarray | None:
     """Numbers in regular lists, converted by NumPy; None where that would not be the protocol's reading."""
-    wanted = tf.as_dtype(dtype)
-    if not (wanted.is_floating or wanted.is_integer) or wanted.size not in (1, 2, 4, 8):
-        return None
     shape, level = [len(value)], value
     while level and type(level[0]) is list:
         if set(map(type, level)) != {list} or len(set(map(len, level))) != 1:
             return None
         shape.append(len(level[0]))
         level = list(chain.from_iterable(level))
-    kinds = set(map(type, level))  # True is an int to Python; the protocol tells them apart
+    return _as_array(level, shape, tf.as_dtype(dtype), set(map(type, level)))  # True is an int to Python; the protocol tells them apart
+
+
+def _as_array(level: list, shape: list[int], wanted, kinds: set) -> np.ndarray | None:
+    """Numbers of these kinds in one list as an array; None where NumPy's reading would not be the protocol's."""
+    if not (wanted.is_floating or wanted.is_integer) or wanted.size not in (1, 2, 4, 8):
+        return None
     if not level or not kinds <= ({int} if wanted.is_integer else {int, float}):
         return None
     try:  # much quicker than numpy.array
         array = np.frombuffer(numbers("q" if kinds == {int} else "d", level), np.int64 if kinds == {int} else np.float64).reshape(shape)
-    except OverflowError:
+    except (OverflowError, TypeError):  # beyond 64 bits, where JSON's numbers are decimal ones
         return None
     kind = wanted.as_numpy_dtype
     if wanted.is_integer:

@@ -162,10 +162,13 @@ class Rest:
 
 def _read_predict(servable, _: str, body: bytes) -> tuple[str, dict, bool]:
     """A predict request's signature, inputs, and whether they came by row. The document's many small lists end here."""
+    plain = json_format.plain_rows(body, servable.signatures[DEFAULT].inputs) if DEFAULT in servable.signatures else None
+    if plain is not None:
+        servable.check(DEFAULT, plain)
+        return DEFAULT, plain, True
     document = json_format.parse(body)
     name = json_format.signature_name(document)
-    found = servable.signature(name)
-    inputs, by_row = json_format.predict_inputs(document, found.inputs)
+    inputs, by_row = json_format.predict_inputs(document, servable.signature(name).inputs)
     servable.check(name or DEFAULT, inputs)
     return name or DEFAULT, inputs, by_row
 
