@@ -152,6 +152,89 @@ def test_what_a_loader_runs_by_itself_cannot_write_or_choose_files(change, messa
     assert not list(tmp_path.glob("written*"))
 
 
+class Keeps(tf.Module):
+    """What it holds is made by functions that loaders call."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(["a"], [1], tf.string, tf.int64), -1)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def serve(self, x):
+        return {"y": self.table.lookup(x)}
+
+
+def constant(function, name, value, dtype):
+    made = function.node_def.add(name=name, op="Const")
+    made.attr["dtype"].type = dtype.as_datatype_enum
+    made.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, dtype))
+
+
+def added(library, name):
+    """A function without inputs and outputs."""
+    made = library.function.add()
+    made.signature.name, made.signature.is_stateful = f"__inference_{name}_1", True
+    return made
+
+
+def saving(graph, target):
+    """Puts a function that writes a file in the saver's place, which no loader runs; returns its name."""
+    made = added(graph.graph_def.library, "evil")
+    for name, value, dtype in (("file", str(target), tf.string), ("names", ["a"], tf.string), ("slices", [""], tf.string), ("value", [1.0], tf.float32)):
+        constant(made, name, value, dtype)
+    save = made.node_def.add(name="save", op="SaveV2", input=[f"{name}:output:0" for name in ("file", "names", "slices", "value")])
+    save.attr["dtypes"].list.type.append(tf.float32.as_datatype_enum)
+    made.control_ret["save"] = "save"
+    made.signature.control_output.append("save")
+    (node,) = (node for node in graph.graph_def.node if node.name == graph.saver_def.save_tensor_name.partition(":")[0])
+    functions = graph.graph_def.library.function
+    del node.input[:], functions[[one.signature.name for one in functions].index(node.attr["f"].func.name)]
+    node.attr["f"].func.name = name = made.signature.name
+    node.attr["Tin"].list.ClearField("type")
+    node.attr["Tout"].list.ClearField("type")
+    return name
+
+
+def calling(graph, name):
+    """A function that nothing in the graph calls, and that calls another one; returns its name."""
+    made = added(graph.graph_def.library, "calls")
+    call = made.node_def.add(name="call", op="StatefulPartitionedCall")
+    call.attr["f"].func.name = name
+    call.attr["Tin"].list.SetInParent()
+    call.attr["Tout"].list.SetInParent()
+    made.control_ret["call"] = "call"
+    made.signature.control_output.append("call")
+    return made.signature.name
+
+
+@pytest.mark.parametrize("how", ["named", "bare", "called"])
+def test_what_loaders_call_but_no_list_names_is_checked(how, tmp_path):
+    """Loaders call the functions that an object names, whether or not the list of concrete functions has them."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    made = Keeps()
+    tf.saved_model.save(made, str(tmp_path / "1"), signatures=made.serve)
+    path = tmp_path / "1" / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    graph = model.meta_graphs[0]
+    objects = graph.object_graph_def.nodes
+    for node in objects:
+        node.registered_name = ""  # a table by its functions alone
+    path.write_bytes(model.SerializeToString())
+    servable.load("good", 1, path.parent, "tensorflow", True)
+    name = saving(graph, tmp_path / "written")
+    name = calling(graph, name) if how == "called" else name
+    (first,) = (objects[child.node_id] for node in objects for child in node.children if child.local_name == "_initialize")
+    if how == "bare":
+        first.bare_concrete_function.concrete_function_name = name
+    else:
+        first.function.concrete_functions[:] = [name]
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="operation SaveV2 writes files"):
+        servable.load("evil", 1, path.parent, "tensorflow", True)
+    assert not list(tmp_path.glob("written*"))
+
+
 def test_two_graphs_are_refused(tmp_path):
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -178,9 +261,17 @@ def test_onnx_from_elsewhere_is_refused(tmp_path):
     (tmp_path / "outside.onnx").write_bytes(helper.make_model(graph).SerializeToString())
     (tmp_path / "noise.onnx").write_bytes(os.urandom(100))
     branch = helper.make_graph([helper.make_node("Run", [], ["z"], domain="evil")], "branch", [], [value("z")])
-    choose = helper.make_function("ai.onnx.ml", "F", ["c"], ["y"], [helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)], [helper.make_opsetid("", 18)])
+    keeps = helper.make_graph([helper.make_node("Identity", ["w"], ["z"])], "keeps", [], [value("z")], [outside])
+    sparse = helper.make_graph([helper.make_node("Identity", ["w"], ["z"])], "sparse", [], [value("z")])
+    sparse.sparse_initializer.add(values=outside, dims=[1])
     graph = helper.make_graph([helper.make_node("F", ["c"], ["y"], domain="ai.onnx.ml")], "g", [helper.make_tensor_value_info("c", TensorProto.BOOL, [])], [value("y")])
-    (tmp_path / "inner.onnx").write_bytes(helper.make_model(graph, functions=[choose]).SerializeToString())
-    for name, message in (("domain", "operator Run is from 'evil'"), ("inner", "operator Run is from 'evil'"), ("outside", "keeps data outside its own file"), ("noise", "no ONNX model that can be read")):
+    for name, inner in (("inner", branch), ("keeps", keeps), ("sparse", sparse)):
+        choose = helper.make_function("ai.onnx.ml", "F", ["c"], ["y"], [helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)], [helper.make_opsetid("", 18)])
+        (tmp_path / f"{name}.onnx").write_bytes(helper.make_model(graph, functions=[choose]).SerializeToString())
+    default = helper.make_function("ai.onnx.ml", "F", ["c"], ["y"], [], [helper.make_opsetid("", 18)], attribute_protos=[helper.make_attribute("branch", branch)])
+    (tmp_path / "default.onnx").write_bytes(helper.make_model(graph, functions=[default]).SerializeToString())
+    foreign, elsewhere = "operator Run is from 'evil'", "keeps data outside its own file"
+    messages = {"domain": foreign, "inner": foreign, "default": foreign, "outside": elsewhere, "keeps": elsewhere, "sparse": elsewhere, "noise": "no ONNX model that can be read"}
+    for name, message in messages.items():
         with pytest.raises(UserError, match=message):
             allowlist.check_onnx(tmp_path / f"{name}.onnx")

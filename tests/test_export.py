@@ -114,15 +114,17 @@ def test_an_artefact_that_answers_otherwise_is_not_published(run, tmp_path):
     assert list((tmp_path / "models").iterdir()) == []
 
 
-def test_baseline(exported, run, tmp_path):
+def test_baseline(exported, run, tmp_path, capsys):
     folder, record = exported
     better = shutil.copytree(folder / "1", tmp_path / "better" / "3")
     raised = json.loads((better / "artefact.json").read_text())
     raised["metrics"]["metrics"]["accuracy"] = {"value": 0.999, "low": 0.998, "high": 1.0, "count": 10_000}
     (better / "artefact.json").write_text(json.dumps(raised))
     assert publish.find_baseline(tmp_path / "better") == better
-    code = door.main([str(run.path), str(tmp_path / "new"), "--baseline", str(tmp_path / "better")])
+    code = door.main([str(run.path), str(tmp_path / "new"), "--baseline", str(tmp_path / "better"), "--latency-factor", "1e-9"])
     assert code == 1 and list((tmp_path / "new").iterdir()) == []
+    said = capsys.readouterr().err
+    assert "at least 0.998 (interval of version 1 in service)" in said and said.count("p50 latency, batch ") == 3
     with pytest.raises(UserError, match="expected an exported artefact"):
         publish.find_baseline(tmp_path)
 
@@ -158,6 +160,15 @@ def test_mistakes(run, arguments, code, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert door.main([str(run.path) if word == "RUN" else word for word in arguments]) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_version_spoils_nothing_that_is_there(run, exported, capsys):
+    """Neither another version, which would hold files it does not list, nor a directory of models, which would count as one."""
+    folder, _ = exported
+    for place, message in ((folder / "1", f"Expected the directory of its model: {folder}"), (folder.parent, f"is a directory of models ({folder.name})")):
+        assert door.main([str(run.path), str(place)]) == 2
+        assert message in capsys.readouterr().err and "1" not in [entry.name for entry in place.iterdir()]
+    artefact.check(folder / "1")
 
 
 def test_mixed_precision_leaves_in_float32(tmp_path):

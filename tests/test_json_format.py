@@ -32,6 +32,7 @@ def read(value, dtype, key="inputs"):
         ([["a", "é"]], STRING, np.array([[b"a", "é".encode()]], object)),
         ([{"b64": "YQ=="}, {"b64": "YQ"}], STRING, np.array([b"a", b"a"], object)),
         ({"b64": "YQ=="}, STRING, np.array(b"a", object)),
+        ([{"b64": "YWJj\r\n ZGU\n"}, {"b64": "YWJjZGU=\n"}], STRING, np.array([b"abcde", b"abcde"], object)),
         ([2**70], FLOAT, np.array([2.0**70], np.float32)),  # beyond 64 bits JSON's numbers are decimal ones
         ([[], []], FLOAT, np.zeros((2, 0), np.float32)),
     ],
@@ -70,6 +71,13 @@ def test_hostile_depth_is_found_fast():
     for body in (b"[" * 4_000_000, b'"' + b'\\"' * 2_000_000, b'{"a' * 1_000_000):
         with pytest.raises(Failure, match="JSON Parse error"):
             json_format.parse(body)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(np.array(0.1, np.float32), b"0.1"), (np.array(3), b"3"), (np.array(True), b"true"), (np.array(np.nan, np.float32), b"NaN"), (np.array(b"a", object), b'"a"')])
+def test_answers_without_a_batch(value, shown):
+    assert json_format.predictions({"y": value}, False).replace(b" ", b"") == b'{"outputs":' + shown + b"}"
+    with pytest.raises(Failure, match="Tensor name: y has no shape information"):
+        json_format.predictions({"y": value}, True)
 
 
 def test_answers():

@@ -114,6 +114,31 @@ def test_a_small_file_that_claims_to_be_huge_is_refused():
         prep.decode(tf.constant(buffer.getvalue()), 28, 28, 1)
 
 
+def gif(side, *more):
+    """A GIF of one frame, `side` pixels wide and high; with `more` frames of other sizes behind it. Its header says 28 x 28."""
+    parts = []
+    for size in (side, *more):
+        buffer = io.BytesIO()
+        Image.new("P", (size, size), 1).save(buffer, "GIF")
+        parts.append(bytearray(buffer.getvalue()))
+    first = parts[0]
+    first[6:10] = b"\x1c\x00\x1c\x00"
+    colours = 13 + 3 * 2 ** (1 + first[10] % 8) * (first[10] >= 128)
+    return bytes(first[:-1] + b"".join(part[colours:-1] for part in parts[1:]) + b";")
+
+
+def test_of_a_gif_only_the_first_frame_is_decoded():
+    """The frames behind it are not even looked at: the decoder would hold all of them in memory."""
+    content = gif(28, 9000, 9000)
+    cut, pixels = prep.first_frame(tf.constant(content))
+    assert int(pixels) == 28 * 28 and len(cut.numpy()) < 2000 < len(content) and cut.numpy()[-1:] == b";"
+    for decode in (prep.decode, tf.function(prep.decode)):
+        whole, first = (decode(tf.constant(part), 28, 28, 3).numpy() for part in (content, gif(28)))
+        np.testing.assert_array_equal(whole, first)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="more than 67,108,864 pixels"):
+            decode(tf.constant(gif(9000)), 28, 28, 1)
+
+
 @pytest.mark.parametrize("content", ["WEBP", b"\xff\x0a" + b"\0" * 40, b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0" * 40, b"", b"x"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_formats_whose_size_is_not_known_are_refused(content, channels):

@@ -103,6 +103,7 @@ def test_classify_and_regress(server):
         ({"examples": [{"x": [1, "a"]}]}, "Unexpected element type in feature: x expecting type: int64"),
         ({"examples": [{"x": None}]}, "Feature: x has element with unexpected JSON type: Null"),
         ({"examples": [{"x": 2**63}]}, "Only int64 is supported."),
+        ({"examples": [{"\ud800": float("nan")}]}, "holds half a character"),
     ):
         status, answer = server.ask("POST", "/v1/models/examples:regress", {"signature_name": "regress", **body})
         assert status == 400 and words in answer["error"]

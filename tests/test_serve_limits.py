@@ -4,14 +4,13 @@ import asyncio
 import concurrent.futures
 import contextlib
 import socket
-import threading
+import subprocess
 from pathlib import Path
 
 import grpc
 import pytest
-import tensorflow as tf
 from google.protobuf import text_format
-from serving import P, b64, grpc_predict, png
+from serving import SERVE, SHIPPED, P, b64, png
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import model_management_pb2
 
@@ -191,23 +190,80 @@ def test_other_names_and_pages_of_others_are_refused(server, headers, status):
             assert "because this server asks for no token" in answer["error"]
 
 
-def test_grpc_calls_whose_message_does_not_come(server, digits):
-    """Their places are not those of others: more of them than may be answered at once, and one that is."""
-    stop = threading.Event()
+@contextlib.asynccontextmanager
+async def grpc_service(ask, **limits):
+    """A gRPC server in this process whose models answer by `ask`: its address, its monitor, its admission."""
+    from types import SimpleNamespace
 
-    def never():
-        stop.wait(60)
-        yield from ()
+    from tensorflow.core.protobuf import meta_graph_pb2
 
-    with contextlib.ExitStack() as stack:
-        stack.callback(stop.set)
-        channels = [stack.enter_context(grpc.insecure_channel(server.grpc, options=[("grpc.use_local_subchannel_pool", 1)])) for _ in range(2)]
-        for channel in channels:
-            stall = channel.stream_unary("/tensorflow.serving.PredictionService/Predict", request_serializer=bytes)
-            calls = [stall.future(never()) for _ in range(60)]
-        assert tf.make_ndarray(grpc_predict(server, {"image_bytes": [png(digits["image"][0])]}).outputs["label"]).shape == (1,)
-        for call in calls:
-            call.cancel()
+    from tfbig.deploy.server import rpc
+    from tfbig.deploy.server.admission import Admission, Limits
+    from tfbig.deploy.server.monitoring import Monitor
+    from tfbig.deploy.server.servable import Servable
+
+    servable = Servable("m", 1, {"serving_default": meta_graph_pb2.SignatureDef()}, None, {})
+    catalogue = SimpleNamespace(find=lambda *_: SimpleNamespace(servable=servable, ask=ask))
+    monitor, admission = Monitor(), Admission(Limits(**limits))
+    server = rpc.build(catalogue, monitor, admission, lambda event, values: None)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}", monitor, admission
+    finally:
+        await server.stop(0)
+
+
+def predict_request():
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "m"
+    return request
+
+
+async def at_once(name, inputs, alone):
+    return {}
+
+
+def test_grpc_calls_whose_message_does_not_come():
+    """Their places are not those of others: there are more of them than requests may be answered at once."""
+    from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+    async def look():
+        async with contextlib.AsyncExitStack() as stack:
+            address, _, admission = await stack.enter_async_context(grpc_service(at_once, at_once=2))
+            channels = [await stack.enter_async_context(grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])) for _ in range(4)]
+            calls = [channel.stream_unary("/tensorflow.serving.PredictionService/Predict")() for channel in channels[:3] for _ in range(2)]
+            await asyncio.gather(*(call.wait_for_connection() for call in calls))
+            await asyncio.sleep(0.2)
+            assert not any(call.done() for call in calls) and admission.running == 0
+            answer = await prediction_service_pb2_grpc.PredictionServiceStub(channels[3]).Predict(predict_request(), timeout=20)
+            assert answer.model_spec.name == "m"
+            for call in calls:
+                call.cancel()
+
+    asyncio.run(look())
+
+
+def test_grpc_calls_given_up_are_not_counted_as_answered():
+    from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+    async def never(name, inputs, alone):
+        await asyncio.Event().wait()
+
+    async def look():
+        async with grpc_service(never) as (address, monitor, admission), grpc.aio.insecure_channel(address) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(predict_request(), timeout=0.3)
+            assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+            for _ in range(200):
+                if monitor.requests:
+                    break
+                await asyncio.sleep(0.02)
+            assert dict(monitor.requests) == {("", "GRPC", "Predict", "CANCELLED"): 1} and admission.held == admission.running == 0
+
+    asyncio.run(look())
 
 
 def test_inputs_are_bounded_together():
@@ -274,6 +330,12 @@ def test_a_large_body_is_read_beside_the_others(server):
             during += not slow.done()
         status, answer = slow.result()
     assert status == 400 and "Failed to process element: 300000" in answer["error"] and during >= 2
+
+
+def test_a_port_that_is_taken_is_the_users_to_change(server):
+    command = [*SERVE, SHIPPED, "--port", "0", "--grpc-port", server.grpc.rpartition(":")[2]]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "cannot listen there. Choose another one" in done.stderr
 
 
 def test_fuzzed_bodies(server, digits):

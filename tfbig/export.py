@@ -67,8 +67,9 @@ def export(
     from tfbig.report.console import Console
 
     console = Console()
-    source = _source(opened, str(step), service, console)
     target = Path(destination) if destination is not None else Path("saved_models") / opened.experiment.name
+    publish.check_destination(target)
+    source = _source(opened, str(step), service, console)
     record = publish.export(source, target, formats, quantize == "int8", Path(baseline) if baseline else None, latency_factor, console.note)
     kept = {key: record[key] for key in ("path", "version", "created", "verification", "trials", "checks") if key in record}
     opened.write_json("export.json", kept)

@@ -98,8 +98,8 @@ def check_saved_model(folder: Path) -> None:
     saves, restores = _saver_nodes(graph)
     restored = _reach(restores, functions)
     others = [node for node in graph.graph_def.node if node not in saves and node not in restores]
-    elsewhere = _reach(others, functions) | _reach_names(graph.object_graph_def.concrete_functions, functions)
-    elsewhere |= set(functions) - restored - _reach(saves, functions)  # what nothing calls is checked too
+    elsewhere = _reach(others, functions) | _reach_names(_callable(graph.object_graph_def), functions)
+    elsewhere |= _reach_names(set(functions) - restored - _reach(saves, functions), functions)  # what nothing calls is checked too
     for name, function in sorted(functions.items()):
         if name in ALLOWED or name in REFUSED:
             raise UserError(f"{path}: refused: a function is named like the operation {name}.")
@@ -124,23 +124,36 @@ def check_onnx(path: Path) -> None:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's and onnx's own kinds
         raise UserError(f"{path}: is no ONNX model that can be read: {type(error).__name__}.") from error
-    for graph in [model.graph, *model.functions]:
-        for node in _onnx_nodes(graph):
-            if node.domain not in ONNX_DOMAINS:
-                raise UserError(f"{path}: refused: operator {node.op_type} is from {node.domain!r}, not among {', '.join(ONNX_DOMAINS[1:])}.")
-    from onnx.external_data_helper import _get_all_tensors, uses_external_data
-
-    if any(uses_external_data(tensor) for tensor in _get_all_tensors(model)):
+    parts = [part for graph in (model.graph, *model.functions) for part in _onnx_parts(graph)]
+    for node in (node for part in parts for node in part.node):
+        if node.domain not in ONNX_DOMAINS:
+            raise UserError(f"{path}: refused: operator {node.op_type} is from {node.domain!r}, not among {', '.join(ONNX_DOMAINS[1:])}.")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for part in parts for tensor in _onnx_tensors(part)):
         raise UserError(f"{path}: refused: it keeps data outside its own file.")
 
 
-def _onnx_nodes(graph):
-    """The nodes of a graph or function and of its subgraphs."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in [attribute.g] * attribute.HasField("g") + list(attribute.graphs):
-                yield from _onnx_nodes(inner)
+def _onnx_attributes(graph) -> list:
+    """The attributes of a graph's or function's nodes, and the values that a function's own attributes have by default."""
+    return [attribute for node in graph.node for attribute in node.attribute] + list(getattr(graph, "attribute_proto", ()))
+
+
+def _onnx_parts(graph):
+    """A graph or function and its subgraphs."""
+    yield graph
+    for attribute in _onnx_attributes(graph):
+        for inner in [attribute.g] * attribute.HasField("g") + list(attribute.graphs):
+            yield from _onnx_parts(inner)
+
+
+def _onnx_tensors(graph):
+    """The tensors that a graph or function holds, without those of its subgraphs."""
+    yield from getattr(graph, "initializer", ())
+    sparse = list(getattr(graph, "sparse_initializer", ()))
+    for attribute in _onnx_attributes(graph):
+        yield from (attribute.t, *attribute.tensors)
+        sparse += (attribute.sparse_tensor, *attribute.sparse_tensors)
+    for one in sparse:
+        yield from (one.values, one.indices)
 
 
 def _parsed(path: Path):
@@ -164,6 +177,12 @@ def _saver_nodes(graph) -> tuple[list, list]:
     names = [name.partition(":")[0] for name in (graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name)]
     saves, restores = ([node for node in graph.graph_def.node if node.name == name and name not in used] for name in names)
     return saves, restores
+
+
+def _callable(objects) -> set[str]:
+    """The functions that a SavedModel's objects list, and those they name: loaders call these even if the list lacks them."""
+    named = {name for node in objects.nodes for name in (*node.function.concrete_functions, node.bare_concrete_function.concrete_function_name)}
+    return named | set(objects.concrete_functions)
 
 
 def _called(node, functions: dict) -> set[str]:

@@ -96,6 +96,15 @@ def export(source: Source, destination: Path, formats: tuple[str, ...], int8: bo
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def check_destination(folder: Path) -> None:
+    """Raises UserError if a version written there would spoil what is there: another version, or a directory of models."""
+    if (folder / artefact.RECORD).is_file():
+        raise UserError(f"{folder}: is an exported version, which must hold nothing else. Expected the directory of its model: {folder.parent}.")
+    models = sorted({path.parent.parent.name for path in folder.glob(f"*/*/{artefact.RECORD}")})
+    if models:
+        raise UserError(f"{folder}: is a directory of models ({', '.join(models[:5])}). Expected the directory of one model, such as {folder / models[0]}.")
+
+
 def find_baseline(path: Path) -> Path:
     """The artefact that --baseline names: a version's directory, or the newest in a model's directory."""
     found = path if (path / artefact.RECORD).is_file() else path / str(max(artefact.versions(path), default=0))

@@ -75,8 +75,9 @@ def decode(encoded: tf.Tensor, height: int, width: int, channels: int) -> tf.Ten
     Other formats that TensorFlow reads (WebP, JPEG XL) are refused: what size they claim is not known before they are decoded.
     """
     png = _begins(encoded, b"\x89PNG")
+    encoded, framed = tf.cond(_begins(encoded, b"GIF8"), lambda: first_frame(encoded), lambda: (encoded, tf.zeros((), tf.int64)))
     known = tf.debugging.Assert(tf.io.is_jpeg(encoded) | png | _begins(encoded, b"GIF8") | _begins(encoded, b"BM"), ["Unknown image file format: expected JPEG, PNG, GIF or BMP"])
-    small = tf.debugging.assert_less_equal(claimed_pixels(encoded), tf.constant(MOST_PIXELS, tf.int64), f"more than {MOST_PIXELS:,} pixels")
+    small = tf.debugging.assert_less_equal(tf.maximum(framed, claimed_pixels(encoded)), tf.constant(MOST_PIXELS, tf.int64), f"more than {MOST_PIXELS:,} pixels")
     with tf.control_dependencies([check for check in (known, small) if check is not None]):
         encoded = tf.identity(encoded)
     whole = lambda wanted: tf.io.decode_image(encoded, channels=wanted, expand_animations=False)  # noqa: E731
@@ -108,6 +109,34 @@ def claimed_pixels(encoded: tf.Tensor) -> tf.Tensor:
     others = tf.where(_begins(encoded, b"GIF8"), number(6, 2, True) * number(8, 2, True), others)
     others = tf.where(_begins(encoded, b"BM"), signed(18) * signed(22), others)
     return tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: others)
+
+
+def first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A GIF cut off behind its first frame, and the pixels (int64 scalar) which that frame claims; 0 if there is none.
+
+    TensorFlow's decoder holds all frames in memory, each as large as it says itself, before it gives the first one.
+    """
+    length = tf.strings.length(encoded)
+    between, extension, frame, end = range(4)  # where a place is: between blocks, or before a part of one
+
+    def bytes_at(place):  # zeros behind the end
+        return tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, place, 11) + b"\0" * 11, tf.uint8), tf.int32)
+
+    def colours(flags):  # bytes of a table of colours
+        return tf.where(flags >= 128, tf.bitwise.left_shift(6, flags % 8), 0)
+
+    def go_on(place, where, pixels):
+        head = bytes_at(place)
+        parts, begins = where != between, (where == between) & (head[0] == 0x2C)
+        step = tf.where(parts, 1 + head[0], tf.where(begins, 11 + colours(head[9]), 2))
+        inside = tf.where(head[0] > 0, where, tf.where(where == frame, end, between))
+        outside = tf.where(begins, frame, tf.where(head[0] == 0x21, extension, end))
+        size = tf.cast(head[5] + 256 * head[6], tf.int64) * tf.cast(head[7] + 256 * head[8], tf.int64)
+        return place + step, tf.where(parts, inside, outside), tf.where(begins, size, pixels)
+
+    start = (13 + colours(bytes_at(0)[10]), between, tf.zeros((), tf.int64))
+    place, _, pixels = tf.while_loop(lambda place, where, _: (where != end) & (place < length), go_on, start)
+    return tf.strings.substr(encoded, 0, place) + b";", pixels
 
 
 def resize(image_hwc: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -35,6 +35,10 @@ def _example(value, example) -> None:
     if not isinstance(value, dict):
         raise invalid(f"Example must be JSON object but got JSON {json_format.type_name(value)}")
     for name, content in value.items():
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise invalid("Feature: its name holds half a character (a lone surrogate).") from None
         for item in content if isinstance(content, list) else [content]:
             _add(item, name, example.features.feature[name])
 

@@ -276,7 +276,7 @@ def decode_base64(value) -> bytes:
     """The bytes of {"b64": text}."""
     if not is_base64(value):
         raise invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
-    text = value["b64"]
+    text = "".join(value["b64"].split())  # white space counts for nothing: base64 tools break lines
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
@@ -322,7 +322,9 @@ def predictions(outputs: dict[str, np.ndarray], by_row: bool) -> bytes:
 def _values(name: str, array: np.ndarray):
     """An array as what `dumps` writes: texts become lists, bytes {"b64": ...}, numbers stay arrays."""
     if array.dtype != object and array.dtype.kind not in "SU":
-        return array if array.dtype.kind != "f" or np.isfinite(array).all() else array.tolist()
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return array.tolist()
+        return array if array.ndim else array[()]
     if name.endswith("_bytes"):
         one = lambda item: {"b64": base64.b64encode(item).decode()}  # noqa: E731
     else:

@@ -206,6 +206,9 @@ def build(catalogue: Catalogue, monitor, admission: Admission, say):
                 code, message = failure.code, failure.message
             except DecodeError as error:
                 code, message = "INVALID_ARGUMENT", str(error)
+            except asyncio.CancelledError:  # the client went away, or its deadline passed
+                code = "CANCELLED"
+                raise
             except TimeoutError:
                 code, message = "DEADLINE_EXCEEDED", f"No answer within {limits.seconds:g} s"
             except Exception as error:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.errors import UserError
 from tfbig.core.lazy import tf
 from tfbig.deploy.server.admission import Admission, Limits
 from tfbig.deploy.server.catalogue import Catalogue
@@ -161,7 +161,7 @@ def _bind(server, settings: Settings) -> int:
     try:
         return server.add_insecure_port(f"{_in_address(settings.host)}:{settings.grpc_port}")
     except RuntimeError as error:
-        raise RunFailure(f"--grpc-port {settings.grpc_port}: cannot listen there. Choose another one, or --grpc-port none.") from error
+        raise UserError(f"--grpc-port {settings.grpc_port}: cannot listen there. Choose another one, or --grpc-port none.") from error
 
 
 async def _tidy() -> None:
