@@ -141,7 +141,7 @@ def test_what_a_loader_runs_by_itself_cannot_write_or_choose_files(change, messa
     from tensorflow.core.protobuf import saved_model_pb2
 
     folder = shutil.copytree(SHIPPED, tmp_path / "1")
-    assert set(servable.load("good", 1, folder, "tensorflow", False).signatures) == {"serving_default", "tensors"}
+    assert set(servable.load("good", 1, folder, "tensorflow", False).signatures) == {"serving_default", "tensors", "classify"}
     (folder / "artefact.json").unlink()
     model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     change(model.meta_graphs[0], tmp_path / "written")

@@ -129,6 +129,14 @@ def test_baseline(exported, run, tmp_path, capsys):
         publish.find_baseline(tmp_path)
 
 
+def test_a_baseline_is_looked_at_before_anything_is_computed(exported, run, tmp_path, capsys, monkeypatch):
+    assert door.main([str(run.path), str(tmp_path / "new"), "--baseline", str(tmp_path / "nothing")]) == 2
+    monkeypatch.setattr(publish.allowlist, "ALLOWED", frozenset())
+    assert door.main([str(run.path), str(tmp_path / "new"), "--baseline", str(exported[0])]) == 2
+    said = capsys.readouterr().err
+    assert "expected an exported artefact" in said and "refused" in said and "evaluating" not in said
+
+
 def test_not_worse():
     interval = {"value": 0.9, "low": 0.88, "high": 0.92}
     assert verify.not_worse("x", "accuracy", "max", 0.88, interval, "w").passed

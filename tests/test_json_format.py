@@ -59,6 +59,12 @@ def test_what_is_refused(value, dtype):
         assert caught.value.code == "INVALID_ARGUMENT"
 
 
+def test_a_signature_without_inputs_takes_no_values():
+    for body in ({"instances": [1]}, {"inputs": [1]}):
+        with pytest.raises(Failure, match="expecting"):
+            json_format.predict_inputs(body, {})
+
+
 def test_brackets_in_texts_are_no_depth():
     assert json_format.parse(json.dumps({"a": "[" * 1000 + '\\"' + "{" * 1000}).encode()) == {"a": "[" * 1000 + '\\"' + "{" * 1000}
     deep = lambda n: json.dumps(json.loads('{"a":' + "[" * n + "]" * n + "}")).encode()  # noqa: E731

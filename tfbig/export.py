@@ -68,9 +68,9 @@ def export(
 
     console = Console()
     target = Path(destination) if destination is not None else Path("saved_models") / opened.experiment.name
-    publish.check_destination(target)
+    compared = publish.check_request(target, formats, Path(baseline) if baseline else None)
     source = _source(opened, str(step), service, console)
-    record = publish.export(source, target, formats, quantize == "int8", Path(baseline) if baseline else None, latency_factor, console.note)
+    record = publish.export(source, target, formats, quantize == "int8", compared, latency_factor, console.note)
     kept = {key: record[key] for key in ("path", "version", "created", "verification", "trials", "checks") if key in record}
     opened.write_json("export.json", kept)
     html.write(opened.path)

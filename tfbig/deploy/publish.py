@@ -13,7 +13,7 @@ from typing import Any
 from tfbig.core import files
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import np
-from tfbig.deploy import artefact, card, litert_format, onnx_format, saved_model, verify
+from tfbig.deploy import allowlist, artefact, card, litert_format, onnx_format, saved_model, verify
 from tfbig.deploy.programs import READY, Programs
 
 FORMATS = ("savedmodel", "onnx", "litert")
@@ -57,19 +57,15 @@ def export(source: Source, destination: Path, formats: tuple[str, ...], int8: bo
         destination: the model's directory; the version is its next free number.
         formats: of FORMATS; the SavedModel is always written.
         int8: also make int8 variants of ONNX and LiteRT; those that fall short are left out.
-        baseline: an artefact in service: a worse metric or latency beyond `latency_factor` times its own is refused.
+        baseline: an artefact in service: a version as `check_request` gives it; a worse metric or latency beyond `latency_factor` times its own is refused.
         latency_factor: see `baseline`.
         say: is told what happens, line by line.
 
     Raises:
         RunFailure: something fell short; the message holds the table. Nothing was published.
     """
-    for need, module in (("onnx", onnx_format), ("litert", litert_format)):
-        if need in formats:
-            module.require()
     if "onnx" in formats:
         onnx_format.check_size(source.programs.model.variables)
-    compared = find_baseline(baseline) if baseline else None
     try:
         destination.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -85,15 +81,27 @@ def export(source: Source, destination: Path, formats: tuple[str, ...], int8: bo
             checks.append(_c_api(bench, beside))
             trials = bench.try_programs(beside)
             checks += [check for trial in trials for check in verify.tried(trial)]
-            if compared:
-                checks += _against(compared, variants[0], bench, source.reference.primary, latency_factor)
+            if baseline:
+                checks += _against(baseline, variants[0], bench, source.reference.primary, latency_factor)
             _refuse(checks, "nothing was published")
             if int8:
                 variants += _int8(source, bench, beside, formats, say)
-        record = _record(source, version, variants, trials, checks, beside, compared)
+        record = _record(source, version, variants, trials, checks, beside, baseline)
         return _publish(beside, destination, record)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_request(destination: Path, formats: tuple[str, ...], baseline: Path | None) -> Path | None:
+    """What can be said before anything is computed: raises UserError for what could not be published; returns the baseline's version."""
+    for need, module in (("onnx", onnx_format), ("litert", litert_format)):
+        if need in formats:
+            module.require()
+    check_destination(destination)
+    found = find_baseline(baseline) if baseline else None
+    if found:
+        allowlist.check_saved_model(found)  # it will be run, to measure its latency
+    return found
 
 
 def check_destination(folder: Path) -> None:
@@ -220,7 +228,7 @@ def _refuse(checks, what: str) -> None:
         raise RunFailure(f"{what}: {len(failed)} of {len(checks)} checks fell short.\n{verify.table(failed)}")
 
 
-def _record(source: Source, version: int, variants: list[Variant], trials: list[dict], checks, folder: Path, compared: Path | None) -> dict:
+def _record(source: Source, version: int, variants: list[Variant], trials: list[dict], checks, folder: Path, baseline: Path | None) -> dict:
     size = lambda path: sum(file.stat().st_size for part in ("saved_model.pb", "variables") for file in ([path / part] if (path / part).is_file() else (path / part).iterdir()))  # noqa: E731
     verification = {}
     for variant in variants:
@@ -238,7 +246,7 @@ def _record(source: Source, version: int, variants: list[Variant], trials: list[
         "verification": verification,
         **({"trials": trials} if trials else {}),
         "checks": sorted([c.format, c.what, c.expected, c.found] for c in every),
-        **({"baseline": str(compared)} if compared else {}),
+        **({"baseline": str(baseline)} if baseline else {}),
     }
 
 

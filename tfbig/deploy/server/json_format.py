@@ -131,7 +131,7 @@ def is_base64(value) -> bool:
 
 def _rows(rows: list, inputs) -> dict[str, np.ndarray]:
     is_object = lambda value: isinstance(value, dict) and not is_base64(value)  # noqa: E731
-    if not isinstance(rows[0], dict) and len(inputs) > 1:
+    if not isinstance(rows[0], dict) and len(inputs) != 1:
         raise invalid("instances is a plain list, but expecting list of objects as multiple input tensors required as per tensorinfo_map")
     if not is_object(rows[0]):
         for i, row in enumerate(rows):
@@ -173,7 +173,7 @@ def _stacked(values: list, dtype: int, where: str) -> np.ndarray:
 
 def _columns(value, inputs) -> dict[str, np.ndarray]:
     if not isinstance(value, dict) or is_base64(value):
-        if len(inputs) > 1:
+        if len(inputs) != 1:
             raise invalid("inputs is a plain value/list, but expecting an object as multiple input tensors required as per tensorinfo_map")
         ((name, info),) = inputs.items()
         return {name: _whole(value, info.dtype)}
