@@ -16,6 +16,7 @@ from tfbig.data.text_files import TextFiles
 from tfbig.data.tiny_shakespeare import TinyShakespeare
 from tfbig.prep import text as prep
 from tfbig.prep import tokenizers
+from tfbig.tasks._text_stream import TextStream
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +47,13 @@ def corpus(tmp_path):
 # Tokenizers
 
 
-def sentencepiece_model(text):
+def sentencepiece_model(text, add_dummy_prefix=False):
     import sentencepiece
 
     made = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(text.split("\n")), model_writer=made, vocab_size=300, model_type="bpe", byte_fallback=True, minloglevel=2,
-        normalization_rule_name="identity", add_dummy_prefix=False, remove_extra_whitespaces=False, hard_vocab_limit=False,
+        normalization_rule_name="identity", add_dummy_prefix=add_dummy_prefix, remove_extra_whitespaces=False, hard_vocab_limit=False,
     )  # fmt: skip
     return made.getvalue()
 
@@ -101,6 +102,20 @@ def test_unknown_characters_are_named():
         known.encode("aéb")
     rare = tokenizers.Characters.of(["aab"], min_count=2)
     assert rare.decode(rare.encode("ab")) == "a\ufffd"
+
+
+@pytest.mark.parametrize("dummy", [True, False])
+def test_a_continuation_keeps_its_space(dummy):
+    """Most SentencePiece models put a space before a text and leave it out again when they decode."""
+    pytest.importorskip("sentencepiece")
+    made = tokenizers.SentencePiece(sentencepiece_model("".join(prose(i) for i in range(20)), add_dummy_prefix=dummy))
+    tokens = made.encode("abc def 犬 gh").tolist()
+    for cut in range(1, len(tokens)):
+        begun = made.decode(tokens[:cut])
+        if "\ufffd" not in begun:
+            assert begun + made.continuation(tokens[cut:]) == "abc def 犬 gh"
+    stream = TextStream(made)
+    assert stream.add(made.encode("abc def").tolist()[len(made.encode("abc")) :]) + stream.end() == " def"
 
 
 # Cleaning
