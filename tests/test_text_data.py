@@ -178,6 +178,20 @@ def test_one_long_text_is_cut_by_position(tmp_path):
     assert data.card()["split"] == "by position in the text" and tokenizer.separator is None
 
 
+def test_newlines_are_plain(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\r\ntwo\rthree\n")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": "one\r\ntwo\rthree\n"}) + "\r\n", "utf-8", newline="")
+    assert [text for _, _, text in TextFiles(path=str(tmp_path)).documents()] == ["one\ntwo\nthree\n"] * 2
+
+
+def test_a_file_read_otherwise_is_other_data(tmp_path):
+    content = gzip.compress(json.dumps({"text": "春眠"}).encode(), mtime=0)
+    made = [TextFiles(path=str(tmp_path / name)) for name in ("a.txt.gz", "a.jsonl.gz")]
+    for data in made:
+        (tmp_path / data.path).write_bytes(content)
+    assert made[0].fingerprint() != made[1].fingerprint()
+
+
 # Windows
 
 
@@ -315,3 +329,17 @@ def test_wrong_settings(tmp_path):
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(UserError, match="data.vocabulary_path: expected a folder"):
         TextFiles(path=str(tmp_path), tokenizer="ready", vocabulary_path=str(tmp_path / "no")).size("train")
+
+
+def test_characters_that_training_text_lacks(tmp_path):
+    (tmp_path / "a.txt").write_text("abcdefgh" * 50 + "犬" * 20, "utf-8")
+    with pytest.raises(UserError, match=r"data: the test split holds what training text does not. characters: '犬' \(U\+72AC\)"):
+        TextFiles(path=str(tmp_path / "a.txt")).size("train")
+
+
+def test_a_vocabulary_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    pytest.importorskip("sentencepiece")
+    (tmp_path / "a.model").write_bytes(sentencepiece_model("".join(prose(i) for i in range(20))))
+    (tmp_path / "a.txt").write_text(prose(1))
+    assert TextFiles(path="~/a.txt", tokenizer="ready", vocabulary_path="~/a.model").read_tokenizer().kind == "sentencepiece"
