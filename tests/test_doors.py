@@ -223,7 +223,8 @@ def test_using_a_run_does_not_need_its_data(tmp_path):
     assert json.loads(out)["predictions"][0]["label"] in ("cat", "dog")
     assert "data.path: expected a folder of pictures" in call("evaluate", tmp_path / "run", code=2)[1]
     (tmp_path / "gone").rename(tmp_path / "mine")  # one picture short of what it was
-    for door, arguments in (("evaluate", [tmp_path / "run"]), ("train", ["--resume", tmp_path / "run", "train.length=8"])):
+    exported = ("export", [tmp_path / "run", tmp_path / "model"])
+    for door, arguments in (("evaluate", [tmp_path / "run"]), ("train", ["--resume", tmp_path / "run", "train.length=8"]), exported):
         assert "data: it has changed since" in call(door, *arguments, code=2)[1]
 
 

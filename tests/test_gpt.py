@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 import tfbig
 from tfbig.core.contracts import Feature
 from tfbig.core.errors import UserError
+from tfbig.models import _pretrained
 from tfbig.models.gpt import GPT, SIZES
 from tfbig.models.lstm_lm import LSTMLM
 from tfbig.nn import attention
@@ -229,6 +230,12 @@ def test_damaged_checkpoints(checkpoint):
     (path / "model.safetensors").write_bytes(b"not at all")
     with pytest.raises(UserError, match="model.safetensors cannot be read"):
         ours.load(model, str(path))
+    (path / "config.json").write_text('{"model_type": "gpt2", "n_head": 2}')
+    with pytest.raises(UserError, match="config.json: expected a value of 'n_embd'. It is missing"):
+        ours.load(model, str(path))
+    (path / "config.json").write_text("5")
+    with pytest.raises(UserError, match="init: expected a folder with config.json"):
+        ours.load(model, str(path))
     (path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="families gpt2, llama. Received: .*'bert'"):
         ours.load(model, str(path))
@@ -254,3 +261,25 @@ def test_training_starts_from_them(checkpoint, tmp_path, monkeypatch):
     run = tfbig.train("sotu_gpt", *settings, run=tmp_path / "run")
     model = tfbig.load(run).model
     np.testing.assert_allclose(model.get_layer("embedding").weights[0], values["transformer.wte.weight"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scale_attn_weights": False},
+        {"scale_attn_by_inverse_layer_idx": True},
+        {"activation_function": "relu"},
+        {"rope_scaling": {"type": "linear", "factor": 4.0}},  # as older checkpoints write it
+        {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+    ],
+)
+def test_checkpoints_of_kinds_that_gpt_is_not(changes, tmp_path):
+    """They would be read without an error, and say something else."""
+    gpt2 = {"model_type": "gpt2", "n_embd": 8, "n_layer": 2, "n_head": 2, "layer_norm_epsilon": 1e-5}
+    llama = {"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "rms_norm_eps": 1e-5, "intermediate_size": 16, "hidden_act": "silu"}
+    made = llama if "rope_scaling" in changes else gpt2
+    (tmp_path / "config.json").write_text(json.dumps(made))
+    assert _pretrained.settings(tmp_path)[0] == made["model_type"]
+    (tmp_path / "config.json").write_text(json.dumps({**made, **changes}))
+    with pytest.raises(UserError, match="of a kind that GPT has no settings for"):
+        _pretrained.settings(tmp_path)

@@ -78,7 +78,7 @@ def test_streams_are_what_the_artefact_writes(folder, engine):
         assert [text for text, _, _ in together] == expected
         assert all(len(pieces) > 5 for _, _, pieces in together)
         whole = await desk.whole(prompt="the cat")
-        assert whole["choices"][0]["text"] == expected[1] and whole["usage"] == {"prompt_tokens": 8, "completion_tokens": LENGTH, "total_tokens": LENGTH + 8}
+        assert whole["choices"][0]["text"] == expected[1] and whole["usage"] == {"prompt_tokens": 7, "completion_tokens": LENGTH, "total_tokens": LENGTH + 7}
 
     on_desk(folder, look, engine=engine)
 

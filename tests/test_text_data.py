@@ -16,6 +16,7 @@ from tfbig.data.text_files import TextFiles
 from tfbig.data.tiny_shakespeare import TinyShakespeare
 from tfbig.prep import text as prep
 from tfbig.prep import tokenizers
+from tfbig.tasks._text_stream import TextStream
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +47,13 @@ def corpus(tmp_path):
 # Tokenizers
 
 
-def sentencepiece_model(text):
+def sentencepiece_model(text, add_dummy_prefix=False):
     import sentencepiece
 
     made = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(text.split("\n")), model_writer=made, vocab_size=300, model_type="bpe", byte_fallback=True, minloglevel=2,
-        normalization_rule_name="identity", add_dummy_prefix=False, remove_extra_whitespaces=False, hard_vocab_limit=False,
+        normalization_rule_name="identity", add_dummy_prefix=add_dummy_prefix, remove_extra_whitespaces=False, hard_vocab_limit=False,
     )  # fmt: skip
     return made.getvalue()
 
@@ -101,6 +102,20 @@ def test_unknown_characters_are_named():
         known.encode("aéb")
     rare = tokenizers.Characters.of(["aab"], min_count=2)
     assert rare.decode(rare.encode("ab")) == "a\ufffd"
+
+
+@pytest.mark.parametrize("dummy", [True, False])
+def test_a_continuation_keeps_its_space(dummy):
+    """Most SentencePiece models put a space before a text and leave it out again when they decode."""
+    pytest.importorskip("sentencepiece")
+    made = tokenizers.SentencePiece(sentencepiece_model("".join(prose(i) for i in range(20)), add_dummy_prefix=dummy))
+    tokens = made.encode("abc def 犬 gh").tolist()
+    for cut in range(1, len(tokens)):
+        begun = made.decode(tokens[:cut])
+        if "\ufffd" not in begun:
+            assert begun + made.continuation(tokens[cut:]) == "abc def 犬 gh"
+    stream = TextStream(made)
+    assert stream.add(made.encode("abc def").tolist()[len(made.encode("abc")) :]) + stream.end() == " def"
 
 
 # Cleaning
@@ -161,6 +176,20 @@ def test_one_long_text_is_cut_by_position(tmp_path):
     tokenizer = data.read_tokenizer()
     assert "".join(tokenizer.decode(data.tokens(split)) for split in SPLITS) == prose(0, 3000).strip()
     assert data.card()["split"] == "by position in the text" and tokenizer.separator is None
+
+
+def test_newlines_are_plain(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\r\ntwo\rthree\n")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": "one\r\ntwo\rthree\n"}) + "\r\n", "utf-8", newline="")
+    assert [text for _, _, text in TextFiles(path=str(tmp_path)).documents()] == ["one\ntwo\nthree\n"] * 2
+
+
+def test_a_file_read_otherwise_is_other_data(tmp_path):
+    content = gzip.compress(json.dumps({"text": "春眠"}).encode(), mtime=0)
+    made = [TextFiles(path=str(tmp_path / name)) for name in ("a.txt.gz", "a.jsonl.gz")]
+    for data in made:
+        (tmp_path / data.path).write_bytes(content)
+    assert made[0].fingerprint() != made[1].fingerprint()
 
 
 # Windows
@@ -300,3 +329,17 @@ def test_wrong_settings(tmp_path):
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(UserError, match="data.vocabulary_path: expected a folder"):
         TextFiles(path=str(tmp_path), tokenizer="ready", vocabulary_path=str(tmp_path / "no")).size("train")
+
+
+def test_characters_that_training_text_lacks(tmp_path):
+    (tmp_path / "a.txt").write_text("abcdefgh" * 50 + "犬" * 20, "utf-8")
+    with pytest.raises(UserError, match=r"data: the test split holds what training text does not. characters: '犬' \(U\+72AC\)"):
+        TextFiles(path=str(tmp_path / "a.txt")).size("train")
+
+
+def test_a_vocabulary_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    pytest.importorskip("sentencepiece")
+    (tmp_path / "a.model").write_bytes(sentencepiece_model("".join(prose(i) for i in range(20))))
+    (tmp_path / "a.txt").write_text(prose(1))
+    assert TextFiles(path="~/a.txt", tokenizer="ready", vocabulary_path="~/a.model").read_tokenizer().kind == "sentencepiece"

@@ -226,6 +226,11 @@ def test_prompts_that_are_no_text(corpus, tokenizer):
         task.write(None, ["a", os.fsdecode(b"a\xff")], Generation(), jit=False)
 
 
+def test_no_prompts():
+    with pytest.raises(UserError, match="inputs: expected at least one text. Received: none."):
+        TextGeneration().respond(None, [], Generation(), None)
+
+
 def test_stdin_that_is_no_text(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\xff"), "utf-8"))
     with pytest.raises(UserError, match="stdin: expected text in utf-8. Received: the byte 0xff"):

@@ -82,9 +82,10 @@ def _source(run: Run, step: str, service: Component, console):
     from tfbig.deploy.programs import Programs
     from tfbig.deploy.publish import Source
     from tfbig.deploy.verify import Reference
-    from tfbig.engine.job import Trained
+    from tfbig.engine.job import Trained, measure
 
     trained = Trained(run, step, console)
+    measure(run, run.experiment, trained.setup.data)  # refuses data that has changed: what is verified is what was evaluated
     setup, proof = _in_float32(trained)
     task, data, split = setup.task, setup.data, "test"
     console.note("evaluating the model that is exported")

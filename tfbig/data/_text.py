@@ -96,6 +96,12 @@ class TextWindows(Dataset):
             raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
         return _opened(self._whole())[1][split]
 
+    @property
+    def separated(self) -> bool:
+        """Whether the training split holds separators: it has several documents."""
+        saved, _, tokenizer = _opened(self._whole())
+        return tokenizer.separator is not None and saved["splits"]["train"]["documents"] > 1
+
     def read_tokenizer(self) -> tokenizers.Tokenizer:
         """The tokenizer the tokens were made by."""
         return _opened(self._whole())[2]

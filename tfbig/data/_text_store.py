@@ -23,7 +23,7 @@ from tfbig.core.lazy import np
 from tfbig.prep import text as prep
 from tfbig.prep import tokenizers
 
-FORMAT = 1  # raised when the same settings would write other files
+FORMAT = 2  # raised when the same settings would write other files
 BLOCK = 64  # characters in a row whose reappearance in training text counts as a leak
 BATCH_CHARACTERS = 4_000_000  # tokenised at once
 
@@ -87,7 +87,8 @@ def prepared(documents: Callable[[], Documents], fingerprint: str, rules: Rules)
 def _fingerprint_of(path: str | None) -> str:
     if path is None:
         return ""
-    inside = sorted(p for p in Path(path).glob("*") if p.suffix in (".json", ".txt", ".bpe", ".model")) if Path(path).is_dir() else [Path(path)]
+    found = Path(path).expanduser()
+    inside = sorted(p for p in found.glob("*") if p.suffix in (".json", ".txt", ".bpe", ".model")) if found.is_dir() else [found]
     if not inside or not all(p.is_file() for p in inside):
         raise UserError(f"data.vocabulary_path: expected a folder with vocab.json and merges.txt, or a .model file. Received: {path}.")
     return hashlib.sha256(b"".join(hashlib.sha256(p.read_bytes()).digest() for p in inside)).hexdigest()
@@ -231,7 +232,7 @@ def _tokenizer(texts: Iterable[str], rules: Rules, packed: bool):
     if rules.tokenizer == "bytes":
         return tokenizers.Bytes()
     if rules.tokenizer == "ready":
-        return tokenizers.ready(Path(rules.vocabulary_path or ""))
+        return tokenizers.ready(Path(rules.vocabulary_path or "").expanduser())
     return tokenizers.BPE.train(texts, rules.vocabulary)
 
 
@@ -240,7 +241,11 @@ def _tokenize(path: Path, texts: Iterable[str], tokenizer, packed: bool) -> dict
     characters = tokens = 0
     with path.open("wb") as file:
         for batch in _batches(texts):
-            for found in tokenizer.encode_all(batch):
+            try:
+                encoded = tokenizer.encode_all(batch)
+            except UserError as error:
+                raise UserError(f"data: the {path.stem} split holds what training text does not. {error}") from error
+            for found in encoded:
                 if packed and tokenizer.separator is not None:
                     found = np.append(found, tokenizer.separator)
                 file.write(found.astype(_dtype(tokenizer)).tobytes())

@@ -42,7 +42,7 @@ class TextFiles(TextWindows):
         if not path.is_dir():  # said when it is read, since a run can be used where its text is not
             raise UserError(f"data.path: expected a file or folder. Received: {self.path}, which does not exist.")
         suffixes = PLAIN + LINES
-        inside = sorted(p for p in path.rglob("*") if p.is_file() and (p.suffix if p.suffix not in PACKED else Path(p.stem).suffix) in suffixes)
+        inside = sorted(p for p in path.rglob("*") if p.is_file() and _unpacked(p).suffix in suffixes)
         if not inside:
             raise UserError(f"data.path: expected a folder with files ending in {', '.join(suffixes)}. Received: {path}, which holds none.")
         return inside
@@ -53,14 +53,15 @@ class TextFiles(TextWindows):
             try:
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest() + path.suffix.encode())
+                if path.suffix in PACKED and _unpacked(path).suffix in LINES:  # the same bytes, read otherwise
+                    digest.update(b"lines")
             except OSError as error:
                 raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
         return digest.hexdigest()
 
     def documents(self):
         for path in self._files():
-            stem = Path(path.stem) if path.suffix in PACKED else path
-            found = self._lines(path) if stem.suffix in LINES else self._plain(path)
+            found = self._lines(path) if _unpacked(path).suffix in LINES else self._plain(path)
             for number, (where, text) in enumerate(found):
                 yield None, where or f"{path}:{number}", text
 
@@ -97,10 +98,15 @@ class TextFiles(TextWindows):
                 keys = ", ".join(value) if isinstance(value, dict) else type(value).__name__
                 raise UserError(f"{where}: expected text under {self.field!r} (data.field). Received: {keys}.")
             prep.refuse_surrogates(value[self.field], where)
-            yield where, value[self.field]
+            yield where, prep.newlines(value[self.field])
 
     def source_card(self):
         return {"title": f"Text in {Path(self.path).name}", "source": self.path, "licence": "the user's own", "citation": "none"}
+
+
+def _unpacked(path: Path) -> Path:
+    """A file's name without the ending that says it is packed."""
+    return path.with_suffix("") if path.suffix in PACKED else path
 
 
 def _parts(path: Path) -> Iterator[tuple[int, int, bytes]]:

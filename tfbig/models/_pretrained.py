@@ -71,20 +71,28 @@ PREFIXES = ("transformer.", "model.", "")
 def settings(path: Path) -> tuple[str, dict]:
     """The family of a checkpoint ("gpt2" or "llama") and the settings of GPT it was made with, from its config.json."""
     try:
-        config = json.loads((path / "config.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        config = dict(json.loads((path / "config.json").read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"init: expected a folder with config.json and .safetensors files. Received: {path} ({error}).") from error
+    try:
+        return _settings(path, config)
+    except KeyError as error:
+        raise UserError(f"init: {path / 'config.json'}: expected a value of {error}. It is missing.") from error
+
+
+def _settings(path: Path, config: dict) -> tuple[str, dict]:
     family = config.get("model_type")
     if family == "gpt2":
         common = {"positions": "learned", "normalization": "layer", "activation": "gelu", "bias": True, "qk_norm": False}
         odd = config.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh")
+        odd = odd or not config.get("scale_attn_weights", True) or config.get("scale_attn_by_inverse_layer_idx", False)
         values = {"width": "n_embd", "depth": "n_layer", "heads": "n_head", "epsilon": "layer_norm_epsilon"}
         made = {**common, "tied": config.get("tie_word_embeddings", True), "hidden": config.get("n_inner") or 4 * config["n_embd"]}
         made["kv_heads"] = config["n_head"]
     elif family == "llama":
         common = {"positions": "rope", "normalization": "rms", "activation": "swiglu", "bias": False, "qk_norm": False}
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        odd = config.get("hidden_act") != "silu" or config.get("attention_bias") or config.get("mlp_bias") or rope.get("rope_type", "default") != "default"
+        odd = config.get("hidden_act") != "silu" or config.get("attention_bias") or config.get("mlp_bias") or rope.get("rope_type", rope.get("type", "default")) != "default"
         odd = odd or config.get("head_dim") not in (None, config["hidden_size"] // config["num_attention_heads"])
         values = {"width": "hidden_size", "depth": "num_hidden_layers", "heads": "num_attention_heads", "epsilon": "rms_norm_eps", "hidden": "intermediate_size"}
         made = {**common, "tied": config.get("tie_word_embeddings", False), "rope_base": float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0)}
@@ -92,7 +100,7 @@ def settings(path: Path) -> tuple[str, dict]:
     else:
         raise UserError(f"init: expected a checkpoint of the families gpt2, llama. Received: {path}, {family!r}.")
     if odd:
-        raise UserError(f"init: {path} is a {family} of a kind that GPT has no settings for (its activation, biases, head width or rope scaling).")
+        raise UserError(f"init: {path} is a {family} of a kind that GPT has no settings for (its activation, biases, head width, or scaling of attention or rope).")
     return family, {**made, **{ours: config[theirs] for ours, theirs in values.items()}}
 
 

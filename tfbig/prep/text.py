@@ -33,7 +33,12 @@ def decode(payload: bytes, name: str, errors: str = "strict", *, first_byte: int
             f"{name}: invalid UTF-8 at {place(error.start)}: 0x{payload[error.start]:02x}, {error.reason}. "
             "Convert the file to UTF-8, or set data.errors=replace."
         ) from error
-    return (text if first_byte else text.removeprefix("\ufeff")).replace("\r\n", "\n").replace("\r", "\n")
+    return newlines(text if first_byte else text.removeprefix("\ufeff"))
+
+
+def newlines(text: str) -> str:
+    """A text with plain newlines, whatever system it comes from."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def refuse_surrogates(text: str, name: str) -> None:

@@ -42,6 +42,10 @@ class Tokenizer:
         """The text of tokens; separators are left out, bytes that are no whole character become U+FFFD."""
         raise NotImplementedError
 
+    def continuation(self, tokens: Iterable[int]) -> str:
+        """The text of tokens that stand behind others."""
+        return self.decode(tokens)
+
     def byte_lengths(self) -> np.ndarray:
         """UTF-8 bytes that each token stands for, int32 [size]; 0 for the separator."""
         raise NotImplementedError
@@ -220,12 +224,18 @@ class SentencePiece(Tokenizer):
         self.size = self._pieces.GetPieceSize()
         end = self._pieces.eos_id()
         self.separator = end if end >= 0 else None
+        plain = lambda i: not (self._pieces.IsControl(i) or self._pieces.IsUnknown(i) or self._pieces.IsByte(i)) and "\u2581" not in self._pieces.IdToPiece(i)  # noqa: E731
+        self._word = [i for i in range(self.size) if plain(i)][:1]
 
     def encode(self, text):
         return np.array(self._pieces.EncodeAsIds(text), np.int32)
 
     def decode(self, tokens):
         return self._pieces.DecodeIds(self._kept(tokens))
+
+    def continuation(self, tokens):
+        # The library leaves out a space at the start of a text, so some word is put there.
+        return self._pieces.DecodeIds(self._word + self._kept(tokens)).removeprefix(self._pieces.DecodeIds(self._word))
 
     def byte_lengths(self):
         pieces = self._pieces

@@ -40,7 +40,7 @@ def assets(task: Task, service: Service) -> dict:
     """
     separator = task.tokenizer.separator
     takes = "text" if graph_text.encoder(task.tokenizer) else "tokens"
-    places = {"context": task.context, "values": task.tokenizer.size, "start": [] if separator is None else [separator], "opening": task.opening}
+    places = {"context": task.context, "values": task.tokenizer.size, "start": task.start, "opening": task.opening}
     return {"tokenizer": task.tokenizer.to_json(), "generation": {"takes": takes, **places, "separator": separator, **vars(service)}}
 
 
@@ -67,7 +67,7 @@ class ServedText:
     def __init__(self, task: Task, model, service: Service):
         self.task, self.model, self.service, self.context = task, model, service, task.context
         self.encode, self.decode = graph_text.encoder(task.tokenizer), graph_text.decoder(task.tokenizer)
-        self.start = [] if task.tokenizer.separator is None else [task.tokenizer.separator]
+        self.start = task.start
         self.end = -1 if task.tokenizer.separator is None else task.tokenizer.separator
         self.prefill, self.step = task.model.cached(model)
         self.cache = [tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in self.prefill.outputs[1:]]

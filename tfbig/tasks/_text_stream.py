@@ -29,7 +29,7 @@ class TextStream:
         if end is not None and end in tokens:
             tokens, self.done = tokens[: tokens.index(end)], True
         self._tokens += tokens
-        self.text = self.tokenizer.decode(self._tokens)
+        self.text = self.tokenizer.continuation(self._tokens)
         found = [self.text.index(one) for one in self.stop if one in self.text]
         if found:
             self.text, self.done = self.text[: min(found)], True

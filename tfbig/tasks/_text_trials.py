@@ -89,10 +89,9 @@ def _scored(task: Task, model, documents: list) -> Trial:
     """Texts of at most CALLS contexts, the whole split, scored through `Task.predict`."""
     size = CALLS * task.context
     texts = [document[first : first + size] for document in documents for first in range(0, len(document), size)]
-    start = [] if task.tokenizer.separator is None else [task.tokenizer.separator]
     rows, owner = [], []
     for number, text in enumerate(texts):
-        whole = np.concatenate([np.array(start, np.int32), text])
+        whole = np.concatenate([np.array(task.start, np.int32), text])
         for first in range(0, len(whole) - 1, task.context):
             rows.append(whole[first : first + task.context + 1])
             owner.append(number)
@@ -106,7 +105,7 @@ def _scored(task: Task, model, documents: list) -> Trial:
         found = predict({"tokens": tf.constant(tokens), "length": tf.zeros((ROWS,), tf.int32)}).numpy()
         for number, row, values in zip(owner[first : first + ROWS], part, found, strict=False):
             log_probability[number] += values[: len(row) - 1].sum(dtype=np.float64)
-    lengths, first = task.tokenizer.byte_lengths(), 0 if start else 1
+    lengths, first = task.tokenizer.byte_lengths(), 0 if task.start else 1
     expected = {
         "log_probability": log_probability.astype(np.float32),
         "tokens": np.array([max(0, len(text) - first) for text in texts], np.int32),

@@ -49,8 +49,8 @@ class TextGeneration(Task):
     step_programs = ("prefill", "step")
 
     def measure(self, data):
-        """The tokenizer, so that a run carries its own, and the number of training tokens."""
-        return {"tokenizer": data.read_tokenizer().to_json(), "tokens": len(data.tokens("train"))}
+        """The tokenizer, so that a run carries its own, the number of training tokens, and whether separators are among them."""
+        return {"tokenizer": data.read_tokenizer().to_json(), "tokens": len(data.tokens("train")), "separated": data.separated}
 
     @property
     def tokenizer(self) -> tokenizers.Tokenizer:
@@ -157,6 +157,8 @@ class TextGeneration(Task):
     def respond(self, trained, inputs, request, write):
         """Prompts to their continuations: [{"input", "text"}]; "-" is the text on stdin."""
         prompts = [inputs] if isinstance(inputs, str) else list(inputs)
+        if not prompts:
+            raise UserError("inputs: expected at least one text. Received: none.")
         if not all(isinstance(prompt, str) for prompt in prompts):
             raise UserError(f"inputs: expected texts. Received: {type(prompts[0]).__name__}.")
         try:
@@ -203,10 +205,16 @@ class TextGeneration(Task):
         return [stream.text for stream in streams]
 
     @property
+    def start(self) -> list[int]:
+        """What stands before a document's tokens: the separator, if training has shown it to the model."""
+        known = self.tokenizer.separator is not None and self.facts.get("separated", True)
+        return [self.tokenizer.separator] if known else []
+
+    @property
     def opening(self) -> list[int]:
         """What text without a start begins behind: the start of a document, else a new line, or the first token if there is none."""
-        if self.tokenizer.separator is not None:
-            return [self.tokenizer.separator]
+        if self.start:
+            return self.start
         try:
             return self.tokenizer.encode("\n").tolist()[:1] or [0]
         except UserError:
@@ -214,8 +222,7 @@ class TextGeneration(Task):
 
     def opened(self, tokens: list[int]) -> list[int]:
         """A prompt's tokens as the model reads them: behind the start of a document, if it knows one and there is room."""
-        start = [] if self.tokenizer.separator is None else [self.tokenizer.separator]
-        return [*start, *tokens][-self.context :] if len(tokens) == self.context else [*start, *tokens] or self.opening
+        return [*self.start, *tokens][-self.context :] if len(tokens) == self.context else [*self.start, *tokens] or self.opening
 
     def _encode(self, prompt: str, number: int):
         refuse_surrogates(prompt, f"prompt {number}")
