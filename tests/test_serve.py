@@ -163,7 +163,7 @@ def test_official_stubs(server, digits):
     metadata.model_spec.name = "mnist_mlp"
     signatures = get_model_metadata_pb2.SignatureDefMap()
     assert server.predictions.GetModelMetadata(metadata, timeout=60).metadata["signature_def"].Unpack(signatures)
-    assert set(signatures.signature_def) == {"serving_default", "tensors"}
+    assert set(signatures.signature_def) == {"serving_default", "tensors", "classify"}
 
 
 def bomb():
