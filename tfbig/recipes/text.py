@@ -103,7 +103,8 @@ def tang_poems_gpt() -> Experiment:
 
     python -m tfbig.train tang_poems_gpt data.path=tang_poems.txt    # poems behind each other, an empty line between them
 
-    Not measured yet.
+    Measured: loss 4.578 on validation, 4.577 on test, 2.338 bits per byte (seed 0), 7 min on 2 shared cores, with 3.3 MB of poems from
+    the Complete Tang Poems.
     """
     return Experiment(
         name="tang_poems_gpt",
@@ -120,7 +121,8 @@ def gpt2_124m() -> Experiment:
 
     python -m tfbig.train gpt2_124m data.path=FOLDER data.vocabulary_path=FOLDER    # vocab.json and merges.txt
 
-    Half a million tokens a step, as published; train.accumulate makes it fit. Not measured yet.
+    Half a million tokens a step, as published; train.accumulate makes it fit. Not measured as a whole: one window of 1,024 tokens,
+    forwards, backwards and update, takes 6.8 s in float32 on 2 CPU cores.
     """
     return Experiment(
         name="gpt2_124m",
