@@ -63,7 +63,7 @@ def wanted(experiment: Experiment) -> int:
 def environments(count: int) -> list[dict[str, str]]:
     """What each worker's environment has besides ours: one accelerator each, or a share of the processor's cores."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = workers.cores()
     threads, devices = str(max(1, cores // count)), accelerators()
     if 0 < len(devices) < count:
         raise UserError(f"workers: expected at most one for each of {len(devices)} accelerators. Received: {count}.")

@@ -11,7 +11,7 @@ from tfbig.core.contracts import Task
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, tf
-from tfbig.core.workers import Place
+from tfbig.core.workers import Place, cores
 from tfbig.engine import batches, evaluate, remat
 from tfbig.engine.optimizer import build_optimizer
 from tfbig.engine.readable import Readable
@@ -131,6 +131,4 @@ def device_text() -> str:
         if found:
             name = tf.config.experimental.get_device_details(found[0]).get("device_name", kind) if kind == "GPU" else kind
             return f"{len(found)} x {name}"
-    import os
-
-    return f"CPU, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    return f"CPU, {cores()} cores"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tfbig.core.contracts import Task
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, tf
-from tfbig.core.workers import computing
+from tfbig.core.workers import computing, cores
 from tfbig.engine.graph import nodes
 from tfbig.engine.strategy import Workers, layers
 
@@ -234,6 +234,6 @@ def wants_halves(allowed: bool, model, jit: bool) -> bool:
         return False
     if any(isinstance(layer, keras.layers.BatchNormalization) or hasattr(layer, "seed_generator") for layer in layers(model)):
         return False  # what these do depends on which rows stand together
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or os.cpu_count()
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or cores()
     dense = [node for node in nodes(model) if isinstance(node.operation, keras.layers.Dense | keras.layers.EinsumDense)]
     return threads > 1 and any(len(node.outputs[0].shape) > 2 for node in dense)

@@ -21,6 +21,7 @@ from pathlib import Path
 from tfbig.core.errors import Interrupted, RunFailure, UserError
 from tfbig.core.lazy import tf
 from tfbig.core.search import Search
+from tfbig.core.workers import cores
 from tfbig.engine import oracles
 from tfbig.engine.conductor import LEASE_SECONDS
 from tfbig.engine.interrupt import watch_signals
@@ -140,8 +141,7 @@ def _note_failure(conductor, trial: str | None, note: Callable[[str], None]) -> 
 def _start(search: Search, number: int, port: int) -> subprocess.Popen:
     """A worker process; the pipe to its input tells it when we are gone, however we end."""
     environment = {**os.environ, **dict(zip(VARIABLES, (f"worker{number}", "127.0.0.1", str(port)), strict=True))}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, cores // search.tune.workers)))
+    environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, cores() // search.tune.workers)))
     environment.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     accelerators = len(tf.config.list_physical_devices("GPU"))
     if accelerators > 1 and search.tune.workers > 1:

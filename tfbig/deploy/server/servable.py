@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
+from tfbig.core.workers import cores
 from tfbig.deploy import allowlist, artefact
 from tfbig.deploy.server.status import CODES, Failure
 
@@ -134,7 +134,7 @@ def _onnx(path: Path) -> tuple[object, Callable]:
     from tensorflow.core.protobuf import meta_graph_pb2
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    options.intra_op_num_threads = cores()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the event loop needs the processor
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
