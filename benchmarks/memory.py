@@ -113,16 +113,9 @@ def _torch_model(model: str, torch, nn):
         network = Patches()
         return network, network.blocks, image, label
     if model == "lstm":
+        from image_peers import rows_lstm
 
-        class Rows(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.rnn, self.head = nn.LSTM(28, 128, batch_first=True), nn.Linear(128, 10)
-
-            def forward(self, x):
-                return self.head(self.rnn(x[:, 0])[0][:, -1])
-
-        network = Rows()
+        network = rows_lstm(nn)
         return network, [network.rnn], image, label
     conv = lambda a, b: nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.MaxPool2d(2), nn.ReLU())  # noqa: E731
     dense = lambda a, b: nn.Sequential(nn.Linear(a, b), nn.ReLU())  # noqa: E731
