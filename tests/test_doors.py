@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import tfbig
+from tfbig.core.errors import PartlyRefused
 
 SMALL = ("train.length=120", "train.evaluate_every=60", "train.save_every=40")
 
@@ -113,6 +114,40 @@ def test_predict_refuses(run, tmp_path, name, content, message, capsys):
         np.save(path, content, allow_pickle=True)
     assert predict.main([str(run[0]), str(path)]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_predict_goes_on_behind_a_broken_picture(run, tmp_path, capsys):
+    from tfbig import predict
+
+    digits = tfbig.recipe("mnist_mlp").data.examples("test", np.arange(3))["image"][..., 0]
+    for i, digit in enumerate(digits):
+        Image.fromarray(digit).save(tmp_path / f"{i}.png")
+    whole = tfbig.predict(run[0], digits[..., None])
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
+    (tmp_path / "9.png").write_bytes(b"")
+    assert predict.main([str(run[0]), str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert [line.partition(": ")[0] for line in out.splitlines()] == [str(tmp_path / "0.png"), str(tmp_path / "2.png")]
+    assert "error: 2 of the files cannot be used; of the others, 2 predictions were made." in err
+    assert f"{tmp_path / '1.png'}: is no picture" in err and f"{tmp_path / '9.png'}: is no picture" in err and "Traceback" not in err
+    found = json.loads(call("predict", run[0], tmp_path, "--json", code=2)[0])
+    assert [p["label"] for p in found["predictions"]] == [whole[0]["label"], whole[2]["label"]] and found["kind"] == "PartlyRefused"
+    assert [entry["input"] for entry in found["errors"]] == [str(tmp_path / "1.png"), str(tmp_path / "9.png")]
+    assert "is no picture that can be read" in found["errors"][0]["error"]
+    for name in ("0.png", "2.png"):
+        (tmp_path / name).unlink()
+    with pytest.raises(PartlyRefused, match="2 of the files cannot be used") as caught:
+        tfbig.predict(run[0], [tmp_path])
+    assert caught.value.predictions == [] and len(caught.value.errors) == 2
+
+
+def test_a_transparent_digit_is_read_on_black(run, tmp_path):
+    """White ink on nothing, as drawing programs save it; what is hidden under the nothing is white, too."""
+    digit = tfbig.recipe("mnist_mlp").data.examples("test", np.arange(1))["image"]
+    white = Image.new("L", (28, 28), 255)
+    Image.merge("LA", (white, Image.fromarray(digit[0, ..., 0]))).save(tmp_path / "digit.png")
+    (drawn,), (known,) = tfbig.predict(run[0], tmp_path / "digit.png"), tfbig.predict(run[0], digit)
+    assert drawn["probability"] == pytest.approx(known["probability"]) and drawn["label"] == known["label"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tfbig.data._images import centre_picture
 from tfbig.prep import image as prep
 from tfbig.prep import random
 
@@ -93,6 +94,37 @@ def test_decode(form):
     assert small.shape == (4, 6, 3) and abs(int(small[1, 0, 0]) - 200) < 6
     grey = prep.decode(tf.constant(buffer.getvalue()), 8, 12, 1).numpy()
     assert grey.shape == (8, 12, 1) and abs(int(grey[4, 0, 0]) - (0.299 * 200 + 0.587 * 40 + 0.114 * 10)) < 4
+
+
+def transparent(mode):
+    """A PNG of 8 x 8 whose left half shows a grey of 200 and whose right half is transparent, and hides other colours; and its opacity."""
+    opacity = np.full((8, 8), 255, np.uint8)
+    opacity[:, 4:] = 0 if mode in ("P", "L") else 51  # those of one bit of opacity
+    grey, buffer = np.where(opacity == 255, 200, 90).astype(np.uint8), io.BytesIO()
+    if mode in ("P", "L"):
+        Image.fromarray(grey).convert(mode).save(buffer, "PNG", transparency=90)
+    else:
+        Image.merge(mode, [Image.fromarray(grey)] * (len(mode) - 1) + [Image.fromarray(opacity)]).save(buffer, "PNG")
+    return buffer.getvalue(), opacity / 255 * grey, opacity / 255
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("background", [0, 255])
+def test_the_background_shows_through(mode, channels, background):
+    content, seen, opacity = transparent(mode)
+    expected = seen + background * (1 - opacity)
+    got = prep.decode(tf.constant(content), 8, 8, channels, background).numpy()
+    assert got.shape == (8, 8, channels) and np.abs(got - expected[..., None]).max() <= 1
+    assert np.abs(centre_picture(content, 8, channels, "a", background) - expected[..., None]).max() <= 1  # training sees the same
+
+
+def test_bytes_that_look_like_transparency_change_nothing():
+    pixels, buffer = np.random.RandomState(0).randint(0, 256, (8, 8), np.uint8), io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    for content in (buffer.getvalue(), buffer.getvalue() + b"tRNS"):
+        np.testing.assert_array_equal(prep.decode(tf.constant(content), 8, 8, 1)[..., 0], pixels)
+
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
 def test_a_picture_says_its_size(kind):

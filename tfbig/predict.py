@@ -14,6 +14,7 @@ EXAMPLES = """  python -m tfbig.predict runs/mnist_mlp digit.png
   python -m tfbig.predict runs/sotu_gpt "My fellow citizens" --temperature 0.7 --length 300
 
 .npy holds uint8 pictures [height, width], [n, height, width] or [n, height, width, channels] of the model's own size.
+Of several files, those that cannot be read are named at the end, exit code 2; the others are predicted all the same.
 RUN --help shows the options of that run's task."""
 
 
@@ -31,6 +32,9 @@ def predict(run: str | Path | Run, inputs, *, step: str | int = "best", write=la
     Returns:
         JSON values, one for each prediction: for a picture {"input", "label", "probability", "top": [[label, probability],
         ...]}, for a prompt {"input", "text"}.
+
+    Raises:
+        PartlyRefused: some picture files cannot be read; it carries the predictions of the others.
     """
     opened = run if isinstance(run, Run) else Run.open(run)
     request = config.component(opened.experiment.task.request, options)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfbig.core import config
-from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.errors import PartlyRefused, RunFailure, UserError
 from tfbig.core.registry import nearest, recipes
 from tfbig.core.run import Run
 
@@ -118,7 +118,7 @@ def run(door: Callable[[list[str]], dict | None], arguments: list[str] | None) -
     """Runs a command and returns its exit code.
 
     0: done. 1: training or evaluation failed. 2: a mistake in what the user gave. 128 + n: stopped by signal n.
-    With --json, stdout gets one JSON object: what the command returns, or {"error", "kind"}.
+    With --json, stdout gets one JSON object: what the command returns, or {"error", "kind"} and what an error carries besides.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
@@ -137,7 +137,8 @@ def _outcome(door, arguments, as_json) -> tuple[int, dict | None]:
         lines = str(error).split("\n")
         if not error.said:
             print("\n".join([f"error: {lines[0]}", *(f"       {line}" for line in lines[1:])]), file=sys.stderr)
-        return error.exit_code, {"error": str(error), "kind": type(error).__name__}
+        carried = {"predictions": error.predictions, "errors": error.errors} if isinstance(error, PartlyRefused) else {}
+        return error.exit_code, {"error": str(error), "kind": type(error).__name__, **carried}
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130, {"error": "stopped by Ctrl-C", "kind": "Interrupted"}

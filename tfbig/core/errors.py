@@ -10,6 +10,19 @@ class UserError(ValueError):
     said = False  # whether another process has written the message to this terminal already
 
 
+class PartlyRefused(UserError):
+    """Some of the inputs could not be used; what the others gave is not lost.
+
+    Attributes:
+        predictions: what the others gave.
+        errors: [{"input", "error"}], one for each that was refused.
+    """
+
+    def __init__(self, message: str, predictions: list[dict], errors: list[dict]):
+        super().__init__(message)
+        self.predictions, self.errors = predictions, errors
+
+
 class RunFailure(RuntimeError):
     """Training or evaluation could not go on: a loss that is not finite, a full disk. Commands exit with code 1."""
 

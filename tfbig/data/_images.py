@@ -54,8 +54,8 @@ class MemoryImages(Dataset):
         return {name: value[positions] for name, value in arrays.items()}
 
 
-def centre_picture(encoded: bytes, side: int, channels: int, name: str) -> np.ndarray:
-    """The centre square of an encoded picture, resized, as uint8 [side, side, channels].
+def centre_picture(encoded: bytes, side: int, channels: int, name: str, background: int) -> np.ndarray:
+    """The centre square of an encoded picture, resized, as uint8 [side, side, channels]; `background` (0-255) shows through it.
 
     Raises:
         UserError: the bytes are no whole picture; the message starts with its name.
@@ -63,7 +63,10 @@ def centre_picture(encoded: bytes, side: int, channels: int, name: str) -> np.nd
     from PIL import Image
 
     try:
-        image = Image.open(io.BytesIO(encoded)).convert("L" if channels == 1 else "RGB")
+        image = Image.open(io.BytesIO(encoded))
+        if image.has_transparency_data:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (*[background] * 3, 255)), image.convert("RGBA"))
+        image = image.convert("L" if channels == 1 else "RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"data: {name} cannot be decoded: {error}. Mend it or take it out.") from error
     short = min(image.size)

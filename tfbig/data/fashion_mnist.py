@@ -13,6 +13,8 @@ from tfbig.data._images import MemoryImages
 class FashionMNIST(MemoryImages):
     """Fashion-MNIST: 70,000 grey pictures of clothes, 28 x 28 pixels (Xiao et al. 2017)."""
 
+    background = 0  # the clothes are bright on black
+
     @property
     def label_names(self):
         return ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")

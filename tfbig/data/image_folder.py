@@ -45,7 +45,7 @@ class ImageFolder(Dataset):
         check_split(split)
         rows = [_files(self)[1][split][int(i)] for i in np.asarray(positions, np.int64)]
         shape = self.spec["image"].shape
-        images = [centre_picture(_read(path), self.side, self.channels, str(path)) for path, _ in rows]
+        images = [centre_picture(_read(path), self.side, self.channels, str(path), self.background) for path, _ in rows]
         return {
             "image": np.stack(images) if images else np.empty((0, *shape), np.uint8),
             "label": np.array([label for _, label in rows], np.int32),

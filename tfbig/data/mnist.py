@@ -25,6 +25,8 @@ SHA256 = {  # of the uncompressed files, as published
 class MNIST(MemoryImages):
     """MNIST: 70,000 handwritten digits of 28 x 28 pixels (LeCun et al. 1998); travels with the package."""
 
+    background = 0  # the digits are white on black
+
     @property
     def label_names(self):
         return tuple("0123456789")

@@ -40,7 +40,8 @@ class TFDSImages(Dataset):
     def examples(self, split, positions):
         rows = _rows(self, split)[np.asarray(positions, np.int64)]
         records = _source(self, self._part(split)).__getitems__([int(row) for row in rows])
-        images = [centre_picture(record[self.image_key], self.side, 3, f"picture {row} of {self.builder}") for record, row in zip(records, rows, strict=True)]
+        decoded = lambda record, row: centre_picture(record[self.image_key], self.side, 3, f"picture {row} of {self.builder}", self.background)  # noqa: E731
+        images = [decoded(record, row) for record, row in zip(records, rows, strict=True)]
         labels = np.array([record[self.label_key] for record in records], np.int32)
         return {"image": np.stack(images) if images else np.empty((0, self.side, self.side, 3), np.uint8), "label": labels}
 

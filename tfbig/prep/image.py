@@ -68,9 +68,10 @@ def cutout(image_bhwc: tf.Tensor, key: tf.Tensor, size: int) -> tf.Tensor:
     return image_bhwc * tf.cast(~hidden, image_bhwc.dtype)[..., None]
 
 
-def decode(encoded: tf.Tensor, height: int, width: int, channels: int) -> tf.Tensor:
+def decode(encoded: tf.Tensor, height: int, width: int, channels: int, background: int = 255) -> tf.Tensor:
     """One encoded picture (JPEG, PNG, BMP or a GIF's first frame; scalar string) as uint8 [height, width, channels].
 
+    Through what is transparent in a PNG shows `background` (0 black ... 255 white); pictures of 4 channels keep their opacity.
     Another size is brought to this one by antialiased bilinear resizing, without keeping the aspect ratio.
     Other formats that TensorFlow reads (WebP, JPEG XL) are refused: what size they claim is not known before they are decoded.
     """
@@ -81,15 +82,32 @@ def decode(encoded: tf.Tensor, height: int, width: int, channels: int) -> tf.Ten
     with tf.control_dependencies([check for check in (known, small) if check is not None]):
         encoded = tf.identity(encoded)
     whole = lambda wanted: tf.io.decode_image(encoded, channels=wanted, expand_animations=False)  # noqa: E731
+    grey = tf.image.rgb_to_grayscale if channels == 1 else tf.identity
     if channels == 1:  # BMP and GIF decode to colours only
-        image = tf.cond(tf.io.is_jpeg(encoded) | png, lambda: whole(1), lambda: tf.image.rgb_to_grayscale(whole(3)))
+        opaque = lambda: tf.cond(tf.io.is_jpeg(encoded) | png, lambda: whole(1), lambda: grey(whole(3)))  # noqa: E731
     else:
-        image = whole(channels)
+        opaque = lambda: whole(channels)  # noqa: E731
+    if channels in (1, 3):
+        image = tf.cond(png & _may_be_transparent(encoded), lambda: grey(_upon(background, whole(4))), opaque)
+    else:
+        image = opaque()
     return resize(tf.ensure_shape(image, (None, None, channels)), height, width)
 
 
 def _begins(encoded: tf.Tensor, magic: bytes) -> tf.Tensor:
     return tf.equal(tf.strings.substr(encoded, 0, len(magic)), magic)
+
+
+def _may_be_transparent(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether a PNG has a channel of opacity (its colour type is 4 or 6) or a chunk tRNS; true by chance for few others."""
+    return tf.strings.regex_full_match(encoded, rb"\C{25}[\x04\x06]\C*|\C*tRNS\C*")
+
+
+def _upon(background: int, image_hw4: tf.Tensor) -> tf.Tensor:
+    """Colours and opacity (uint8 [h, w, 4]) laid upon a background, as uint8 [h, w, 3]."""
+    colours, opacity = tf.split(tf.cast(image_hw4, tf.uint16), (3, 1), axis=-1)
+    mixed = colours * opacity + background * (255 - opacity)  # at most 255 * 255: uint16 holds it
+    return tf.cast((mixed + 127) // 255, tf.uint8)
 
 
 def claimed_pixels(encoded: tf.Tensor) -> tf.Tensor:

@@ -14,19 +14,32 @@ from tfbig.core.lazy import np, tf
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
 
-def gather(inputs, task: Task) -> tuple[list[str], np.ndarray]:
-    """The pictures that `inputs` mean, as names and uint8 [n, height, width, channels].
+def gather(inputs, task: Task) -> tuple[list[str], np.ndarray, list[dict]]:
+    """The pictures that `inputs` mean, as names and uint8 [n, height, width, channels], and what is wrong with other files.
 
     Args:
         inputs: paths of pictures, folders or .npy files, "-" for stdin, or an array uint8 [n, height, width, channels].
         task: its `decode` and its data's `spec` say what a picture is.
+
+    Returns:
+        The names, the pictures, and [{"input", "error"}] of the files among several that cannot be read.
+
+    Raises:
+        UserError: there is but one file and it cannot be read, or a path leads to no file.
     """
+    shape = task.data.spec["image"].shape
     if not isinstance(inputs, (str, Path)) and hasattr(inputs, "shape"):
         pictures = _pictures(np.asarray(inputs), task, "array")
-        return [str(i) for i in range(len(pictures))], pictures
-    sources = find([inputs] if isinstance(inputs, (str, Path)) else list(inputs))
-    found = [pair for source in sources for pair in read(source, task)]
-    return [name for name, _ in found], np.stack([picture for _, picture in found])
+        return [str(i) for i in range(len(pictures))], pictures, []
+    sources, found, refused = find([inputs] if isinstance(inputs, (str, Path)) else list(inputs)), [], []
+    for source in sources:
+        try:
+            found += read(source, task)
+        except UserError as error:
+            if len(sources) == 1:
+                raise
+            refused.append({"input": str(source), "error": str(error)})
+    return [name for name, _ in found], np.stack([picture for _, picture in found]) if found else np.empty((0, *shape), np.uint8), refused
 
 
 def find(paths: list) -> list[Path]:

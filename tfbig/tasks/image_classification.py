@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 
 from tfbig.core.contracts import Component, Dataset, Feature, Program, Task, Trial, knob
+from tfbig.core.errors import PartlyRefused
 from tfbig.core.lazy import keras, np, tf
 from tfbig.prep import image as prep
 from tfbig.tasks import _pictures
@@ -113,23 +114,26 @@ class ImageClassification(Task):
         return measured
 
     def signature(self):
-        """Encoded pictures (JPEG, PNG, BMP, GIF): bytes [batch]."""
+        """Encoded pictures (JPEG, PNG, BMP, GIF): bytes [batch]. Transparent parts show the background of the data's pictures."""
         return {"image_bytes": tf.TensorSpec([None], tf.string, name="image_bytes")}
 
     def decode(self, served):
         height, width, channels = self.data.spec["image"].shape
-        one = lambda encoded: prep.decode(encoded, height, width, channels)  # noqa: E731
+        one = lambda encoded: prep.decode(encoded, height, width, channels, self.data.background)  # noqa: E731
         shape = tf.TensorSpec((height, width, channels), tf.uint8)
         return {"image": tf.map_fn(one, served["image_bytes"], fn_output_signature=shape)}
 
     def respond(self, trained, inputs, request, write):
         """Labels for pictures: [{"input", "label", "probability", "top": [[label, probability], ...]}]."""
-        sources, pictures = _pictures.gather(inputs, self)
-        probability, names, results = trained.predict({"image": pictures})["probability"], self.labels, []
+        sources, pictures, refused = _pictures.gather(inputs, self)
+        probability, names, results = trained.predict({"image": pictures}).get("probability", ()), self.labels, []
         for source, row in zip(sources, probability, strict=True):
             best = [[names[i], float(row[i])] for i in np.argsort(-row, kind="stable")[: request.top]]
             results.append({"input": source, "label": best[0][0], "probability": best[0][1], "top": best})
             write(f"{source}: {', '.join(f'{label} {share:.1%}' for label, share in best)}\n")
+        if refused:
+            told = f"{len(refused):,} of the files cannot be used; of the others, {len(results):,} predictions were made."
+            raise PartlyRefused("\n".join([told, *(entry["error"] for entry in refused)]), results, refused)
         return results
 
     def encode(self, raw):
