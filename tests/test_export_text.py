@@ -330,7 +330,7 @@ def test_what_is_published(run, tmp_path, capsys):
     task, model = door._in_float32(trained)[0].task, door._in_float32(trained)[0].model
     assert [text.decode() for text in found["text"].numpy()] == task.write(model, ["the cat", ""], Generation(length=20, temperature=0), jit=False)
     card = (folder / "card.md").read_text()
-    assert "take texts as they are: give them in NFC" in card
+    assert "its signatures normalise nothing: bring texts to NFC before" in card
     assert "continues a prompt of at most 16 tokens (characters)" in card and "tokens/s" in card and "`score`: takes `text`" in card
     assert "Signatures that answered as the evaluated model does" in (run.path / "report.html").read_text()
     assert "tokens/s" in capsys.readouterr().out

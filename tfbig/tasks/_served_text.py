@@ -54,10 +54,10 @@ def remarks(task: Task, service: Service) -> list[str]:
         "It writes what is likely behind texts like those it was trained on, true or not.",
     ]
     if not graph_text.encoder(task.tokenizer):
-        said.append(f"Its tokenizer ({task.tokenizer.kind}) cannot be a part of the graph: token numbers go in, and assets.extra/tokenizer.json makes them.")
+        said.append(f"Its tokenizer ({task.tokenizer.kind}) cannot be a part of the graph: token numbers go in, and assets.extra/tokenizer.json makes them. /v1/completions of tfbig's server takes texts.")
     if task.data.normalize != "none":
         form = task.data.normalize.upper()
-        said.append(f"It was trained on text in Unicode's form {form}. Its signatures take texts as they are: give them in {form}. /v1/completions of tfbig's server brings them to it.")
+        said.append(f"It was trained on text in Unicode's form {form}, and its signatures normalise nothing: bring texts to {form} before. /v1/completions of tfbig's server does so.")
     return said
 
 
