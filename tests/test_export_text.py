@@ -179,7 +179,7 @@ def test_token_numbers_where_the_tokenizer_stays_outside(corpora):
     for ids, count, text in zip(found["ids"].numpy(), found["tokens"].numpy(), found["text"].numpy(), strict=True):
         assert tokenizer.decode(ids[:count]) == text.decode() and not ids[count:].any()
     assert set(programs.signatures["score"](**given)) == {"log_probability", "tokens", "bytes"}
-    assert programs.assets["generation"]["takes"] == "tokens" and "token numbers go in" in setup.task.remarks(programs.service)[-1]
+    assert programs.assets["generation"]["takes"] == "tokens" and any("token numbers go in" in remark for remark in setup.task.remarks(programs.service))
     for change, message in (({"count": tf.constant([99, 0, 1])}, "count: expected 0 to the number"), ({"tokens": given["tokens"] + 300}, "tokens: expected numbers from 0 to")):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             programs.signatures["serving_default"](**{**given, **change})
@@ -311,7 +311,8 @@ def test_what_is_published(run, tmp_path, capsys):
     record = artefact.check(folder)
     allowlist.check_saved_model(folder)
     assert {"prefill.onnx", "step.onnx", "assets.extra/tokenizer.json", "assets.extra/generation.json", "saved_model.pb"} <= set(record["files"])
-    assert json.loads((folder / "assets.extra" / "generation.json").read_text())["length"] == 20
+    generation = json.loads((folder / "assets.extra" / "generation.json").read_text())
+    assert generation["length"] == 20 and generation["normalize"] == "nfc"
     trained = tfbig.load(run.path)
     assert json.loads((folder / "assets.extra" / "tokenizer.json").read_text()) == trained.task.tokenizer.to_json()
     reports, exact = record["verification"], record["metrics"]["metrics"]["bits_per_byte"]["value"]
@@ -329,6 +330,7 @@ def test_what_is_published(run, tmp_path, capsys):
     task, model = door._in_float32(trained)[0].task, door._in_float32(trained)[0].model
     assert [text.decode() for text in found["text"].numpy()] == task.write(model, ["the cat", ""], Generation(length=20, temperature=0), jit=False)
     card = (folder / "card.md").read_text()
+    assert "its signatures normalise nothing: bring texts to NFC before" in card
     assert "continues a prompt of at most 16 tokens (characters)" in card and "tokens/s" in card and "`score`: takes `text`" in card
     assert "Signatures that answered as the evaluated model does" in (run.path / "report.html").read_text()
     assert "tokens/s" in capsys.readouterr().out

@@ -194,8 +194,11 @@ def checkpoint(tmp_path):
     return tmp_path, values
 
 
-def test_a_checkpoint_is_read(checkpoint):
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_checkpoint_is_read(checkpoint, dtype):
     path, values = checkpoint
+    save_file({name: value.astype(tf.as_dtype(dtype).as_numpy_dtype) for name, value in values.items()}, path / "model.safetensors")
+    values = {name: value.astype(tf.as_dtype(dtype).as_numpy_dtype).astype("float32") for name, value in values.items()}
     ours = GPT.of("char", width=8, depth=2, heads=2)
     model = ours.build({"tokens": Feature(shape=(6,), dtype="int32", values=9)})
     ours.load(model, str(path))

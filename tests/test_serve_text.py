@@ -15,6 +15,7 @@ import tensorflow as tf
 from desk import Desk, on_desk
 from serving import Server
 
+from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.data import _text
 from tfbig.data.text_files import TextFiles
@@ -83,6 +84,30 @@ def test_streams_are_what_the_artefact_writes(folder, engine):
     on_desk(folder, look, engine=engine)
 
 
+def test_texts_from_outside_are_read_as_the_data_was(folder):
+    """Prompts and stop texts are normalised; a SentencePiece vocabulary must also know whether a text begins."""
+    seen = []
+
+    def read(saved):
+        tokenizer, reader, plain = _read_tokenizer(saved)
+        return tokenizer, lambda _, *stop, begins: seen.append((stop, begins)) or reader(tokenizer, *stop, begins=begins), plain
+
+    async def look(desk):
+        desk.texts.read = read
+        found = [await desk.whole(prompt=prompt, max_tokens=9, stop="a\u0308\r\n") for prompt in ("", "s\u00e4t\n", "sa\u0308t\r\n")]
+        assert [one["usage"]["prompt_tokens"] for one in found[1:]] == [5, 5] and found[1]["choices"] == found[2]["choices"]
+
+    on_desk(folder, look)
+    assert seen == [(("\u00e4\n",), True), (("\u00e4\n",), False), (("\u00e4\n",), False)]
+
+
+def test_normalisation_that_an_artefact_names():
+    named = lambda **said: _read_tokenizer({"tokenizer": {"kind": "bytes"}, "generation": said})[2]("e\u0301\r\n")  # noqa: E731
+    assert [named(), named(normalize="none"), named(normalize="nfc")] == ["e\u0301\n", "e\u0301\n", "\u00e9\n"]
+    with pytest.raises(UserError, match=r"generation.json: normalize: expected one of none, nfc, nfkc. Received: \[\]"):
+        named(normalize=[])
+
+
 def test_choices_and_stops(folder):
     async def look(desk):
         ask = lambda **more: desk.stream(prompt="the", **more)  # noqa: E731
@@ -141,6 +166,7 @@ def test_tiny_temperatures_take_the_likeliest(options):
         ({"n": 2}, 400, "n: 2 is not supported"),
         ({"stream": 1}, 400, "stream: expected true or false"),
         ({"lenght": 3}, 400, "lenght: no such parameter"),
+        ({"beams": 3, "temperature": 1}, 400, "beams: no such parameter"),
     ],
 )
 def test_mistakes(desk_loop, body, status, words):
@@ -297,8 +323,6 @@ def test_a_sampled_answer_does_not_depend_on_others(temperature):
 
 def test_facts_of_an_artefact_are_checked(folder, tmp_path):
     import shutil
-
-    from tfbig.core.errors import UserError
 
     copy = shutil.copytree(folder / "tiny" / "1", tmp_path / "1")
     facts = json.loads((copy / "assets.extra" / "generation.json").read_text())

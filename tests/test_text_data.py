@@ -1,13 +1,15 @@
 """Text data: cleaning, splits, token files, windows; tokenizers give every text back."""
 
+import base64
 import gzip
-import io
 import json
 import random
 
 import numpy as np
 import pytest
+from vocabularies import sentencepiece_model, write_gpt2
 
+import tfbig
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
 from tfbig.data import _text, _text_store, text_files, tiny_shakespeare
@@ -47,17 +49,6 @@ def corpus(tmp_path):
 # Tokenizers
 
 
-def sentencepiece_model(text, add_dummy_prefix=False):
-    import sentencepiece
-
-    made = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(text.split("\n")), model_writer=made, vocab_size=300, model_type="bpe", byte_fallback=True, minloglevel=2,
-        normalization_rule_name="identity", add_dummy_prefix=add_dummy_prefix, remove_extra_whitespaces=False, hard_vocab_limit=False,
-    )  # fmt: skip
-    return made.getvalue()
-
-
 @pytest.mark.parametrize("kind", ["characters", "bytes", "bpe", "sentencepiece"])
 def test_round_trip_is_lossless(kind):
     texts = [any_text(1), "", " two  spaces\tand\n\nlines ", "<|endoftext|>", "春眠不覺曉，處處聞啼鳥。", "e\u0301 é 👩‍👩‍👧"]
@@ -81,11 +72,7 @@ def test_round_trip_is_lossless(kind):
 
 
 def test_gpt2_files(tmp_path):
-    letters = [chr(c) for c in (*range(33, 127), *range(161, 173), *range(174, 256))]  # printable bytes stand for themselves
-    letters += [chr(256 + i) for i in range(256 - len(letters))]
-    words = [*letters, "he", "ll", "hell", "hello", "<|endoftext|>"]
-    (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (tmp_path / "merges.txt").write_text("#version: 0.2\nh e\nl l\nhe ll\nhell o\n")
+    words = write_gpt2(tmp_path, "h e", "l l", "he ll", "hell o")
     found = tokenizers.ready(tmp_path)
     assert [words[token] for token in found.encode("hello he")] == ["hello", "Ġ", "he"]
     assert found.separator == 260 and found.size == 261
@@ -105,6 +92,20 @@ def test_unknown_characters_are_named():
 
 
 @pytest.mark.parametrize("dummy", [True, False])
+def test_what_a_sentencepiece_vocabulary_lacks(dummy, tmp_path):
+    """Without byte fallback one token stands for all of it: it could not be written again, nor its bytes be counted."""
+    pytest.importorskip("sentencepiece")
+    made = tokenizers.SentencePiece(sentencepiece_model("".join(prose(i) for i in range(20)), dummy, byte_fallback=False))
+    assert made.decode(made.encode("abc def")) == "abc def"
+    with pytest.raises(UserError, match=r"characters: '\\n' \(U\+000A\), '犬' \(U\+72AC\) not in this SentencePiece vocabulary, .*first at character 5"):
+        made.encode("abc 犬犬\n")
+    (tmp_path / "a.model").write_bytes(base64.b64decode(made.to_json()["model"]))
+    (tmp_path / "a.txt").write_text("春眠 " * 50, "utf-8")
+    with pytest.raises(UserError, match=r"data: the train split holds what the vocabulary does not. characters: '春' "):
+        TextFiles(path=str(tmp_path / "a.txt"), tokenizer="ready", vocabulary_path=str(tmp_path)).size("train")
+
+
+@pytest.mark.parametrize("dummy", [True, False])
 def test_a_continuation_keeps_its_space(dummy):
     """Most SentencePiece models put a space before a text and leave it out again when they decode."""
     pytest.importorskip("sentencepiece")
@@ -116,6 +117,8 @@ def test_a_continuation_keeps_its_space(dummy):
             assert begun + made.continuation(tokens[cut:]) == "abc def 犬 gh"
     stream = TextStream(made)
     assert stream.add(made.encode("abc def").tolist()[len(made.encode("abc")) :]) + stream.end() == " def"
+    first = TextStream(made, begins=True)
+    assert "".join(first.add([token]) for token in tokens) + first.end() == "abc def 犬 gh", "a text that begins has no space before it"
 
 
 # Cleaning
@@ -190,6 +193,26 @@ def test_a_file_read_otherwise_is_other_data(tmp_path):
     for data in made:
         (tmp_path / data.path).write_bytes(content)
     assert made[0].fingerprint() != made[1].fingerprint()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "sentencepiece"])
+def test_another_vocabulary_is_other_data(tmp_path, kind):
+    """And nothing else that lies beside it."""
+    (tmp_path / "a.txt").write_text(prose(1), "utf-8")
+    if kind == "gpt2":
+        write_gpt2(tmp_path, "h e", "l l")
+    else:
+        pytest.importorskip("sentencepiece")
+        (tmp_path / "a.model").write_bytes(sentencepiece_model("".join(prose(i) for i in range(20))))
+    data = TextFiles(path=str(tmp_path / "a.txt"), tokenizer="ready", vocabulary_path=str(tmp_path))
+    before, plain = data.fingerprint(), TextFiles(path=str(tmp_path / "a.txt")).fingerprint()
+    (tmp_path / "config.json").write_text("{}")
+    assert data.fingerprint() == before != plain
+    if kind == "gpt2":
+        write_gpt2(tmp_path, "h e", "l o")
+    else:
+        (tmp_path / "a.model").write_bytes(sentencepiece_model("".join(prose(i) for i in range(30))))
+    assert data.fingerprint() != before and TextFiles(path=str(tmp_path / "a.txt")).fingerprint() == plain
 
 
 # Windows
@@ -325,7 +348,12 @@ def test_wrong_settings(tmp_path):
     assert problem()["path"].startswith("expected a file or folder with text")
     with pytest.raises(UserError, match="data.path: expected a file or folder. Received: .*no, which does not exist"):
         TextFiles(path=str(tmp_path / "no")).size("train")
-    assert "data.tokenizer=ready" in problem(path=str(tmp_path), vocabulary_path="x")["vocabulary_path"]
+    assert "data.tokenizer=ready alone. Received: x with characters" in problem(path=str(tmp_path), vocabulary_path="x")["vocabulary_path"]
+    assert problem(path=str(tmp_path), tokenizer="ready")["vocabulary_path"].endswith("Received: nothing. Set data.vocabulary_path=PATH.")
+    with pytest.raises(UserError, match="^data.path: .* Set data.path=PATH.$"):
+        tfbig.recipe("tang_poems_gpt")
+    with pytest.raises(UserError, match="Set data.vocabulary_path=PATH.\ndata.path: .* Set data.path=PATH.$"):
+        tfbig.recipe("gpt2_124m")
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(UserError, match="data.vocabulary_path: expected a folder"):
         TextFiles(path=str(tmp_path), tokenizer="ready", vocabulary_path=str(tmp_path / "no")).size("train")

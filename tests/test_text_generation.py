@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from vocabularies import sentencepiece_model
 
 import tfbig
 from tfbig.core import config
@@ -23,6 +24,7 @@ from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT
 from tfbig.models.lstm_lm import LSTMLM
 from tfbig.prep.tokenizers import Bytes, Characters
+from tfbig.tasks import text_generation
 from tfbig.tasks._generation import Generator, choose, keys
 from tfbig.tasks._text_stream import TextStream
 from tfbig.tasks.text_generation import Generation, TextGeneration
@@ -204,6 +206,8 @@ def test_it_learns_and_writes(corpus, tmp_path, model):
             trained.task.respond(trained, [prompt], Generation(), shown.append)
     if model == "gpt":
         best = trained.task.respond(trained, ["the "], Generation(length=8, beams=3), shown.append)[0]["text"]
+        with pytest.raises(UserError, match="^beams: a beam search chooses nothing.* Received: 3 with temperature=0.8, seed=1. Leave out"):
+            tfbig.predict(run, "the ", length=8, beams=3, temperature=0.8, seed=1)
         assert best and shown[-1] == f"the {best}\n"
         with pytest.raises(UserError, match="length: a beam search expects"):
             trained.task.respond(trained, ["the "], Generation(length=80, beams=3), shown.append)
@@ -223,6 +227,44 @@ def test_prompts_that_are_no_text(corpus, tokenizer):
     task = made.task.bind(made.model, made.data, made.task.measure(made.data))
     with pytest.raises(UserError, match="prompt 2: expected text in Unicode. Received: the byte 0xff, which is no UTF-8, at character 2"):
         task.write(None, ["a", os.fsdecode(b"a\xff")], Generation(), jit=False)
+
+
+class Fixed:
+    """In place of a Generator: it writes what it is made for."""
+
+    def __init__(self, tokens):
+        self.tokens = tokens
+
+    def __call__(self, *_, **__):
+        return self
+
+    def generate(self, prompts, length, told):
+        told(np.array([self.tokens] * len(prompts)).T)
+
+
+@pytest.mark.parametrize("form", ["none", "nfc", "nfkc"])
+def test_prompts_are_normalised_as_the_data_was(tmp_path, monkeypatch, form):
+    """A letter and its accent become one character where they did in the data; stop texts too."""
+    given, expected = "cafe\u0301 \u2460\r\n", {"none": "cafe\u0301 \u2460\n", "nfc": "caf\u00e9 \u2460\n", "nfkc": "caf\u00e9 1\n"}[form]
+    (tmp_path / "a.txt").write_text(given * 60, "utf-8", newline="")
+    made = experiment(tmp_path / "a.txt", normalize=form)
+    task = made.task.bind(made.model, made.data, made.task.measure(made.data))
+    assert task.tokenizer.decode(task._encode(given, 1)) == expected
+    monkeypatch.setattr(text_generation, "Generator", Fixed(task._encode(given, 1)))
+    assert task.write(None, ["a"], Generation(stop="e\u0301"), jit=False) == ["caf"]
+
+
+@pytest.mark.parametrize("dummy", [True, False])
+def test_a_text_begins_without_a_space(tmp_path, monkeypatch, dummy):
+    """A SentencePiece vocabulary spells most words with the space before them."""
+    pytest.importorskip("sentencepiece")
+    (tmp_path / "a.model").write_bytes(sentencepiece_model("".join(prose(i) for i in range(20)), dummy))
+    (tmp_path / "a.txt").write_text("".join(prose(i) for i in range(20)))
+    made = experiment(tmp_path / "a.txt", tokenizer="ready", vocabulary_path=str(tmp_path))
+    task = made.task.bind(made.model, made.data, made.task.measure(made.data))
+    behind = task.tokenizer.encode("the cat").tolist()[len(task.tokenizer.encode("the")) :]
+    monkeypatch.setattr(text_generation, "Generator", Fixed(behind))
+    assert task.write(None, ["", "the"], Generation(), jit=False) == ["cat" if dummy else " cat", " cat"]
 
 
 def test_no_prompts():

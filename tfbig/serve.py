@@ -61,11 +61,14 @@ def door(arguments: list[str]) -> dict:
 
 
 def _read_tokenizer(saved: dict):
-    """A tokenizer from its JSON, and what decodes its tokens as they come."""
-    from tfbig.prep import tokenizers
+    """From tokenizer.json and generation.json: a tokenizer, what decodes its tokens as they come, what prepares its texts."""
+    from tfbig.prep import text, tokenizers
     from tfbig.tasks._text_stream import TextStream
 
-    return tokenizers.from_json(saved), TextStream
+    form = saved["generation"].get("normalize", "none")  # artefacts of before it was said
+    if form not in text.FORMS:
+        raise UserError(f"generation.json: normalize: expected one of {', '.join(text.FORMS)}. Received: {form!r}.")
+    return tokenizers.from_json(saved["tokenizer"]), TextStream, lambda given: text.plain(given, form)
 
 
 def _port(text: str) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
 from tfbig.core.errors import UserError
@@ -30,7 +32,7 @@ class TextWindows(Dataset):
     vocabulary: int = knob(4096, "bpe: number of tokens to learn from the training split", low=258)
     vocabulary_path: str | None = knob(None, "ready: folder with vocab.json and merges.txt, or a SentencePiece .model file")
     min_count: int = knob(1, "characters: those rarer in the training split share one unknown token", low=1)
-    normalize: str = knob("nfc", "Unicode normalisation", choices=("none", "nfc", "nfkc"))
+    normalize: str = knob("nfc", "Unicode normalisation", choices=prep.FORMS)
     duplicates: str = knob("drop_near", "documents that are equal but for white space, or nearly", choices=("keep", "drop_exact", "drop_near"))
     near: float = knob(0.8, "drop_near: share of common 16-character shingles from which documents are the same", above=0, high=1)
     min_characters: int = knob(1, "shorter documents are left out", low=1)
@@ -45,14 +47,28 @@ class TextWindows(Dataset):
         """(split or None, name, text) of each document, in a fixed order, one at a time."""
         raise NotImplementedError
 
-    def fingerprint(self) -> str:
+    def content(self) -> str:
         """Changes when the documents change."""
         raise NotImplementedError
 
-    def problems(self) -> Iterator[tuple[str, str]]:
-        if (self.tokenizer == "ready") != (self.vocabulary_path is not None):
-            yield "vocabulary_path", f"expected with data.tokenizer=ready, and only there. Received: {self.vocabulary_path} with {self.tokenizer}."
+    def fingerprint(self) -> str:
+        """Changes when the documents or a ready vocabulary change."""
+        if self.vocabulary_path is None:
+            return self.content()
+        digest = hashlib.sha256(self.content().encode())
+        for path in tokenizers.ready_files(Path(self.vocabulary_path).expanduser()):
+            try:
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+            except OSError as error:
+                raise UserError(f"data.vocabulary_path: {path} cannot be read: {error.strerror}.") from error
+        return digest.hexdigest()
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.tokenizer == "ready" and not self.vocabulary_path:
+            expected = "a folder with vocab.json and merges.txt, or a SentencePiece .model file, for data.tokenizer=ready"
+            yield "vocabulary_path", f"expected {expected}. Received: nothing. Set data.vocabulary_path=PATH."
+        if self.tokenizer != "ready" and self.vocabulary_path is not None:
+            yield "vocabulary_path", f"expected with data.tokenizer=ready alone. Received: {self.vocabulary_path} with {self.tokenizer}."
         if self.on_error != "stop":  # documents are read once, before training, and all become one stream
             yield "on_error", f"expected stop: a damaged document is named when the text is prepared. Received: {self.on_error}."
 

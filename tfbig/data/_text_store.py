@@ -23,7 +23,7 @@ from tfbig.core.lazy import np
 from tfbig.prep import text as prep
 from tfbig.prep import tokenizers
 
-FORMAT = 2  # raised when the same settings would write other files
+FORMAT = 3  # raised when the same settings would write other files
 BLOCK = 64  # characters in a row whose reappearance in training text counts as a leak
 BATCH_CHARACTERS = 4_000_000  # tokenised at once
 
@@ -57,9 +57,14 @@ class Rules:
 
 
 def prepared(documents: Callable[[], Documents], fingerprint: str, rules: Rules) -> Path:
-    """The folder with a source's token files, made if it is not there yet or no longer whole."""
-    outside = _fingerprint_of(rules.vocabulary_path)
-    key = hashlib.sha256(json.dumps([FORMAT, fingerprint, outside, {**vars(rules), "vocabulary_path": None}]).encode()).hexdigest()[:24]
+    """The folder with a source's token files, made if it is not there yet or no longer whole.
+
+    Args:
+        documents: gives them anew each time.
+        fingerprint: changes when the documents or a ready vocabulary change.
+        rules: what else decides the files.
+    """
+    key = hashlib.sha256(json.dumps([FORMAT, fingerprint, {**vars(rules), "vocabulary_path": None}]).encode()).hexdigest()[:24]
     final = cache() / key
     if (final / "store.json").is_file():
         if _whole(final):
@@ -82,16 +87,6 @@ def prepared(documents: Callable[[], Documents], fingerprint: str, rules: Rules)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return final
-
-
-def _fingerprint_of(path: str | None) -> str:
-    if path is None:
-        return ""
-    found = Path(path).expanduser()
-    inside = sorted(p for p in found.glob("*") if p.suffix in (".json", ".txt", ".bpe", ".model")) if found.is_dir() else [found]
-    if not inside or not all(p.is_file() for p in inside):
-        raise UserError(f"data.vocabulary_path: expected a folder with vocab.json and merges.txt, or a .model file. Received: {path}.")
-    return hashlib.sha256(b"".join(hashlib.sha256(p.read_bytes()).digest() for p in inside)).hexdigest()
 
 
 def _whole(folder: Path) -> bool:
@@ -244,7 +239,8 @@ def _tokenize(path: Path, texts: Iterable[str], tokenizer, packed: bool) -> dict
             try:
                 encoded = tokenizer.encode_all(batch)
             except UserError as error:
-                raise UserError(f"data: the {path.stem} split holds what training text does not. {error}") from error
+                lacking = "the vocabulary" if path.stem == "train" else "training text"
+                raise UserError(f"data: the {path.stem} split holds what {lacking} does not. {error}") from error
             for found in encoded:
                 if packed and tokenizer.separator is not None:
                     found = np.append(found, tokenizer.separator)

@@ -25,7 +25,7 @@ class SOTU(TextWindows):
             speech = json.loads(line)
             yield None, f"{speech['name']} {speech['year']}", speech["text"]
 
-    def fingerprint(self):
+    def content(self):
         return SHA256
 
     def source_card(self):

@@ -47,7 +47,7 @@ class TextFiles(TextWindows):
             raise UserError(f"data.path: expected a folder with files ending in {', '.join(suffixes)}. Received: {path}, which holds none.")
         return inside
 
-    def fingerprint(self):
+    def content(self):
         digest = hashlib.sha256(repr((self.field, self.separator, self.errors)).encode())
         for path in self._files():
             try:

@@ -19,7 +19,7 @@ class TinyShakespeare(TextWindows):
         for split in ("train", "validation", "test"):
             yield split, split, prep.decode(_text(split), split)
 
-    def fingerprint(self):
+    def content(self):
         return hashlib.sha256(b"".join(_text(split) for split in ("train", "validation", "test"))).hexdigest()
 
     def source_card(self):

@@ -19,9 +19,10 @@ Where the tokenizer cannot be a part of the graph (generation.json: "takes": "to
 and count int32 [b] instead of texts; generation also gives ids int32 [b, n], and text where tokens can be turned into text.
 In ONNX, where names are unique, the caches that step.onnx gives are called new_cache_0 ...; prefill.onnx keeps cache_0 ...
 
-A server of streams reads a prompt's tokens behind generation.json's "start" ("opening" if there are none at all), gives them to
-prefill, then each chosen token with its position (count, count + 1, ...) to step. Behind `separator` a text ends. Where position
-would be c, it starts again with prefill on the last c / 2 tokens.
+A server of streams brings a prompt to the Unicode form of generation.json's "normalize", with plain newlines, and reads its
+tokens behind "start" ("opening" if there are none at all), gives them to prefill, then each chosen token with its position
+(count, count + 1, ...) to step. Behind `separator` a text ends. Where position would be c, it starts again with prefill on the
+last c / 2 tokens.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
     splits, saved = {}, run.read_json("data.json")
     if saved is not None:
         if saved.get("fingerprint", now := data.fingerprint()) != now:  # runs of before there were fingerprints have none
-            raise UserError(f"data: it has changed since {run.path} was started, so its splits are no longer the same. Bring the old data back, or start a new run.")
+            raise UserError(f"data: it has changed since {run.path} was started, so its examples or splits are no longer the same. Bring the old data back, or start a new run.")
         return saved["facts"]
     facts = experiment.task.measure(data)
     for split in ("train", "validation"):  # nothing of the test split is read before training is over

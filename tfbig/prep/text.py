@@ -10,6 +10,7 @@ from tfbig.core.lazy import np
 
 SHINGLE = 16  # characters in a row that near-duplicates are compared by
 SKETCH = 64  # hashes kept of each document
+FORMS = ("none", "nfc", "nfkc")
 SCRIPTS = ("any", "latin", "greek", "cyrillic", "arabic", "hebrew", "devanagari", "cjk", "hiragana", "hangul")
 
 
@@ -66,6 +67,11 @@ def unescape(text: str) -> str:
 def normalize(text: str, form: str) -> str:
     """Unicode normalisation: "nfc" composes, "nfkc" also replaces compatibility characters, "none" leaves all as it is."""
     return text if form == "none" else unicodedata.normalize(form.upper(), text)
+
+
+def plain(text: str, form: str) -> str:
+    """A text from outside, such as a prompt, as training text is read: with plain newlines, normalised."""
+    return normalize(newlines(text), form)
 
 
 def digest(text: str) -> bytes:

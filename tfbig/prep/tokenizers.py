@@ -87,11 +87,8 @@ class Characters(Tokenizer):
         tokens = self._order[place] if len(self._codes) else np.zeros(len(codes), np.int32)
         if not known.all():
             if self.unknown is None:
-                strange = sorted({chr(code) for code in codes[~known]})
-                names = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in strange[:5])
-                more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
                 raise UserError(
-                    f"characters: {names}{more} not in the alphabet of {len(self.alphabet)} characters this tokenizer knows "
+                    f"characters: {_named({chr(code) for code in codes[~known]})} not in the alphabet of {len(self.alphabet)} characters this tokenizer knows "
                     f"(first at character {int(np.argmin(known)) + 1}). Leave them out, or train with data.min_count=2 or data.tokenizer=bytes."
                 )
             tokens = np.where(known, tokens, self.unknown)
@@ -210,7 +207,11 @@ def _byte_level(library, model):
 
 
 class SentencePiece(Tokenizer):
-    """A ready SentencePiece model (Kudo and Richardson 2018). Lossless if the model neither normalises nor lacks bytes."""
+    """A ready SentencePiece model (Kudo and Richardson 2018). Lossless if the model does not normalise.
+
+    Without byte fallback it has one token for all that it does not know, however much that is. Such text is refused: it could
+    not be written again, and its bits per byte would compare with no other tokenizer's.
+    """
 
     kind = "sentencepiece"
 
@@ -228,7 +229,15 @@ class SentencePiece(Tokenizer):
         self._word = [i for i in range(self.size) if plain(i)][:1]
 
     def encode(self, text):
-        return np.array(self._pieces.EncodeAsIds(text), np.int32)
+        tokens = np.array(self._pieces.EncodeAsIds(text), np.int32)
+        unknown = self._pieces.unk_id()
+        if unknown in tokens:
+            strange = {c for c in set(text) if unknown in self._pieces.EncodeAsIds(c)}
+            raise UserError(
+                f"characters: {_named(strange)} not in this SentencePiece vocabulary, which has no byte fallback (first at character "
+                f"{next((i for i, c in enumerate(text, 1) if c in strange), 1)}). Leave them out, or take a vocabulary with byte fallback."
+            )
+        return tokens
 
     def decode(self, tokens):
         return self._pieces.DecodeIds(self._kept(tokens))
@@ -239,11 +248,17 @@ class SentencePiece(Tokenizer):
 
     def byte_lengths(self):
         pieces = self._pieces
-        length = lambda i: 0 if pieces.IsControl(i) else 1 if pieces.IsByte(i) else len(pieces.IdToPiece(i).replace("\u2581", " ").encode())  # noqa: E731
+        length = lambda i: 0 if pieces.IsControl(i) or pieces.IsUnknown(i) else 1 if pieces.IsByte(i) else len(pieces.IdToPiece(i).replace("\u2581", " ").encode())  # noqa: E731
         return np.array([length(i) for i in range(self.size)], np.int32)
 
     def to_json(self):
         return {"kind": self.kind, "model": base64.b64encode(self._model).decode()}
+
+
+def _named(strange: set[str]) -> str:
+    """The first five characters of some, with their code points."""
+    names = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in sorted(strange)[:5])
+    return names + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
 
 
 def from_json(saved: dict) -> Tokenizer:
@@ -256,15 +271,22 @@ def from_json(saved: dict) -> Tokenizer:
 
 
 def ready(path: Path) -> Tokenizer:
-    """A vocabulary made elsewhere: a folder with vocab.json and merges.txt (or encoder.json, vocab.bpe), or a SentencePiece .model."""
+    """The tokenizer of a vocabulary made elsewhere; see `ready_files`."""
+    found = ready_files(path)
+    return BPE.from_files(*found) if len(found) == 2 else SentencePiece(found[0].read_bytes())
+
+
+def ready_files(path: Path) -> list[Path]:
+    """The files of a vocabulary made elsewhere: a folder's vocab.json and merges.txt (or encoder.json, vocab.bpe), or a SentencePiece .model."""
     if path.is_file() and path.suffix == ".model":
-        return SentencePiece(path.read_bytes())
-    for vocabulary, merges in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
-        if (path / vocabulary).is_file() and (path / merges).is_file():
-            return BPE.from_files(path / vocabulary, path / merges)
+        return [path]
+    for names in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
+        pair = [path / name for name in names]
+        if all(file.is_file() for file in pair):
+            return pair
     inside = sorted(path.glob("*.model")) if path.is_dir() else []
     if len(inside) == 1:
-        return SentencePiece(inside[0].read_bytes())
+        return inside
     raise UserError(f"data.vocabulary_path: expected a folder with vocab.json and merges.txt, or a SentencePiece .model file. Received: {path}.")
 
 

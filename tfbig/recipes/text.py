@@ -110,7 +110,7 @@ def tang_poems_gpt() -> Experiment:
         name="tang_poems_gpt",
         task=TextGeneration(),
         model=GPT(width=128, depth=4, heads=4, positions="rope", normalization="rms", activation="relu2", qk_norm=True),
-        data=TextFiles(path=".", separator=r"\n\n", context=64, min_count=2, script="cjk"),
+        data=TextFiles(separator=r"\n\n", context=64, min_count=2, script="cjk"),
         train=Train(length="2000", batch_size=24, evaluate_every="500", save_every="500"),
         optim=Optim(optimizer="adamw", learning_rate=3e-3, schedule="cosine", final_fraction=0.1, warmup="100", weight_decay=0.1, beta_2=0.99, clip_norm=1.0),
     )
@@ -128,7 +128,7 @@ def gpt2_124m() -> Experiment:
         name="gpt2_124m",
         task=TextGeneration(),
         model=GPT.of("gpt2_124m"),
-        data=TextFiles(path=".", context=1024, tokenizer="ready", vocabulary_path="."),
+        data=TextFiles(context=1024, tokenizer="ready"),
         train=Train(length="19_073", batch_size=512, accumulate=32, evaluate_every="500", save_every="500"),
         optim=Optim(optimizer="adamw", learning_rate=6e-4, schedule="cosine", final_fraction=0.1, warmup="700", weight_decay=0.1, beta_1=0.9, beta_2=0.95, clip_norm=1.0),
         device=Device(precision="bfloat16", block=1),

@@ -34,13 +34,14 @@ class Service(Component):
 def assets(task: Task, service: Service) -> dict:
     """What makes text token by token possible: the tokenizer, and how prompts begin and texts end.
 
-    "generation" holds: takes ("text" or "tokens": what serving_default takes), context and values (sizes), start (tokens
-    before each prompt; left out of one that fills the context by itself), opening (what is read where nothing else is),
-    separator (the token that ends a text, or null), and the defaults of `Service`.
+    "generation" holds: takes ("text" or "tokens": what serving_default takes), context and values (sizes), normalize (Unicode
+    form of the texts it was trained on: none, nfc or nfkc), start (tokens before each prompt; left out of one that fills the
+    context by itself), opening (what is read where nothing else is), separator (the token that ends a text, or null), and the
+    defaults of `Service`.
     """
     separator = task.tokenizer.separator
     takes = "text" if graph_text.encoder(task.tokenizer) else "tokens"
-    places = {"context": task.context, "values": task.tokenizer.size, "start": task.start, "opening": task.opening}
+    places = {"context": task.context, "values": task.tokenizer.size, "normalize": task.data.normalize, "start": task.start, "opening": task.opening}
     return {"tokenizer": task.tokenizer.to_json(), "generation": {"takes": takes, **places, "separator": separator, **vars(service)}}
 
 
@@ -53,7 +54,10 @@ def remarks(task: Task, service: Service) -> list[str]:
         "It writes what is likely behind texts like those it was trained on, true or not.",
     ]
     if not graph_text.encoder(task.tokenizer):
-        said.append(f"Its tokenizer ({task.tokenizer.kind}) cannot be a part of the graph: token numbers go in, and assets.extra/tokenizer.json makes them.")
+        said.append(f"Its tokenizer ({task.tokenizer.kind}) cannot be a part of the graph: token numbers go in, and assets.extra/tokenizer.json makes them. /v1/completions of tfbig's server takes texts.")
+    if task.data.normalize != "none":
+        form = task.data.normalize.upper()
+        said.append(f"It was trained on text in Unicode's form {form}, and its signatures normalise nothing: bring texts to {form} before. /v1/completions of tfbig's server does so.")
     return said
 
 
@@ -62,6 +66,9 @@ class ServedText:
 
     Where the tokenizer can live in a graph, texts go in; otherwise tokens int32 [b, t] and how many of them count [b]. Text
     comes out where the tokens can be turned into text in a graph, and `ids`, int32 [b, length], where tokens go in.
+
+    Texts are read as they are: core operations have no Unicode normalisation, so whoever asks brings them to the form of
+    `data.normalize`, as `TextGeneration.write` and the server's completions do.
     """
 
     def __init__(self, task: Task, model, service: Service):

@@ -11,14 +11,16 @@ class TextStream:
     Args:
         tokenizer: what made the tokens.
         stop: the text ends before the first of these, wherever it comes; empty ones are none.
+        begins: whether no other text stands before it.
 
     Attributes:
         text: what was written so far, without what stopped it.
         done: whether a stop text or the end of the document was reached.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *stop: str):
+    def __init__(self, tokenizer: Tokenizer, *stop: str, begins: bool = False):
         self.tokenizer, self.stop = tokenizer, [one for one in stop if one]
+        self._decode = tokenizer.decode if begins else tokenizer.continuation
         self.text, self.done, self._tokens, self._shown = "", False, [], 0
 
     def add(self, tokens: list[int]) -> str:
@@ -29,7 +31,7 @@ class TextStream:
         if end is not None and end in tokens:
             tokens, self.done = tokens[: tokens.index(end)], True
         self._tokens += tokens
-        self.text = self.tokenizer.continuation(self._tokens)
+        self.text = self._decode(self._tokens)
         found = [self.text.index(one) for one in self.stop if one in self.text]
         if found:
             self.text, self.done = self.text[: min(found)], True

@@ -10,12 +10,13 @@ from tfbig.core.contracts import Component, Feature, Task, knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
 from tfbig.prep import tokenizers
-from tfbig.prep.text import refuse_surrogates, unescape
+from tfbig.prep.text import plain, refuse_surrogates, unescape
 from tfbig.tasks import _served_text, _text_trials
 from tfbig.tasks._generation import Generator
 from tfbig.tasks._text_stream import TextStream
 
 SAMPLES, SAMPLE_LENGTH = 3, 300  # texts in the report, and tokens of each
+TEMPERATURE = 0.8  # of choices, unless another one is asked for
 LARGEST_EXPONENT = 700.0  # exp of more is no float
 
 
@@ -24,12 +25,17 @@ class Generation(Component):
     """How text is written."""
 
     length: int = knob(200, "most tokens to write", low=1)
-    temperature: float = knob(0.8, "of the choice; 0: always the most probable token", low=0)
+    temperature: float | None = knob(None, f"of the choice; 0: always the most probable token; none: {TEMPERATURE}", low=0)
     top_k: int | None = knob(None, "choose among so many most probable tokens", low=1)
     top_p: float | None = knob(None, "choose among the fewest tokens with this probability together", above=0, high=1)
-    beams: int = knob(1, "hypotheses of a beam search, for the most probable text; 1: none", low=1)
+    beams: int = knob(1, "hypotheses of a beam search, for the most probable text, without any choice; 1: none", low=1)
     stop: str = knob("", r"text at which to stop, such as \n; left out of the result")
-    seed: int = knob(0, "of the choices; the same seed writes the same text", low=0)
+    seed: int | None = knob(None, "of the choices; the same seed writes the same text; none: 0", low=0)
+
+    def problems(self):
+        given = [f"{name}={value:g}" for name in ("temperature", "top_k", "top_p", "seed") if (value := getattr(self, name)) is not None]
+        if self.beams > 1 and given:
+            yield "beams", f"a beam search chooses nothing, so neither temperature, top_k, top_p nor seed can be given. Received: {self.beams} with {', '.join(given)}. Leave out one or the other."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +158,7 @@ class TextGeneration(Task):
         except UserError:  # the data is another one than the prompt was written for; a report should not fail for it
             prompt = ""
         texts = [prompt + text for text in self.write(model, [prompt] * SAMPLES, request, jit)]
-        return [{"kind": "texts", "title": f"Samples (temperature {request.temperature})", "items": texts}]
+        return [{"kind": "texts", "title": f"Samples (temperature {TEMPERATURE})", "items": texts}]
 
     def respond(self, trained, inputs, request, write):
         """Prompts to their continuations: [{"input", "text"}]; "-" is the text on stdin."""
@@ -171,9 +177,11 @@ class TextGeneration(Task):
     def write(self, model, prompts: list[str], request: Generation, jit: bool, write=lambda text: None) -> list[str]:
         """The continuation of each prompt; all are written together, the first appears as it is written."""
         rows = [self._encode(prompt, number) for number, prompt in enumerate(prompts, 1)]
-        choice = {"temperature": request.temperature, "top_k": request.top_k, "top_p": request.top_p}
-        generator = Generator(self.model, model, jit=jit, seed=request.seed, **choice)
-        streams = [TextStream(self.tokenizer, unescape(request.stop)) for _ in rows]
+        temperature = TEMPERATURE if request.temperature is None else request.temperature
+        choice = {"temperature": temperature, "top_k": request.top_k, "top_p": request.top_p}
+        generator = Generator(self.model, model, jit=jit, seed=request.seed or 0, **choice)
+        stop = plain(unescape(request.stop), self.data.normalize)
+        streams = [TextStream(self.tokenizer, stop, begins=not prompt) for prompt in prompts]
         if request.beams > 1:
             return self._search(generator, rows, prompts, request, streams, write)
         write(prompts[0])
@@ -227,7 +235,7 @@ class TextGeneration(Task):
     def _encode(self, prompt: str, number: int):
         refuse_surrogates(prompt, f"prompt {number}")
         try:
-            tokens = self.tokenizer.encode(prompt).tolist()
+            tokens = self.tokenizer.encode(plain(prompt, self.data.normalize)).tolist()
         except UserError as error:
             raise UserError(f"prompt {number}: {error}") from error
         if len(tokens) > self.context:

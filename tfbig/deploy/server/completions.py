@@ -34,7 +34,8 @@ class Completions:
 
     Args:
         catalogue, admission: the models, and what protects the server.
-        read: from the content of tokenizer.json to (tokenizer, reader) as `Writer` takes them; None: no texts are written.
+        read: from the content of tokenizer.json and generation.json to (tokenizer, reader, plain) as `Writer` takes them; None:
+            no texts are written.
 
     Attributes:
         running: texts being written.
@@ -66,7 +67,8 @@ class Completions:
 
     async def _answer(self, document: dict, name: str, batcher, receive, send) -> None:
         writer = await self._writer(batcher.servable)
-        choice, prompt = _choice(document, writer.facts), _prompt(document)
+        prompt = _prompt(document)
+        choice = _choice(document, writer.facts, begins=not prompt)
         tokens = await asyncio.get_running_loop().run_in_executor(None, writer.tokens, prompt)
         out = (_Events if document.get("stream") else _Whole)(send, next(self.numbers), name, len(tokens))
         writing = asyncio.create_task(self._write(writer, batcher, tokens, choice, out))
@@ -117,7 +119,7 @@ class Completions:
                 raise invalid(f"model: {servable.name} version {servable.version} is no language model")
             loop = asyncio.get_running_loop()
             try:
-                made = await loop.run_in_executor(None, self.read, servable.text["tokenizer"])
+                made = await loop.run_in_executor(None, self.read, servable.text)
             except (UserError, KeyError, TypeError, ValueError) as error:
                 raise Failure("FAILED_PRECONDITION", f"model: {servable.name}: its tokenizer cannot be read: {error}") from None
             found = self.writers[servable] = Writer(servable.text["generation"], *made)
@@ -202,7 +204,7 @@ def _prompt(document: dict) -> str:
     return given
 
 
-def _choice(document: dict, facts: dict[str, Any]) -> Choice:
+def _choice(document: dict, facts: dict[str, Any], begins: bool) -> Choice:
     """The request's parameters, the artefact's where one is left out."""
     for name, value in document.items():
         if name not in READ and name not in NEUTRAL:
@@ -220,7 +222,7 @@ def _choice(document: dict, facts: dict[str, Any]) -> Choice:
     return Choice(
         length=number("max_tokens", facts["length"], 1, limit, int), temperature=number("temperature", facts["temperature"], 0, 100, float),
         top_k=number("top_k", facts["top_k"], 0, 2**31, int) or None, top_p=number("top_p", facts["top_p"], 0, 1, float),
-        seed=number("seed", None, 0, 2**63, int), stop=stop,
+        seed=number("seed", None, 0, 2**63, int), stop=stop, begins=begins,
     )  # fmt: skip
 
 

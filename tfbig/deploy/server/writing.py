@@ -28,6 +28,7 @@ class Choice:
         top_p: only the fewest tokens that together have this probability (Holtzman et al. 2020).
         seed: of the choices; None: another one each time.
         stop: texts before which it ends.
+        begins: whether no other text stands before it.
     """
 
     length: int
@@ -36,6 +37,7 @@ class Choice:
     top_p: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    begins: bool = False
 
 
 class Writer:
@@ -44,17 +46,18 @@ class Writer:
     Args:
         facts: context, start, opening, separator, and the defaults of a Choice.
         tokenizer: encodes texts.
-        reader: makes what decodes tokens as they come, from the tokenizer and stop texts: `add`, `end`, `done`.
+        reader: makes what decodes tokens as they come, from the tokenizer, stop texts and `begins`: `add`, `end`, `done`.
+        plain: brings a text from outside to the form of the texts that the model was trained on.
     """
 
-    def __init__(self, facts: dict[str, Any], tokenizer, reader: Callable):
-        self.facts, self.tokenizer, self.reader = facts, tokenizer, reader
+    def __init__(self, facts: dict[str, Any], tokenizer, reader: Callable, plain: Callable[[str], str]):
+        self.facts, self.tokenizer, self.reader, self.plain = facts, tokenizer, reader, plain
 
     def tokens(self, prompt: str) -> list[int]:
         """A prompt as the model reads it: behind the start of a document if it knows one and there is room."""
         context, start = self.facts["context"], self.facts["start"]
         try:
-            given = self.tokenizer.encode(prompt).tolist()
+            given = self.tokenizer.encode(self.plain(prompt)).tolist()
         except UserError as error:
             raise invalid(f"prompt: {error}") from None
         if len(given) > context:
@@ -67,7 +70,8 @@ class Writer:
 
         Whole characters only: what may be a part of one, or of a stop text, waits for the next token. The batcher is to be held.
         """
-        context, random, reader = self.facts["context"], np.random.default_rng(choice.seed), self.reader(self.tokenizer, *choice.stop)
+        context, random = self.facts["context"], np.random.default_rng(choice.seed)
+        reader = self.reader(self.tokenizer, *map(self.plain, choice.stop), begins=choice.begins)
         tokens, cache = list(tokens), None
         for number in range(choice.length):
             if cache is not None and len(tokens) > context:  # a text that has outgrown the context goes on from its last half
