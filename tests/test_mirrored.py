@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 from test_workers import BRIEF, CNN, end, loss, pid_of_worker, start_long
@@ -70,6 +71,18 @@ def test_from_python(tmp_path):
     with pytest.raises(UserError, match="callbacks: expected none"):
         tfbig.train(*SMALL, *TWO, run=tmp_path / "callbacks", callbacks=(object(),))
     assert not (tmp_path / "callbacks").exists()
+
+
+def test_callbacks_train_alone(tmp_path, monkeypatch, capsys):
+    """Several accelerators, and callbacks that live in one process: it says that the others are not used."""
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    run = tfbig.train(*SMALL, "train.length=5", run=tmp_path / "a", callbacks=(keras.callbacks.Callback(),))
+    said = "callbacks live in this process, so it trains alone, on one accelerator. Without callbacks, 3 accelerators would train together."
+    assert said in capsys.readouterr().err and run.read_json("summary.json")["workers"] == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    tfbig.train(resume=run.path, callbacks=(keras.callbacks.Callback(),))
+    assert "trains alone" not in capsys.readouterr().err
 
 
 def test_how_many(monkeypatch):

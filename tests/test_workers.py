@@ -94,6 +94,68 @@ def test_same_result_for_any_number(tmp_path):
     assert not list((tmp_path / "two" / "checkpoints").glob(".*")) and (tmp_path / "two" / "DONE").exists()
 
 
+BATCH_NORMALIZATION = """
+import json, sys, keras, numpy as np, tensorflow as tf
+from tfbig.core.workers import Share, computing, place
+from tfbig.engine.strategy import Workers, join
+workers, share = Workers(place()), Share.of(7, place().index, 2)
+rows, random = slice(share.first, share.first + share.size), np.random.default_rng(1)
+# A channel whose mean is large beside its deviation, as its moving mean says, and one that is constant.
+x = (random.normal(size=(7, 4, 3)) * [1, 0.1, 0] + [0, 20, 3]).astype(np.float32)
+slope = random.normal(size=(7, 4, 3)).astype(np.float32)
+
+def made(policy, joined):
+    keras.utils.set_random_seed(0)
+    norms = [keras.layers.BatchNormalization(dtype=policy, name=f"norm_{i}") for i in (1, 2)]
+    inputs = keras.Input((4, 3))
+    model = keras.Model(inputs, norms[1](keras.layers.Dense(3, dtype=policy)(norms[0](inputs))))
+    norms[0].moving_mean.assign([0, 19.9, 3])
+    if joined:
+        assert join(model, sync_batch_norm=True)
+    return model
+
+def gradients(model, x, slope):
+    x = tf.identity(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = model(x, training=True)
+        loss = tf.reduce_sum(tf.cast(y, tf.float32) * slope)
+    return y, *tape.gradient(loss, [x, *(v.value for v in model.trainable_variables)])
+
+found = {}
+for policy in ("float32", "mixed_float16", "mixed_bfloat16"):
+    model, alone = made(policy, True), made(policy, False)
+
+    @tf.function(autograph=False)
+    def step():
+        def part():
+            with computing(share):
+                y, dx, *rest = gradients(model, x[rows], slope[rows])
+            return y, dx, *workers.total(rest)
+        return workers.run(part)
+
+    for _ in range(3):
+        ours, whole = step(), gradients(alone, x, slope)
+    pairs = [*zip(ours, [whole[0][rows], whole[1][rows], *whole[2:]]), *zip(model.non_trainable_variables, alone.non_trainable_variables)]
+    far = lambda a, b: float(np.max(np.abs(np.float32(a) - np.float32(b)) / (1 + np.abs(np.float32(b)))))
+    nodes = step.get_concrete_function().graph.as_graph_def().node
+    found[policy] = [max(far(a, b) for a, b in pairs), sum(node.op.startswith("CollectiveReduce") for node in nodes)]
+print(json.dumps(found))
+"""
+
+
+def test_batch_normalization_over_workers():
+    """Outputs, gradients and moving statistics of unequal shares are the whole batch's; each layer sums once forwards, once backwards."""
+    started = [
+        subprocess.Popen([sys.executable, "-c", BATCH_NORMALIZATION], env={**os.environ, **own}, stdout=subprocess.PIPE, text=True)
+        for own in processes.environments(2)
+    ]
+    bounds = {"float32": 5e-4, "mixed_float16": 3e-3, "mixed_bfloat16": 3e-2}
+    for process in started:
+        found = json.loads(process.communicate(timeout=120)[0])
+        assert all(difference < bounds[policy] and sums == 2 * 2 + 1 for policy, (difference, sums) in found.items()), found
+
+
 def test_every_part_of_the_step(tmp_path):
     """Compiled steps, micro-batches, clipping, moving averages, Muon and float16 with loss scaling, by two workers that recompute."""
     settings = ("mnist_mlp", "train.batch_size=16", "train.accumulate=2", "optim.clip_norm=0.5", "train.ema=0.9", "optim.optimizer=muon")

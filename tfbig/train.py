@@ -58,12 +58,11 @@ def train(
     fresh = resume is None and not isinstance(made, Follower)
     try:
         count = processes.wanted(made.experiment)
-        if count > 1 and made.experiment.device.strategy == "auto" and callbacks:
-            count = 1  # they live in this process
-        if count > 1:
+        alone = count > 1 and made.experiment.device.strategy == "auto" and callbacks  # they live in this process
+        if count > 1 and not alone:
             _train_by_several(made, count, callbacks)
         else:
-            _train_here(made, callbacks)
+            _train_here(made, callbacks, together=count)
     except UserError as error:
         locked = isinstance(error.__cause__, BlockingIOError)  # another process trains there
         if fresh and not locked and not (made.checkpoints.exists() or (made.path / "metrics.jsonl").exists()):
@@ -79,7 +78,7 @@ def _train_by_several(run: Run, count: int, callbacks: tuple) -> None:
     processes.run_workers(count, ["train", "--resume", str(run.path)])
 
 
-def _train_here(run: Run, callbacks: tuple) -> None:
+def _train_here(run: Run, callbacks: tuple, together: int = 1) -> None:
     from tfbig.engine import job
     from tfbig.engine.setup import Lengths
     from tfbig.report import html
@@ -88,6 +87,8 @@ def _train_here(run: Run, callbacks: tuple) -> None:
     follows = isinstance(run, Follower)  # a worker that is not the chief: it says nothing but what went wrong
     console = Console(quiet=follows)
     console.note(f"run: {run.path}")
+    if together > 1:
+        console.note(f"callbacks live in this process, so it trains alone, on one accelerator. Without callbacks, {together} accelerators would train together.")
     try:
         console = Console(Lengths.of(run.experiment).total, quiet=follows)
         job.train(run, console, callbacks)
