@@ -3,7 +3,8 @@
     python benchmarks/plan.py                  # or names of recipes; --steps 200, --rounds 1
 
 Each recipe is planned and then trained with the same settings, in processes of their own. Times are those that `plan`
-foretells for the training without its final test and `train` reports; memory is the largest resident set of each process, by the operating system.
+foretells for the training without its final test and `train` reports, without the import of the libraries; memory is the
+largest resident set of each process, by the operating system.
 """
 
 from __future__ import annotations

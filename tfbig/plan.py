@@ -9,6 +9,7 @@ import time
 from tfbig.core import cli, config, registry
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
+from tfbig.core.lazy import load
 
 EXAMPLES = """  python -m tfbig.plan mnist_cnn                                    # a short try on this machine
   python -m tfbig.plan mnist_vit device.precision=bfloat16 --hardware h100 --price 3.5
@@ -34,6 +35,7 @@ def plan(recipe: str | Experiment, *settings: str, hardware: str | None = None, 
         raise UserError(f"--price: expected more than 0. Received: {price}.")
     base = registry.recipe(recipe) if isinstance(recipe, str) else recipe
     experiment = config.override(base, list(settings))
+    load()
     at, data = time.monotonic(), Readable(experiment.data)
     setup = Setup(experiment, experiment.task.measure(data), data=data)
     found = engine.by_trying(setup, time.monotonic() - at) if hardware is None else engine.by_arithmetic(setup, engine.HARDWARE[hardware])

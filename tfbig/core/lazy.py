@@ -54,6 +54,12 @@ def _start_tensorflow() -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
 
 
+def load() -> None:
+    """Imports TensorFlow and Keras now, for those who time what comes after it."""
+    if "keras" not in sys.modules:
+        _start_tensorflow()
+
+
 class _Lazy:
     """A module that is imported at its first attribute access."""
 

@@ -15,7 +15,7 @@ from tfbig.core import config
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
-from tfbig.core.lazy import keras, np, tf
+from tfbig.core.lazy import keras, load, np, tf
 from tfbig.core.run import Follower, Run
 from tfbig.core.workers import place
 from tfbig.engine import checkpoint, loop
@@ -80,6 +80,7 @@ def class_counts(data: Readable, split: str) -> dict[str, int]:
 
 def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
     """Trains the run's experiment, evaluates its best checkpoint, and marks the run done; returns the summary."""
+    load()  # is no part of the training's time
     experiment, started = run.experiment, time.monotonic()
     with run.lock():
         workers = Workers(place(experiment.device.strategy))
