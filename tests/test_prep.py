@@ -114,9 +114,17 @@ def transparent(mode):
 def test_the_background_shows_through(mode, channels, background):
     content, seen, opacity = transparent(mode)
     expected = seen + background * (1 - opacity)
-    got = prep.decode(tf.constant(content), 8, 8, channels, background).numpy()
+    got = tf.function(prep.decode)(tf.constant(content), 8, 8, channels, background).numpy()  # as a graph, as it is exported
     assert got.shape == (8, 8, channels) and np.abs(got - expected[..., None]).max() <= 1
     assert np.abs(centre_picture(content, 8, channels, "a", background) - expected[..., None]).max() <= 1  # training sees the same
+
+
+def test_training_and_use_see_the_same_of_other_formats():
+    """Through a GIF's transparent parts TensorFlow shows black, whatever the background; so does training."""
+    content = io.BytesIO()
+    Image.fromarray(np.repeat([[200, 90]], 8, 0).repeat(4, 1).astype(np.uint8)).convert("P").save(content, "GIF", transparency=90)
+    used = prep.decode(tf.constant(content.getvalue()), 8, 8, 3, 255).numpy().astype(int)
+    assert np.abs(centre_picture(content.getvalue(), 8, 3, "a", 255) - used).max() <= 1
 
 
 def test_bytes_that_look_like_transparency_change_nothing():

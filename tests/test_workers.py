@@ -151,9 +151,13 @@ def test_batch_normalization_over_workers():
         for own in processes.environments(2)
     ]
     bounds = {"float32": 5e-4, "mixed_float16": 3e-3, "mixed_bfloat16": 3e-2}
-    for process in started:
-        found = json.loads(process.communicate(timeout=120)[0])
-        assert all(difference < bounds[policy] and sums == 2 * 2 + 1 for policy, (difference, sums) in found.items()), found
+    try:
+        for process in started:
+            found = json.loads(process.communicate(timeout=120)[0])
+            assert all(difference < bounds[policy] and sums == 2 * 2 + 1 for policy, (difference, sums) in found.items()), found
+    finally:
+        for process in started:
+            process.kill()
 
 
 def test_every_part_of_the_step(tmp_path):

@@ -102,7 +102,7 @@ class Dataset(Component):
     """Examples with random access by position, in three disjoint splits: train, validation, test."""
 
     background: ClassVar[int] = 255
-    """Pictures: what shows through their transparent parts, in training and in use; 0 black ... 255 white, as on a page."""
+    """Pictures: what shows through the transparent parts of a PNG, in training and in use; 0 black ... 255 white, as on a page."""
 
     on_error: str = knob("stop", "a record that cannot be read: stop, or skip it and let the next readable one stand in", choices=("stop", "skip"))
     max_skipped: int = knob(100, "skip: with more unreadable records than these training stops all the same", low=0)

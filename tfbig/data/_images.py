@@ -55,7 +55,7 @@ class MemoryImages(Dataset):
 
 
 def centre_picture(encoded: bytes, side: int, channels: int, name: str, background: int) -> np.ndarray:
-    """The centre square of an encoded picture, resized, as uint8 [side, side, channels]; `background` (0-255) shows through it.
+    """The centre square of an encoded picture, resized, as uint8 [side, side, channels]; `background` (0-255) shows through a PNG.
 
     Raises:
         UserError: the bytes are no whole picture; the message starts with its name.
@@ -65,9 +65,10 @@ def centre_picture(encoded: bytes, side: int, channels: int, name: str, backgrou
     try:
         image = Image.open(io.BytesIO(encoded))
         if image.has_transparency_data:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (*[background] * 3, 255)), image.convert("RGBA"))
+            under = background if image.format == "PNG" else 0  # through other formats black shows, as in `prep.decode`, where TensorFlow makes it so
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (*[under] * 3, 255)), image.convert("RGBA"))
         image = image.convert("L" if channels == 1 else "RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"data: {name} cannot be decoded: {error}. Mend it or take it out.") from error
     short = min(image.size)
     left, top = (image.width - short) // 2, (image.height - short) // 2

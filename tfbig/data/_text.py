@@ -53,7 +53,7 @@ class TextWindows(Dataset):
 
     def fingerprint(self) -> str:
         """Changes when the documents or a ready vocabulary change."""
-        if self.vocabulary_path is None:
+        if not self.vocabulary_path:
             return self.content()
         digest = hashlib.sha256(self.content().encode())
         for path in tokenizers.ready_files(Path(self.vocabulary_path).expanduser()):
@@ -67,7 +67,7 @@ class TextWindows(Dataset):
         if self.tokenizer == "ready" and not self.vocabulary_path:
             expected = "a folder with vocab.json and merges.txt, or a SentencePiece .model file, for data.tokenizer=ready"
             yield "vocabulary_path", f"expected {expected}. Received: nothing. Set data.vocabulary_path=PATH."
-        if self.tokenizer != "ready" and self.vocabulary_path is not None:
+        if self.tokenizer != "ready" and self.vocabulary_path:
             yield "vocabulary_path", f"expected with data.tokenizer=ready alone. Received: {self.vocabulary_path} with {self.tokenizer}."
         if self.on_error != "stop":  # documents are read once, before training, and all become one stream
             yield "on_error", f"expected stop: a damaged document is named when the text is prepared. Received: {self.on_error}."

@@ -120,15 +120,16 @@ def advice(experiment: Experiment) -> list[str]:
 def by_trying(setup: Setup, prepared: float = 0.0) -> dict:
     """Time and memory from a few steps, an evaluation batch and a checkpoint, made here.
 
-    Seconds are those spent on preparing and compiling + steps x the mean of a step, without the first call + evaluations x
-    batches x the median of a batch + checkpoints, each as it was measured. `prepared`: seconds that it took to make `setup`.
+    Seconds are those spent on preparing and compiling (steps and evaluation) + steps x the mean of a step, without the first
+    call + evaluations x batches x the median of a batch + checkpoints, each as it was measured. `prepared`: seconds that it took to make `setup`.
     """
     started = time.monotonic()
     found = describe(setup)
     setup.run_block(setup.slabs.at(0)[0], tf.constant(0), tf.constant(1))["loss"].numpy()  # compiles
     compiled = time.monotonic() - started
     step_seconds = _step_seconds(setup)
-    evaluate, save = _evaluation_seconds(setup), _checkpoint_seconds(setup)
+    (first, evaluate), save = _evaluation_seconds(setup), _checkpoint_seconds(setup)
+    compiled += first
     lengths = setup.lengths
     saves = len({min(lengths.total, n * every) for every in (lengths.evaluate, lengths.save) for n in range(1, -(-lengths.total // every) + 1)})
     test = setup.task.data.size("test") / max(1, setup.task.data.size("validation")) * evaluate
@@ -165,22 +166,20 @@ def _step_seconds(setup: Setup) -> float:
     return sum(seconds for seconds, _ in spent) / sum(made for _, made in spent)
 
 
-def _evaluation_seconds(setup: Setup) -> float:
-    """Seconds for the validation split, from a few of its batches."""
+def _evaluation_seconds(setup: Setup) -> tuple[float, float]:
+    """Seconds for compiling, and for the validation split, from a few of its batches."""
     task, size = setup.task, setup.task.data.size("validation")
     batch_size = min(evaluation_batch(setup.experiment), size)
-    seconds, rows = [], 0
-    at = time.monotonic()
-    for _, batch, real in batches.evaluation_batches(task, "validation", batch_size):
-        outputs, _ = setup.predict(batch, True)
-        next(iter(outputs.values())).numpy()
+    seconds, at = [], time.monotonic()
+    for _, batch, _ in batches.evaluation_batches(task, "validation", batch_size):
+        for part in tf.nest.flatten(setup.predict(batch, True)[1]):  # what an evaluation fetches
+            part.numpy()
         seconds.append(time.monotonic() - at)
-        rows += real
         at = time.monotonic()
         if len(seconds) > 8:
             break
     usual = statistics.median(seconds[1:]) if len(seconds) > 1 else seconds[0]
-    return usual * math.ceil(size / batch_size)
+    return max(0.0, seconds[0] - usual), usual * math.ceil(size / batch_size)
 
 
 def _checkpoint_seconds(setup: Setup) -> float:

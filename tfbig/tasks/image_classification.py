@@ -114,7 +114,7 @@ class ImageClassification(Task):
         return measured
 
     def signature(self):
-        """Encoded pictures (JPEG, PNG, BMP, GIF): bytes [batch]. Transparent parts show the background of the data's pictures."""
+        """Encoded pictures (JPEG, PNG, BMP, GIF): bytes [batch]. Through a PNG's transparent parts shows the background of the data's pictures."""
         return {"image_bytes": tf.TensorSpec([None], tf.string, name="image_bytes")}
 
     def decode(self, served):

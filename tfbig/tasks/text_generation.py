@@ -33,7 +33,7 @@ class Generation(Component):
     seed: int | None = knob(None, "of the choices; the same seed writes the same text; none: 0", low=0)
 
     def problems(self):
-        given = [f"{name}={value:g}" for name in ("temperature", "top_k", "top_p", "seed") if (value := getattr(self, name)) is not None]
+        given = [f"{name}={value}" for name in ("temperature", "top_k", "top_p", "seed") if (value := getattr(self, name)) is not None]
         if self.beams > 1 and given:
             yield "beams", f"a beam search chooses nothing, so neither temperature, top_k, top_p nor seed can be given. Received: {self.beams} with {', '.join(given)}. Leave out one or the other."
 
