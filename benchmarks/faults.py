@@ -22,15 +22,15 @@ from pathlib import Path
 from tfbig.engine import checkpoint
 
 SETTINGS = (
-    "mnist_mlp", "model.dropout=0.3", "task.crop_padding=2", "train.batch_size=32", "train.evaluate_every=1000", "train.save_every=10",
+    "mnist_mlp", "model.dropout=0.3", "task.crop_padding=2", "train.batch_size=32", "train.evaluate_every=1000",
     "train.final_split=none", "data.validation=500", "device.block=10",
 )  # fmt: skip
 EVERY = 10  # steps between checkpoints
 
 
-def start(path: Path, length: int, more: tuple[str, ...] = ()) -> subprocess.Popen:
+def start(path: Path, length: int, save_every: int = EVERY) -> subprocess.Popen:
     fresh = not (path / "config.json").exists()
-    words = [*SETTINGS, *more, f"train.length={length}", f"run={path}"] if fresh else ["--resume", str(path)]
+    words = [*SETTINGS, f"train.save_every={save_every}", f"train.length={length}", f"run={path}"] if fresh else ["--resume", str(path)]
     return subprocess.Popen([sys.executable, "-m", "tfbig.train", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -111,7 +111,7 @@ def steps_in(path: Path, seconds: float, kill_every: float | None) -> int:
     """The steps that are saved after so many seconds of training, started again at once after each kill."""
     begun = time.monotonic()
     while (left := seconds - (time.monotonic() - begun)) > 0:
-        process = start(path, 10**9, ("train.save_every=500",))
+        process = start(path, 10**9, save_every=500)
         try:
             process.wait(min(left, kill_every or left))
         except subprocess.TimeoutExpired:
