@@ -3,6 +3,7 @@
 import dataclasses
 import random
 import socket
+import tempfile
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from tfbig.core import registry
 from tfbig.core.contracts import SPLITS
-from tfbig.core.errors import UserError
+from tfbig.core.errors import NoData, UserError
 from tfbig.data import _images, _splits, _tfds, mnist, tiny_shakespeare
 from tfbig.data.cifar10 import CIFAR10
 from tfbig.data.fashion_mnist import FashionMNIST
@@ -20,10 +21,11 @@ from tfbig.data.sotu import SOTU
 from tfbig.data.text_files import TextFiles
 from tfbig.data.tfds_images import TFDSImages
 from tfbig.data.tiny_shakespeare import TinyShakespeare
+from tfbig.engine.readable import Readable
 
 
-def prepare_set(folder, count=60, side=12):
-    """Writes a small labelled image set as ArrayRecord with TensorFlow Datasets' own builder."""
+def prepare_set(folder, count=60, side=12, file_format="array_record"):
+    """Writes a small labelled image set with TensorFlow Datasets' own builder."""
     import tensorflow_datasets as tfds
 
     class TinySquares(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -43,7 +45,7 @@ def prepare_set(folder, count=60, side=12):
             for i in range(first, first + number):
                 yield i, {"image": np.full((side, side + i % 5, 3), i * 3 % 256, np.uint8), "label": i % 3}
 
-    TinySquares(data_dir=folder, file_format="array_record").download_and_prepare()
+    TinySquares(data_dir=folder, file_format=file_format).download_and_prepare()
 
 
 def draw_folder(folder, classes=("cat", "dog", "eel"), count=20):
@@ -182,6 +184,35 @@ def test_absent_and_offline_is_said_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="TFDS_DATA_DIR: expected a folder.*nowhere, which does not exist"):
         CIFAR10(validation=48).arrays("train")
+
+
+def test_absent_data_is_no_matter_of_its_records(tmp_path, monkeypatch):
+    """Nothing is asked again for each record: the hosts are tried once, and nothing is left behind."""
+    tried = []
+
+    def refuse(address, **kwargs):
+        tried.append(address)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    for on_error in ("stop", "skip"):
+        for read in (lambda data: data.examples("train", np.arange(100)), lambda data: data.arrays("train")):
+            tried.clear()
+            with pytest.raises(NoData, match="cifar10 is not in"):
+                read(Readable(CIFAR10(validation=46, on_error=on_error)))
+            assert tried == list(_tfds.REACH) and not list(tmp_path.iterdir())
+
+
+def test_damaged_prepared_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    prepare_set(tmp_path, side=13, file_format="tfrecord")
+    path = next(tmp_path.glob("tiny_squares/*/*train.tfrecord*"))
+    for content in (path.read_bytes()[:90], None):
+        path.write_bytes(content) if content else path.unlink()
+        with pytest.raises(NoData, match="tiny_squares in .* cannot be read: (truncated record|.*No such file)[^{]*\nDelete that folder"):
+            _tfds.read_all("tiny_squares", "train[:5]")
 
 
 def test_wrong_parts_and_keys_of_a_large_set(tmp_path, monkeypatch):

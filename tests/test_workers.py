@@ -94,6 +94,34 @@ def test_same_result_for_any_number(tmp_path):
     assert not list((tmp_path / "two" / "checkpoints").glob(".*")) and (tmp_path / "two" / "DONE").exists()
 
 
+IN_FLOAT64 = """
+import sys
+from tfbig import train
+from tfbig.engine import setup
+setup.POLICIES = {"float32": "float64"}
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+def test_fifty_steps_differ_by_rounding_alone(tmp_path):
+    """With 53 bits instead of 24, fifty steps of unequal shares, Dropout and shifts end equal to twelve digits.
+
+    In float32 a unit that rounding pushes over its threshold soon makes a difference that can be seen.
+    """
+    words = ["mnist_cnn", *CNN[1:4], *BRIEF[2:], "train.length=50"]
+    for count in (1, 2):
+        command = [sys.executable, "-c", IN_FLOAT64, *words, f"run={tmp_path / str(count)}"]
+        environments = processes.environments(2) if count == 2 else [{}]
+        started = [subprocess.Popen(command, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True) for own in environments]
+        said = [process.communicate(timeout=200)[1] for process in started]
+        assert all(process.returncode == 0 for process in started), said
+    one, two = end(tmp_path / "1", 50), end(tmp_path / "2", 50)
+    assert {str(value.dtype) for value in one.values()} == {"float64", "int64"}
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-8, atol=1e-10 * np.abs(one[name]).max(), err_msg=name)
+    assert loss(tmp_path / "1") == pytest.approx(loss(tmp_path / "2"), rel=1e-6)
+
+
 BATCH_NORMALIZATION = """
 import json, sys, keras, numpy as np, tensorflow as tf
 from tfbig.core.workers import Share, computing, place

@@ -10,6 +10,10 @@ class UserError(ValueError):
     said = False  # whether another process has written the message to this terminal already
 
 
+class NoData(UserError):
+    """A dataset that is absent or damaged as a whole: no record of it can be read, so there is none to leave out."""
+
+
 class PartlyRefused(UserError):
     """Some of the inputs could not be used; what the others gave is not lost.
 

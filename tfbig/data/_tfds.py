@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import sys
 from pathlib import Path
 
-from tfbig.core.errors import UserError
+from tfbig.core.errors import NoData
+from tfbig.core.lazy import load, tf
 
 REACH = (("storage.googleapis.com", 443), ("github.com", 443))
 PATIENCE_S = 2.0
@@ -35,13 +37,14 @@ def open_builder(name: str, *, random_access: bool = False):
         random_access: whether it must be stored as ArrayRecord, which can be read at any position.
 
     Raises:
-        UserError: it is not prepared and cannot be downloaded, or it is stored in a way that has no random access.
+        NoData: it is not prepared and cannot be downloaded, or it is stored in a way that has no random access.
     """
+    load()  # quietly, before it is imported from elsewhere
     import tensorflow_datasets as tfds
 
     where = folder()
     if os.environ.get("TFDS_DATA_DIR") and not where.is_dir():
-        raise UserError(f"TFDS_DATA_DIR: expected a folder of prepared datasets. Received: {where}, which does not exist.")
+        raise NoData(f"TFDS_DATA_DIR: expected a folder of prepared datasets. Received: {where}, which does not exist.")
     prepared = _newest(where / name)
     if prepared is not None:
         builder = tfds.builder_from_directory(prepared)
@@ -49,19 +52,20 @@ def open_builder(name: str, *, random_access: bool = False):
     recipe = f"tfds.builder('{name}'{', file_format=' + repr('array_record') if random_access else ''}).download_and_prepare()"
     command = f'python -c "import tensorflow_datasets as tfds; {recipe}"'
     try:
-        builder = tfds.builder(name, data_dir=where, **({"file_format": "array_record"} if random_access else {}))
+        tfds.builder_cls(name)
     except tfds.core.registered.DatasetNotFoundError as error:
-        raise UserError(f"data: TensorFlow Datasets knows no dataset {name!r}, and {where} holds none.") from error
+        raise NoData(f"data: TensorFlow Datasets knows no dataset {name!r}, and {where} holds none.") from error
     if not online():
-        raise UserError(
+        raise NoData(
             f"data: {name} is not in {where}, and there is no network to download it. On a machine with network run\n"
             f"  {command}\nthen copy ~/tensorflow_datasets here and set TFDS_DATA_DIR to the copy."
         )
     print(f"{name}: downloading and preparing, once, into {where}", file=sys.stderr)
     try:
+        builder = tfds.builder(name, data_dir=where, **({"file_format": "array_record"} if random_access else {}))
         builder.download_and_prepare()
     except Exception as error:  # whatever a download, a checksum or a disk may raise
-        raise UserError(f"data: {name} could not be prepared in {where}: {error}\nTry again, or run\n  {command}") from error
+        raise NoData(f"data: {name} could not be prepared in {where}: {error}\nTry again, or run\n  {command}") from error
     return builder
 
 
@@ -74,7 +78,7 @@ def _newest(base: Path) -> Path | None:
 
 def _with_access(builder, name: str, where: Path):
     if str(builder.info.file_format.value) != "array_record":
-        raise UserError(
+        raise NoData(
             f"data: {name} in {where} is stored as {builder.info.file_format.value}; random access needs array_record. Convert it with\n"
             f"  tfds convert_format --dataset_dir {builder.data_dir} --out_file_format array_record"
         )
@@ -87,5 +91,9 @@ def read_all(name: str, part: str) -> dict:
 
     builder = open_builder(name)
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-    batch = builder.as_dataset(split=part, batch_size=-1, shuffle_files=False, read_config=config)
+    try:
+        batch = builder.as_dataset(split=part, batch_size=-1, shuffle_files=False, read_config=config)
+    except (AssertionError, OSError, ValueError, tf.errors.OpError) as error:
+        reason = re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", str(error).partition("\n")[0])
+        raise NoData(f"data: {name} in {builder.data_dir} cannot be read: {reason}\nDelete that folder and prepare it again.") from error
     return {key: value.numpy() for key, value in batch.items() if hasattr(value, "numpy")}

@@ -8,7 +8,7 @@ import lzma
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfbig.core.errors import UserError
+from tfbig.core.errors import NoData
 from tfbig.core.lazy import np
 from tfbig.data._images import MemoryImages
 
@@ -54,7 +54,7 @@ def read(name: str) -> bytes:
     try:
         content = lzma.decompress(path.read_bytes())
     except (OSError, lzma.LZMAError) as error:
-        raise UserError(f"{path}: cannot be read ({error}). It came with the package: install tfbig again.") from error
+        raise NoData(f"{path}: cannot be read ({error}). It came with the package: install tfbig again.") from error
     if hashlib.sha256(content).hexdigest() != SHA256[name]:
-        raise UserError(f"{path}: its content is not the published file's. It came with the package: install tfbig again.")
+        raise NoData(f"{path}: its content is not the published file's. It came with the package: install tfbig again.")
     return content

@@ -9,7 +9,7 @@ import lzma
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfbig.core.errors import UserError
+from tfbig.core.errors import NoData
 from tfbig.data._text import TextWindows
 
 FILE = Path(__file__).parent / "_sotu" / "speeches.jsonl.xz"
@@ -42,7 +42,7 @@ def _content() -> bytes:
     try:
         content = lzma.decompress(FILE.read_bytes())
     except (OSError, lzma.LZMAError) as error:
-        raise UserError(f"{FILE}: cannot be read ({error}). It came with the package: install tfbig again.") from error
+        raise NoData(f"{FILE}: cannot be read ({error}). It came with the package: install tfbig again.") from error
     if hashlib.sha256(content).hexdigest() != SHA256:
-        raise UserError(f"{FILE}: its content is not the published file's. It came with the package: install tfbig again.")
+        raise NoData(f"{FILE}: its content is not the published file's. It came with the package: install tfbig again.")
     return content

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from tfbig.core.contracts import SPLITS, Dataset
-from tfbig.core.errors import UserError
+from tfbig.core.errors import NoData, UserError
 from tfbig.core.lazy import np
 
 ERRORS = (OSError, ValueError, RuntimeError)  # UserError is a ValueError; readers of packed files raise the others
@@ -39,6 +39,8 @@ class Readable:
             rows = np.array([self._readable(split, int(i)) for i in np.asarray(positions)], np.int64)
             try:
                 found = self._data.examples(split, rows)
+            except NoData:
+                raise
             except ERRORS as error:
                 wrong = self._each(split, rows)
                 if not wrong:
@@ -55,6 +57,8 @@ class Readable:
             try:
                 found = self._data.arrays(split)
                 whole = found is None or not (self.skipped.get(split) or not_finite(found))
+            except NoData:
+                raise
             except ERRORS:
                 whole = False
             self._arrays[split] = found if whole else self.examples(split, np.arange(self._data.size(split)))
@@ -83,6 +87,8 @@ class Readable:
                 self._data.examples(split, np.array([row]))
             except ERRORS as error:
                 wrong[row] = str(error).removeprefix("data: ")
+                if self._data.on_error == "stop":
+                    break
         return wrong
 
     def _leave_out(self, split: str, wrong: dict[int, str]) -> None:

@@ -10,7 +10,7 @@ from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, tf
 from tfbig.core.workers import computing, cores
 from tfbig.engine.graph import nodes
-from tfbig.engine.strategy import Workers, layers
+from tfbig.engine.strategy import Workers, exact, layers
 
 
 class LossScale:
@@ -140,7 +140,7 @@ class Step:
         if not self.halves or rows % 2:
             return self._micro_gradients(batch)
         found = [self._micro_gradients({name: value[at : at + rows // 2] for name, value in batch.items()}) for at in (0, rows // 2)]
-        mean = lambda a, b: (tf.cast(a, tf.float32) + tf.cast(b, tf.float32)) / 2  # noqa: E731
+        mean = lambda a, b: (exact(a) + exact(b)) / 2  # noqa: E731
         (gradients, logs), (others, other_logs) = found
         return [mean(a, b) for a, b in zip(gradients, others, strict=True)], {name: mean(logs[name], other_logs[name]) for name in logs}
 
@@ -149,9 +149,9 @@ class Step:
         with computing(self.share):  # the gradient may compute parts of the model again
             with tf.GradientTape() as tape:
                 loss, logs = self.task.loss(self.model, batch, training=True)
-                loss = tf.cast(loss, tf.float32)
+                loss = exact(loss)
                 for extra in self.model.losses:
-                    loss += tf.cast(extra, tf.float32)
+                    loss += tf.cast(extra, loss.dtype)
                 # Scaled before the gradient is taken: through synchronised statistics it also reaches other workers' rows.
                 target = loss if self.workers.count == 1 else loss * (self.share.size / self.share.whole)
                 target = target if self.scaling is None else target * self.scaling.scale.value

@@ -45,11 +45,11 @@ class Workers:
         return function() if self._strategy is None else self._strategy.run(function)
 
     def total(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Float32 tensors summed over the workers, in one transfer; only inside `run`."""
+        """Tensors summed over the workers in one transfer, as float32 or the most exact type among them; only inside `run`."""
         if self._strategy is None:
             return tensors
-        shapes = [tensor.shape for tensor in tensors]
-        flat = tf.concat([tf.reshape(tf.cast(tensor, tf.float32), [-1]) for tensor in tensors], 0)
+        shapes, exact = [tensor.shape for tensor in tensors], keras.backend.result_type("float32", *(tensor.dtype for tensor in tensors))
+        flat = tf.concat([tf.reshape(tf.cast(tensor, exact), [-1]) for tensor in tensors], 0)
         parts = tf.split(_all_reduce(flat), [shape.num_elements() for shape in shapes])
         return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
@@ -137,6 +137,11 @@ def _communication(place: workers.Place):
     return options(implementation=tf.distribute.experimental.CommunicationImplementation.NCCL)
 
 
+def exact(value: tf.Tensor) -> tf.Tensor:
+    """As float32, if it is not more exact already: what losses and statistics are reckoned in."""
+    return tf.cast(value, keras.backend.result_type(value.dtype, "float32"))
+
+
 def _all_reduce(value: tf.Tensor) -> tf.Tensor:
     # The identity gives the value a device, which tf.distribute asks for.
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
@@ -168,7 +173,7 @@ def _batch_normalization(layer, inputs, training=None, mask=None):
     share = workers.current_share()
     if share is None or not training or not layer.trainable or layer.renorm or mask is not None:
         return type(layer).call(layer, inputs, training=training, mask=mask)
-    x = keras.ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+    x = exact(inputs)
     mean, variance = _moments(x, layer, share.size / share.whole)
     for moving, now in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
         moving.assign(moving * layer.momentum + now * (1.0 - layer.momentum))

@@ -78,11 +78,12 @@ class ImageClassification(Task):
     def build(self) -> keras.Model:
         shape = self.data.spec["image"].shape
         body = self.model.build({"image": Feature(shape=shape, dtype="float32", unit="standard deviations")})
-        head = keras.layers.Dense(len(self.labels), dtype="float32", name="head")
+        exact = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")  # never halves
+        head = keras.layers.Dense(len(self.labels), dtype=exact, name="head")
         return keras.Model(body.input, head(body.output), name=type(self.model).__name__.lower())
 
     def loss(self, model, batch, training):
-        logits = tf.cast(model(batch["image"], training=training), tf.float32)
+        logits = model(batch["image"], training=training)
         losses = self._cross_entropy(logits, batch["label"])
         hits = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(batch["label"], tf.int32)), tf.float32)
         return tf.reduce_mean(losses), {"accuracy": tf.reduce_mean(hits)}
