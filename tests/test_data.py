@@ -71,9 +71,9 @@ def small_published(monkeypatch):
     monkeypatch.setattr(_tfds, "read_all", read_all)
     for kind in (CIFAR10, FashionMNIST):
         monkeypatch.setattr(kind, "published", {"train": 400, "test": 100})
-    _images._arrays.cache_clear()
+    _images._splits.cache_clear()
     yield
-    _images._arrays.cache_clear()
+    _images._splits.cache_clear()
 
 
 @pytest.fixture(params=list(registry.describe("data")))
@@ -146,7 +146,7 @@ def test_stratified_partition():
 def test_training_reads_no_test_file(monkeypatch):
     real, names = mnist.read, []
     monkeypatch.setattr(mnist, "read", lambda name: names.append(name) or real(name))
-    _images._arrays.cache_clear()
+    _images._splits.cache_clear()
     MNIST().arrays("train"), MNIST().examples("validation", np.arange(3)), MNIST().size("test")
     assert names and all(name.startswith("train") for name in names)
 

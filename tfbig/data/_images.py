@@ -43,7 +43,7 @@ class MemoryImages(Dataset):
 
     def arrays(self, split):
         check_split(split)
-        return _arrays(self, split)
+        return _splits(self, "test" if split == "test" else "train")[split]
 
     def examples(self, split, positions):
         arrays = self.arrays(split)
@@ -82,12 +82,11 @@ def check_split(split: str) -> None:
         raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
 
 
-@functools.lru_cache(maxsize=6)
-def _arrays(data: MemoryImages, split: str) -> dict[str, np.ndarray]:
-    """A split's rows. Datasets with the same settings are equal, so they share one copy."""
-    if split == "test":
-        return data.published_arrays("test")
-    whole = data.published_arrays("train")
+@functools.lru_cache(maxsize=4)
+def _splits(data: MemoryImages, part: str) -> dict[str, dict[str, np.ndarray]]:
+    """The splits that a published part holds, from one reading. Datasets with the same settings are equal, so they share one copy."""
+    whole = data.published_arrays(part)
+    if part == "test":
+        return {"test": whole}
     train, held = stratified(whole["label"], data.validation, data.split_seed)
-    rows = train if split == "train" else held
-    return {name: value[rows] for name, value in whole.items()}
+    return {split: {name: value[rows] for name, value in whole.items()} for split, rows in (("train", train), ("validation", held))}

@@ -47,7 +47,7 @@ class MNIST(MemoryImages):
         }
 
 
-@functools.lru_cache(maxsize=2)  # the train and validation splits are cut from one reading
+@functools.lru_cache(maxsize=2)  # a second takes: datasets that differ in their settings share it
 def read(name: str) -> bytes:
     """The uncompressed content of one of the four files, checked against its published checksum."""
     path = FOLDER / f"{name}.xz"
