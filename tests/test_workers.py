@@ -18,6 +18,7 @@ from training import FACTS, make
 from tfbig import launch
 from tfbig.core import workers
 from tfbig.core.errors import UserError
+from tfbig.core.run import Run
 from tfbig.engine import batches, checkpoint, manifests, processes
 from tfbig.engine.strategy import _lost
 
@@ -199,6 +200,30 @@ def test_every_part_of_the_step(tmp_path):
     assert loss(tmp_path / "1") == pytest.approx(loss(tmp_path / "2"), rel=2e-2) and one["loss_scale"] == two["loss_scale"]
 
 
+def test_parts_of_a_batch_with_statistics_of_all(tmp_path):
+    """Accumulation beside synchronised batch normalisation, whose sums stand inside the loop over the parts."""
+    for count in (1, 2):
+        run(count, tmp_path / str(count), "mnist_cnn", *CNN[1:3], "train.batch_size=26", "train.accumulate=2", *CNN[4:], *BRIEF, "train.length=3")
+    one, two = end(tmp_path / "1", 3), end(tmp_path / "2", 3)
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-3, atol=2e-4, err_msg=name)
+
+
+def test_what_goes_on_is_looked_at_before_workers_start(tmp_path):
+    path = tmp_path / "run"
+    experiment = make("train.length=4")
+    made = Run.create(path, experiment, experiment)
+    for words, message in (
+        (["device.strategy=single"], "each worker would train alone"),
+        (["seed=3"], "seed: cannot change in a run that goes on"),
+    ):
+        with pytest.raises(UserError, match=message):
+            launch.door(["--workers", "2", "--", "train", "--resume", str(path), *words])
+    with made.lock(), pytest.raises(UserError, match="is being trained by another process"):
+        launch.door(["--workers", "2", "--", "train", "--resume", str(path)])
+    assert Run.open(path).experiment == experiment
+
+
 def start_long(tmp_path, count=2):
     path = tmp_path / "run"
     words = ["mnist_mlp", "train.length=500_000", "train.evaluate_every=200", "data.validation=500", f"run={path}"]
@@ -242,10 +267,21 @@ def test_a_lost_worker_is_named_and_all_end(tmp_path, signum):
     run(1, None, "--resume", path, f"train.length={checkpoint.steps(path / 'checkpoints')[-1] + 2}")
 
 
+def test_a_stopped_chief_is_named_and_all_end(tmp_path):
+    path, process = start_long(tmp_path)
+    os.kill(pid_of_worker(path, 0), signal.SIGSTOP)
+    started = time.monotonic()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and "Traceback" not in err
+    assert "error: worker 1: worker 0 (127.0.0.1:" in err and "ended: worker 0 with the others" in err and time.monotonic() - started < 60
+
+
 def test_lost_worker_is_found_in_the_words_of_tensorflow():
     place = workers.Place(0, ("h0:1", "h1:1", "h2:1"))
     assert "worker 2 (h2:1) does not answer" in str(_lost(place, Exception("unhealthy: /job:worker/replica:0/task:2 stopped")))
     assert "another worker does not answer" in str(_lost(place, Exception("Socket closed")))
+    silent = Exception("aborted by: Deadline Exceeded\n\nRPC: /tensorflow.CoordinationService/Heartbeat")
+    assert "worker 0 (h0:1) does not answer" in str(_lost(workers.Place(2, place.addresses), silent))
 
 
 @pytest.mark.parametrize(
@@ -257,6 +293,13 @@ def test_lost_worker_is_found_in_the_words_of_tensorflow():
         (["--workers", "2", "--", "train", "mnist_mlp"], "expected run=DIR after -- train"),
         (["--workers", "2", "--", "train", "mnist_mlp", "run=a", "sede=1"], "Did you mean seed?"),
         (["--workers", "2", "--", "train", "mnist_mlp", "run=a", "device.strategy=mirrored"], "starts workers of its own, python -m tfbig.train does"),
+        (["--workers", "2", "--", "train", "mnist_mlp", "run=a", "device.strategy=single"], "each worker would train alone"),
+        (["--workers", "33", "--", "train", "mnist_mlp", "run=a", "train.accumulate=2"], "expected at most train.batch_size / train.accumulate = 32,"),
+        (["--workers", "2", "--", "train", "mnist_mlp", "run="], "expected run=DIR after -- train"),
+        (["--workers", "2", "--", "train", "--resume=nope"], "Received: nope, which does not exist"),
+        (["--workers", "2", "--", "train", "mnist_mlp", "run=a", "--dry-run"], "expected a training after --"),
+        (["--workers", "2", "--print", "slurm", "--port", "-5", "--", "train", "mnist_mlp", "run=a"], "--port: expected 1 to 65535"),
+        (["--workers", "2", "--print", "kubernetes", "--image", "", "--", "train", "mnist_mlp", "run=a"], "--image: expected the name"),
     ],
 )
 def test_mistakes(arguments, message, capsys):

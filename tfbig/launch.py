@@ -6,8 +6,10 @@ import shlex
 import sys
 from pathlib import Path
 
+from tfbig import train
 from tfbig.core import cli, config, registry
 from tfbig.core.errors import UserError
+from tfbig.core.run import Run
 from tfbig.engine import manifests, processes
 
 EXAMPLES = """  python -m tfbig.launch --workers 4 -- train mnist_cnn run=runs/a
@@ -20,19 +22,37 @@ see under one path. With as many accelerators as workers, each worker gets one; 
 The workers talk over TensorFlow's own protocol, which asks nobody for a password: keep it inside a private network."""
 
 
-def _check(arguments: list[str]) -> None:
-    """Finds a mistake in a recipe or setting once, rather than in every worker."""
-    settings = [text for text in arguments[1:] if "=" in text and not text.startswith(("-", "run="))]
-    run = next((Path(text[4:]) for text in arguments if text.startswith("run=")), None)
-    if run is None:
-        raise UserError("expected run=DIR after -- train, so that all workers mean the same run directory.")
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise UserError(f"run={run}: exists already. Continue it with -- train --resume {shlex.quote(str(run))}, or name another directory.")
-    experiment = config.override(registry.recipe(arguments[0]), settings)
-    if experiment.device.strategy == "mirrored":
+def _check(command: list[str], workers: int, prints: bool) -> None:
+    """Finds a mistake in a command once, before any worker starts."""
+    given = train.parse(command[1:])
+    if given.dry_run or given.print:
+        raise UserError("expected a training after --. Received --dry-run or --print, which one process does: python -m tfbig.train.")
+    if given.resume:
+        if prints and not Path(given.resume).exists():
+            return  # it is on the cluster
+        run = Run.open(given.resume)
+        experiment = train.changed(run, given.settings)
+        if not prints:
+            with run.lock():  # nobody trains it now
+                pass
+    else:
+        _check_new(given.run, prints)
+        experiment = config.override(registry.recipe(given.recipe), given.settings)
+    if experiment.device.strategy == "mirrored" and not given.resume:
         raise UserError("device.strategy=mirrored: starts workers of its own, python -m tfbig.train does. Expected auto or multi_worker here.")
     if experiment.device.strategy == "single":
         raise UserError("device.strategy=single: each worker would train alone, in the same run directory. Expected auto or multi_worker here.")
+    rows = experiment.train.batch_size // experiment.train.accumulate
+    if rows < workers:
+        raise UserError(f"--workers: expected at most train.batch_size / train.accumulate = {rows:,}, at least one example for each. Received: {workers:,}.")
+
+
+def _check_new(run: str | None, prints: bool) -> None:
+    if not run:
+        raise UserError("expected run=DIR after -- train, so that all workers mean the same run directory.")
+    path = Path(run)
+    if not prints and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"run={run}: exists already. Continue it with -- train --resume {shlex.quote(run)}, or name another directory.")
 
 
 def launch(workers: int, command: list[str]) -> dict:
@@ -59,8 +79,11 @@ def door(arguments: list[str]) -> dict | None:
     if not command or command[0] != "train":  # the other commands are one process's work
         received = repr(command[0]) if command else "nothing"
         raise UserError(f"expected -- train and what it trains, such as -- train mnist_cnn run=runs/a. Received: {received}.")
-    if "--resume" not in command:
-        _check(command[1:])
+    if not 0 < given.port < 65536:
+        raise UserError(f"--port: expected 1 to 65535. Received: {given.port}.")
+    if not given.image.strip():
+        raise UserError("--image: expected the name of a container image. Received: nothing.")
+    _check(command, given.workers, bool(given.print))
     if given.print:
         text = manifests.KINDS[given.print](given.workers, command, given.port, given.image)
         if not given.json:

@@ -112,28 +112,44 @@ def _created(recipe: str | Experiment, settings: list[str], run) -> Run:
 
 def _resumed(path, settings: list[str]) -> Run:
     run = Run.open(path)
-    run = run if workers.place(run.experiment.device.strategy).is_chief else Follower(run.path)
+    experiment = changed(run, settings)
+    run = run if workers.place(experiment.device.strategy).is_chief else Follower(run.path)
+    if settings:
+        with run.lock():
+            run.write_config(experiment)
+    return run
+
+
+def changed(run: Run, settings: list[str]) -> Experiment:
+    """A run's experiment with settings that may change when it goes on.
+
+    Raises:
+        UserError: one of them may not, or makes the training shorter than it is already.
+    """
     wrong = [key for key in (text.partition("=")[0] for text in settings) if key in config.flatten(run.experiment) and key not in RESUMABLE]
     if wrong:
         raise UserError(f"{', '.join(wrong)}: cannot change in a run that goes on, only {', '.join(RESUMABLE)} can. Start a new run for it.")
+    experiment = config.override(run.experiment, settings)
     if settings:
-        experiment = config.override(run.experiment, settings)
         from tfbig.engine import checkpoint
         from tfbig.engine.setup import Lengths
 
         reached, length = max(checkpoint.steps(run.checkpoints), default=0), Lengths.of(experiment).total
         if length < reached:
             raise UserError(f"train.length: expected at least the {reached:,} steps that {run.path} has made. Received: {experiment.train.length}, {length:,} steps.")
-        with run.lock():
-            run.write_config(experiment)
-    return run
+    return experiment
 
 
-def door(arguments: list[str]) -> dict:
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command's arguments; see `cli.RecipeParser`."""
     parser = cli.RecipeParser("train", __doc__, EXAMPLES, made="run", settings="settings that differ from the recipe's")
     parser.add_argument("--dry-run", action="store_true", help="build everything, make one step, say what it takes")
     parser.add_argument("--supervisor", type=int, help=argparse.SUPPRESS)  # the process that ends with this one
-    given = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def door(arguments: list[str]) -> dict:
+    given = parse(arguments)
     if given.supervisor:
         processes.end_with(given.supervisor)
     if given.print or given.dry_run:

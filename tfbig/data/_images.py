@@ -60,7 +60,7 @@ def centre_picture(encoded: bytes, side: int, channels: int, name: str, backgrou
     Raises:
         UserError: the bytes are no whole picture; the message starts with its name.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(encoded))
@@ -68,6 +68,8 @@ def centre_picture(encoded: bytes, side: int, channels: int, name: str, backgrou
             under = background if image.format == "PNG" else 0  # through other formats black shows, as in `prep.decode`, where TensorFlow makes it so
             image = Image.alpha_composite(Image.new("RGBA", image.size, (*[under] * 3, 255)), image.convert("RGBA"))
         image = image.convert("L" if channels == 1 else "RGB")
+    except UnidentifiedImageError as error:  # its own words name an object in memory
+        raise UserError(f"data: {name} cannot be decoded: it is no picture, or its beginning is damaged. Mend it or take it out.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"data: {name} cannot be decoded: {error}. Mend it or take it out.") from error
     short = min(image.size)

@@ -39,7 +39,6 @@ def open_builder(name: str, *, random_access: bool = False):
     Raises:
         NoData: it is not prepared and cannot be downloaded, or it is stored in a way that has no random access.
     """
-    load()  # quietly, before it is imported from elsewhere
     import tensorflow_datasets as tfds
 
     where = folder()
@@ -47,6 +46,7 @@ def open_builder(name: str, *, random_access: bool = False):
         raise NoData(f"TFDS_DATA_DIR: expected a folder of prepared datasets. Received: {where}, which does not exist.")
     prepared = _newest(where / name)
     if prepared is not None:
+        load()  # quietly, before it is imported from elsewhere
         builder = tfds.builder_from_directory(prepared)
         return _with_access(builder, name, where) if random_access else builder
     recipe = f"tfds.builder('{name}'{', file_format=' + repr('array_record') if random_access else ''}).download_and_prepare()"
@@ -62,6 +62,7 @@ def open_builder(name: str, *, random_access: bool = False):
         )
     print(f"{name}: downloading and preparing, once, into {where}", file=sys.stderr)
     try:
+        load()
         builder = tfds.builder(name, data_dir=where, **({"file_format": "array_record"} if random_access else {}))
         builder.download_and_prepare()
     except Exception as error:  # whatever a download, a checksum or a disk may raise

@@ -89,6 +89,7 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
             if signum:
                 save(setup, state, hooks, writer)
                 writer.wait()
+                setup.workers.meet()  # a cluster may end all as soon as one ends: the chief has written by now
                 raise Interrupted(signum, state.step)
             if state.step % lengths.evaluate == 0 or state.step == lengths.total:
                 with averaged_weights(setup):
@@ -98,6 +99,7 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
         _, signum = setup.workers.agree(0, signals.received)
         if signum:  # it came during the last evaluation
             writer.wait()
+            setup.workers.meet()
             raise Interrupted(signum, state.step)
     hooks.end()
     return state

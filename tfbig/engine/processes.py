@@ -18,6 +18,7 @@ from tfbig.core.errors import Interrupted, RunFailure, UserError
 from tfbig.core.experiment import Experiment
 
 GRACE_S = 15.0  # the others have so long, after one has failed, to notice and say so
+MISTAKE_GRACE_S = 3.0  # and so long, after one has refused to start
 ORPHAN_GRACE_S = 30.0  # a worker whose starter has gone has so long to write a checkpoint
 
 
@@ -103,14 +104,14 @@ def run_workers(count: int, command: list[str]) -> None:
             gather(processes[i].stdout, results[i].append)
             if i:
                 gather(processes[i].stderr, lambda line, i=i: _relay(i, line))
-        codes = _watch(processes)
+        codes, late = _watch(processes)
     for thread in threads:
         thread.join(timeout=2)
-    gone = [f"worker {i} by signal {-code}" for i, code in enumerate(codes) if code < 0]
+    gone = [f"worker {i} {'with the others' if i in late else f'by signal {-code}'}" for i, code in enumerate(codes) if code < 0]
     if gone:
         print(f"ended: {', '.join(gone)}", file=sys.stderr)
     # A worker that says why it ended counts more than one that was ended, and a mistake more than the loss of who made it.
-    failed = sorted((code != 2, code < 0, i) for i, code in enumerate(codes) if code)
+    failed = sorted((code != 2, code < 0, i in late, i) for i, code in enumerate(codes) if code)
     if failed:
         raise _failure(codes[failed[0][-1]], results[failed[0][-1]])
 
@@ -157,17 +158,23 @@ def _signals_passed_on(processes: list[subprocess.Popen]):
             process.wait()
 
 
-def _watch(processes: list[subprocess.Popen]) -> list[int]:
-    """Waits for all workers; after a failure gives the others time to say why they end. Returns their exit codes."""
-    deadline = None
-    while any(process.poll() is None for process in processes):
-        if deadline is None and any(process.returncode for process in processes):
-            deadline = time.monotonic() + GRACE_S
+def _watch(processes: list[subprocess.Popen]) -> tuple[list[int], set[int]]:
+    """Waits for all workers; after a failure gives the others time to say why they end.
+
+    Returns:
+        Their exit codes, and which of them did not end by themselves.
+    """
+    deadline, late = None, set()
+    while None in (codes := [process.poll() for process in processes]):
+        if deadline is None and any(codes):
+            mistake = UserError.exit_code in codes  # there is nothing that the others could add to it
+            deadline = time.monotonic() + (MISTAKE_GRACE_S if mistake else GRACE_S)
         if deadline is not None and time.monotonic() > deadline:
+            late |= {i for i, code in enumerate(codes) if code is None}
             for process in processes:
                 process.kill()
         time.sleep(0.05)
-    return [process.wait() for process in processes]
+    return [process.wait() for process in processes], late
 
 
 def end_with(supervisor: int) -> None:

@@ -76,6 +76,8 @@ class Step:
         # Several workers: the sum cannot be part of an XLA program, so what comes before it and after it are compiled.
         compiled = lambda function: tf.function(function, jit_compile=True, autograph=False) if jit else function  # noqa: E731
         self._compiled_gradients, self._compiled_update = compiled(self._gradients), compiled(self._update)
+        # The innermost graph that may hold sums, as tf.distribute wants it: one micro-batch.
+        self._micro_batch = self._side_by_side if jit else lambda batch: workers.run(lambda: self._side_by_side(batch))
 
     @property
     def extra_variables(self) -> list:
@@ -86,8 +88,8 @@ class Step:
         """Updates everything once; returns float32 scalars, "loss" among them."""
         if self.workers.count == 1:
             return self._update(*self._gradients(batch))
-        gradients, logs = self.workers.run(lambda: self._total(*self._compiled_gradients(batch)))
-        return self._compiled_update(gradients, logs)
+        found = self._compiled_gradients(batch)
+        return self._compiled_update(*self.workers.run(lambda: self._total(*found)))
 
     def _total(self, gradients, logs):
         """The whole batch's gradients and scalars from each worker's own."""
@@ -122,11 +124,11 @@ class Step:
         if self.task.preprocess_on == "device":
             batch = self.task.preprocess(batch, training=True)
         if self.accumulate == 1:
-            return self._side_by_side(batch)
+            return self._micro_batch(batch)
         parts = {name: tf.reshape(value, [self.accumulate, -1, *value.shape[1:]]) for name, value in batch.items()}
 
         def add(i, total, logs):
-            gradients, values = self._side_by_side({name: tf.gather(value, i) for name, value in parts.items()})
+            gradients, values = self._micro_batch({name: tf.gather(value, i) for name, value in parts.items()})
             return i + 1, [a + b for a, b in zip(total, gradients, strict=True)], {name: logs[name] + tf.cast(values[name], tf.float32) for name in logs}
 
         # A loop, not a list: one part's activations are gone before the next one's are made, and the program stays small.

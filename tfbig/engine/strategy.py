@@ -79,6 +79,10 @@ class Workers:
         count, *seen = self.total_array(np.array(mine))
         return int(count), next((number for number, flag in zip(SIGNALS, seen, strict=True) if flag), 0)
 
+    def meet(self) -> None:
+        """Waits until all workers have come here."""
+        self.any(False)
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any worker."""
         return flag if self._strategy is None else bool(self.total_array(np.array([float(flag)]))[0])
@@ -216,7 +220,8 @@ def _lost(place: workers.Place, error: Exception) -> RunFailure:
     gone = {int(number) for number in re.findall(r"task[:_/= ]+(\d+)", text)} - {place.index}
     gone = [i for i in sorted(gone) if i < place.count]
     named = [i for i, address in enumerate(place.addresses) if address in text and i != place.index]
-    who = gone or named
+    served = [0] if not place.is_chief and "/tensorflow.CoordinationService/" in text else []  # the chief is who answers these
+    who = gone or named or served
     told = " and ".join(f"worker {i} ({place.addresses[i]})" for i in who) or "another worker"
     return RunFailure(
         f"worker {place.index}: {told} does not answer any more. What was saved is intact. "
