@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import shutil
 import socket
 import tempfile
 
@@ -203,6 +204,21 @@ def test_absent_data_is_no_matter_of_its_records(tmp_path, monkeypatch):
             with pytest.raises(NoData, match="cifar10 is not in"):
                 read(Readable(CIFAR10(validation=46, on_error=on_error)))
             assert tried == list(_tfds.REACH) and not list(tmp_path.iterdir())
+
+
+def test_prepared_data_that_cannot_be_what_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    for name in ("cifar-10", "cifar10/3.0.2", "../../etc"):
+        with pytest.raises(NoData, match="knows no dataset"):
+            _tfds.open_builder(name)
+    prepare_set(tmp_path, side=14)
+    shutil.copytree(tmp_path / "tiny_squares", tmp_path / "cifar10")
+    with pytest.raises(NoData, match="expected cifar10 in .* Found: tiny_squares"):
+        _tfds.open_builder("cifar10")
+    for content in ('{"name": ', "{}"):
+        (tmp_path / "cifar10" / "1.0.0" / "dataset_info.json").write_text(content)
+        with pytest.raises(NoData, match="cifar10.1.0.0 cannot be opened: .+\nDelete that folder|expected cifar10 in"):
+            _tfds.open_builder("cifar10")
 
 
 def test_damaged_prepared_data(tmp_path, monkeypatch):

@@ -142,3 +142,19 @@ def with_nan(loss, place):
     if 0 <= place < len(changed):
         changed[place] = np.nan
     return tf.constant(changed)
+
+
+def test_a_finished_run_stays_finished_without_its_data(folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    run = tfbig.train("mnist_mlp", *settings(folder, "data.on_error=skip"), run=path)
+    assert run.is_done
+    folder.rename(f"{folder}_elsewhere")
+    image_folder._files.cache_clear()
+    with pytest.raises(UserError):
+        tfbig.train(resume=run)
+    assert run.is_done
+
+
+def test_a_shift_larger_than_the_picture():
+    with pytest.raises(UserError, match="task.crop_padding: expected less than the side of the pictures, 28 x 28. Received: 40"):
+        Setup(make("task.crop_padding=40"), FACTS)

@@ -189,3 +189,14 @@ def test_formats_whose_size_is_not_known_are_refused(content, channels):
     for decode in (prep.decode, tf.function(prep.decode)):
         with pytest.raises(tf.errors.InvalidArgumentError, match="expected JPEG, PNG, GIF or BMP"):
             decode(tf.constant(content), 28, 28, channels)
+
+
+@pytest.mark.parametrize("size", [(50, 40), (40, 50), (300, 1), (8, 8), (31, 16)])
+def test_training_and_use_see_the_same_part(size):
+    """Of a picture that is not square the centre, as folders of pictures are read for training."""
+    plane = np.add.outer(np.linspace(0, 200, size[1]), np.linspace(0, 50, size[0])).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(plane).save(buffer, "PNG")
+    seen = prep.decode(tf.constant(buffer.getvalue()), 8, 8, 1).numpy().astype(int)
+    trained = centre_picture(buffer.getvalue(), 8, 1, "it", 255).astype(int)
+    assert np.abs(seen - trained).max() <= 2

@@ -302,5 +302,9 @@ def test_commands(corpus, tmp_path):
 
 
 def test_models_and_tasks_that_do_not_fit(corpus):
+    with pytest.raises(UserError, match="data: expected text, for this task. Received: MNIST, pictures"):
+        tfbig.recipe("sotu_gpt", "data=mnist")
+    with pytest.raises(UserError, match="data: expected pictures, for this task. Received: SOTU, text"):
+        tfbig.recipe("mnist_mlp", "data=sotu")
     with pytest.raises(UserError, match="model: expected one of tokens->logits, for this task. Received: MLP, values->features"):
         tfbig.recipe("sotu_gpt", "model=mlp")

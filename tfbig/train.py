@@ -36,7 +36,7 @@ def train(
     recipe: str | Experiment | None = None,
     *settings: str,
     run: str | Path | None = None,
-    resume: str | Path | None = None,
+    resume: str | Path | Run | None = None,
     callbacks: tuple = (),
 ) -> Run:
     """Trains a recipe or an experiment and returns its run directory, report included.
@@ -45,7 +45,7 @@ def train(
         recipe: a recipe's name or an Experiment; left out when resuming.
         settings: "key=value" overrides, such as "train.length=2ep".
         run: the new run's directory; by default runs/NAME.
-        resume: a run directory to continue; only settings of the training's length and bookkeeping may change.
+        resume: a run, or its directory, to continue; only settings of the training's length and bookkeeping may change.
         callbacks: Keras callbacks; an "epoch" is the time between two evaluations.
 
     Raises:
@@ -111,7 +111,7 @@ def _created(recipe: str | Experiment, settings: list[str], run) -> Run:
 
 
 def _resumed(path, settings: list[str]) -> Run:
-    run = Run.open(path)
+    run = path if isinstance(path, Run) else Run.open(path)
     experiment = changed(run, settings)
     run = run if workers.place(experiment.device.strategy).is_chief else Follower(run.path)
     if settings:

@@ -101,6 +101,9 @@ class Model(Component):
 class Dataset(Component):
     """Examples with random access by position, in three disjoint splits: train, validation, test."""
 
+    kind: ClassVar[str] = "pictures"
+    """What its examples are; a task learns from the datasets of one kind."""
+
     background: ClassVar[int] = 255
     """Pictures: what shows through the transparent parts of a PNG, in training and in use; 0 black ... 255 white, as on a page."""
 
@@ -186,6 +189,9 @@ class Task(Component):
 
     model_kind: ClassVar[str] = "values->features"
     """Which models it can be learnt by; see `Model.kind`."""
+
+    data_kind: ClassVar[str] = "pictures"
+    """Which datasets it learns from; see `Dataset.kind`."""
 
     derived: ClassVar[dict[str, tuple[str, Callable[[float], float]]]] = {}
     """Metrics that are an increasing function of another one, such as a perplexity of a mean: name -> (metric, function)."""

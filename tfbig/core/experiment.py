@@ -139,5 +139,7 @@ class Experiment(Component):
     device: Device = Device()
 
     def problems(self) -> Iterator[tuple[str, str]]:
+        if self.data.kind != self.task.data_kind:
+            yield "data", f"expected {self.task.data_kind}, for this task. Received: {type(self.data).__name__}, {self.data.kind}."
         if self.model.kind != self.task.model_kind:
             yield "model", f"expected one of {self.task.model_kind}, for this task. Received: {type(self.model).__name__}, {self.model.kind}."

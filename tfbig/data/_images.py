@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import warnings
 from dataclasses import dataclass
 
 from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
@@ -63,7 +64,9 @@ def centre_picture(encoded: bytes, side: int, channels: int, name: str, backgrou
     from PIL import Image, UnidentifiedImageError
 
     try:
-        image = Image.open(io.BytesIO(encoded))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is far too large is an error below
+            image = Image.open(io.BytesIO(encoded))
         if image.has_transparency_data:
             under = background if image.format == "PNG" else 0  # through other formats black shows, as in `prep.decode`, where TensorFlow makes it so
             image = Image.alpha_composite(Image.new("RGBA", image.size, (*[under] * 3, 255)), image.convert("RGBA"))

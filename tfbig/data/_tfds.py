@@ -47,13 +47,18 @@ def open_builder(name: str, *, random_access: bool = False):
     prepared = _newest(where / name)
     if prepared is not None:
         load()  # quietly, before it is imported from elsewhere
-        builder = tfds.builder_from_directory(prepared)
+        try:
+            builder = tfds.builder_from_directory(prepared)
+        except Exception as error:  # protobuf, JSON and assertions: whatever a damaged description may raise
+            raise NoData(f"data: {prepared} cannot be opened: {_reason(error)}\nDelete that folder and prepare it again.") from error
+        if builder.name != name:
+            raise NoData(f"data: expected {name} in {prepared}. Found: {builder.name}.")
         return _with_access(builder, name, where) if random_access else builder
     recipe = f"tfds.builder('{name}'{', file_format=' + repr('array_record') if random_access else ''}).download_and_prepare()"
     command = f'python -c "import tensorflow_datasets as tfds; {recipe}"'
     try:
         tfds.builder_cls(name)
-    except tfds.core.registered.DatasetNotFoundError as error:
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:  # the latter: no name that it could have
         raise NoData(f"data: TensorFlow Datasets knows no dataset {name!r}, and {where} holds none.") from error
     if not online():
         raise NoData(
@@ -68,6 +73,11 @@ def open_builder(name: str, *, random_access: bool = False):
     except Exception as error:  # whatever a download, a checksum or a disk may raise
         raise NoData(f"data: {name} could not be prepared in {where}: {error}\nTry again, or run\n  {command}") from error
     return builder
+
+
+def _reason(error: Exception) -> str:
+    """The first line of a library's message, without its inner names."""
+    return re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", str(error).strip().partition("\n")[0])
 
 
 def _newest(base: Path) -> Path | None:
@@ -95,6 +105,5 @@ def read_all(name: str, part: str) -> dict:
     try:
         batch = builder.as_dataset(split=part, batch_size=-1, shuffle_files=False, read_config=config)
     except (AssertionError, OSError, ValueError, tf.errors.OpError) as error:
-        reason = re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", str(error).partition("\n")[0])
-        raise NoData(f"data: {name} in {builder.data_dir} cannot be read: {reason}\nDelete that folder and prepare it again.") from error
+        raise NoData(f"data: {name} in {builder.data_dir} cannot be read: {_reason(error)}\nDelete that folder and prepare it again.") from error
     return {key: value.numpy() for key, value in batch.items() if hasattr(value, "numpy")}

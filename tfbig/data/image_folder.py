@@ -57,7 +57,7 @@ class ImageFolder(Dataset):
 
     def fingerprint(self):
         names, found = _files(self)
-        told = [f"{split} {label} {path.relative_to(self.path)}" for split, files in found.items() for path, label in files]
+        told = [f"{split} {label} {path.relative_to(self.path)} {path.stat().st_size if path.exists() else 0}" for split, files in found.items() for path, label in files]
         return hashlib.sha256("\n".join([*names, *told]).encode("utf-8", "surrogateescape")).hexdigest()
 
     def card(self):

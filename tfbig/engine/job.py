@@ -92,6 +92,7 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
         console.note(f"{setup.model.count_params():,} parameters, {machine}, XLA {'on' if setup.jit else 'off'} ({setup.jit_reason})")
         present = checkpoint.steps(run.checkpoints)
         if present:
+            data.examples("train", np.arange(1))  # a run is unfinished only once its data is known to be there
             run.unmark_done()
         else:
             start_from(setup)
@@ -231,7 +232,7 @@ class Trained:
     def __init__(self, run: Run, wanted: str, console: loop.Observer):
         experiment, saved = run.experiment, run.read_json("data.json")
         if saved is None:
-            raise UserError(f"{run.path / 'data.json'}: missing. Train first: python -m tfbig.train --resume {run.path}")
+            raise UserError(f"{run.path / 'data.json'}: missing. Train first: python -m tfbig.train --resume {shlex.quote(str(run.path))}")
         chosen = choose_step(run, wanted)
         self.setup = Setup(experiment, saved["facts"])
         self.task, self.model = self.setup.task, self.setup.model

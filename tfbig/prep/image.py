@@ -72,7 +72,7 @@ def decode(encoded: tf.Tensor, height: int, width: int, channels: int, backgroun
     """One encoded picture (JPEG, PNG, BMP or a GIF's first frame; scalar string) as uint8 [height, width, channels].
 
     Through what is transparent in a PNG shows `background` (0 black ... 255 white); pictures of 4 channels keep their opacity.
-    Another size is brought to this one by antialiased bilinear resizing, without keeping the aspect ratio.
+    Of a picture of another shape the centre is taken; another size is brought to this one by antialiased bilinear resizing.
     Other formats that TensorFlow reads (WebP, JPEG XL) are refused: what size they claim is not known before they are decoded.
     """
     png = _begins(encoded, b"\x89PNG")
@@ -91,7 +91,7 @@ def decode(encoded: tf.Tensor, height: int, width: int, channels: int, backgroun
         image = tf.cond(png & _may_be_transparent(encoded), lambda: grey(_upon(background, whole(4))), opaque)
     else:
         image = opaque()
-    return resize(tf.ensure_shape(image, (None, None, channels)), height, width)
+    return resize(centre(tf.ensure_shape(image, (None, None, channels)), height, width), height, width)
 
 
 def _begins(encoded: tf.Tensor, magic: bytes) -> tf.Tensor:
@@ -155,6 +155,15 @@ def first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     start = (13 + colours(bytes_at(0)[10]), between, tf.zeros((), tf.int64))
     place, _, pixels = tf.while_loop(lambda place, where, _: (where != end) & (place < length), go_on, start)
     return tf.strings.substr(encoded, 0, place) + b";", pixels
+
+
+def centre(image_hwc: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """The largest part in the middle of a picture that is as wide for its height as `width` for `height`."""
+    size = tf.shape(image_hwc)
+    rows = tf.maximum(1, tf.minimum(size[0], size[1] * height // width))
+    columns = tf.maximum(1, tf.minimum(size[1], size[0] * width // height))
+    top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
+    return image_hwc[top : top + rows, left : left + columns]
 
 
 def resize(image_hwc: tf.Tensor, height: int, width: int) -> tf.Tensor:

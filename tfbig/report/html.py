@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from html import escape
 from pathlib import Path
 
@@ -182,7 +183,8 @@ def _machine(summary: dict, env: dict) -> str:
 
 
 def _commands(config: dict, run: Run) -> str:
-    changed = " ".join(f"{key}={pair[1]}" for key, pair in config.get("changed", {}).items())
+    changed = " ".join(shlex.quote(f"{key}={pair[1]}") for key, pair in config.get("changed", {}).items())
     name = config.get("experiment", {}).get("name", "RECIPE")
-    text = f"python -m tfbig.train {name} {changed}".strip() + f"\npython -m tfbig.evaluate {run.path}\npython -m tfbig.predict {run.path} PICTURE"
+    path = shlex.quote(str(run.path))
+    text = f"python -m tfbig.train {name} {changed}".strip() + f"\npython -m tfbig.evaluate {path}\npython -m tfbig.predict {path} PICTURE"
     return f"<pre>{escape(text)}</pre>"

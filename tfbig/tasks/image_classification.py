@@ -77,6 +77,8 @@ class ImageClassification(Task):
 
     def build(self) -> keras.Model:
         shape = self.data.spec["image"].shape
+        if self.crop_padding >= min(shape[:2]):
+            raise ValueError(f"task.crop_padding: expected less than the side of the pictures, {shape[0]} x {shape[1]}. Received: {self.crop_padding}.")
         body = self.model.build({"image": Feature(shape=shape, dtype="float32", unit="standard deviations")})
         exact = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")  # never halves
         head = keras.layers.Dense(len(self.labels), dtype=exact, name="head")

@@ -48,6 +48,7 @@ class TextGeneration(Task):
     primary = ("loss", "min")
     preprocess_on = "device"
     model_kind = "tokens->logits"
+    data_kind = "text"
     derived = {"perplexity": ("loss", lambda loss: math.exp(min(loss, LARGEST_EXPONENT)))}
     request = Generation
     service = _served_text.Service
