@@ -57,6 +57,7 @@ def test_door(capsys):
     assert plan.main(["mnist_cnn", "--hardware", "h100", "--price", "3.5"]) == 0
     out = capsys.readouterr().out
     assert "NVIDIA H100 SXM" in out and "35% of 494 TFLOP/s" in out and "for it" in out
+    assert plan.main(["mnist_cnn", "--hardware", "CPU"]) == 0 and "a small model, which waits" in capsys.readouterr().out
     assert plan.main(["mnist_cnn", "--hardware", "h10"]) == 2 and "Did you mean h100?" in capsys.readouterr().err
     with pytest.raises(UserError, match="--price: expected more than 0"):
         plan.plan("mnist_cnn", price=-1.0)

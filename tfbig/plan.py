@@ -29,6 +29,7 @@ def plan(recipe: str | Experiment, *settings: str, hardware: str | None = None, 
     from tfbig.engine.readable import Readable
     from tfbig.engine.setup import Setup
 
+    hardware = hardware and hardware.lower()
     if hardware is not None and hardware not in engine.HARDWARE:
         raise UserError(f"--hardware: expected one of {', '.join(engine.HARDWARE)}. Received: {hardware!r}.{registry.nearest(hardware, engine.HARDWARE)}")
     if price is not None and not 0 < price < math.inf:
@@ -64,7 +65,10 @@ def show(found: dict) -> str:
         ]
     else:
         rows += [("assumed", found["assumed"]), ("fits", f"{'yes' if found['fits'] else 'no'}, {found['memory_there_mb'] / 1e3:,.0f} GB there")]
-    rows.append(("time", duration_text(found["seconds"]) + (f", {found['cost']:,.2f} for it" if "cost" in found else "")))
+    told = duration_text(found["seconds"]) if found["seconds"] >= 1 else "under 1 s"
+    told += f", {found['cost']:,.2f} for it" if "cost" in found else ""
+    told += "" if "step_ms" in found else "; a small model, which waits for memory and launches, takes longer"
+    rows.append(("time", told))
     rows += [("change" if i == 0 else "", text) for i, text in enumerate(found["advice"])]
     return "\n".join(f"{name:<12} {text}" for name, text in rows)
 
@@ -75,7 +79,7 @@ def door(arguments: list[str]) -> dict:
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that differ from the recipe's")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--probe", action="store_true", help="try a few steps on this machine (what is done without --hardware, too)")
-    where.add_argument("--hardware", help="an accelerator by name, judged by arithmetic: t4, l4, a100, h100, h200, tpu_v5e, tpu_v5p")
+    where.add_argument("--hardware", help="an accelerator by name, judged by arithmetic: cpu, t4, l4, a100, h100, h200, tpu_v5e, tpu_v5p")
     parser.add_argument("--price", type=float, help="of an hour on it")
     given = parser.parse_args(arguments)
     found = plan(given.recipe, *given.settings, hardware=given.hardware, price=given.price)

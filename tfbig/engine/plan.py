@@ -24,7 +24,7 @@ PROBE_SECONDS = 10.0  # fast steps are tried for longer, until their time is ste
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a maker says of an accelerator: dense arithmetic in 10^12 operations a second, memory in 10^9 bytes."""
+    """What a maker says of an accelerator or processor: dense arithmetic in 10^12 operations a second, memory in 10^9 bytes."""
 
     name: str
     float32: float
@@ -35,6 +35,7 @@ class Hardware:
 
 # TensorFlow multiplies float32 matrices in TensorFloat-32 on NVIDIA since Ampere and in bfloat16 on TPUs, unless told otherwise.
 HARDWARE = {
+    "cpu": Hardware("Intel Xeon Platinum 8480+, 56 cores", 7.2, 7.2, 256, "Intel's 2.0 GHz and two AVX-512 units a core, 64 operations a cycle; XLA's halves are no faster; 256 GB assumed"),
     "t4": Hardware("NVIDIA T4", 8.1, 65, 16, "NVIDIA T4 data sheet, 2019"),
     "l4": Hardware("NVIDIA L4", 60, 121, 24, "NVIDIA L4 data sheet, 2023, halves of the figures with sparsity"),
     "a100": Hardware("NVIDIA A100 80 GB SXM", 156, 312, 80, "NVIDIA A100 data sheet, 2021"),
