@@ -153,6 +153,8 @@ def test_a_finished_run_stays_finished_without_its_data(folder, tmp_path_factory
     with pytest.raises(UserError):
         tfbig.train(resume=run)
     assert run.is_done
+    tfbig.train(None, f"data.path={folder}_elsewhere", "train.length=14", resume=run)
+    assert run.is_done and run.experiment.data.path == f"{folder}_elsewhere"
 
 
 def test_a_shift_larger_than_the_picture():

@@ -25,6 +25,7 @@ EXAMPLES = """  python -m tfbig.train mnist_mlp
 
 RESUMABLE = (
     *(f"train.{name}" for name in ("length", "evaluate_every", "save_every", "keep", "patience", "final_split", "tensorboard")),
+    "data.path",  # to where the same data is now: the fingerprint tells other data
     "data.on_error",
     "data.max_skipped",
     "device.strategy",
