@@ -1,5 +1,6 @@
 """The commands as a user runs them: subprocesses, exit codes, messages, JSON."""
 
+import io
 import json
 import os
 import signal
@@ -23,6 +24,13 @@ def start(door, *arguments, environment=(), **options):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     name = f"tfbig.{door}" if door else "tfbig"
     return subprocess.Popen([sys.executable, "-m", name, *map(str, arguments)], env=environment, text=True, **{**pipes, **options})
+
+
+def encoded(form):
+    """A picture in the form that Pillow calls so."""
+    buffer = io.BytesIO()
+    Image.new("L", (28, 28), 99).save(buffer, form)
+    return buffer.getvalue()
 
 
 def call(door, *arguments, code=0, **options):
@@ -93,6 +101,7 @@ def test_predict(run, tmp_path):
         ("text.png", b"hello", "text.png: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: it is none of these"),
         ("cmyk.jpg", Image.new("CMYK", (28, 28)), "cmyk.jpg: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: its colours are CMYK"),
         ("huge.png", Image.new("1", (20_000, 9_000)), "huge.png: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: it has more than"),
+        ("webp.png", encoded("WEBP"), "webp.png: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: it is WEBP, whatever"),
         ("short.npy", b"\x93NUMPY\x01\x00v\x00{", "short.npy: is no whole .npy file"),
         ("float.npy", np.zeros((2, 28, 28), np.float32), "expected uint8 [n, 28, 28, 1] with at least one picture. Received: float32 [2, 28, 28]"),
         ("shape.npy", np.zeros((2, 30, 28), np.uint8), "Received: uint8 [2, 30, 28]"),

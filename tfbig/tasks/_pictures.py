@@ -11,6 +11,7 @@ from tfbig.core.contracts import Task
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
 
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF")  # Pillow's names; an MPO is a camera's JPEG of several pictures
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
 
@@ -95,6 +96,8 @@ def check(content: bytes) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content)) as picture:
+                if picture.format not in FORMATS:
+                    raise ValueError(f"it is {picture.format}, whatever its name says")
                 if picture.mode == "CMYK":
                     raise ValueError("its colours are CMYK; save it as RGB or grey")
                 picture.load()
