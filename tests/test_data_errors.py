@@ -29,10 +29,10 @@ def folder(tmp_path, monkeypatch, request):
     for name in DAMAGED:
         path = tmp_path / "train" / name
         path.write_bytes(path.read_bytes()[:40])
-    (tmp_path / "validation" / "b" / "09.png").write_bytes(b"no picture")
+    for name in ("validation/b/09.png", "test/a/05.png"):
+        (tmp_path / name).write_bytes(b"no picture")
     if request.param == "from its files":
         monkeypatch.setattr(image_folder, "MEMORY_BYTES", 0)
-    image_folder._files.cache_clear()
     return tmp_path
 
 
@@ -86,12 +86,18 @@ def test_stand_ins_are_a_function_of_position(folder):
 
 def test_counted_and_never_measured(folder, tmp_path):
     run = tfbig.train("mnist_mlp", *settings(folder, "data.on_error=skip"), run=tmp_path / "run")
-    assert run.read_json("summary.json")["skipped"] == {"train": 3, "validation": 1}
-    assert run.read_json("skipped.json")["train"].keys() == {"3", "4", "31"}
-    assert "unreadable records left out" in (run.path / "report.html").read_text()
+    assert run.read_json("summary.json")["skipped"] == {"train": 3, "validation": 1, "test": 1}
+    assert run.read_json("skipped.json")["train"].keys() == {"3", "4", "31"} and run.read_json("skipped.json")["test"].keys() == {"5"}
+    assert "3 of train, 1 of validation, 1 of test" in (run.path / "report.html").read_text()
+    assert run.read_json("metrics.json")["test"]["count"] == 19
+    matrix, reliability, _ = run.read_json("panels.json")
+    assert np.sum(matrix["counts"], 1).tolist() == [9, 10] and sum(each["count"] for each in reliability["bins"]) == 19
+    splits = run.read_json("data.json")["splits"]
+    assert {name: entry["size"] for name, entry in splits.items()} == {"train": 37, "validation": 19, "test": 19}
+    assert all(sum(entry["classes"].values()) in (0, entry["size"]) for entry in splits.values())
     assert [line["metrics"]["accuracy"]["count"] for line in run.history("evaluation") if line["split"] == "validation"] == [19, 19]
     again = tfbig.train(None, "train.length=14", resume=run.path)
-    assert again.read_json("summary.json")["skipped"] == {"train": 3, "validation": 1}
+    assert again.read_json("summary.json")["skipped"] == {"train": 3, "validation": 1, "test": 1}
 
 
 def test_limit(folder, tmp_path):
@@ -149,12 +155,23 @@ def test_a_finished_run_stays_finished_without_its_data(folder, tmp_path_factory
     run = tfbig.train("mnist_mlp", *settings(folder, "data.on_error=skip"), run=path)
     assert run.is_done
     folder.rename(f"{folder}_elsewhere")
-    image_folder._files.cache_clear()
     with pytest.raises(UserError):
         tfbig.train(resume=run)
     assert run.is_done
     tfbig.train(None, f"data.path={folder}_elsewhere", "train.length=14", resume=run)
     assert run.is_done and run.experiment.data.path == f"{folder}_elsewhere"
+
+
+def test_a_changed_folder_is_seen(folder, tmp_path_factory):
+    """Within one process, too: pictures that came, went or changed since an earlier run, in the same settings."""
+    path, data = tmp_path_factory.mktemp("runs"), settings(folder, "data.on_error=skip")
+    first = tfbig.train("mnist_mlp", *data, run=path / "first")
+    (folder / "test" / "a" / "00.png").rename(folder / "test" / "a" / "new.png")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "train" / "a" / "03.png")  # mended
+    with pytest.raises(UserError, match="data: it has changed since"):
+        tfbig.evaluate(first)
+    second = tfbig.train("mnist_mlp", *data, run=path / "second")
+    assert second.read_json("summary.json")["skipped"]["train"] == 2 and second.read_json("metrics.json")["test"]["count"] == 19
 
 
 def test_a_shift_larger_than_the_picture():

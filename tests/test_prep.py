@@ -1,6 +1,8 @@
 """Image transforms against plain NumPy; random numbers against what chance allows; compiled and not."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -117,6 +119,23 @@ def test_the_background_shows_through(mode, channels, background):
     got = tf.function(prep.decode)(tf.constant(content), 8, 8, channels, background).numpy()  # as a graph, as it is exported
     assert got.shape == (8, 8, channels) and np.abs(got - expected[..., None]).max() <= 1
     assert np.abs(centre_picture(content, 8, channels, "a", background) - expected[..., None]).max() <= 1  # training sees the same
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("bits, colours", [(2, 1), (4, 1), (16, 1), (16, 3)])
+@pytest.mark.parametrize("hidden", [True, False])
+def test_training_and_use_see_the_same_of_every_depth(bits, colours, hidden, channels):
+    """PNGs of 2, 4 and 16 bits, with and without a colour that is transparent."""
+    samples = np.random.RandomState(0).randint(0, 2**bits, (8, 8 * colours))
+    rows = np.packbits((samples[..., None] >> np.arange(bits)[::-1]) & 1, axis=None).reshape(8, -1)
+    chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))  # noqa: E731
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, bits, colours - 1, 0, 0, 0))]
+    parts += [chunk(b"tRNS", samples[3, :colours].astype(">u2").tobytes())] if hidden else []
+    parts += [chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))), chunk(b"IEND", b"")]
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    used = prep.decode(tf.constant(content), 8, 8, channels, 255).numpy().astype(int)
+    assert np.abs(centre_picture(content, 8, channels, "a", 255) - used).max() <= 1 and len(np.unique(used)) > 2
+    assert (used.min(-1) == 255).any() or not hidden
 
 
 def test_training_and_use_see_the_same_of_other_formats():

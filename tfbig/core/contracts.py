@@ -279,8 +279,14 @@ class Task(Component):
         """Sentences for the model card: how to use the served model, and what it cannot do."""
         return []
 
-    def panels(self, split: str, outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-        """What a report shows of a finished evaluation, as JSON values (see tfbig/report/panels.py for the kinds)."""
+    def panels(self, split: str, positions: np.ndarray, outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """What a report shows of a finished evaluation, as JSON values (see tfbig/report/panels.py for the kinds).
+
+        Args:
+            split: what was evaluated.
+            positions: int64 [n], of the examples in the split: all but unreadable ones.
+            outputs: of `predict` for these examples, each [n, ...].
+        """
         return []
 
     def samples(self, model: keras.Model, jit: bool) -> list[dict[str, Any]]:

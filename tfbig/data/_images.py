@@ -6,11 +6,15 @@ import functools
 import io
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 from tfbig.data._splits import stratified
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
@@ -66,9 +70,9 @@ def centre_picture(encoded: bytes, side: int, channels: int, name: str, backgrou
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is far too large is an error below
-            image = Image.open(io.BytesIO(encoded))
+            image = _eight_bits(Image.open(io.BytesIO(encoded)), encoded)
         if image.has_transparency_data:
-            under = background if image.format == "PNG" else 0  # through other formats black shows, as in `prep.decode`, where TensorFlow makes it so
+            under = background if encoded.startswith(b"\x89PNG") else 0  # through other formats black shows, as in `prep.decode`, where TensorFlow makes it so
             image = Image.alpha_composite(Image.new("RGBA", image.size, (*[under] * 3, 255)), image.convert("RGBA"))
         image = image.convert("L" if channels == 1 else "RGB")
     except UnidentifiedImageError as error:  # its own words name an object in memory
@@ -79,6 +83,22 @@ def centre_picture(encoded: bytes, side: int, channels: int, name: str, backgrou
     left, top = (image.width - short) // 2, (image.height - short) // 2
     box = (left, top, left + short, top + short)
     return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=box)).reshape(side, side, channels)
+
+
+def _eight_bits(image: Image.Image, encoded: bytes) -> Image.Image:
+    """A PNG of 2, 4 or 16 bits as one of 8, its transparent colour too: Pillow clips 16-bit grey and leaves that colour as it was stored."""
+    from PIL import Image
+
+    depth, hidden = encoded[24] if image.format == "PNG" else 8, image.info.get("transparency")
+    if depth == 16 and image.mode.startswith("I"):
+        grey = np.asarray(image)
+        opacity = np.where(grey == (-1 if hidden is None else hidden), 0, 255)
+        return Image.merge("LA", [Image.fromarray(band.astype(np.uint8)) for band in (grey >> 8, opacity)])
+    if depth in (2, 4) and image.mode == "L" and hidden is not None:
+        image.info["transparency"] = hidden * 255 // (2**depth - 1)
+    elif depth == 16 and image.mode == "RGB" and hidden is not None:
+        image.info["transparency"] = tuple(value >> 8 for value in hidden)
+    return image
 
 
 def check_split(split: str) -> None:

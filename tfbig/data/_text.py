@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
@@ -112,28 +113,30 @@ class TextWindows(Dataset):
         """A split's tokens, memory-mapped, uint16 or uint32 [n]."""
         if split not in SPLITS:
             raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
-        return _opened(self._whole())[1][split]
+        return self._opened[1][split]
 
     @property
     def separated(self) -> bool:
         """Whether the training split holds separators: it has several documents."""
-        saved, _, tokenizer = _opened(self._whole())
+        saved, _, tokenizer = self._opened
         return tokenizer.separator is not None and saved["splits"]["train"]["documents"] > 1
 
     def read_tokenizer(self) -> tokenizers.Tokenizer:
         """The tokenizer the tokens were made by."""
-        return _opened(self._whole())[2]
+        return self._opened[2]
 
-    def _whole(self) -> TextWindows:
-        """The dataset without what does not change its token files."""
-        return dataclasses.replace(self, context=1, stride=None)
+    @cached_property
+    def _opened(self) -> tuple[dict, dict, tokenizers.Tokenizer]:
+        """What store.json says, the token files, the tokenizer; of the text as it was when it was first asked for."""
+        whole = dataclasses.replace(self, context=1, stride=None)  # without what does not change the token files
+        return _opened(whole, self.fingerprint())
 
     def source_card(self) -> dict:
         """Title, source, licence and citation."""
         raise NotImplementedError
 
     def card(self):
-        saved, _, tokenizer = _opened(self._whole())
+        saved, _, tokenizer = self._opened
         counts = dict(saved["cleaning"])
         how = counts.pop("split")
         told = {"documents": ", ".join(f"{number:,} {name}" for name, number in counts.items() if number or name in ("read", "kept"))}
@@ -148,10 +151,10 @@ class TextWindows(Dataset):
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(data: TextWindows) -> tuple[dict, dict, tokenizers.Tokenizer]:
-    """A dataset's store: what store.json says, the token files, the tokenizer. Written at the first call."""
+def _opened(data: TextWindows, fingerprint: str) -> tuple[dict, dict, tokenizers.Tokenizer]:
+    """A dataset's store, written at the first call; see `TextWindows._opened`."""
     rules = store.Rules(**{field.name: getattr(data, field.name) for field in dataclasses.fields(store.Rules)})
-    folder = store.prepared(data.documents, data.fingerprint(), rules)
+    folder = store.prepared(data.documents, fingerprint, rules)
     saved = json.loads((folder / "store.json").read_text("utf-8"))
     open_file = lambda path: np.memmap(path, saved["dtype"], "r") if path.stat().st_size else np.empty(0, saved["dtype"])  # noqa: E731
     tokens = {split: open_file(folder / f"{split}.bin") for split in SPLITS}

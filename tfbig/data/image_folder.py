@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
@@ -35,15 +36,15 @@ class ImageFolder(Dataset):
 
     @property
     def label_names(self):
-        return _files(self)[0]
+        return self._listed[0]
 
     def size(self, split):
         check_split(split)
-        return len(_files(self)[1][split])
+        return len(self._listed[1][split])
 
     def examples(self, split, positions):
         check_split(split)
-        rows = [_files(self)[1][split][int(i)] for i in np.asarray(positions, np.int64)]
+        rows = [self._listed[1][split][int(i)] for i in np.asarray(positions, np.int64)]
         shape = self.spec["image"].shape
         images = [centre_picture(_read(path), self.side, self.channels, str(path), self.background) for path, _ in rows]
         return {
@@ -53,12 +54,19 @@ class ImageFolder(Dataset):
 
     def arrays(self, split):
         pixels = self.side * self.side * self.channels
-        return _arrays(self, split) if self.size(split) * pixels <= MEMORY_BYTES else None
+        if self.size(split) * pixels > MEMORY_BYTES:
+            return None
+        return _arrays(self, split, tuple((path, *_stamp(path)) for path, _ in self._listed[1][split]))
 
     def fingerprint(self):
-        names, found = _files(self)
-        told = [f"{split} {label} {path.relative_to(self.path)} {path.stat().st_size if path.exists() else 0}" for split, files in found.items() for path, label in files]
+        names, found = self._listed
+        told = [f"{split} {label} {path.relative_to(self.path)} {_stamp(path)[0]}" for split, files in found.items() for path, label in files]
         return hashlib.sha256("\n".join([*names, *told]).encode("utf-8", "surrogateescape")).hexdigest()
+
+    @cached_property
+    def _listed(self) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
+        """What the folder held when it was first looked into; each command and each call from Python looks anew."""
+        return _files(self)
 
     def card(self):
         return {
@@ -76,12 +84,21 @@ def _read(path: Path) -> bytes:
         raise UserError(f"data: {path} cannot be read: {error.strerror}. It was there when the folder was listed.") from error
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of change in ns of a file; zeros if it has gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
 @functools.lru_cache(maxsize=6)
-def _arrays(data: ImageFolder, split: str) -> dict[str, np.ndarray]:
+def _arrays(data: ImageFolder, split: str, files: tuple) -> dict[str, np.ndarray]:
+    """A split in memory, decoded once for as long as its `files` stay as they are."""
     return data.examples(split, np.arange(data.size(split)))
 
 
-@functools.lru_cache(maxsize=6)
 def _files(data: ImageFolder) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
     """The names of the classes, and for each split its pictures as (path, label), sorted by path."""
     root = Path(data.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from dataclasses import dataclass
 
 from tfbig.core.contracts import Dataset, Feature, knob
@@ -44,6 +45,11 @@ class TFDSImages(Dataset):
         images = [decoded(record, row) for record, row in zip(records, rows, strict=True)]
         labels = np.array([record[self.label_key] for record in records], np.int32)
         return {"image": np.stack(images) if images else np.empty((0, self.side, self.side, 3), np.uint8), "label": labels}
+
+    def fingerprint(self):
+        info = _builder(self).info
+        told = [info.full_name, *(f"{name} {part.num_examples} {part.num_bytes}" for name, part in sorted(info.splits.items()))]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
     def card(self):
         info = _builder(self).info

@@ -16,12 +16,21 @@ Z95 = 1.959964  # standard normal deviate of a two-sided 95 % interval
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics of one split: name -> {value, low, high, count}, and the outputs if they were asked for."""
+    """Metrics of one split: name -> {value, low, high, count}, and the outputs if they were asked for.
+
+    Attributes:
+        measured: positions of the examples that count, int64 [count]: all but those for which another one stood in.
+        outputs: of the whole split, stand-ins included.
+    """
 
     split: str
-    count: int
+    measured: np.ndarray
     metrics: dict[str, dict]
     outputs: dict = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        return len(self.measured)
 
 
 def compile_predict(task: Task, model, jit: bool) -> Callable:
@@ -80,7 +89,7 @@ def evaluate(
     metrics = {name: interval(*rows) for name, rows in sums.items()}
     for name, (source, function) in task.derived.items():
         metrics[name] = {key: value if key == "count" or value is None else function(value) for key, value in metrics[source].items()}
-    return Evaluation(split, int(size - np.count_nonzero(left_out)), metrics, {name: np.concatenate(parts) for name, parts in kept.items()})
+    return Evaluation(split, np.flatnonzero(left_out == 0), metrics, {name: np.concatenate(parts) for name, parts in kept.items()})
 
 
 def interval(total: np.ndarray, count: np.ndarray) -> dict:

@@ -47,35 +47,44 @@ class Journal:
     def evaluated(self, step, split, metrics):
         self.run.log("evaluation", step, {"split": split, "metrics": metrics})
         self.console.evaluated(step, split, metrics)
-        if told(self.data.skipped) != self.told:
-            self.told = told(self.data.skipped)
-            self.console.note(self.told)
-            self.run.write_json("skipped.json", self.data.skipped)
+        self.told = tell_skipped(self.run, self.data, self.console, self.told)
 
     def note(self, text):
         self.console.note(text)
+
+
+def tell_skipped(run: Run, data: Readable, console: loop.Observer, before: str) -> str:
+    """Says and saves which records were left out, if that has changed since; returns what it says."""
+    now = told(data.skipped)
+    if now != before:
+        console.note(now)
+        run.write_json("skipped.json", data.skipped)
+    return now
 
 
 def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
     """What preprocessing needs to know of the training split: measured once, then read from data.json."""
     splits, saved = {}, run.read_json("data.json")
     if saved is not None:
-        if saved.get("fingerprint", now := data.fingerprint()) != now:  # runs of before there were fingerprints have none
+        now = data.fingerprint()
+        if (saved.get("fingerprint") or now) != now:  # runs of before this data had one have none
             raise UserError(f"data: it has changed since {run.path} was started, so its examples or splits are no longer the same. Bring the old data back, or start a new run.")
         return saved["facts"]
     facts = experiment.task.measure(data)
     for split in ("train", "validation"):  # nothing of the test split is read before training is over
-        splits[split] = {"size": data.size(split), "classes": class_counts(data, split)}
+        splits[split] = described(data, split)
     run.write_json("data.json", {"card": data.card(), "fingerprint": data.fingerprint(), "splits": splits, "facts": facts})
     return facts
 
 
-def class_counts(data: Readable, split: str) -> dict[str, int]:
-    """Examples of each class, where counting is cheap."""
-    arrays, names = data.arrays(split), data.label_names
-    if arrays is None or not names or "label" not in arrays:
-        return {}
-    return dict(zip(names, np.bincount(arrays["label"], minlength=len(names)).tolist(), strict=True))
+def described(data: Readable, split: str) -> dict:
+    """A split's size and, where counting is cheap, the examples of each class, without those known to be unreadable."""
+    arrays, names, skipped = data.arrays(split), data.label_names, list(data.skipped[split])
+    counts = {"size": data.size(split) - len(skipped), "classes": {}}
+    if arrays is not None and names and "label" in arrays:
+        numbers = np.bincount(np.delete(arrays["label"], skipped), minlength=len(names))
+        counts["classes"] = dict(zip(names, numbers.tolist(), strict=True))
+    return counts
 
 
 def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
@@ -105,7 +114,7 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
             step = load_step(setup, run, state.best["step"], console)
             record(run, setup, experiment.train.final_split, step, console)
         run.mark_done()
-    return summary
+        return run.read_json("summary.json")
 
 
 def compare(workers: Workers, experiment: Experiment, data: Readable) -> None:
@@ -168,11 +177,15 @@ def describe(setup: Setup, state: loop.State, run: Run) -> dict:
         "block": setup.block,
         "device": device_text(),
         "workers": setup.workers.count,
-        "skipped": {split: len(found) for split, found in setup.data.skipped.items() if found},
+        "skipped": skipped_counts(setup.data),
         "waited_for_data": round(state.waited["data"] / seconds, 4),
         "waited_for_checkpoints": round(state.waited["checkpoints"] / seconds, 4),
         "checkpoint_mb": round(sum(file.stat().st_size for file in folder.iterdir()) / 1e6, 2) if folder else None,
     }
+
+
+def skipped_counts(data: Readable) -> dict[str, int]:
+    return {split: len(found) for split, found in data.skipped.items() if found}
 
 
 def load_step(setup: Setup, run: Run, step: int, console: loop.Observer) -> int:
@@ -189,13 +202,19 @@ def load_step(setup: Setup, run: Run, step: int, console: loop.Observer) -> int:
 def record(run: Run, setup: Setup, split: str, step: int, console: loop.Observer) -> dict:
     """Evaluates the model on a split and writes metrics.json and panels.json; returns the split's entry."""
     measure(run, run.experiment, setup.data)  # refuses data that has changed
+    before, summary = told(setup.data.skipped), run.read_json("summary.json")
     result: Evaluation = setup.evaluate(split, keep_outputs=True)
     console.evaluated(step, split, result.metrics)
+    tell_skipped(run, setup.data, console, before)
+    if summary is not None:
+        run.write_json("summary.json", {**summary, "skipped": skipped_counts(setup.data)})
     entry = {"dataset": type(run.experiment.data).__name__, "split": split, "count": result.count, "step": step, "metrics": result.metrics}
     run.write_json("metrics.json", {**(run.read_json("metrics.json") or {}), split: entry})
-    run.write_json("panels.json", [*setup.task.samples(setup.model, setup.jit), *setup.task.panels(split, result.outputs)])
+    run.write_json("panels.json", [*setup.task.samples(setup.model, setup.jit), *setup.task.panels(split, result.measured, {name: value[result.measured] for name, value in result.outputs.items()})])
     saved = run.read_json("data.json")
-    saved["splits"][split] = {"size": result.count, "classes": class_counts(setup.data, split)}
+    for name in saved["splits"]:  # some of their records may have turned out unreadable since
+        saved["splits"][name]["size"] = setup.data.size(name) - len(setup.data.skipped[name])
+    saved["splits"][split] = described(setup.data, split)
     run.write_json("data.json", saved)
     return entry
 
@@ -234,7 +253,7 @@ class Trained:
         if saved is None:
             raise UserError(f"{run.path / 'data.json'}: missing. Train first: python -m tfbig.train --resume {shlex.quote(str(run.path))}")
         chosen = choose_step(run, wanted)
-        self.setup = Setup(experiment, saved["facts"])
+        self.setup = Setup(experiment, saved["facts"], data=Readable(experiment.data, run.read_json("skipped.json")))
         self.task, self.model = self.setup.task, self.setup.model
         self.step = load_step(self.setup, run, chosen, console)
         self.run = run

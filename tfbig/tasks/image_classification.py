@@ -179,19 +179,19 @@ class ImageClassification(Task):
             graded["top_5_accuracy"] = (tf.cast(among, tf.float32), one)
         return graded
 
-    def panels(self, split, outputs):
+    def panels(self, split, positions, outputs):
         """Confusion matrix, reliability diagram, and the most confident mistakes as pictures."""
         probability, said = outputs["probability"], outputs["label"]
         names = self.labels
-        label = self.data.examples(split, np.arange(len(said)))["label"] if self.data.arrays(split) is None else None
-        label = self.data.arrays(split)["label"] if label is None else label
+        arrays = self.data.arrays(split)
+        label = (self.data.examples(split, positions) if arrays is None else {"label": arrays["label"][positions]})["label"]
         confidence = probability[np.arange(len(said)), said]
         counts = np.zeros((len(names), len(names)), np.int64)
         np.add.at(counts, (label, said), 1)
         bins, error = _reliability(confidence, said == label)
         wrong = np.flatnonzero(said != label)
         wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_MISTAKES]
-        pictures = self.data.examples(split, wrong)["image"] if len(wrong) else []
+        pictures = self.data.examples(split, positions[wrong])["image"] if len(wrong) else []
         items = [
             {"png": _png(picture), "caption": f"true {names[label[i]]}, said {names[said[i]]} ({confidence[i]:.1%})"}
             for i, picture in zip(wrong, pictures, strict=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tfbig.core.contracts import Component, Feature, Task, knob
 from tfbig.core.errors import UserError
-from tfbig.core.lazy import np, tf
+from tfbig.core.lazy import tf
 from tfbig.prep import tokenizers
 from tfbig.prep.text import plain, refuse_surrogates, unescape
 from tfbig.tasks import _served_text, _text_trials
@@ -141,10 +141,10 @@ class TextGeneration(Task):
     def remarks(self, service):
         return _served_text.remarks(self, service)
 
-    def panels(self, split, outputs):
+    def panels(self, split, positions, outputs):
         """The loss at each place of the context: how much what came before helps."""
-        size = len(outputs["log_probability"])
-        length = self.data.examples(split, np.arange(max(0, size - 1), size))["length"]  # only the last window can be short
+        size = len(positions)
+        length = self.data.examples(split, positions[-1:])["length"]  # only the last window can be short
         full = outputs["log_probability"][: size - 1] if length.size and length[0] < self.context else outputs["log_probability"]
         if not len(full):
             return []
