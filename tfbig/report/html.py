@@ -25,7 +25,7 @@ tr.changed td { background: #FFF6E0; } .pictures { display: grid; grid-template-
 .pictures img { width: 84px; height: 84px; image-rendering: pixelated; border: 1px solid #ddd; display: block; object-fit: contain; }
 .pictures span { font-size: .78rem; line-height: 1.25; display: block; margin-top: .15rem; } pre { background: #f6f6f6; padding: .7rem .9rem; white-space: pre-wrap; font-size: .88rem; }
 .wide { grid-column: 1 / -1; }
-@media (max-width: 480px) { .grid { grid-template-columns: 1fr; } }
+@media (max-width: 700px) { .grid { grid-template-columns: minmax(0, 1fr); } table { display: block; overflow-x: auto; } }
 @media print { @page { size: A4; margin: 14mm; } body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; } .grid { grid-template-columns: 1fr 1fr; } svg { max-width: 100%; }
  h2 { margin-top: 1.3rem; } th, td { padding-top: .1rem; padding-bottom: .1rem; } .muted, .caption, pre { font-size: 10px; } .wide figure { break-inside: auto; }
  .pictures { grid-template-columns: repeat(8, 1fr); gap: .4rem; } .pictures > * { break-inside: avoid; } .pictures img { width: 60px; height: 60px; } .pictures span { font-size: 9px; } }
@@ -104,8 +104,9 @@ def _learning(run: Run, summary: dict) -> str:
     if primary != "loss":
         own = [series(primary)] if primary in trained[0] else []
         figures.append(draw(primary.capitalize(), [*own, checked(primary)]))
-    figures.append(draw("Learning rate", [series("learning_rate")]))
-    figures.append(draw("Examples per second", [series("examples_per_s")]))
+    figures.append(draw("Learning rate", [series("learning_rate")], from_zero=True))
+    speed = {name: values[1:] or values for name, values in series("examples_per_s").items() if name != "name"}  # the first includes compiling
+    figures.append(draw("Examples per second", [{"name": "training", **speed}], from_zero=True))
     return f"<div class='grid'>{''.join(figures)}</div>"
 
 
@@ -120,7 +121,7 @@ def _data(data: dict) -> str:
     card, splits, facts = data.get("card", {}), data.get("splits", {}), data.get("facts", {})
     rows = [[key, value] for key, value in card.items()]
     rows += [[f"{split} examples", f"{entry['size']:,}"] for split, entry in splits.items()]
-    words = lambda value: ", ".join(words(v) for v in value) if isinstance(value, list) else f"{value:,g}" if isinstance(value, float) else str(value)  # noqa: E731
+    words = lambda value: ", ".join(words(v) for v in value) if isinstance(value, list) else f"{value:,g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)  # noqa: E731
     rows += [[f"training {key}", words(value)] for key, value in facts.items() if isinstance(value, (list, int, float)) and len(words(value)) < 200]
     parts = [render({"kind": "table", "title": "Data card", "headers": ["", ""], "rows": rows})]
     classes = splits.get("train", {}).get("classes") or {}

@@ -1,6 +1,6 @@
 """The parts of a report: each panel is a JSON value with a "kind", drawn as inline SVG or HTML.
 
-    curves       x_label, y_label, series: [{name, x, y}], log_y
+    curves       x_label, y_label, series: [{name, x, y}], log_y, from_zero
     matrix       labels, counts: rows are true labels, columns predicted ones
     calibration  bins: [{low, high, confidence, accuracy, count}], ece
     pictures     items: [{png (base64), caption}]
@@ -72,6 +72,8 @@ def curves(panel: dict) -> str:
         axes.plot(x, y, color=colour, label=series["name"], linewidth=1.5, marker="o" if len(x) < 30 else None, markersize=3)
     if panel.get("log_y") and any(min(_points(s)[1], default=0) > 0 for s in panel["series"]):
         axes.set_yscale("log")
+    if panel.get("from_zero"):
+        axes.set_ylim(bottom=0)
     axes.set_xlabel(panel.get("x_label", ""), fontsize=8)
     axes.set_ylabel(panel.get("y_label", ""), fontsize=8)
     axes.grid(alpha=0.25)
