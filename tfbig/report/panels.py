@@ -43,7 +43,7 @@ def _figure(width: float, height: float):
     FigureCanvasSVG(figure)
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=INK, labelsize=8)
+    axes.tick_params(which="both", colors=INK, labelsize=8)
     return figure, axes
 
 
@@ -191,7 +191,7 @@ def slices(panel: dict) -> str:
             axes.set_xticks(range(len(part["ticks"])), part["ticks"], rotation=30 if max(map(len, part["ticks"])) > 4 else 0, ha="right" if max(map(len, part["ticks"])) > 4 else "center")
             axes.set_xlim(-0.5, len(part["ticks"]) - 0.5)
         axes.set_title(part["label"], fontsize=8, color=INK)
-        axes.tick_params(colors=INK, labelsize=7)
+        axes.tick_params(which="both", colors=INK, labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
         if number % columns == 0:
