@@ -14,6 +14,7 @@ from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.lazy import quiet_start
 from tfbig.core.run import Run
+from tfbig.engine import job
 from tfbig.models.mlp import MLP
 
 RECIPES = list(registry.recipes())
@@ -188,6 +189,48 @@ def test_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(RunFailure, match="value.json: could not be written, the disk or quota is full"):
         files.write_json(path, {"new": 2})
     assert json.loads(path.read_text()) == {"old": 1} and [p.name for p in tmp_path.iterdir()] == ["value.json"]
+
+
+@pytest.mark.parametrize("existed", [False, True])
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, RunFailure, UserError])
+def test_a_start_that_fails_leaves_no_half_made_run(tmp_path, monkeypatch, existed, error):
+    path, logged = tmp_path / "run", []
+    if existed:
+        path.mkdir()
+
+    def fail(run, *others):
+        with run.lock():
+            run.write_json("data.json", {})
+            for step in logged:
+                run.log("train", step, {"loss": 1.0})
+            raise error("no more")
+
+    monkeypatch.setattr(job, "train", fail)
+    with pytest.raises(error):
+        tfbig.train("mnist_mlp", run=path)
+    assert path.exists() == existed and not list(tmp_path.rglob("run/*"))
+    logged.append(1)
+    with pytest.raises(error):
+        tfbig.train("mnist_mlp", run=path)
+    assert Run.open(path).history("train")[0]["step"] == 1  # something was trained: it stays
+
+
+def test_a_full_disk_at_the_start_leaves_nothing(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_synced", full)
+    with pytest.raises(RunFailure, match=r"Needed: 1\.\d KB; .* are free there.*try again"):
+        tfbig.train("mnist_mlp", run=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_another_process_trains_is_not_taken_back(run):
+    with run.lock():
+        run.withdraw()
+    assert Run.open(run.path).experiment
+    run.withdraw()
+    assert not run.path.exists()
 
 
 def test_experiment_needs_its_parts():

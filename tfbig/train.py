@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -52,6 +51,8 @@ def train(
     Raises:
         UserError: a setting, a name or a path is wrong.
         RunFailure: training could not go on; everything saved before is intact.
+
+    Whatever ends a new run before anything was trained, no half-made directory is left.
     """
     if (recipe is None) == (resume is None):
         raise UserError("expected a recipe or a run to resume, one of them. `python -m tfbig` lists the recipes.")
@@ -64,10 +65,9 @@ def train(
             _train_by_several(made, count, callbacks)
         else:
             _train_here(made, callbacks, together=count)
-    except UserError as error:
-        locked = isinstance(error.__cause__, BlockingIOError)  # another process trains there
-        if fresh and not locked and not (made.checkpoints.exists() or (made.path / "metrics.jsonl").exists()):
-            shutil.rmtree(made.path)  # nothing was trained: leave no half-made run behind
+    except BaseException:  # Ctrl-C too
+        if fresh:
+            made.withdraw()
         raise
     return made
 

@@ -71,9 +71,9 @@ def lock(folder: Path, doing: str) -> Iterator[None]:
         except OSError as error:
             file.seek(0)
             raise UserError(f"{folder}: is being {doing} by another process ({file.read().strip() or 'unknown'}).") from error
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        with contextlib.suppress(OSError):  # a full disk: who holds it is told to nobody, and it holds all the same
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"pid {os.getpid()} on {socket.gethostname()}".encode())
         yield
 
 
@@ -82,11 +82,16 @@ def disk_failure(path: Path, size: int, error: OSError) -> RunFailure:
     if error.errno in FULL:
         try:
             disk = os.statvfs(path.parent)
-            free = f"{disk.f_bavail * disk.f_frsize / 1e6:.1f} MB are free there"
+            free = f"{size_text(disk.f_bavail * disk.f_frsize)} are free there"
         except OSError:
             free = "the free space there is unknown"
         return DiskFull(
-            f"{path}: could not be written, the disk or quota is full. Needed: {size / 1e6:.1f} MB; {free}. "
-            "What was saved before is intact. Free some space, then resume."
+            f"{path}: could not be written, the disk or quota is full. Needed: {size_text(size)}; {free}. "
+            "What was saved before is intact. Free some space, then try again."
         )
     return RunFailure(f"{path}: could not be written: {error.strerror or error}. What was saved before is intact.")
+
+
+def size_text(size: int) -> str:
+    """A number of bytes in the unit that suits it."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} KB" if size >= 1e3 else f"{size} bytes"

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import sys
 import time
 from functools import cached_property
@@ -17,7 +18,7 @@ from typing import Any
 
 import tfbig
 from tfbig.core import config, files
-from tfbig.core.errors import UserError
+from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.registry import nearest
 
@@ -32,6 +33,8 @@ class Run:
     panels.json, summary.json and report.html for people; DONE once it is complete.
     """
 
+    existed = False  # of a new run: whether its directory was there before
+
     def __init__(self, path: Path):
         self.path = path
 
@@ -42,6 +45,7 @@ class Run:
             made = Path(path)
             if made.exists() and (not made.is_dir() or any(made.iterdir())):
                 raise UserError(f"run={made}: exists already. Continue it with --resume {made}, or name another directory.")
+        existed = path is not None and made.exists()
         number, stem = 1, Path("runs") / experiment.name
         while True:
             if path is None:
@@ -56,9 +60,24 @@ class Run:
             except OSError as error:
                 raise UserError(f"run={made}: cannot be created: {error.strerror}.") from error
         run = cls(made)
-        run.write_config(experiment, base)
-        run.write_json("env.json", environment())
+        run.existed = existed
+        try:
+            run.write_config(experiment, base)
+            run.write_json("env.json", environment())
+        except BaseException:
+            run.withdraw()
+            raise
         return run
+
+    def withdraw(self) -> None:
+        """Takes a new run back if nothing was trained in it; a directory that was there before stays, empty."""
+        with contextlib.suppress(OSError, UserError, RunFailure), self.lock():  # unless another process trains there
+            if self.history() or any(self.checkpoints.glob("[0-9]*")):
+                return
+            for entry in self.path.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            if not self.existed:
+                self.path.rmdir()
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
