@@ -1,5 +1,6 @@
 """Checkpoints: exact resume at any step and after any kill; damage is found, named and passed over; nothing old is lost."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -11,10 +12,12 @@ import time
 
 import numpy as np
 import pytest
-from training import FACTS, LOUD, assert_equal, make, run_to, values
+from training import FACTS, LOUD, Silent, assert_equal, make, run_to, values
 
-from tfbig.core.errors import NonFinite, RunFailure, UserError
-from tfbig.engine import checkpoint
+from tfbig.core import files
+from tfbig.core.errors import DiskFull, NonFinite, RunFailure, UserError
+from tfbig.core.run import Run
+from tfbig.engine import checkpoint, job
 from tfbig.engine.setup import Setup
 
 # Resume
@@ -83,8 +86,8 @@ def test_kill_at_random_moments(tmp_path):
 @pytest.fixture
 def saved(tmp_path):
     """Checkpoints of steps 10, 20 and 30."""
-    setup, _, _ = run_to(tmp_path, 30, "train.evaluate_every=10", "train.keep=3")
-    return tmp_path, setup
+    setup, _, _ = run_to(tmp_path / "checkpoints", 30, "train.evaluate_every=10", "train.keep=3")
+    return tmp_path / "checkpoints", setup
 
 
 def damage(path, how):
@@ -139,8 +142,6 @@ def test_other_model_is_refused_and_nothing_changes(saved):
 
 @pytest.mark.parametrize("fail_at", range(3))
 def test_full_disk_leaves_the_old_checkpoints(saved, monkeypatch, fail_at):
-    from tfbig.core import files
-
     folder, setup = saved
     real, calls = files.write_synced, itertools.count()
 
@@ -155,6 +156,87 @@ def test_full_disk_leaves_the_old_checkpoints(saved, monkeypatch, fail_at):
         checkpoint.save(folder, 40, setup.model.variables, setup.other_variables, {"best": None, "evaluations": []})
     assert checkpoint.steps(folder) == [10, 20, 30] and not list(folder.glob(".*"))
     assert checkpoint.newest_intact(folder, setup.model.variables)["step"] == 30
+
+
+@pytest.mark.parametrize(
+    ("damaged", "best", "keep", "left"),
+    [
+        ([], 10, 2, [10, 30]),
+        ([], 30, 2, [30]),
+        ([], 30, 3, [20, 30]),
+        ([30], 20, 2, [20, 30]),  # 20 is what training goes on from
+        ([20, 30], 20, 2, [10, 20, 30]),
+        ([10, 20, 30], 30, 2, [10, 20, 30]),
+    ],
+)
+def test_room_is_made_of_nothing_that_is_needed(saved, damaged, best, keep, left):
+    folder, _ = saved
+    for step in (10, 20, 30):
+        part = folder / checkpoint.folder_name(step)
+        values = {name: checkpoint.read_file(part, name, checkpoint.read_state(part)) for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER)}
+        checkpoint.write(folder, step, values, {"best": {"step": best, "value": 0.9}})
+        if step in damaged:
+            damage(part / checkpoint.OPTIMIZER, "flipped")
+    assert checkpoint.make_room(folder, keep, 40) == (left != [10, 20, 30])
+    assert checkpoint.steps(folder) == left and not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize(("room", "left"), [(3.1, [30, 40]), (1.1, None)])
+def test_on_a_disk_that_becomes_full_what_need_not_be_kept_goes_first(saved, monkeypatch, room, left):
+    """The disk has room for so many checkpoints, and three are there."""
+    folder, setup = saved
+    used = lambda folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())  # noqa: E731
+    real, size = files.write_synced, room * used(folder / checkpoint.folder_name(30))
+
+    def limited(path, payload):
+        if used(folder) + len(payload) > size:
+            raise OSError(28, "No space left on device")
+        real(path, payload)
+
+    monkeypatch.setattr(files, "write_synced", limited)
+    kept = sorted({30, checkpoint.read_state(folder / checkpoint.folder_name(30))["best"]["step"]})
+    writer = checkpoint.Writer(folder, 2)
+    writer.save(40, setup.model.variables, setup.other_variables, {"best": {"step": 40, "value": 1.0}})
+    with contextlib.nullcontext() if left else pytest.raises(DiskFull):
+        writer.wait()
+    assert checkpoint.steps(folder) == (left or kept)
+    assert checkpoint.newest_intact(folder, setup.model.variables)["step"] == (40 if left else 30)
+
+
+@pytest.mark.parametrize(("wanted", "found"), [("best", 40), ("last", 40), ("10", None)])
+def test_what_is_removed_while_it_is_loaded_is_chosen_anew(saved, monkeypatch, wanted, found):
+    """The run is trained by another process: as the evaluation loads a checkpoint, a better one comes and the others go."""
+    folder, setup = saved
+    run, observer, real = Run(folder.parent), Silent(), checkpoint.load
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr(checkpoint, "load", real)
+        checkpoint.save(folder, 40, setup.model.variables, setup.other_variables, {"best": {"step": 40, "value": 1.0}})
+        checkpoint.prune(folder, 1, 40, 40)
+        return real(*arguments)
+
+    monkeypatch.setattr(checkpoint, "load", meanwhile)
+    with contextlib.nullcontext() if found else pytest.raises(UserError, match="step: expected best, last or one of 40. Received: '10'"):
+        assert job.load_step(setup, run, wanted, observer) == found
+    assert not observer.notes
+
+
+def test_what_is_replaced_while_it_is_loaded_is_loaded_anew(saved, monkeypatch):
+    folder, setup = saved
+    real = checkpoint.read_state
+
+    def meanwhile(part):
+        state = real(part)
+        monkeypatch.setattr(checkpoint, "read_state", real)
+        setup.model.layers[-1].bias.assign(np.ones(10))
+        checkpoint.save(folder, 30, setup.model.variables, setup.other_variables, {"best": None})
+        setup.model.layers[-1].bias.assign(np.zeros(10))
+        return state  # of what was there before
+
+    observer, part = Silent(), folder / checkpoint.folder_name(30)
+    monkeypatch.setattr(checkpoint, "read_state", meanwhile)
+    assert job.load_step(setup, Run(folder.parent), "last", observer) == 30 and not observer.notes
+    assert setup.model.layers[-1].bias.numpy().tolist() == [1.0] * 10 and part.is_dir()
 
 
 def test_size_limit_of_the_system(tmp_path):

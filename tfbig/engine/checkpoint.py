@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tfbig.core import files
-from tfbig.core.errors import NonFinite, RunFailure, UserError
+from tfbig.core.errors import DiskFull, NonFinite, RunFailure, UserError
 from tfbig.core.lazy import np, tf
 
 WEIGHTS, OPTIMIZER, CALLBACKS, STATE = "weights.safetensors", "optimizer.safetensors", "callbacks.safetensors", "state.json"
@@ -50,6 +50,14 @@ def steps(checkpoints: Path) -> list[int]:
         return []
     names = [entry.name for entry in checkpoints.iterdir() if entry.name.isascii() and entry.name.isdecimal() and entry.is_dir()]
     return sorted(int(name) for name in names if name == folder_name(int(name)))
+
+
+def identity(folder: Path) -> int | None:
+    """Another number for another checkpoint of the same step; None: there is none."""
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return None
 
 
 def snapshot(step: int, weights: list, others: list, arrays: dict | None = None) -> dict:
@@ -96,14 +104,29 @@ def write(checkpoints: Path, step: int, values: dict, state: dict) -> Path:
         body = {"step": step, **state, "files": sums}
         files.write_synced(beside / STATE, json.dumps({**body, "digest": _digest(body)}, indent=1).encode())
         files.sync_folder(beside)
-        if final.exists():  # the same step again, after a resume from before it
-            shutil.rmtree(final)
+        _remove(checkpoints, [step])  # the same step again, after a resume from before it
         os.rename(beside, final)
         files.sync_folder(checkpoints)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         raise files.disk_failure(final, needed, error) from error
     return final
+
+
+def make_room(checkpoints: Path, keep: int, step: int) -> bool:
+    """Removes ahead of time what `prune` removes once the checkpoint of `step` is written; returns whether there was any.
+
+    The newest intact checkpoint and the best one that is on the disk stay: training can go on from there whatever follows.
+    """
+    before = [each for each in steps(checkpoints) if each < step]
+    for newest in reversed(before):
+        with contextlib.suppress(ValueError):
+            state = read_state(checkpoints / folder_name(newest))
+            for name in state["files"]:
+                read_file(checkpoints / folder_name(newest), name, state)
+            kept = {newest, state["best"] and state["best"]["step"], *before[1 - keep :]}
+            return _remove(checkpoints, [each for each in before if each not in kept])
+    return False
 
 
 class Writer:
@@ -121,7 +144,12 @@ class Writer:
         state = json.loads(json.dumps(state))  # training goes on changing it
 
         def work() -> None:
-            write(self.checkpoints, step, values, state)
+            try:
+                write(self.checkpoints, step, values, state)
+            except DiskFull:
+                if not make_room(self.checkpoints, self.keep, step):
+                    raise
+                write(self.checkpoints, step, values, state)
             self.durable = step
             prune(self.checkpoints, self.keep, best, step)
 
@@ -249,10 +277,18 @@ def newest_intact(checkpoints: Path, weights: list, others: list | None = None, 
 
 def prune(checkpoints: Path, keep: int, best: int | None, newest: int) -> None:
     """Removes all but the `keep` latest checkpoints and the best one; of those up to `newest`, since later ones were passed over as damaged."""
-    for step in [each for each in steps(checkpoints) if each <= newest][:-keep]:
-        if step != best:
-            # Renamed first, so that a kill halfway leaves a leftover and not a torn checkpoint.
-            doomed = checkpoints / f".{folder_name(step)}.{os.getpid()}.tmp"
-            with contextlib.suppress(OSError):  # what cannot be removed stays
-                os.rename(checkpoints / folder_name(step), doomed)
-                shutil.rmtree(doomed, ignore_errors=True)
+    older = [each for each in steps(checkpoints) if each <= newest][:-keep]
+    _remove(checkpoints, [each for each in older if each != best])
+
+
+def _remove(checkpoints: Path, doomed: list[int]) -> bool:
+    """Removes the checkpoints of some steps; returns whether any is gone."""
+    gone = False
+    for step in doomed:
+        # Renamed first, so that a kill halfway leaves a leftover and not a torn checkpoint.
+        aside = checkpoints / f".{folder_name(step)}.{os.getpid()}.old.tmp"
+        with contextlib.suppress(OSError):  # what cannot be removed stays
+            os.rename(checkpoints / folder_name(step), aside)
+            shutil.rmtree(aside, ignore_errors=True)
+            gone = True
+    return gone

@@ -47,19 +47,13 @@ class Journal:
     def evaluated(self, step, split, metrics):
         self.run.log("evaluation", step, {"split": split, "metrics": metrics})
         self.console.evaluated(step, split, metrics)
-        self.told = tell_skipped(self.run, self.data, self.console, self.told)
+        if told(self.data.skipped) != self.told:
+            self.told = told(self.data.skipped)
+            self.console.note(self.told)
+            self.run.write_json("skipped.json", self.data.skipped)
 
     def note(self, text):
         self.console.note(text)
-
-
-def tell_skipped(run: Run, data: Readable, console: loop.Observer, before: str) -> str:
-    """Says and saves which records were left out, if that has changed since; returns what it says."""
-    now = told(data.skipped)
-    if now != before:
-        console.note(now)
-        run.write_json("skipped.json", data.skipped)
-    return now
 
 
 def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
@@ -89,9 +83,10 @@ def described(data: Readable, split: str) -> dict:
 
 def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
     """Trains the run's experiment, evaluates its best checkpoint, and marks the run done; returns the summary."""
-    load()  # is no part of the training's time
-    experiment, started = run.experiment, time.monotonic()
+    experiment = run.experiment
     with run.lock():
+        load()  # is no part of the training's time
+        started = time.monotonic()
         workers = Workers(place(experiment.device.strategy))
         data = Readable(experiment.data, run.read_json("skipped.json"))
         facts = measure(run, experiment, data)
@@ -111,7 +106,7 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
         summary = describe(setup, state, run)
         run.write_json("summary.json", summary)
         if experiment.train.final_split != "none" and state.best is not None:
-            step = load_step(setup, run, state.best["step"], console)
+            step = load_step(setup, run, "best", console)
             record(run, setup, experiment.train.final_split, step, console)
         run.mark_done()
         return run.read_json("summary.json")
@@ -188,35 +183,56 @@ def skipped_counts(data: Readable) -> dict[str, int]:
     return {split: len(found) for split, found in data.skipped.items() if found}
 
 
-def load_step(setup: Setup, run: Run, step: int, console: loop.Observer) -> int:
-    """Puts a step's weights into the model; the newest intact ones if those are damaged. Returns the step."""
-    try:
-        return checkpoint.load(run.checkpoints / checkpoint.folder_name(step), setup.model.variables)["step"]
-    except ValueError as error:
-        if isinstance(error, UserError):
-            raise
-        console.note(f"checkpoint of step {step} is passed over: {error}")
-        return checkpoint.newest_intact(run.checkpoints, setup.model.variables, warn=console.note)["step"]
+def load_step(setup: Setup, run: Run, wanted: str, console: loop.Observer) -> int:
+    """Puts the weights of "best", "last" or a step into the model; the newest intact ones if those are damaged. Returns the step."""
+    while True:
+        step = choose_step(run, wanted)
+        folder = run.checkpoints / checkpoint.folder_name(step)
+        before = checkpoint.identity(folder)
+        try:
+            return checkpoint.load(folder, setup.model.variables)["step"]
+        except ValueError as error:
+            if isinstance(error, UserError):
+                raise
+            if before is None or checkpoint.identity(folder) != before:
+                continue  # not damaged: the run is being trained, and the checkpoint was removed or replaced meanwhile
+            console.note(f"checkpoint of step {step} is passed over: {error}")
+            return checkpoint.newest_intact(run.checkpoints, setup.model.variables, warn=console.note)["step"]
 
 
 def record(run: Run, setup: Setup, split: str, step: int, console: loop.Observer) -> dict:
-    """Evaluates the model on a split and writes metrics.json and panels.json; returns the split's entry."""
+    """Evaluates the model on a split and writes what it came to; returns the split's entry."""
+    entry, panels = evaluate_split(run, setup, split, step, console)
+    write_result(run, setup, entry, panels)
+    return entry
+
+
+def evaluate_split(run: Run, setup: Setup, split: str, step: int, console: loop.Observer) -> tuple[dict, list[dict]]:
+    """The split's entry of metrics.json, and the report's panels."""
     measure(run, run.experiment, setup.data)  # refuses data that has changed
-    before, summary = told(setup.data.skipped), run.read_json("summary.json")
+    known = told(setup.data.skipped)
     result: Evaluation = setup.evaluate(split, keep_outputs=True)
     console.evaluated(step, split, result.metrics)
-    tell_skipped(run, setup.data, console, before)
-    if summary is not None:
-        run.write_json("summary.json", {**summary, "skipped": skipped_counts(setup.data)})
+    if told(setup.data.skipped) != known:
+        console.note(told(setup.data.skipped))
     entry = {"dataset": type(run.experiment.data).__name__, "split": split, "count": result.count, "step": step, "metrics": result.metrics}
+    return entry, [*setup.task.samples(setup.model, setup.jit), *setup.task.panels(split, result.measured, {name: value[result.measured] for name, value in result.outputs.items()})]
+
+
+def write_result(run: Run, setup: Setup, entry: dict, panels: list[dict]) -> None:
+    """Writes an evaluation to metrics.json, panels.json and data.json."""
+    split = entry["split"]
     run.write_json("metrics.json", {**(run.read_json("metrics.json") or {}), split: entry})
-    run.write_json("panels.json", [*setup.task.samples(setup.model, setup.jit), *setup.task.panels(split, result.measured, {name: value[result.measured] for name, value in result.outputs.items()})])
+    run.write_json("panels.json", panels)
+    if any(setup.data.skipped.values()):
+        run.write_json("skipped.json", setup.data.skipped)
+        if (summary := run.read_json("summary.json")) is not None:
+            run.write_json("summary.json", {**summary, "skipped": skipped_counts(setup.data)})
     saved = run.read_json("data.json")
     for name in saved["splits"]:  # some of their records may have turned out unreadable since
         saved["splits"][name]["size"] = setup.data.size(name) - len(setup.data.skipped[name])
     saved["splits"][split] = described(setup.data, split)
     run.write_json("data.json", saved)
-    return entry
 
 
 def choose_step(run: Run, wanted: str = "best") -> int:
@@ -252,10 +268,10 @@ class Trained:
         experiment, saved = run.experiment, run.read_json("data.json")
         if saved is None:
             raise UserError(f"{run.path / 'data.json'}: missing. Train first: python -m tfbig.train --resume {shlex.quote(str(run.path))}")
-        chosen = choose_step(run, wanted)
+        choose_step(run, wanted)  # a wrong one is told before anything heavy is imported
         self.setup = Setup(experiment, saved["facts"], data=Readable(experiment.data, run.read_json("skipped.json")))
         self.task, self.model = self.setup.task, self.setup.model
-        self.step = load_step(self.setup, run, chosen, console)
+        self.step = load_step(self.setup, run, wanted, console)
         self.run = run
 
     def predict(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
