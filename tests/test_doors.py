@@ -1,8 +1,11 @@
 """The commands as a user runs them: subprocesses, exit codes, messages, JSON."""
 
+import errno
 import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +17,10 @@ import pytest
 from PIL import Image
 
 import tfbig
+from tfbig import evaluate
+from tfbig.core import files
 from tfbig.core.errors import PartlyRefused
+from tfbig.core.run import Run
 
 SMALL = ("train.length=120", "train.evaluate_every=60", "train.save_every=40")
 
@@ -71,6 +77,23 @@ def test_evaluate(run):
     out, _ = call("evaluate", path, "--split", "validation", "--step", "last", "--json")
     assert json.loads(out)["count"] == 5_000 and json.loads(out)["step"] == 120
     assert set(json.loads((path / "metrics.json").read_text())) == {"test", "validation"}
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
+def test_figures_that_cannot_be_saved_are_given_all_the_same(run, monkeypatch, capfd, number):
+    path, result, _ = run
+    before = (path / "metrics.json").read_bytes()
+
+    def fail(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files, "write_synced", fail)
+    assert evaluate.main([str(path), "--step", "last", "--json"]) == 0
+    out, err = capfd.readouterr()
+    found = json.loads(out)
+    assert found["step"] == 120 and found["count"] == 10_000 and found["metrics"].keys() == result["metrics"]["test"]["metrics"].keys()
+    assert "metrics.json: could not be written" in found["not_saved"] and f"not saved: {found['not_saved']}" in err
+    assert (path / "metrics.json").read_bytes() == before
 
 
 def test_predict(run, tmp_path):
@@ -185,6 +208,41 @@ def test_mistakes_are_quick_and_clear(door, arguments, message):
     out, err = call(door, *arguments, "--json", code=2, environment={"PYTHONPROFILEIMPORTTIME": "1"})
     assert json.loads(out)["kind"] == "UserError"
     assert "argparse" in err and "tensorflow" not in err and "numpy" not in err  # quick, since nothing heavy is imported
+
+
+@pytest.fixture(scope="module")
+def unusable(run, tmp_path_factory):
+    """Copies of the run: one that cannot be written, one whose pictures are gone."""
+    folder = tmp_path_factory.mktemp("unusable")
+    for name in ("closed", "gone"):
+        shutil.copytree(run[0], folder / name)
+    (folder / "closed" / ".lock").unlink()
+    (folder / "closed" / ".lock").mkdir()
+    Run(folder / "gone").write_config(tfbig.recipe("mnist_mlp", *SMALL, "data=image_folder", "data.path=nowhere"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("door", "arguments", "code", "message"),
+    [
+        ("predict", ["{run}", "missing.png"], 2, "missing.png: no such file or folder"),
+        ("predict", ["{run}", "{run}/checkpoints"], 2, "holds no picture"),
+        ("evaluate", ["{run}", "--step", "7"], 2, "expected best, last or one of"),
+        ("evaluate", ["{unusable}/gone"], 2, "data.path: expected a folder of pictures"),
+        ("export", ["{unusable}/gone", "model"], 2, "data.path: expected a folder of pictures"),
+        ("train", ["--resume", "{unusable}/gone"], 2, "data.path: expected a folder of pictures"),
+        ("train", ["--resume", "{unusable}/closed"], 1, ".lock: could not be written"),
+        ("train", ["cifar10_cnn"], 2, "TFDS_DATA_DIR: expected a folder of prepared datasets"),
+        ("train", ["cifar10_cnn", "--dry-run"], 2, "TFDS_DATA_DIR: expected a folder of prepared datasets"),
+        ("plan", ["cifar10_cnn"], 2, "TFDS_DATA_DIR: expected a folder of prepared datasets"),
+        ("plan", ["sotu_gpt", "data=text_files", "data.path=nowhere"], 2, "data.path: expected a file or folder"),
+    ],
+)
+def test_what_cannot_work_is_said_before_tensorflow_is_imported(run, unusable, tmp_path, door, arguments, code, message):
+    words = [word.format(run=run[0], unusable=unusable) for word in arguments]
+    _, err = call(door, *words, code=code, cwd=tmp_path, environment={"PYTHONPROFILEIMPORTTIME": "1", "TFDS_DATA_DIR": "nowhere"})
+    assert message in err and "argparse" in err and not re.search(r"\| +(tensorflow|keras)$", err, re.MULTILINE)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("door", ["", "train", "evaluate", "predict", "tune"])

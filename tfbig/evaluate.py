@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tfbig.core import cli
 from tfbig.core.contracts import SPLITS
-from tfbig.core.errors import UserError
+from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.run import Run
 
 EXAMPLES = """  python -m tfbig.evaluate runs/mnist_mlp
@@ -15,7 +15,10 @@ EXAMPLES = """  python -m tfbig.evaluate runs/mnist_mlp
 
 
 def evaluate(run: str | Path | Run, split: str = "test", step: str | int = "best") -> dict:
-    """Evaluates a run's checkpoint on a split, and writes metrics.json and the report.
+    """Evaluates a run's checkpoint on a split, and writes metrics.json, panels.json and the report.
+
+    Where they cannot be written, as in a run that is read-only or on a full disk, the figures are given all the same and it
+    is said that they were not saved: evaluating has not failed, so the command's exit code is 0.
 
     Args:
         run: the run directory.
@@ -23,19 +26,25 @@ def evaluate(run: str | Path | Run, split: str = "test", step: str | int = "best
         step: "best", "last" or a step that has a checkpoint.
 
     Returns:
-        {"dataset", "split", "count", "step", "metrics": name -> {"value", "low", "high", "count"}}.
+        {"dataset", "split", "count", "step", "metrics": name -> {"value", "low", "high", "count"}}, and "not_saved": why, if they were not.
     """
     if split not in SPLITS:
         raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
     opened = run if isinstance(run, Run) else Run.open(run)
+    opened.experiment.data.check()
     from tfbig.engine import job
     from tfbig.report import html
     from tfbig.report.console import Console
 
     console = Console()
     trained = job.Trained(opened, str(step), console)
-    entry = job.record(opened, trained.setup, split, trained.step, console)
-    html.write(opened.path)
+    entry, panels = job.evaluate_split(opened, trained.setup, split, trained.step, console)
+    try:
+        job.write_result(opened, trained.setup, entry, panels)
+        html.write(opened.path)
+    except RunFailure as error:
+        console.note(f"not saved: {error}")
+        entry["not_saved"] = str(error)
     return entry
 
 

@@ -62,6 +62,7 @@ def export(
     if any(getattr(task, name) is getattr(Task, name) for name in ("encode", "answer", "grade")):
         raise UserError(f"{opened.path}: {task.__name__} has no served form yet, so its runs cannot be exported. Tasks that have one define answer.")
     service = config.component(task.service, options)
+    opened.experiment.data.check()
     from tfbig.deploy import publish
     from tfbig.report import html
     from tfbig.report.console import Console

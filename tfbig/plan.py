@@ -36,6 +36,7 @@ def plan(recipe: str | Experiment, *settings: str, hardware: str | None = None, 
         raise UserError(f"--price: expected more than 0. Received: {price}.")
     base = registry.recipe(recipe) if isinstance(recipe, str) else recipe
     experiment = config.override(base, list(settings))
+    experiment.data.check()
     load()
     at, data = time.monotonic(), Readable(experiment.data)
     setup = Setup(experiment, experiment.task.measure(data), data=data)

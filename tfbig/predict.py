@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tfbig.core import cli, config
@@ -38,6 +39,8 @@ def predict(run: str | Path | Run, inputs, *, step: str | int = "best", write=la
     """
     opened = run if isinstance(run, Run) else Run.open(run)
     request = config.component(opened.experiment.task.request, options)
+    inputs = list(inputs) if isinstance(inputs, Iterator) else inputs
+    opened.experiment.task.check_inputs(inputs)
     from tfbig.engine import job
     from tfbig.report.console import Console
 

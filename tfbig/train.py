@@ -105,6 +105,7 @@ def _train_here(run: Run, callbacks: tuple, together: int = 1) -> None:
 def _created(recipe: str | Experiment, settings: list[str], run) -> Run:
     base = registry.recipe(recipe) if isinstance(recipe, str) else recipe
     experiment = config.override(base, settings)
+    experiment.data.check()
     here = workers.place(experiment.device.strategy)
     if here.count > 1 and run is None:
         raise UserError("run: expected run=DIR with several workers, on a file system that all of them share.")
@@ -114,6 +115,7 @@ def _created(recipe: str | Experiment, settings: list[str], run) -> Run:
 def _resumed(path, settings: list[str]) -> Run:
     run = path if isinstance(path, Run) else Run.open(path)
     experiment = changed(run, settings)
+    experiment.data.check()
     run = run if workers.place(experiment.device.strategy).is_chief else Follower(run.path)
     if settings:
         with run.lock():
@@ -166,6 +168,7 @@ def _look(given) -> dict:
         if not given.json:
             print(config.show(experiment, base))
         return config.to_json(experiment)
+    experiment.data.check()
     from tfbig.engine import job
 
     found = job.dry_run(experiment)

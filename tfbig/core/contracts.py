@@ -115,6 +115,9 @@ class Dataset(Component):
         """The raw example: name -> shape, dtype, unit."""
         raise NotImplementedError
 
+    def check(self) -> None:
+        """Refuses data that is not there; asked before anything heavy is imported, so it does without TensorFlow."""
+
     @property
     def label_names(self) -> tuple[str, ...]:
         """Names of the classes in the order of their numbers; empty where there are none."""
@@ -292,6 +295,9 @@ class Task(Component):
     def samples(self, model: keras.Model, jit: bool) -> list[dict[str, Any]]:
         """Panels that show what the model makes by itself, such as text; `jit`: whether XLA compiles it."""
         return []
+
+    def check_inputs(self, inputs: Any) -> None:
+        """Refuses what `respond` could not use whatever the model is, such as files that are not there; without TensorFlow, before the task is bound."""
 
     def respond(self, trained: Trained, inputs: Any, request: Component, write: Callable[[str], Any]) -> list[dict[str, Any]]:
         """Predictions for what a user gave, as the predict command and `tfbig.predict` want them.

@@ -29,6 +29,37 @@ def online() -> bool:
     return False
 
 
+def find(name: str, *, random_access: bool = False) -> Path | None:
+    """The folder of a dataset's newest prepared version; None: it is absent, but can be downloaded. Looked for without TensorFlow.
+
+    Raises:
+        NoData: it is neither prepared nor can it be downloaded.
+    """
+    where = folder()
+    if os.environ.get("TFDS_DATA_DIR") and not where.is_dir():
+        raise NoData(f"TFDS_DATA_DIR: expected a folder of prepared datasets. Received: {where}, which does not exist.")
+    prepared = _newest(where / name)
+    if prepared is not None:
+        return prepared
+    import tensorflow_datasets as tfds
+
+    try:
+        tfds.builder_cls(name)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:  # the latter: no name that it could have
+        raise NoData(f"data: TensorFlow Datasets knows no dataset {name!r}, and {where} holds none.") from error
+    if not online():
+        raise NoData(
+            f"data: {name} is not in {where}, and there is no network to download it. On a machine with network run\n"
+            f"  {_command(name, random_access)}\nthen copy ~/tensorflow_datasets here and set TFDS_DATA_DIR to the copy."
+        )
+    return None
+
+
+def _command(name: str, random_access: bool) -> str:
+    recipe = f"tfds.builder('{name}'{', file_format=' + repr('array_record') if random_access else ''}).download_and_prepare()"
+    return f'python -c "import tensorflow_datasets as tfds; {recipe}"'
+
+
 def open_builder(name: str, *, random_access: bool = False):
     """The builder of a dataset that is ready to be read; downloads and prepares it if need be and possible.
 
@@ -41,10 +72,7 @@ def open_builder(name: str, *, random_access: bool = False):
     """
     import tensorflow_datasets as tfds
 
-    where = folder()
-    if os.environ.get("TFDS_DATA_DIR") and not where.is_dir():
-        raise NoData(f"TFDS_DATA_DIR: expected a folder of prepared datasets. Received: {where}, which does not exist.")
-    prepared = _newest(where / name)
+    where, prepared = folder(), find(name, random_access=random_access)
     if prepared is not None:
         load()  # quietly, before it is imported from elsewhere
         try:
@@ -54,24 +82,13 @@ def open_builder(name: str, *, random_access: bool = False):
         if builder.name != name:
             raise NoData(f"data: expected {name} in {prepared}. Found: {builder.name}.")
         return _with_access(builder, name, where) if random_access else builder
-    recipe = f"tfds.builder('{name}'{', file_format=' + repr('array_record') if random_access else ''}).download_and_prepare()"
-    command = f'python -c "import tensorflow_datasets as tfds; {recipe}"'
-    try:
-        tfds.builder_cls(name)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:  # the latter: no name that it could have
-        raise NoData(f"data: TensorFlow Datasets knows no dataset {name!r}, and {where} holds none.") from error
-    if not online():
-        raise NoData(
-            f"data: {name} is not in {where}, and there is no network to download it. On a machine with network run\n"
-            f"  {command}\nthen copy ~/tensorflow_datasets here and set TFDS_DATA_DIR to the copy."
-        )
     print(f"{name}: downloading and preparing, once, into {where}", file=sys.stderr)
     try:
         load()
         builder = tfds.builder(name, data_dir=where, **({"file_format": "array_record"} if random_access else {}))
         builder.download_and_prepare()
     except Exception as error:  # whatever a download, a checksum or a disk may raise
-        raise NoData(f"data: {name} could not be prepared in {where}: {error}\nTry again, or run\n  {command}") from error
+        raise NoData(f"data: {name} could not be prepared in {where}: {error}\nTry again, or run\n  {_command(name, random_access)}") from error
     return builder
 
 

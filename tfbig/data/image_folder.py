@@ -34,6 +34,9 @@ class ImageFolder(Dataset):
         image = Feature(shape=(self.side, self.side, self.channels), dtype="uint8", unit="intensity 0-255")
         return {"image": image, "label": Feature(shape=(), dtype="int32")}
 
+    def check(self):
+        _files(self)
+
     @property
     def label_names(self):
         return self._listed[0]

@@ -35,6 +35,9 @@ class TextFiles(TextWindows):
         if not self.path:
             yield "path", "expected a file or folder with text. Received: nothing. Set data.path=PATH."
 
+    def check(self):
+        self._files()
+
     def _files(self) -> list[Path]:
         path = Path(self.path).expanduser()
         if path.is_file():

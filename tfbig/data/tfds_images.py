@@ -31,6 +31,9 @@ class TFDSImages(Dataset):
         image = Feature(shape=(self.side, self.side, 3), dtype="uint8", unit="intensity 0-255")
         return {"image": image, "label": Feature(shape=(), dtype="int32")}
 
+    def check(self):
+        _tfds.find(self.builder, random_access=True)
+
     @property
     def label_names(self):
         return tuple(_builder(self).info.features[self.label_key].names)

@@ -15,6 +15,9 @@ from tfbig.prep import text as prep
 class TinyShakespeare(TextWindows):
     """Tiny Shakespeare: 1.1 million characters of plays (Karpathy 2015), split 90/5/5 as published, 65 characters."""
 
+    def check(self):
+        _tfds.find("tiny_shakespeare")
+
     def documents(self):
         for split in ("train", "validation", "test"):
             yield split, split, prep.decode(_text(split), split)

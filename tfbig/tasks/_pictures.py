@@ -29,10 +29,10 @@ def gather(inputs, task: Task) -> tuple[list[str], np.ndarray, list[dict]]:
         UserError: there is but one file and it cannot be read, or a path leads to no file.
     """
     shape = task.data.spec["image"].shape
-    if not isinstance(inputs, (str, Path)) and hasattr(inputs, "shape"):
+    if is_array(inputs):
         pictures = _pictures(np.asarray(inputs), task, "array")
         return [str(i) for i in range(len(pictures))], pictures, []
-    sources, found, refused = find([inputs] if isinstance(inputs, (str, Path)) else list(inputs)), [], []
+    sources, found, refused = find(inputs), [], []
     for source in sources:
         try:
             found += read(source, task)
@@ -43,10 +43,14 @@ def gather(inputs, task: Task) -> tuple[list[str], np.ndarray, list[dict]]:
     return [name for name, _ in found], np.stack([picture for _, picture in found]) if found else np.empty((0, *shape), np.uint8), refused
 
 
-def find(paths: list) -> list[Path]:
-    """The files that paths mean; folders are searched for pictures."""
+def is_array(inputs) -> bool:
+    return not isinstance(inputs, (str, Path)) and hasattr(inputs, "shape")
+
+
+def find(inputs) -> list[Path]:
+    """The files that a path or several mean; folders are searched for pictures."""
     found = []
-    for path in map(Path, paths):
+    for path in map(Path, [inputs] if isinstance(inputs, (str, Path)) else inputs):
         if str(path) == "-" or path.is_file() or path.is_fifo():
             found.append(path)
         elif path.is_dir():

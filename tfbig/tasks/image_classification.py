@@ -126,6 +126,10 @@ class ImageClassification(Task):
         shape = tf.TensorSpec((height, width, channels), tf.uint8)
         return {"image": tf.map_fn(one, served["image_bytes"], fn_output_signature=shape)}
 
+    def check_inputs(self, inputs):
+        if not _pictures.is_array(inputs):
+            _pictures.find(inputs)
+
     def respond(self, trained, inputs, request, write):
         """Labels for pictures: [{"input", "label", "probability", "top": [[label, probability], ...]}]."""
         sources, pictures, refused = _pictures.gather(inputs, self)
