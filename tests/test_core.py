@@ -89,6 +89,24 @@ def test_all_problems_at_once():
     assert len(str(caught.value).splitlines()) == 4
 
 
+def test_arguments_from_python_are_checked(run):
+    for call, message in (
+        (lambda: tfbig.train(5), "recipe: expected a recipe's name or an Experiment. Received: 5."),
+        (lambda: tfbig.tune(5), "recipe: expected a recipe's name or an Experiment. Received: 5."),
+        (lambda: tfbig.build(MLP()), "recipe: expected a recipe's name or an Experiment. Received: MLP("),
+        (lambda: tfbig.recipe("mnist_mlp", {"a": 1}), "expected settings as text, such as \"seed=1\". Received: {'a': 1}."),
+        (lambda: tfbig.recipe("os:getcwd"), "recipe: expected os:getcwd to return an Experiment. Received: '"),
+        (lambda: tfbig.load(None), "run: expected a run directory, as its path or as tfbig.train returns it. Received: None."),
+        (lambda: tfbig.evaluate(5), "run: expected a run directory, as its path or as tfbig.train returns it. Received: 5."),
+        (lambda: tfbig.batches("x", "test", 4), "task: expected a bound task, as tfbig.build and tfbig.load give it. Received: 'x'."),
+        (lambda: tfbig.batches(tfbig.recipe("mnist_mlp").task, "test", 4), "task: expected a bound task"),
+    ):
+        with pytest.raises(UserError) as caught:
+            call()
+        assert str(caught.value).startswith(message)
+    assert Run.open(run) is run and tfbig.recipe(run.experiment, "seed=3").seed == 3
+
+
 def test_values_from_python_are_checked():
     base = tfbig.recipe("mnist_mlp")
     wrong = dataclasses.replace(base, train=Train(batch_size="64", length="x"), optim=Optim(learning_rate=float("nan")), seed=True)

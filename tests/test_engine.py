@@ -9,7 +9,6 @@ import tensorflow as tf
 from training import FACTS, Silent, make, run_to, values
 
 import tfbig
-from tfbig.core import config
 from tfbig.core.errors import NonFinite, UserError
 from tfbig.core.experiment import OPTIMIZERS, Optim
 from tfbig.engine import batches, checkpoint, evaluate, loop, order
@@ -262,9 +261,26 @@ def test_from_python_and_plain_fit(tmp_path):
     assert isinstance(trained.model, keras.Model) and np.mean(said == test["label"][:300]) > 0.7
     with pytest.raises(UserError, match=r"image: expected uint8 \['n', 28, 28, 1\]"):
         trained.predict({"image": test["image"][:3, :20]})
+    form = r"expected raw examples by name: {'image': uint8 \[n, 28, 28, 1\], 'label': int32 \[n\]}. Received: "
+    two = {"image": test["image"][:2], "label": test["label"][:3]}
+    wrong = (
+        ({}, f"{form}none."), (test["image"], f"{form}ndarray."), ({"img": two["image"]}, f"{form}img."),
+        ({"label": two["label"]}, "image: expected values for it too. Received: label."), (two, "expected as many rows of each. Received: 2 of image, 3 of label."),
+        ({"label": np.int32(3)}, r"label: expected int32 \['n'\]"), ({"image": [[1], [2, 3]]}, "image: expected one array."),
+    )  # fmt: skip
+    for raw, message in wrong:
+        with pytest.raises(UserError, match=message):
+            trained.predict(raw)
+    some, none = (trained.predict({"image": test["image"][:n]}) for n in (3, 0))
+    assert {name: (value.dtype, (0, *value.shape[1:])) for name, value in some.items()} == {name: (value.dtype, value.shape) for name, value in none.items()}
+    for split, size, message in (("test", 0, "batch_size: expected a whole number, at least 1. Received: 0."), ("all", 4, "split: expected one of train, validation, test. Received: 'all'.")):
+        with pytest.raises(UserError, match=message):
+            tfbig.batches(trained.task, split, size)
+    with pytest.raises(UserError, match="run: expected a run directory.*Received: <tfbig.engine.job.Trained"):
+        tfbig.evaluate(trained)
     assert tfbig.evaluate(run)["metrics"]["accuracy"]["value"] == run.read_json("metrics.json")["test"]["metrics"]["accuracy"]["value"]
     assert tfbig.predict(run, test["image"][:2])[1]["label"] == str(said[1])
-    task, model = tfbig.build(config.override(make(), ["model=cnn", "model.filters=4"]))
+    task, model = tfbig.build("mnist_mlp", "model=cnn", "model.filters=4")
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     pairs = tfbig.batches(task, "validation", 100).map(lambda batch: (batch["image"], batch["label"]))
     assert model.fit(pairs, epochs=1, verbose=0).history["accuracy"][0] > 0.3

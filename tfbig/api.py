@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfbig.core import config, registry
+from tfbig.core.contracts import SPLITS, Task
+from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.run import Run
 
@@ -13,24 +16,29 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from tfbig.core.contracts import Task
     from tfbig.engine.job import Trained
 
 
-def recipe(name: str, *settings: str) -> Experiment:
-    """A recipe's experiment with "key=value" overrides."""
+def recipe(name: str | Experiment, *settings: str) -> Experiment:
+    """A recipe's experiment, or a given one, with "key=value" overrides."""
     return config.override(registry.recipe(name), list(settings))
 
 
-def build(experiment: Experiment) -> tuple[Task, keras.Model]:
-    """The bound task and its untrained, plain Keras functional model."""
+def build(experiment: str | Experiment, *settings: str) -> tuple[Task, keras.Model]:
+    """The bound task and the untrained, plain Keras functional model of an experiment or a recipe's name, with "key=value" overrides."""
     from tfbig.engine import job
 
-    return job.build(config.validate(experiment))
+    return job.build(recipe(experiment, *settings))
 
 
 def batches(task: Task, split: str, batch_size: int) -> tf.data.Dataset:
     """One pass over a split as model-ready batches, name -> [batch, ...]; without augmentation, the last batch may be short."""
+    if not isinstance(task, Task) or not hasattr(task, "data"):
+        raise UserError(f"task: expected a bound task, as tfbig.build and tfbig.load give it. Received: {task!r:.60}.")
+    if split not in SPLITS:
+        raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise UserError(f"batch_size: expected a whole number, at least 1. Received: {batch_size!r}.")
     from tfbig.engine.batches import dataset
 
     return dataset(task, split, batch_size)
@@ -41,4 +49,4 @@ def load(run: str | Path | Run, step: str | int = "best") -> Trained:
     from tfbig.engine.job import Trained
     from tfbig.report.console import Console
 
-    return Trained(run if isinstance(run, Run) else Run.open(run), str(step), Console())
+    return Trained(Run.open(run), str(step), Console())

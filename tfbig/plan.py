@@ -34,7 +34,7 @@ def plan(recipe: str | Experiment, *settings: str, hardware: str | None = None, 
         raise UserError(f"--hardware: expected one of {', '.join(engine.HARDWARE)}. Received: {hardware!r}.{registry.nearest(hardware, engine.HARDWARE)}")
     if price is not None and not 0 < price < math.inf:
         raise UserError(f"--price: expected more than 0. Received: {price}.")
-    base = registry.recipe(recipe) if isinstance(recipe, str) else recipe
+    base = registry.recipe(recipe)
     experiment = config.override(base, list(settings))
     experiment.data.check()
     load()

@@ -103,7 +103,7 @@ def _train_here(run: Run, callbacks: tuple, together: int = 1) -> None:
 
 
 def _created(recipe: str | Experiment, settings: list[str], run) -> Run:
-    base = registry.recipe(recipe) if isinstance(recipe, str) else recipe
+    base = registry.recipe(recipe)
     experiment = config.override(base, settings)
     experiment.data.check()
     here = workers.place(experiment.device.strategy)

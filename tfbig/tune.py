@@ -44,7 +44,8 @@ def tune(
     if resume is not None:
         search = Search.open(resume, list(settings))
     else:
-        name, base = (recipe, registry.recipe(recipe)) if isinstance(recipe, str) else (recipe.name, recipe)
+        base = registry.recipe(recipe)
+        name = recipe if isinstance(recipe, str) else base.name
         search = Search.create(run, name, base, _with_own_space(name if isinstance(recipe, str) else None, list(settings)))
     _search(search)
     return search

@@ -48,6 +48,9 @@ def override(experiment: Experiment, settings: list[str]) -> Experiment:
         if "kind" in field.metadata and field.name in given:
             try:
                 chosen = registry.component(field.metadata["kind"], given.pop(field.name))
+        if not isinstance(text, str):
+            problems.append(f'expected settings as text, such as "seed=1". Received: {text!r}.')
+            continue
                 if chosen is not type(getattr(experiment, field.name)):
                     experiment = dataclasses.replace(experiment, **{field.name: chosen()})
             except UserError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tfbig.core import contracts
 from tfbig.core.errors import UserError
+from tfbig.core.experiment import Experiment
 
 ROOT = Path(__file__).parent.parent
 BASES = {"tasks": contracts.Task, "models": contracts.Model, "data": contracts.Dataset}
@@ -55,9 +56,12 @@ def recipes() -> dict[str, tuple[str, str]]:
     return found
 
 
-def recipe(name: str):
-    """The experiment a recipe describes; "package.module:function" names one of the user's own."""
-    return _recipe_function(name)()
+def recipe(name: str | Experiment) -> Experiment:
+    """The experiment a recipe describes; "package.module:function" names one of the user's own. An experiment is its own."""
+    made = name if isinstance(name, Experiment) else _recipe_function(name)()
+    if not isinstance(made, Experiment):
+        raise UserError(f"recipe: expected {name} to return an Experiment. Received: {made!r}.")
+    return made
 
 
 def search_space(name: str) -> tuple[str, ...]:
@@ -66,6 +70,8 @@ def search_space(name: str) -> tuple[str, ...]:
 
 
 def _recipe_function(name: str):
+    if not isinstance(name, str):
+        raise UserError(f"recipe: expected a recipe's name or an Experiment. Received: {name!r}.")
     if ":" in name:
         module, _, function = name.partition(":")
         made = getattr(_own_module("recipe", module), function, None)

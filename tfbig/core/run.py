@@ -83,6 +83,10 @@ class Run:
     def open(cls, path: str | Path) -> Run:
         """An existing run directory."""
         path = Path(path)
+        if isinstance(path, Run):
+            return path
+        if not isinstance(path, (str, os.PathLike)):
+            raise UserError(f"run: expected a run directory, as its path or as tfbig.train returns it. Received: {path!r:.60}.")
         if not (path / "config.json").is_file():
             beside = [p.name for p in path.parent.iterdir() if (p / "config.json").is_file()] if path.parent.is_dir() else []
             what = "which has no config.json" if path.is_dir() else "which is no directory" if path.exists() else "which does not exist"

@@ -10,6 +10,7 @@ import resource
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 
 from tfbig.core import config
 from tfbig.core.contracts import SPLITS
@@ -275,22 +276,52 @@ class Trained:
         self.run = run
 
     def predict(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs for raw examples as the dataset's `spec` describes them, such as {"image": uint8 [n, height, width, channels]}."""
-        values = {name: np.asarray(value) for name, value in raw.items()}
-        for name, feature in self.task.data.spec.items():
-            if name in values and (values[name].shape[1:] != feature.shape or values[name].dtype != feature.dtype):
-                got = f"{values[name].dtype} {list(values[name].shape)}"
-                raise UserError(f"{name}: expected {feature.dtype} {['n', *feature.shape]} ({feature.unit}). Received: {got}.")
+        """Outputs for raw examples as the dataset's `spec` describes them, such as {"image": uint8 [n, height, width, channels]}.
+
+        Returns:
+            output name -> [n, ...], also for n = 0.
+
+        Raises:
+            UserError: the examples are not as `spec` says; what a task does not predict from, such as labels, may be left out.
+        """
+        values = self._checked(raw)
         size = len(next(iter(values.values())))
-        batch_size = min(1024, size) or 1
-        parts = []
-        for first in range(0, size, batch_size):
-            rows = np.arange(first, first + batch_size) % size  # filled up, so that all batches have one shape
+        if not size:  # shapes and types are those of one example's outputs
+            values = {name: np.zeros((1, *value.shape[1:]), value.dtype) for name, value in values.items()}
+        filled = max(1, size)
+        batch_size, parts = min(1024, filled), []
+        for first in range(0, filled, batch_size):
+            rows = np.arange(first, first + batch_size) % filled  # filled up, so that all batches have one shape
             batch = {name: tf.constant(value[rows]) for name, value in values.items()}
-            ready = batch if self.task.preprocess_on == "device" else self.task.preprocess(batch, training=False)
-            outputs, _ = self.setup.predict(ready, False)
+            try:
+                ready = batch if self.task.preprocess_on == "device" else self.task.preprocess(batch, training=False)
+                outputs, _ = self.setup.predict(ready, False)
+            except KeyError as error:
+                if error.args[0] not in self.task.data.spec or error.args[0] in values:
+                    raise
+                raise UserError(f"{error.args[0]}: expected values for it too. Received: {', '.join(values)}.") from None
             parts.append({name: value.numpy()[: size - first] for name, value in outputs.items()})
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _checked(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Raw examples as arrays, if they are as the dataset's `spec` says."""
+        spec = self.task.data.spec
+        form = ", ".join(f"{name!r}: {feature.dtype} {['n', *feature.shape]}".replace("'n'", "n") for name, feature in spec.items())
+        if not isinstance(raw, Mapping) or not raw or any(name not in spec for name in raw):
+            received = (", ".join(map(str, raw)) or "none") if isinstance(raw, Mapping) else type(raw).__name__
+            raise UserError(f"expected raw examples by name: {{{form}}}. Received: {received}.")
+        values = {}
+        for name, value in raw.items():
+            try:
+                values[name] = np.asarray(value)
+            except ValueError as error:  # rows of several lengths
+                raise UserError(f"{name}: expected one array. {error}") from error
+            feature, shape = spec[name], values[name].shape
+            if values[name].ndim == 0 or shape[1:] != feature.shape or values[name].dtype != feature.dtype:
+                raise UserError(f"{name}: expected {feature.dtype} {['n', *feature.shape]} ({feature.unit}). Received: {values[name].dtype} {list(shape)}.")
+        if len({len(value) for value in values.values()}) > 1:
+            raise UserError(f"expected as many rows of each. Received: {', '.join(f'{len(value):,} of {name}' for name, value in values.items())}.")
+        return values
 
 
 def dry_run(experiment: Experiment) -> dict:
