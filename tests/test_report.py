@@ -77,7 +77,17 @@ def test_full_run(run):
     text, page = path.read_text(), Page(path.read_text())
     assert "97.31%" in text and "97.00% to 97.60%" in text and "1 min 15 s" in text
     assert "script" not in page.tags and not page.loads and "&lt;script&gt;" in text
+    assert "Cannot be shown" not in text and "Left out" not in text
     assert page.tags.count("svg") >= 9 and path.stat().st_size < 2e6
+
+
+def test_files_of_another_form_cost_their_part_alone(run):
+    for name, value in (("summary.json", 5), ("panels.json", [{"kind": "pie", "title": "x"}]), ("metrics.json", {"test": 1}), ("env.json", []), ("export.json", 5)):
+        run.write_json(name, value)
+    run.log("train", 1, {"loss": 0.5, "accuracy": 0.5, "learning_rate": 0.1})
+    text = report.write(run.path).read_text()
+    assert "hold what was written there: summary.json, metrics.json, env.json." in text
+    assert text.count("Cannot be shown") == 2 and "Learning rate" in text and "recipe: 0" in text
 
 
 def test_console_without_a_terminal(monkeypatch):

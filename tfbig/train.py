@@ -22,15 +22,6 @@ EXAMPLES = """  python -m tfbig.train mnist_mlp
 
 `python -m tfbig` lists the recipes; RECIPE --print shows every setting."""
 
-RESUMABLE = (
-    *(f"train.{name}" for name in ("length", "evaluate_every", "save_every", "keep", "patience", "final_split", "tensorboard")),
-    "data.path",  # to where the same data is now: the fingerprint tells other data
-    "data.on_error",
-    "data.max_skipped",
-    "device.strategy",
-    "device.count",
-)
-
 
 def train(
     recipe: str | Experiment | None = None,
@@ -127,14 +118,16 @@ def changed(run: Run, settings: list[str]) -> Experiment:
     """A run's experiment with settings that may change when it goes on.
 
     Raises:
-        UserError: one of them may not, or makes the training shorter than it is already.
+        UserError: one of them may not, or makes the training shorter than it is already; or the checkpoints were made with others.
     """
-    wrong = [key for key in (text.partition("=")[0] for text in settings) if key in config.flatten(run.experiment) and key not in RESUMABLE]
+    wrong = [key for key in (str(text).partition("=")[0] for text in settings) if key in config.flatten(run.experiment) and key not in config.RESUMABLE]
     if wrong:
-        raise UserError(f"{', '.join(wrong)}: cannot change in a run that goes on, only {', '.join(RESUMABLE)} can. Start a new run for it.")
+        raise UserError(f"{', '.join(wrong)}: cannot change in a run that goes on, only {', '.join(config.RESUMABLE)} can. Start a new run for it.")
+    from tfbig.engine import checkpoint, loop
+
     experiment = config.override(run.experiment, settings)
+    loop.check_resumable(experiment, run.checkpoints)  # said once, before any worker starts
     if settings:
-        from tfbig.engine import checkpoint
         from tfbig.engine.setup import Lengths
 
         reached, length = max(checkpoint.steps(run.checkpoints), default=0), Lengths.of(experiment).total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import types
 import typing
 from typing import Any
@@ -13,6 +14,16 @@ from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+RESUMABLE = (  # what may change in a run that goes on
+    *(f"train.{name}" for name in ("length", "evaluate_every", "save_every", "keep", "patience", "final_split", "tensorboard")),
+    "data.path",  # to where the same data is now: the fingerprint tells other data
+    "data.vocabulary_path",
+    "data.on_error",
+    "data.max_skipped",
+    "device.strategy",
+    "device.count",
+)
 
 
 def flatten(experiment: Experiment) -> dict[str, Any]:
@@ -37,6 +48,9 @@ def override(experiment: Experiment, settings: list[str]) -> Experiment:
     """
     problems, given = [], {}
     for text in settings:
+        if not isinstance(text, str):
+            problems.append(f'expected settings as text, such as "seed=1". Received: {text!r}.')
+            continue
         key, equals, value = text.partition("=")
         if not equals or not key:
             problems.append(f"expected key=value. Received: {text!r}.{registry.nearest(text, flatten(experiment))}")
@@ -48,9 +62,6 @@ def override(experiment: Experiment, settings: list[str]) -> Experiment:
         if "kind" in field.metadata and field.name in given:
             try:
                 chosen = registry.component(field.metadata["kind"], given.pop(field.name))
-        if not isinstance(text, str):
-            problems.append(f'expected settings as text, such as "seed=1". Received: {text!r}.')
-            continue
                 if chosen is not type(getattr(experiment, field.name)):
                     experiment = dataclasses.replace(experiment, **{field.name: chosen()})
             except UserError as error:
@@ -252,8 +263,11 @@ def from_json(saved: dict[str, Any]) -> Experiment:
                 problems.append(f"{name}: missing.")
             continue
         value = saved[name]
-        if not isinstance(value, dict):
+        if "kind" not in field.metadata and not dataclasses.is_dataclass(field.default):
             parts[name] = value
+            continue
+        if not isinstance(value, dict):
+            problems.append(f"{name}: expected an object with its settings. Received: {value!r}.")
             continue
         value = dict(value)
         try:
@@ -266,6 +280,24 @@ def from_json(saved: dict[str, Any]) -> Experiment:
         parts[name] = kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in value.items() if key in known})
     _raise(problems)
     return validate(Experiment(**parts))
+
+
+def absolute(experiment: Experiment) -> Experiment:
+    """The experiment with each relative path that leads somewhere from the current folder made absolute; see `knob`."""
+    parts = {field.name: getattr(experiment, field.name) for field in dataclasses.fields(experiment)}
+    parts |= {name: dataclasses.replace(part, **_absolute_paths(part)) for name, part in parts.items() if dataclasses.is_dataclass(part)}
+    return dataclasses.replace(experiment, **{**parts, **_absolute_paths(experiment)})
+
+
+def _absolute_paths(part) -> dict[str, str]:
+    values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.metadata.get("path")}
+    paths = {name: os.path.join(os.getcwd(), os.path.expanduser(value)) for name, value in values.items() if value}
+    return {name: path for name, path in paths.items() if os.path.exists(path)}
+
+
+def lasting(experiment: Experiment) -> dict[str, Any]:
+    """The settings that may not change in a run that goes on, by their path, as JSON values."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in flatten(experiment).items() if key not in RESUMABLE}
 
 
 def changed(experiment: Experiment, base: Experiment) -> dict[str, list]:
@@ -289,6 +321,6 @@ def show(experiment: Experiment, base: Experiment | None = None) -> str:
 
 def text_of(value: Any) -> str:
     """A value as it is written on the command line."""
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return ",".join(map(text_of, value))
     return {None: "none", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)

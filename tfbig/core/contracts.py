@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 
 
-def knob(default: Any, doc: str, *, low=None, high=None, above=None, choices: tuple | None = None) -> Any:
+def knob(default: Any, doc: str, *, low=None, high=None, above=None, choices: tuple | None = None, path: bool = False) -> Any:
     """One setting: its default, one line of documentation, and what values it may take.
 
     Args:
@@ -33,8 +33,9 @@ def knob(default: Any, doc: str, *, low=None, high=None, above=None, choices: tu
         high: largest allowed value.
         above: the value must be greater than this.
         choices: the allowed values, if only a few are.
+        path: it names a file or folder; a run keeps it absolute, so that it can be used from any folder.
     """
-    limits = {"doc": doc, "low": low, "high": high, "above": above, "choices": choices}
+    limits = {"doc": doc, "low": low, "high": high, "above": above, "choices": choices, "path": path}
     return dataclasses.field(default=default, metadata=limits)
 
 

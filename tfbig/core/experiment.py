@@ -130,7 +130,7 @@ class Experiment(Component):
 
     name: str = knob("experiment", "the recipe's name; names the run directory")
     seed: int = knob(0, "of initial weights, order, augmentation and dropout", low=0, high=2**31 - 1)
-    init: str | None = knob(None, "weights from elsewhere to start from, such as a folder with .safetensors files or hub:PRESET; none: fresh ones")
+    init: str | None = knob(None, "weights from elsewhere to start from, such as a folder with .safetensors files or hub:PRESET; none: fresh ones", path=True)
     task: Task = field(metadata={"doc": "what is learnt", "kind": "tasks"})
     model: Model = field(metadata={"doc": "the architecture", "kind": "models"})
     data: Dataset = field(metadata={"doc": "the examples", "kind": "data"})

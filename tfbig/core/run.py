@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import shutil
 import sys
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import tfbig
-from tfbig.core import config, files
+from tfbig.core import config, files, saved
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.registry import nearest
@@ -30,7 +31,7 @@ class Run:
 
     config.json the experiment; env.json where it ran; data.json the data card and what was measured on the training split;
     metrics.jsonl one line for each logged step and evaluation; checkpoints/; metrics.json the final evaluations;
-    panels.json, summary.json and report.html for people; DONE once it is complete.
+    panels.json, summary.json and report.html for people; DONE once it is complete. tfbig/core/saved.py says what is in them.
     """
 
     existed = False  # of a new run: whether its directory was there before
@@ -80,13 +81,13 @@ class Run:
                 self.path.rmdir()
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
+    def open(cls, path: str | Path | Run) -> Run:
         """An existing run directory."""
-        path = Path(path)
         if isinstance(path, Run):
             return path
         if not isinstance(path, (str, os.PathLike)):
             raise UserError(f"run: expected a run directory, as its path or as tfbig.train returns it. Received: {path!r:.60}.")
+        path = Path(path)
         if not (path / "config.json").is_file():
             beside = [p.name for p in path.parent.iterdir() if (p / "config.json").is_file()] if path.parent.is_dir() else []
             what = "which has no config.json" if path.is_dir() else "which is no directory" if path.exists() else "which does not exist"
@@ -99,33 +100,46 @@ class Run:
 
     @cached_property
     def experiment(self) -> Experiment:
-        saved = self.read_json("config.json")
+        found = self.read_json("config.json")
+        if found is None:
+            raise UserError(f"{self.path / 'config.json'}: missing.")
         try:
-            if not isinstance(saved, dict) or "experiment" not in saved:
-                raise UserError('expected an object with "experiment".')
-            return config.from_json(saved["experiment"])
-        except (UserError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{self.path / 'config.json'}: cannot be used:\n{error}") from error
+            return config.from_json(found["experiment"])
+        except UserError as error:
+            by = found.get("tfbig", tfbig.__version__)
+            told = "" if by == tfbig.__version__ else f", it was written by tfbig {by} and this is tfbig {tfbig.__version__}"
+            raise UserError(f"{self.path / 'config.json'}: cannot be used{told}:\n{error}") from error
 
     def write_config(self, experiment: Experiment, base: Experiment | None = None) -> None:
-        saved = {"experiment": config.to_json(experiment), "tfbig": tfbig.__version__}
+        experiment = config.absolute(experiment)
         before = self.read_json("config.json") if base is None else None  # a run that goes on keeps what differed from the recipe
         earlier = (before or {}).get("changed", {})
-        pairs = config.changed(experiment, base or (self.experiment if before else experiment))
+        pairs = config.changed(experiment, config.absolute(base) if base else self.experiment if before else experiment)
         changed = {key: [config.text_of(value) for value in pair] for key, pair in pairs.items()}
-        saved["changed"] = {**earlier, **{key: [earlier.get(key, pair)[0], pair[1]] for key, pair in changed.items()}}
-        self.write_json("config.json", saved)
+        changed = {**earlier, **{key: [earlier.get(key, pair)[0], pair[1]] for key, pair in changed.items()}}
+        self.write_json("config.json", {"experiment": config.to_json(experiment), "tfbig": tfbig.__version__, "changed": changed})
         self.__dict__.pop("experiment", None)
 
     def read_json(self, name: str) -> Any:
-        """A JSON file's content; None if there is none."""
-        path = self.path / name
+        """A JSON file's content; None if there is none.
+
+        Raises:
+            UserError: it cannot be read, or does not hold what it should; see tfbig/core/saved.py.
+        """
+        path, (shape, remedy) = self.path / name, saved.FILES.get(name, (object, ""))
         try:
-            return json.loads(path.read_text("utf-8"))
+            value = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read as JSON: {error}.") from error
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
+        except (ValueError, RecursionError) as error:
+            wrong = f"cannot be read as JSON: {error}."
+        else:
+            wrong = saved.misfit(value, shape)
+        if wrong:
+            raise UserError(f"{path}: {wrong} {remedy.format(run=shlex.quote(str(self.path)))}".rstrip())
+        return value
 
     def write_json(self, name: str, value: Any) -> None:
         files.write_json(self.path / name, value)
@@ -141,17 +155,17 @@ class Run:
             raise files.disk_failure(path, len(line), error) from error
 
     def history(self, kind: str | None = None) -> list[dict]:
-        """The lines of metrics.jsonl; a last line torn by a kill is left out."""
+        """The lines of metrics.jsonl that are as `log` writes them; a last one torn by a kill is none."""
         path, lines = self.path / "metrics.jsonl", []
         if path.exists():
             for text in path.read_text("utf-8", errors="replace").splitlines():
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(ValueError, RecursionError):
                     lines.append(json.loads(text))
-        return [line for line in lines if isinstance(line, dict) and kind in (None, line.get("kind"))]
+        return [line for line in lines if not saved.misfit(line, saved.LINE) and kind in (None, line["kind"])]
 
     def truncate_history(self, step: int) -> None:
         """Drops lines after a step: what a resumed run will make again."""
-        kept = [json.dumps(line) + "\n" for line in self.history() if line.get("step", 0) <= step]
+        kept = [json.dumps(line) + "\n" for line in self.history() if line["step"] <= step]
         if kept or (self.path / "metrics.jsonl").exists():
             files.write_atomic(self.path / "metrics.jsonl", "".join(kept))
 
@@ -176,10 +190,10 @@ class Follower(Run):
     def __init__(self, path: Path, experiment: Experiment | None = None):
         super().__init__(path)
         if experiment is not None:
-            self.__dict__["experiment"] = experiment
+            self.write_config(experiment)
 
     def write_config(self, experiment: Experiment, base: Experiment | None = None) -> None:
-        self.__dict__["experiment"] = experiment
+        self.__dict__["experiment"] = config.absolute(experiment)
 
     def write_json(self, name: str, value: Any) -> None:
         pass

@@ -33,7 +33,7 @@ class TextWindows(Dataset):
     stride: int | None = knob(None, "tokens between the starts of training windows; none: context, so an epoch reads each token once", low=1)
     tokenizer: str = knob("characters", "how text becomes tokens", choices=("characters", "bytes", "bpe", "ready"))
     vocabulary: int = knob(4096, "bpe: number of tokens to learn from the training split", low=258)
-    vocabulary_path: str | None = knob(None, "ready: folder with vocab.json and merges.txt, or a SentencePiece .model file")
+    vocabulary_path: str | None = knob(None, "ready: folder with vocab.json and merges.txt, or a SentencePiece .model file", path=True)
     min_count: int = knob(1, "characters: those rarer in the training split share one unknown token", low=1)
     normalize: str = knob("nfc", "Unicode normalisation", choices=prep.FORMS)
     duplicates: str = knob("drop_near", "documents that are equal but for white space, or nearly", choices=("keep", "drop_exact", "drop_near"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +23,16 @@ PARTS = {"train": ("train", "training"), "validation": ("validation", "val", "va
 class ImageFolder(Dataset):
     """Your own labelled pictures: PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg beside PATH/test and perhaps PATH/validation."""
 
-    path: str = knob("pictures", "the folder; its subfolders are the classes, or train and test with the classes inside")
+    path: str = knob("pictures", "the folder; its subfolders are the classes, or train and test with the classes inside", path=True)
     side: int = knob(64, "height and width in pixels: the centre square, resized", low=1)
     channels: int = knob(3, "3: colour, 1: grey", choices=(1, 3))
     validation_share: float = knob(0.1, "share of each class's training pictures held out, if there is no validation folder", above=0, high=0.5)
     test_share: float = knob(0.1, "share of each class's pictures held out, if there is no test folder", above=0, high=0.5)
     split_seed: int = knob(0, "of the choice of pictures held out", low=0, high=2**32 - 1)
+
+    @property
+    def root(self) -> Path:
+        return Path(os.path.expanduser(self.path))
 
     @property
     def spec(self):
@@ -63,7 +68,7 @@ class ImageFolder(Dataset):
 
     def fingerprint(self):
         names, found = self._listed
-        told = [f"{split} {label} {path.relative_to(self.path)} {_stamp(path)[0]}" for split, files in found.items() for path, label in files]
+        told = [f"{split} {label} {path.relative_to(self.root)} {_stamp(path)[0]}" for split, files in found.items() for path, label in files]
         return hashlib.sha256("\n".join([*names, *told]).encode("utf-8", "surrogateescape")).hexdigest()
 
     @cached_property
@@ -73,8 +78,8 @@ class ImageFolder(Dataset):
 
     def card(self):
         return {
-            "title": f"pictures in {Path(self.path).resolve().name}",
-            "source": str(Path(self.path).resolve()),
+            "title": f"pictures in {self.root.resolve().name}",
+            "source": str(self.root.resolve()),
             "licence": "the owner's",
             "citation": "none",
         }
@@ -104,7 +109,7 @@ def _arrays(data: ImageFolder, split: str, files: tuple) -> dict[str, np.ndarray
 
 def _files(data: ImageFolder) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
     """The names of the classes, and for each split its pictures as (path, label), sorted by path."""
-    root = Path(data.path)
+    root = data.root
     if not root.is_dir():
         raise UserError(f"data.path: expected a folder of pictures. Received: {data.path}, which is no folder.")
     parts = {split: next((root / name for name in names if (root / name).is_dir()), None) for split, names in PARTS.items()}

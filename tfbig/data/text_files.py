@@ -25,7 +25,7 @@ class TextFiles(TextWindows):
     line ends, each a document. Each JSON line is one.
     """
 
-    path: str = knob("", "the file or folder")
+    path: str = knob("", "the file or folder", path=True)
     field: str = knob("text", "JSON lines: the key that holds the text")
     separator: str = knob("", r"text between the documents of a plain file, such as \n\n; empty: a file is one document")
     errors: str = knob("strict", "invalid UTF-8: refuse it, or replace it by U+FFFD", choices=("strict", "replace"))

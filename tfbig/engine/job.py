@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 
+import tfbig
 from tfbig.core import config
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
@@ -86,6 +87,9 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
     """Trains the run's experiment, evaluates its best checkpoint, and marks the run done; returns the summary."""
     experiment = run.experiment
     with run.lock():
+        if (before := loop.check_resumable(experiment, run.checkpoints)) != tfbig.__version__:
+            console.note(f"started with tfbig {before}, goes on with {tfbig.__version__}")
+        run.read_json("metrics.json")  # written again after training: a damaged one is said now
         load()  # is no part of the training's time
         started = time.monotonic()
         workers = Workers(place(experiment.device.strategy))
@@ -154,7 +158,7 @@ def own_callbacks(run: Run) -> tuple:
 def describe(setup: Setup, state: loop.State, run: Run) -> dict:
     """What a report says of a finished training."""
     lines = run.history("train")
-    rates = [line["examples_per_s"] for line in lines[1:] or lines]  # the first one includes compiling
+    rates = [rate for line in lines[1:] or lines if (rate := line.get("examples_per_s")) is not None]  # the first one includes compiling
     newest, seconds = checkpoint.steps(run.checkpoints)[-1:], state.seconds
     folder = run.checkpoints / checkpoint.folder_name(newest[0]) if newest else None
     return {
@@ -211,6 +215,7 @@ def record(run: Run, setup: Setup, split: str, step: int, console: loop.Observer
 def evaluate_split(run: Run, setup: Setup, split: str, step: int, console: loop.Observer) -> tuple[dict, list[dict]]:
     """The split's entry of metrics.json, and the report's panels."""
     measure(run, run.experiment, setup.data)  # refuses data that has changed
+    run.read_json("metrics.json")  # written again afterwards: a damaged one is said now
     known = told(setup.data.skipped)
     result: Evaluation = setup.evaluate(split, keep_outputs=True)
     console.evaluated(step, split, result.metrics)

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from tfbig.core.errors import Interrupted, NonFinite, RunFailure
+import tfbig
+from tfbig.core import config
+from tfbig.core.errors import Interrupted, NonFinite, RunFailure, UserError
+from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import np, tf
 from tfbig.engine import checkpoint
 from tfbig.engine.hooks import Hooks
@@ -103,6 +106,27 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
             raise Interrupted(signum, state.step)
     hooks.end()
     return state
+
+
+def check_resumable(experiment: Experiment, checkpoints: Path) -> str:
+    """The version of this package that made the newest checkpoint: the present one if there is none, or it does not say.
+
+    Raises:
+        UserError: it was made with other settings, of those that may not change in a run that goes on.
+    """
+    for step in reversed(checkpoint.steps(checkpoints)):
+        folder = checkpoints / checkpoint.folder_name(step)
+        try:
+            made = checkpoint.read_state(folder)
+        except ValueError:  # said when the checkpoint is passed over
+            continue
+        before, now = made.get("settings", {}), config.lasting(experiment)
+        wrong = [key for key, value in before.items() if key in now and now[key] != value]
+        if wrong:
+            lines = [f"{key}: {config.text_of(before[key])} in the checkpoint, {config.text_of(now[key])} in config.json" for key in wrong]
+            raise UserError("\n".join([f"{folder}: was made with other settings than config.json has. Set them back there, or start a new run.", *lines]))
+        return made.get("tfbig", tfbig.__version__)
+    return tfbig.__version__
 
 
 def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
@@ -204,4 +228,5 @@ def save(setup: Setup, state: State, hooks: Hooks, writer: checkpoint.Writer) ->
         return
     with state.waiting("checkpoints"), averaged_weights(setup):
         remembered, arrays = hooks.remembered()
-        writer.save(state.step, setup.model.variables, setup.other_variables, {**state.to_json(), "callbacks": remembered}, arrays)
+        made = {"settings": config.lasting(setup.experiment), "tfbig": tfbig.__version__}
+        writer.save(state.step, setup.model.variables, setup.other_variables, {**state.to_json(), **made, "callbacks": remembered}, arrays)

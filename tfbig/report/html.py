@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
+from tfbig.core.errors import UserError
 from tfbig.core.files import write_atomic
 from tfbig.core.run import Run
 from tfbig.report.console import duration_text, metric_text, number
@@ -33,21 +36,33 @@ tr.changed td { background: #FFF6E0; } .pictures { display: grid; grid-template-
 
 
 def write(folder: Path) -> Path:
-    """Writes RUN/report.html from whatever the run directory holds by now, and returns its path."""
+    """Writes RUN/report.html from whatever the run directory holds by now, and returns its path.
+
+    A file that was damaged or changed by hand costs its part of the page, and the page says so.
+    """
     run = Run(Path(folder))
-    read = lambda name: run.read_json(name) or {}  # noqa: E731
+
+    def read(name: str):
+        with contextlib.suppress(UserError):
+            return run.read_json(name) or {}
+        damaged.append(name)
+        return {}
+
+    damaged: list[str] = []
     config, summary, metrics = read("config.json"), read("summary.json"), read("metrics.json")
     sections = [
-        _headline(config, summary, metrics),
-        _section("Metrics", _metrics(metrics)),
-        _section("Learning", _learning(run, summary)),
-        _section("Predictions", _panels(run.read_json("panels.json") or [])),
-        _section("Data", _data(read("data.json"))),
-        _section("Deployment", _deployment(read("export.json"))),
-        _section("Configuration", _configuration(config)),
-        _section("Time and machine", _machine(summary, read("env.json"))),
-        _section("Do it again", _commands(config, run)),
+        _drawn(_headline, config, summary, metrics),
+        _section("Metrics", _metrics, metrics),
+        _section("Learning", _learning, run, summary),
+        _section("Predictions", _panels, read("panels.json")),
+        _section("Data", _data, read("data.json")),
+        _section("Deployment", _deployment, read("export.json")),
+        _section("Configuration", _configuration, config),
+        _section("Time and machine", _machine, summary, read("env.json")),
+        _section("Do it again", _commands, config, run),
     ]
+    if damaged:
+        sections.insert(1, f"<p class='caption'>Left out, since they do not hold what was written there: {', '.join(damaged)}.</p>")
     name = escape(str(config.get("experiment", {}).get("name", "run")))
     page = f"<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>{name}</title><style>{STYLE}</style></head><body>{''.join(sections)}</body></html>\n"
     path = run.path / "report.html"
@@ -55,7 +70,15 @@ def write(folder: Path) -> Path:
     return path
 
 
-def _section(title: str, body: str) -> str:
+def _drawn(draw: Callable[..., str], *given) -> str:
+    try:
+        return draw(*given)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # what values of another form lead to
+        return "<p class='caption'>Cannot be shown: a file does not hold what was written there.</p>"
+
+
+def _section(title: str, draw: Callable[..., str], *given) -> str:
+    body = _drawn(draw, *given)
     return f"<section><h2>{title}</h2>{body}</section>" if body else ""
 
 
@@ -96,7 +119,7 @@ def _learning(run: Run, summary: dict) -> str:
     checked = lambda name: {  # noqa: E731
         "name": "validation",
         "x": [line["step"] for line in evaluated],
-        "y": [line["metrics"].get(name, {}).get("value") for line in evaluated],
+        "y": [line.get("metrics", {}).get(name, {}).get("value") for line in evaluated],
     }
     draw = lambda title, found, **more: render({"kind": "curves", "title": title, "x_label": "step", "series": found, **more})  # noqa: E731
     figures = [draw("Loss", [series("loss"), checked("loss")], log_y=True)]
@@ -110,7 +133,7 @@ def _learning(run: Run, summary: dict) -> str:
     return f"<div class='grid'>{''.join(figures)}</div>"
 
 
-def _panels(panels: list) -> str:
+def _panels(panels: list[dict]) -> str:
     drawn = [f"<div class='{'wide' if panel['kind'] in ('pictures', 'table', 'texts') else ''}'>{render(panel)}</div>" for panel in panels]
     return f"<div class='grid'>{''.join(drawn)}</div>" if drawn else ""
 

@@ -1,0 +1,145 @@
+"""What a run directory holds is looked at before it is used, from any folder: settings, versions, files changed by hand."""
+
+import importlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tfbig
+from tfbig.core import config
+from tfbig.core.errors import UserError
+from tfbig.core.run import Run
+from tfbig.engine import checkpoint, processes
+
+SIZES = ("data.side=8", "data.channels=1", "model.units=4", "train.batch_size=6", "train.evaluate_every=2", "train.length=4", "device.block=2")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A finished run on pictures whose path was given relative to another folder than the tests'."""
+    home, dice = tmp_path_factory.mktemp("home"), np.random.RandomState(0)
+    for name in "ab":
+        (home / "pictures" / name).mkdir(parents=True)
+        for i in range(20):
+            Image.fromarray(dice.randint(0, 255, (8, 8), np.uint8)).save(home / "pictures" / name / f"{i:02d}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        tfbig.train("mnist_mlp", "data=image_folder", "data.path=pictures", *SIZES, run="run")
+    return home / "run"
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    """A copy of it."""
+    return Run.open(shutil.copytree(made, tmp_path / "run"))
+
+
+def edit(path, change):
+    saved = json.loads(path.read_text())
+    change(saved)
+    path.write_text(json.dumps(saved))
+
+
+def test_a_run_is_used_from_any_folder(run, made):
+    data = run.experiment.data
+    assert data.path == str(made.parent / "pictures") and run.read_json("config.json")["changed"]["data.path"][1] == data.path
+    assert tfbig.evaluate(run)["count"] == 4
+    assert tfbig.train(None, "train.length=6", resume=run).is_done
+
+
+def test_paths_that_lead_nowhere_or_elsewhere_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.txt").touch()
+    text = ("data=text_files", "data.path=~/a.txt", "data.tokenizer=ready", "data.vocabulary_path=none.model", "init=hub:gpt2")
+    kept = config.absolute(tfbig.recipe("sotu_gpt", *text))
+    assert (kept.data.path, kept.data.vocabulary_path, kept.init) == (str(tmp_path / "a.txt"), "none.model", "hub:gpt2")
+    there = config.absolute(tfbig.recipe("sotu_gpt", *text[:3], "data.vocabulary_path=a.txt", "init=."))
+    assert (there.data.vocabulary_path, there.init) == (str(tmp_path / "a.txt"), f"{tmp_path}/.")
+    assert config.absolute(there) == there
+
+
+def test_settings_changed_by_hand_are_refused(run, monkeypatch):
+    """Once, before any process is started for it."""
+
+    def change(saved):
+        saved["experiment"]["device"].update(strategy="mirrored", count=2)
+        saved["experiment"]["model"]["units"] = [5, 3]
+        saved["experiment"]["train"].update(batch_size=3, length="6")  # the length may change
+
+    edit(run.path / "config.json", change)
+    monkeypatch.setattr(processes, "run_workers", None)
+    with pytest.raises(UserError) as caught:
+        tfbig.train(resume=run.path)
+    first, *lines = str(caught.value).splitlines()
+    assert "000000004: was made with other settings than config.json has. Set them back there" in first
+    assert lines == ["model.units: 4 in the checkpoint, 5,3 in config.json", "train.batch_size: 6 in the checkpoint, 3 in config.json"]
+    assert run.is_done
+
+
+def test_checkpoints_that_do_not_know_their_settings_go_on(run):
+    for folder in run.checkpoints.iterdir():
+
+        def forget(state):
+            del state["settings"], state["tfbig"], state["digest"]
+            state["digest"] = checkpoint._digest(state)
+
+        edit(folder / "state.json", forget)
+    edit(run.path / "config.json", lambda saved: saved["experiment"]["train"].update(ema=None, batch_size=4))
+    assert tfbig.train(resume=run.path).is_done
+
+
+def test_versions_are_told(run, monkeypatch, capsys):
+    monkeypatch.setattr(tfbig, "__version__", "9.9")
+    tfbig.train(resume=run.path)
+    assert capsys.readouterr().err.count("started with tfbig 0.1.0, goes on with 9.9\n") == 1
+    edit(run.path / "config.json", lambda saved: saved["experiment"]["optim"].update(other=1))
+    with pytest.raises(UserError, match=r"config.json: cannot be used, it was written by tfbig 0.1.0 and this is tfbig 9.9:\noptim.other: no such setting."):
+        Run.open(run.path).experiment  # noqa: B018
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="config.json: cannot be used:\noptim.other"):
+        Run.open(run.path).experiment  # noqa: B018
+
+
+RESUME, EVALUATE, PREDICT = ("train", "--resume"), ("evaluate",), ("predict",)
+ALL = (RESUME, EVALUATE, PREDICT)
+AGAIN = "Remove it: python -m tfbig.train --resume RUN measures the data again."
+
+
+def setting(**values):
+    return lambda saved: saved["experiment"].update(values)
+
+
+DAMAGE = [  # file, its content or what is done to it, the message, the commands that refuse it
+    ("data.json", {}, f"data.json: expected a value of 'card'. Received: none. {AGAIN}", ALL),
+    ("data.json", [], f"data.json: expected an object. Received: []. {AGAIN}", ALL),
+    ("config.json", lambda saved: saved.update(changed="x"), "config.json: changed: expected an object. Received: 'x'. Bring", ALL),
+    ("config.json", setting(optim=None), "config.json: cannot be used:\noptim: expected an object with its settings. Received: None.", ALL),
+    ("config.json", setting(model="cnn"), "config.json: cannot be used:\nmodel: expected an object with its settings. Received: 'cnn'.", ALL),
+    ("config.json", setting(train=5), "config.json: cannot be used:\ntrain: expected an object with its settings. Received: 5.", ALL),
+    ("skipped.json", {"train": {"x": "a"}}, "skipped.json: train: expected whole numbers as keys. Received: 'x'. Remove it", ALL),
+    ("skipped.json", {"train": {"1": 1}}, "skipped.json: train: 1: expected text. Received: 1. Remove it", ALL),
+    ("metrics.json", [], "metrics.json: expected an object. Received: []. Remove it: python -m tfbig.evaluate RUN", (RESUME, EVALUATE)),
+    ("metrics.jsonl", b'{"kind": "train", "step": "x"}\n{"kind": "evaluation", "step": 2}\n{"kind": "train", "step": 1}\n5\n', "", ()),
+    ("summary.json", 5, "summary.json: expected an object. Received: 5. Remove it: it is for people", (EVALUATE,)),
+    ("panels.json", {"a": 1}, "", ()),
+]
+
+
+@pytest.mark.parametrize("command", ALL, ids=lambda command: command[0])
+@pytest.mark.parametrize(("name", "content", "message", "needed"), DAMAGE, ids=[f"{row[0]}_{number}" for number, row in enumerate(DAMAGE)])
+def test_files_changed_by_hand(run, made, capsys, command, name, content, message, needed):
+    path = run.path / name
+    if callable(content):
+        edit(path, content)
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    picture = [str(made.parent / "pictures" / "a" / "00.png")] if command == PREDICT else []
+    code = importlib.import_module(f"tfbig.{command[0]}").main([*command[1:], str(run.path), *picture])
+    said = capsys.readouterr().err
+    assert "Traceback" not in said and code == (2 if command in needed else 0), said
+    if command in needed:
+        assert message.replace("RUN", str(run.path)) in "\n".join(line[7:] for line in said.splitlines() if line[:7] in ("error: ", " " * 7))
