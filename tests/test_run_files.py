@@ -93,11 +93,12 @@ def test_checkpoints_that_do_not_know_their_settings_go_on(run):
 
 
 def test_versions_are_told(run, monkeypatch, capsys):
+    version = tfbig.__version__
     monkeypatch.setattr(tfbig, "__version__", "9.9")
     tfbig.train(resume=run.path)
-    assert capsys.readouterr().err.count("started with tfbig 0.1.0, goes on with 9.9\n") == 1
+    assert capsys.readouterr().err.count(f"started with tfbig {version}, goes on with 9.9\n") == 1
     edit(run.path / "config.json", lambda saved: saved["experiment"]["optim"].update(other=1))
-    with pytest.raises(UserError, match=r"config.json: cannot be used, it was written by tfbig 0.1.0 and this is tfbig 9.9:\noptim.other: no such setting."):
+    with pytest.raises(UserError, match=rf"config.json: cannot be used, it was written by tfbig {version} and this is tfbig 9.9:\noptim.other: no such setting."):
         Run.open(run.path).experiment  # noqa: B018
     monkeypatch.undo()
     with pytest.raises(UserError, match="config.json: cannot be used:\noptim.other"):
@@ -124,7 +125,7 @@ DAMAGE = [  # file, its content or what is done to it, the message, the commands
     ("skipped.json", {"train": {"1": 1}}, "skipped.json: train: 1: expected text. Received: 1. Remove it", ALL),
     ("metrics.json", [], "metrics.json: expected an object. Received: []. Remove it: python -m tfbig.evaluate RUN", (RESUME, EVALUATE)),
     ("metrics.jsonl", b'{"kind": "train", "step": "x"}\n{"kind": "evaluation", "step": 2}\n{"kind": "train", "step": 1}\n5\n', "", ()),
-    ("summary.json", 5, "summary.json: expected an object. Received: 5. Remove it: it is for people", (EVALUATE,)),
+    ("summary.json", 5, "", ()),
     ("panels.json", {"a": 1}, "", ()),
 ]
 

@@ -185,3 +185,15 @@ def test_times():
 def test_values_that_the_fixed_settings_rule_out():
     with pytest.raises(UserError, match=r"train.accumulate: expected a divisor of train.batch_size=63.*train.batch_size=63 with any"):
         search_space.read(MLP, ["train.accumulate=2", "train.batch_size=in:63,64"])
+
+
+def test_a_search_knows_its_data_from_anywhere(tmp_path, monkeypatch):
+    """Relative paths among the fixed settings are kept absolute; absent data is said before a directory is made."""
+    monkeypatch.chdir(tmp_path)
+    settings = ["data=text_files", "data.path=a.txt", "train.batch_size=in:4,8"]
+    with pytest.raises(UserError, match=r"data.path: expected a file or folder. Received: a.txt, which does not exist."):
+        Search.create("search", "sotu_gpt", tfbig.recipe("sotu_gpt"), settings)
+    assert not (tmp_path / "search").exists()
+    (tmp_path / "a.txt").write_text("words")
+    Search.create("search", "sotu_gpt", tfbig.recipe("sotu_gpt"), settings)
+    assert Search.open(tmp_path / "search").space.fixed == ("data=text_files", f"data.path={tmp_path / 'a.txt'}")

@@ -88,6 +88,11 @@ class Search:
             settings: fixed, searched and tune.* settings.
         """
         tune, space = read_settings(base, settings)
+        typed = config.override(base, list(space.fixed))
+        typed.data.check()
+        before, after = config.flatten(typed), config.flatten(config.absolute(typed))
+        named = [(text.partition("=")[0], text) for text in space.fixed]
+        fixed = [text if after.get(key) == before.get(key) else f"{key}={after[key]}" for key, text in named]
         number = 1
         while path is None:
             made = Path("runs") / (f"tune_{base.name}" if number == 1 else f"tune_{base.name}_{number}")
@@ -101,7 +106,7 @@ class Search:
             raise UserError(f"run={made}: cannot be created: {error.strerror}.") from error
         search = cls(made)
         own = [str(parameter) for parameter in space.parameters]
-        saved = {"recipe": recipe, "experiment": config.to_json(base), "fixed": list(space.fixed), "space": own}
+        saved = {"recipe": recipe, "experiment": config.to_json(base), "fixed": fixed, "space": own}
         search.write_json("search.json", {**saved, "tune": dataclasses.asdict(tune)})
         return search
 

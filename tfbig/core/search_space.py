@@ -121,7 +121,7 @@ def read(base: Experiment, settings: list[str]) -> Space:
     fixed = [text for text in fixed if text not in fixed_owned]
     parameters += [_owned(_parse(_as_choice(text), problems), parameters) for text in fixed_owned]
     searched = {parameter.key for parameter in parameters}
-    _raise([message for text in fixed if text.partition("=")[0] not in searched for message in _refusals(base, [text])])
+    _raise(_refusals(base, [text for text in fixed if text.partition("=")[0] not in searched]))
     return _Checker(base, tuple(fixed), parameters).checked()
 
 
