@@ -60,6 +60,7 @@ def test_paths_that_lead_nowhere_or_elsewhere_stay(tmp_path, monkeypatch):
     there = config.absolute(tfbig.recipe("sotu_gpt", *text[:3], "data.vocabulary_path=a.txt", "init=."))
     assert (there.data.vocabulary_path, there.init) == (str(tmp_path / "a.txt"), f"{tmp_path}/.")
     assert config.absolute(there) == there
+    assert config.lasting(there) == config.lasting(kept) and "init" not in config.lasting(there)
 
 
 def test_settings_changed_by_hand_are_refused(run, monkeypatch):

@@ -196,4 +196,6 @@ def test_a_search_knows_its_data_from_anywhere(tmp_path, monkeypatch):
     assert not (tmp_path / "search").exists()
     (tmp_path / "a.txt").write_text("words")
     Search.create("search", "sotu_gpt", tfbig.recipe("sotu_gpt"), settings)
+    at_home = Search.create("own", "mine", tfbig.recipe("sotu_gpt", *settings[:2]), settings[2:])
+    assert at_home.base.data.path == str(tmp_path / "a.txt")
     assert Search.open(tmp_path / "search").space.fixed == ("data=text_files", f"data.path={tmp_path / 'a.txt'}")

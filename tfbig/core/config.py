@@ -295,9 +295,15 @@ def _absolute_paths(part) -> dict[str, str]:
     return {name: path for name, path in paths.items() if os.path.exists(path)}
 
 
+def without_paths(experiment: Experiment) -> dict[str, Any]:
+    """As `flatten`, but for settings that name a file or folder: the same one may be named otherwise elsewhere."""
+    is_path = lambda field: field is not None and field.metadata.get("path")  # noqa: E731
+    return {key: value for key, value in flatten(experiment).items() if not is_path(_find(experiment, key)[2])}
+
+
 def lasting(experiment: Experiment) -> dict[str, Any]:
-    """The settings that may not change in a run that goes on, by their path, as JSON values."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in flatten(experiment).items() if key not in RESUMABLE}
+    """The settings that may not change in a run that goes on, by their path, as JSON values; paths are none of them."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in without_paths(experiment).items() if key not in RESUMABLE}
 
 
 def changed(experiment: Experiment, base: Experiment) -> dict[str, list]:

@@ -106,7 +106,7 @@ class Search:
             raise UserError(f"run={made}: cannot be created: {error.strerror}.") from error
         search = cls(made)
         own = [str(parameter) for parameter in space.parameters]
-        saved = {"recipe": recipe, "experiment": config.to_json(base), "fixed": fixed, "space": own}
+        saved = {"recipe": recipe, "experiment": config.to_json(config.absolute(base)), "fixed": fixed, "space": own}
         search.write_json("search.json", {**saved, "tune": dataclasses.asdict(tune)})
         return search
 

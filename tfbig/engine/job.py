@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -111,7 +112,8 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
         summary = describe(setup, state, run)
         run.write_json("summary.json", summary)
         if experiment.train.final_split != "none" and state.best is not None:
-            step = load_step(setup, run, "best", console)
+            best = state.best["step"]  # of this training: a later checkpoint that was passed over as damaged may name another one
+            step = load_step(setup, run, str(best) if best in checkpoint.steps(run.checkpoints) else "best", console)
             record(run, setup, experiment.train.final_split, step, console)
         run.mark_done()
         return run.read_json("summary.json")
@@ -122,7 +124,8 @@ def compare(workers: Workers, experiment: Experiment, data: Readable) -> None:
     if workers.count == 1:
         return
     facts = {package: importlib.metadata.version(package) for package in ("tensorflow", "keras")}
-    facts |= {key: config.text_of(value) for key, value in config.flatten(experiment).items()}
+    facts |= {key: config.text_of(value) for key, value in config.without_paths(experiment).items()}
+    facts["init"] = (experiment.init or "none").rstrip("/").rpartition("/")[2]  # the same weights may be elsewhere, not others
     for split in SPLITS[:2]:
         size = data.size(split)
         shown = data.examples(split, np.unique(np.linspace(0, size - 1, min(size, COMPARED)).astype(np.int64)))
@@ -232,8 +235,9 @@ def write_result(run: Run, setup: Setup, entry: dict, panels: list[dict]) -> Non
     run.write_json("panels.json", panels)
     if any(setup.data.skipped.values()):
         run.write_json("skipped.json", setup.data.skipped)
-        if (summary := run.read_json("summary.json")) is not None:
-            run.write_json("summary.json", {**summary, "skipped": skipped_counts(setup.data)})
+        with contextlib.suppress(UserError):  # a damaged summary, which is for people only
+            if (summary := run.read_json("summary.json")) is not None:
+                run.write_json("summary.json", {**summary, "skipped": skipped_counts(setup.data)})
     saved = run.read_json("data.json")
     for name in saved["splits"]:  # some of their records may have turned out unreadable since
         saved["splits"][name]["size"] = setup.data.size(name) - len(setup.data.skipped[name])
