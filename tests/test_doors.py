@@ -218,6 +218,7 @@ def unusable(run, tmp_path_factory):
         shutil.copytree(run[0], folder / name)
     (folder / "closed" / ".lock").unlink()
     (folder / "closed" / ".lock").mkdir()
+    shutil.rmtree(folder / "gone" / "checkpoints")  # which are of other data
     Run(folder / "gone").write_config(tfbig.recipe("mnist_mlp", *SMALL, "data=image_folder", "data.path=nowhere"))
     return folder
 
