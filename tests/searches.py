@@ -1,5 +1,6 @@
 """What the tests of searches share: small searches, training that is only pretended, a search's story."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -86,4 +87,8 @@ def failing(*errors, then=pretend):
 
 def children(pid):
     """The processes that any thread of a process started."""
-    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that ended meanwhile
+            found += map(int, (task / "children").read_text().split())
+    return found

@@ -86,13 +86,22 @@ def test_a_trial_that_the_system_kills(tmp_path):
     """Its process is killed whenever it trains for long: recorded with its reason, and the search goes on."""
     killed, over = [], threading.Event()
 
+    def command(pid):
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return b""  # as of a process that is dead and not yet waited for
+
     def kill():
         log = tmp_path / "a" / "trials" / "0001" / "metrics.jsonl"
         while not over.wait(0.02):
             if log.exists() and not (tmp_path / "a" / "outcomes" / "0001.json").exists():
-                log.unlink()
-                killed.append(next(pid for pid in children(os.getpid()) if b"--worker" in Path(f"/proc/{pid}/cmdline").read_bytes()))
-                os.kill(killed[-1], signal.SIGKILL)
+                for pid in [pid for pid in children(os.getpid()) if b"--worker" in command(pid)]:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+                    while command(pid):
+                        over.wait(0.001)
+                log.unlink()  # by now nobody writes it anew but the next process
 
     settings = ["train.evaluate_every=10", "tune.algorithm=grid", "tune.finalists=0", "tune.baseline=false"]
     killer = threading.Thread(target=kill)
