@@ -17,8 +17,9 @@ from training import FACTS, LOUD, Silent, assert_equal, make, run_to, values
 from tfbig.core import files
 from tfbig.core.errors import DiskFull, NonFinite, RunFailure, UserError
 from tfbig.core.run import Run
-from tfbig.engine import checkpoint, job
+from tfbig.engine import checkpoint
 from tfbig.engine.setup import Setup
+from tfbig.engine.trained import load_step
 
 # Resume
 
@@ -217,7 +218,7 @@ def test_what_is_removed_while_it_is_loaded_is_chosen_anew(saved, monkeypatch, w
 
     monkeypatch.setattr(checkpoint, "load", meanwhile)
     with contextlib.nullcontext() if found else pytest.raises(UserError, match="step: expected best, last or one of 40. Received: '10'"):
-        assert job.load_step(setup, run, wanted, observer) == found
+        assert load_step(setup, run, wanted, observer) == found
     assert not observer.notes
 
 
@@ -235,7 +236,7 @@ def test_what_is_replaced_while_it_is_loaded_is_loaded_anew(saved, monkeypatch):
 
     observer, part = Silent(), folder / checkpoint.folder_name(30)
     monkeypatch.setattr(checkpoint, "read_state", meanwhile)
-    assert job.load_step(setup, Run(folder.parent), "last", observer) == 30 and not observer.notes
+    assert load_step(setup, Run(folder.parent), "last", observer) == 30 and not observer.notes
     assert setup.model.layers[-1].bias.numpy().tolist() == [1.0] * 10 and part.is_dir()
 
 

@@ -276,7 +276,7 @@ def test_from_python_and_plain_fit(tmp_path):
     for split, size, message in (("test", 0, "batch_size: expected a whole number, at least 1. Received: 0."), ("all", 4, "split: expected one of train, validation, test. Received: 'all'.")):
         with pytest.raises(UserError, match=message):
             tfbig.batches(trained.task, split, size)
-    with pytest.raises(UserError, match="run: expected a run directory.*Received: <tfbig.engine.job.Trained"):
+    with pytest.raises(UserError, match="run: expected a run directory.*Received: <tfbig.engine.trained.Trained"):
         tfbig.evaluate(trained)
     assert tfbig.evaluate(run)["metrics"]["accuracy"]["value"] == run.read_json("metrics.json")["test"]["metrics"]["accuracy"]["value"]
     assert tfbig.predict(run, test["image"][:2])[1]["label"] == str(said[1])

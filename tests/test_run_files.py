@@ -73,11 +73,12 @@ def test_settings_changed_by_hand_are_refused(run, monkeypatch):
 
     edit(run.path / "config.json", change)
     monkeypatch.setattr(processes, "run_workers", None)
-    with pytest.raises(UserError) as caught:
-        tfbig.train(resume=run.path)
-    first, *lines = str(caught.value).splitlines()
-    assert "000000004: was made with other settings than config.json has. Set them back there" in first
-    assert lines == ["model.units: 4 in the checkpoint, 5,3 in config.json", "train.batch_size: 6 in the checkpoint, 3 in config.json"]
+    for use in (lambda: tfbig.train(resume=run.path), lambda: tfbig.load(run.path), lambda: tfbig.evaluate(run.path), lambda: tfbig.export(run.path)):
+        with pytest.raises(UserError) as caught:
+            use()
+        first, *lines = str(caught.value).splitlines()
+        assert "000000004: was made with other settings than config.json has. Set them back there" in first
+        assert lines == ["model.units: 4 in the checkpoint, 5,3 in config.json", "train.batch_size: 6 in the checkpoint, 3 in config.json"]
     assert run.is_done
 
 

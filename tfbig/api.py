@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from tfbig.engine.job import Trained
+    from tfbig.engine.trained import Trained
 
 
 def recipe(name: str | Experiment, *settings: str) -> Experiment:
@@ -46,7 +46,7 @@ def batches(task: Task, split: str, batch_size: int) -> tf.data.Dataset:
 
 def load(run: str | Path | Run, step: str | int = "best") -> Trained:
     """A run's trained model, its task and its `predict`; from its best, last or a given step's checkpoint."""
-    from tfbig.engine.job import Trained
+    from tfbig.engine.trained import Trained
     from tfbig.report.console import Console
 
     return Trained(Run.open(run), str(step), Console())

@@ -33,11 +33,12 @@ def evaluate(run: str | Path | Run, split: str = "test", step: str | int = "best
     opened = run if isinstance(run, Run) else Run.open(run)
     opened.experiment.data.check()
     from tfbig.engine import job
+    from tfbig.engine.trained import Trained
     from tfbig.report import html
     from tfbig.report.console import Console
 
     console = Console()
-    trained = job.Trained(opened, str(step), console)
+    trained = Trained(opened, str(step), console)
     entry, panels = job.evaluate_split(opened, trained.setup, split, trained.step, console)
     try:
         job.write_result(opened, trained.setup, entry, panels)

@@ -83,7 +83,8 @@ def _source(run: Run, step: str, service: Component, console):
     from tfbig.deploy.programs import Programs
     from tfbig.deploy.publish import Source
     from tfbig.deploy.verify import Reference
-    from tfbig.engine.job import Trained, measure
+    from tfbig.engine.job import measure
+    from tfbig.engine.trained import Trained
 
     trained = Trained(run, step, console)
     measure(run, run.experiment, trained.setup.data)  # refuses data that has changed: what is verified is what was evaluated

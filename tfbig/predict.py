@@ -41,10 +41,10 @@ def predict(run: str | Path | Run, inputs, *, step: str | int = "best", write=la
     request = config.component(opened.experiment.task.request, options)
     inputs = list(inputs) if isinstance(inputs, Iterator) else inputs
     opened.experiment.task.check_inputs(inputs)
-    from tfbig.engine import job
+    from tfbig.engine.trained import Trained
     from tfbig.report.console import Console
 
-    trained = job.Trained(opened, str(step), Console())
+    trained = Trained(opened, str(step), Console())
     return trained.task.respond(trained, inputs, request, write)
 
 

@@ -126,7 +126,7 @@ def changed(run: Run, settings: list[str]) -> Experiment:
     from tfbig.engine import checkpoint, loop
 
     experiment = config.override(run.experiment, settings)
-    loop.check_resumable(experiment, run.checkpoints)  # said once, before any worker starts
+    loop.check_settings(experiment, run.checkpoints)  # said once, before any worker starts
     if settings:
         from tfbig.engine.setup import Lengths
 

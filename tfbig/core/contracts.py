@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
-    from tfbig.engine.job import Trained
+    from tfbig.engine.trained import Trained
 
 SPLITS = ("train", "validation", "test")
 
@@ -304,7 +304,7 @@ class Task(Component):
         """Predictions for what a user gave, as the predict command and `tfbig.predict` want them.
 
         Args:
-            trained: `model`, `predict` and `setup.jit` of a run (see tfbig/engine/job.py).
+            trained: `model`, `predict` and `setup.jit` of a run (see tfbig/engine/trained.py).
             inputs: a list of the command line's words, or an array from Python.
             request: an instance of this task's `request`.
             write: shows text on the terminal, as soon as there is any.

@@ -1,4 +1,4 @@
-"""A training job in its run directory, from the data's facts to DONE; and loading what it left."""
+"""A training job in its run directory, from the data's facts to DONE; and evaluating what it left."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import importlib.metadata
 import importlib.util
 import json
 import resource
-import shlex
 import sys
 import time
-from collections.abc import Mapping
 
 import tfbig
 from tfbig.core import config
@@ -27,6 +25,7 @@ from tfbig.engine.flops import forward_flops
 from tfbig.engine.readable import Readable, told
 from tfbig.engine.setup import Setup, build_task, device_text
 from tfbig.engine.strategy import Workers
+from tfbig.engine.trained import load_step
 
 COMPARED = 16  # examples of a split that several workers compare with each other
 
@@ -88,7 +87,7 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
     """Trains the run's experiment, evaluates its best checkpoint, and marks the run done; returns the summary."""
     experiment = run.experiment
     with run.lock():
-        if (before := loop.check_resumable(experiment, run.checkpoints)) != tfbig.__version__:
+        if (before := loop.check_settings(experiment, run.checkpoints)) != tfbig.__version__:
             console.note(f"started with tfbig {before}, goes on with {tfbig.__version__}")
         run.read_json("metrics.json")  # written again after training: a damaged one is said now
         load()  # is no part of the training's time
@@ -191,23 +190,6 @@ def skipped_counts(data: Readable) -> dict[str, int]:
     return {split: len(found) for split, found in data.skipped.items() if found}
 
 
-def load_step(setup: Setup, run: Run, wanted: str, console: loop.Observer) -> int:
-    """Puts the weights of "best", "last" or a step into the model; the newest intact ones if those are damaged. Returns the step."""
-    while True:
-        step = choose_step(run, wanted)
-        folder = run.checkpoints / checkpoint.folder_name(step)
-        before = checkpoint.identity(folder)
-        try:
-            return checkpoint.load(folder, setup.model.variables)["step"]
-        except ValueError as error:
-            if isinstance(error, UserError):
-                raise
-            if before is None or checkpoint.identity(folder) != before:
-                continue  # not damaged: the run is being trained, and the checkpoint was removed or replaced meanwhile
-            console.note(f"checkpoint of step {step} is passed over: {error}")
-            return checkpoint.newest_intact(run.checkpoints, setup.model.variables, warn=console.note)["step"]
-
-
 def record(run: Run, setup: Setup, split: str, step: int, console: loop.Observer) -> dict:
     """Evaluates the model on a split and writes what it came to; returns the split's entry."""
     entry, panels = evaluate_split(run, setup, split, step, console)
@@ -243,94 +225,6 @@ def write_result(run: Run, setup: Setup, entry: dict, panels: list[dict]) -> Non
         saved["splits"][name]["size"] = setup.data.size(name) - len(setup.data.skipped[name])
     saved["splits"][split] = described(setup.data, split)
     run.write_json("data.json", saved)
-
-
-def choose_step(run: Run, wanted: str = "best") -> int:
-    """The checkpoint that "best", "last" or a step number means."""
-    present = checkpoint.steps(run.checkpoints)
-    if not present:
-        raise UserError(f"{run.checkpoints}: holds no checkpoint yet. Train first: python -m tfbig.train --resume {shlex.quote(str(run.path))}")
-    if wanted == "last":
-        return present[-1]
-    if wanted == "best":
-        for step in reversed(present):
-            try:
-                best = checkpoint.read_state(run.checkpoints / checkpoint.folder_name(step))["best"]
-            except ValueError:
-                continue
-            return best["step"] if best and best["step"] in present else step
-        return present[-1]
-    if not (wanted.isascii() and wanted.isdecimal()) or int(wanted) not in present:
-        raise UserError(f"step: expected best, last or one of {', '.join(map(str, present))}. Received: {wanted!r}.")
-    return int(wanted)
-
-
-class Trained:
-    """A run's model, ready to use.
-
-    Attributes:
-        model: the plain Keras functional model.
-        task: the bound task: `preprocess`, `predict`, `metrics`, ...
-        step: the optimiser step its weights are of.
-    """
-
-    def __init__(self, run: Run, wanted: str, console: loop.Observer):
-        experiment, saved = run.experiment, run.read_json("data.json")
-        if saved is None:
-            raise UserError(f"{run.path / 'data.json'}: missing. Train first: python -m tfbig.train --resume {shlex.quote(str(run.path))}")
-        choose_step(run, wanted)  # a wrong one is told before anything heavy is imported
-        self.setup = Setup(experiment, saved["facts"], data=Readable(experiment.data, run.read_json("skipped.json")))
-        self.task, self.model = self.setup.task, self.setup.model
-        self.step = load_step(self.setup, run, wanted, console)
-        self.run = run
-
-    def predict(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs for raw examples as the dataset's `spec` describes them, such as {"image": uint8 [n, height, width, channels]}.
-
-        Returns:
-            output name -> [n, ...], also for n = 0.
-
-        Raises:
-            UserError: the examples are not as `spec` says; what a task does not predict from, such as labels, may be left out.
-        """
-        values = self._checked(raw)
-        size = len(next(iter(values.values())))
-        if not size:  # shapes and types are those of one example's outputs
-            values = {name: np.zeros((1, *value.shape[1:]), value.dtype) for name, value in values.items()}
-        filled = max(1, size)
-        batch_size, parts = min(1024, filled), []
-        for first in range(0, filled, batch_size):
-            rows = np.arange(first, first + batch_size) % filled  # filled up, so that all batches have one shape
-            batch = {name: tf.constant(value[rows]) for name, value in values.items()}
-            try:
-                ready = batch if self.task.preprocess_on == "device" else self.task.preprocess(batch, training=False)
-                outputs, _ = self.setup.predict(ready, False)
-            except KeyError as error:
-                if error.args[0] not in self.task.data.spec or error.args[0] in values:
-                    raise
-                raise UserError(f"{error.args[0]}: expected values for it too. Received: {', '.join(values)}.") from None
-            parts.append({name: value.numpy()[: size - first] for name, value in outputs.items()})
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    def _checked(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Raw examples as arrays, if they are as the dataset's `spec` says."""
-        spec = self.task.data.spec
-        form = ", ".join(f"{name!r}: {feature.dtype} {['n', *feature.shape]}".replace("'n'", "n") for name, feature in spec.items())
-        if not isinstance(raw, Mapping) or not raw or any(name not in spec for name in raw):
-            received = (", ".join(map(str, raw)) or "none") if isinstance(raw, Mapping) else type(raw).__name__
-            raise UserError(f"expected raw examples by name: {{{form}}}. Received: {received}.")
-        values = {}
-        for name, value in raw.items():
-            try:
-                values[name] = np.asarray(value)
-            except ValueError as error:  # rows of several lengths
-                raise UserError(f"{name}: expected one array. {error}") from error
-            feature, shape = spec[name], values[name].shape
-            if values[name].ndim == 0 or shape[1:] != feature.shape or values[name].dtype != feature.dtype:
-                raise UserError(f"{name}: expected {feature.dtype} {['n', *feature.shape]} ({feature.unit}). Received: {values[name].dtype} {list(shape)}.")
-        if len({len(value) for value in values.values()}) > 1:
-            raise UserError(f"expected as many rows of each. Received: {', '.join(f'{len(value):,} of {name}' for name, value in values.items())}.")
-        return values
 
 
 def dry_run(experiment: Experiment) -> dict:

@@ -108,7 +108,7 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
     return state
 
 
-def check_resumable(experiment: Experiment, checkpoints: Path) -> str:
+def check_settings(experiment: Experiment, checkpoints: Path) -> str:
     """The version of this package that made the newest checkpoint: the present one if there is none, or it does not say.
 
     Raises:

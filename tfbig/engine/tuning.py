@@ -20,6 +20,7 @@ from tfbig.core.run import Run
 from tfbig.core.search import Search
 from tfbig.engine import checkpoint, job, loop, oracles
 from tfbig.engine.setup import Lengths
+from tfbig.engine.trained import Trained
 
 IDLE_SECONDS = 1.0
 STALE_SECONDS = 600.0  # another worker whose run has not changed for so long is not at work
@@ -285,7 +286,7 @@ def _pause(run: Run, evaluations: int):
 
 def latency(run: Run, observer: loop.Observer) -> float:
     """Milliseconds to predict one raw example: the median of many calls after the first, preprocessing included where it is the model's."""
-    trained = job.Trained(run, "best", observer)
+    trained = Trained(run, "best", observer)
     raw = {name: tf.constant(value) for name, value in trained.task.data.examples("validation", np.arange(1)).items()}
     batch = raw if trained.task.preprocess_on == "device" else trained.task.preprocess(raw, training=False)
     times = []

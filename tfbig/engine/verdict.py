@@ -12,6 +12,7 @@ from tfbig.core.run import Run
 from tfbig.core.search import Search
 from tfbig.engine import job, loop, oracles
 from tfbig.engine.conductor import BASELINE, Conductor, pareto
+from tfbig.engine.trained import Trained, choose_step
 
 
 def decide(search: Search, conductor: Conductor) -> dict | None:
@@ -170,9 +171,9 @@ def _read_runs(search: Search, candidate: dict, observer: loop.Observer) -> list
     for path in candidate["runs"]:
         run = Run.open(search.path / path)
         entry = (run.read_json("metrics.json") or {}).get("test")
-        if entry is None or entry["step"] != job.choose_step(run):
+        if entry is None or entry["step"] != choose_step(run):
             observer.note(f"trial {run.path.name}:")
-            trained = job.Trained(run, "best", observer)
+            trained = Trained(run, "best", observer)
             entry = job.record(run, trained.setup, "test", trained.step, observer)
         found.append(entry["metrics"])
     return found
