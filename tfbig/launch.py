@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tfbig import train
 from tfbig.core import cli, config, registry
@@ -25,6 +25,9 @@ The workers talk over TensorFlow's own protocol, which asks nobody for a passwor
 def _check(command: list[str], workers: int, prints: bool) -> None:
     """Finds a mistake in a command once, before any worker starts."""
     given = train.parse(command[1:])
+    strange = next((word for word in command if any(ord(c) < 32 or ord(c) == 127 for c in word)), None)
+    if prints and strange is not None:
+        raise UserError(f"{strange!r}: holds a line break or another control character, which a script cannot carry. Expected none.")
     if given.dry_run or given.print:
         raise UserError("expected a training after --. Received --dry-run or --print, which one process does: python -m tfbig.train.")
     if given.resume:
@@ -73,6 +76,8 @@ def door(arguments: list[str]) -> dict | None:
     parser.add_argument("--print", choices=sorted(manifests.KINDS), help="print what a cluster needs to start them, and start nothing")
     parser.add_argument("--image", default="tfbig:latest", help="kubernetes: the container image, one that has tfbig and mounts the runs")
     parser.add_argument("--port", type=int, default=2222, help="clusters: the port that workers listen on")
+    if "--" not in arguments and "train" in arguments:  # train's own arguments are no options of this command
+        raise UserError("expected -- before train, such as --workers 2 -- train mnist_cnn run=runs/a. Received none.")
     given = parser.parse_args(ours)
     if given.workers < 1:
         raise UserError(f"--workers: expected at least 1. Received: {given.workers}.")
@@ -84,6 +89,9 @@ def door(arguments: list[str]) -> dict | None:
     if not given.image.strip():
         raise UserError("--image: expected the name of a container image. Received: nothing.")
     _check(command, given.workers, bool(given.print))
+    if given.print == "kubernetes" and not PurePosixPath(manifests.run_of(command)).is_relative_to(f"{manifests.RUNS}/"):
+        expected = f"a directory in {manifests.RUNS}, where the pods' shared volume is mounted: elsewhere each pod would have its own"
+        raise UserError(f"run: expected {expected}. Received: {manifests.run_of(command)}.")
     if given.print:
         text = manifests.KINDS[given.print](given.workers, command, given.port, given.image)
         if not given.json:

@@ -12,6 +12,10 @@ import re
 import shlex
 
 
+RUNS = "/runs"
+"""Where Kubernetes mounts the directory of runs in every pod."""
+
+
 def script(command: list[str], addresses: str, index: str) -> list[str]:
     """Shell lines that describe the cluster to TensorFlow and start, or go on with, a command.
 
@@ -33,9 +37,21 @@ def script(command: list[str], addresses: str, index: str) -> list[str]:
 
 
 def job_name(command: list[str]) -> str:
-    """A name that DNS allows, from the recipe or the run."""
-    words = [text for text in command[1:] if not text.startswith("-")] or ["job"]
-    return re.sub(r"[^a-z0-9]+", "-", f"tfbig-{words[0].removeprefix('run=')}".lower())[:40].strip("-")
+    """A name that DNS allows, from the recipe and the end of the run's path: two runs of a recipe are two jobs."""
+    run = run_of(command) or ""
+    recipe = next((text for text in command[1:] if "=" not in text and not text.startswith("-") and text != run), "")
+    parts = ["tfbig", recipe[:20], run.rstrip("/").rpartition("/")[2][-16:]]
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(filter(None, parts)).lower()).strip("-")
+
+
+def run_of(command: list[str]) -> str | None:
+    """The run directory that a training command names, by run=DIR or --resume."""
+    for i, text in enumerate(command):
+        if text.startswith(("run=", "--resume=")):
+            return text.partition("=")[2]
+        if text == "--resume" and i + 1 < len(command):
+            return command[i + 1]
+    return None
 
 
 def kubernetes(workers: int, command: list[str], port: int, image: str) -> str:
@@ -71,6 +87,8 @@ spec:
                   image: {json.dumps(image)}
                   ports:
                     - containerPort: {port}
+                  # resources: # what each worker needs; it uses one accelerator
+                  #   limits: {{cpu: "16", memory: 64Gi, nvidia.com/gpu: 1}}
                   command:
                     - bash
                     - -c
@@ -78,7 +96,7 @@ spec:
 {re.sub(r"^ {18}", " " * 22, body, flags=re.MULTILINE)}
                   volumeMounts:
                     - name: runs
-                      mountPath: /runs
+                      mountPath: {RUNS}
               volumes:
                 - name: runs
                   persistentVolumeClaim:
@@ -96,8 +114,13 @@ def slurm(workers: int, command: list[str], port: int, image: str) -> str:
 #SBATCH --nodes={workers}
 #SBATCH --ntasks-per-node=1
 #SBATCH --requeue
+#SBATCH --open-mode=append
 #SBATCH --signal=TERM@120
-# One worker on each node; the run directory must be on a file system that all nodes see.
+# One worker on each node, with one accelerator; the run directory must be on a file system that all nodes see.
+# What each worker needs (take one # away to ask for it):
+##SBATCH --cpus-per-task=16
+##SBATCH --gpus-per-node=1
+if [ -n "$SLURM_CPUS_PER_TASK" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi # srun does not take it over by itself
 cat > "tfbig-$SLURM_JOB_ID.sh" <<'WORKER'
 {body}
 WORKER
