@@ -32,7 +32,10 @@ def build(experiment: str | Experiment, *settings: str) -> tuple[Task, keras.Mod
 
 
 def batches(task: Task, split: str, batch_size: int) -> tf.data.Dataset:
-    """One pass over a split as model-ready batches, name -> [batch, ...]; without augmentation, the last batch may be short."""
+    """One pass over a split as model-ready batches, name -> [batch, ...]; without augmentation, the last batch may be short.
+
+    `model.fit` takes pairs: batches.map(lambda batch: (batch["image"], batch["label"])).
+    """
     if not isinstance(task, Task) or not hasattr(task, "data"):
         raise UserError(f"task: expected a bound task, as tfbig.build and tfbig.load give it. Received: {task!r:.60}.")
     if split not in SPLITS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ EXAMPLES = """  python -m tfbig.export runs/mnist_mlp
 RUN --help shows the options of that run's task."""
 
 FORMATS = ("savedmodel", "onnx", "litert")
+LATENCY_FACTOR = 2.0  # times the baseline's
 
 
 def export(
@@ -29,7 +31,7 @@ def export(
     formats: tuple[str, ...] = ("savedmodel",),
     quantize: str | None = None,
     baseline: str | Path | None = None,
-    latency_factor: float = 2.0,
+    latency_factor: float | None = None,
     step: str | int = "best",
     **options,
 ) -> dict:
@@ -41,7 +43,7 @@ def export(
         formats: "savedmodel" (always written), "onnx", "litert".
         quantize: "int8" adds int8 variants of ONNX and LiteRT where they pass verification.
         baseline: an artefact in service that the new one must not fall behind.
-        latency_factor: how much slower than the baseline it may be.
+        latency_factor: how much slower than the baseline it may be; None: 2 times.
         step: "best", "last" or a step that has a checkpoint.
         options: how the served model answers when it is not told otherwise, such as temperature=0.7; RUN --help lists them.
 
@@ -55,8 +57,11 @@ def export(
         raise UserError(f"{name}: expected {', '.join(known)}. Received: {received!r}.")
     if quantize and not {"onnx", "litert"} & set(formats):
         raise UserError("quantize: int8 is made of onnx and litert, neither of which is asked for. Add --format onnx or litert.")
-    if latency_factor <= 0:
-        raise UserError(f"latency-factor: expected more than 0. Received: {latency_factor}.")
+    if latency_factor is not None and baseline is None:
+        raise UserError(f"latency-factor: compares with an artefact in service. Name it too, with baseline. Received: {latency_factor} alone.")
+    factor = LATENCY_FACTOR if latency_factor is None else latency_factor
+    if not 0 < factor < math.inf:
+        raise UserError(f"latency-factor: expected a number above 0. Received: {latency_factor}.")
     opened = run if isinstance(run, Run) else Run.open(run)
     task = type(opened.experiment.task)
     if any(getattr(task, name) is getattr(Task, name) for name in ("encode", "answer", "grade")):
@@ -71,7 +76,7 @@ def export(
     target = Path(destination) if destination is not None else Path("saved_models") / opened.experiment.name
     compared = publish.check_request(target, formats, Path(baseline) if baseline else None)
     source = _source(opened, str(step), service, console)
-    record = publish.export(source, target, formats, quantize == "int8", compared, latency_factor, console.note)
+    record = publish.export(source, target, formats, quantize == "int8", compared, factor, console.note)
     kept = {key: record[key] for key in ("path", "version", "created", "verification", "trials", "checks") if key in record}
     opened.write_json("export.json", kept)
     html.write(opened.path)
@@ -150,7 +155,7 @@ def door(arguments: list[str]) -> dict:
     parser.add_argument("--format", default="savedmodel", help="savedmodel (always written), onnx, litert; separated by commas")
     parser.add_argument("--quantize", metavar="int8", help="also int8 variants of onnx and litert, each kept if it passes")
     parser.add_argument("--baseline", metavar="DIR", help="an artefact in service; a worse one is refused")
-    parser.add_argument("--latency-factor", type=float, default=2.0, help="how much slower than the baseline it may be (default: 2)")
+    parser.add_argument("--latency-factor", type=float, help=f"how much slower than the baseline it may be (default: {LATENCY_FACTOR:g})")
     parser.add_argument("--step", default="best", help="best, last or a step number (default: best)")
     knobs = cli.add_knobs(parser, arguments, lambda run: run.experiment.task.service)
     given = parser.parse_args(arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def door(arguments: list[str]) -> dict:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)")
     parser.add_argument("--port", type=_port, default=8501, help="REST and the page (default: 8501; 0: any free one)")
     parser.add_argument("--grpc-port", type=_grpc_port, default=8500, metavar="PORT", help="gRPC (default: 8500; 0: any free one; none: no gRPC)")
-    parser.add_argument("--engine", default="tensorflow", help="tensorflow (SavedModel) or onnx (model.onnx, by onnxruntime)")
+    parser.add_argument("--engine", default="tensorflow", help="tensorflow (SavedModel) or onnx (model.onnx, by onnxruntime, which takes and gives numbers: see card.md)")
     parser.add_argument("--config", metavar="FILE", help="serve the models, versions and labels of a TensorFlow Serving models.config (default: all)")
     parser.add_argument("--token-file", metavar="FILE", help="ask for Authorization: Bearer with this file's content")
     parser.add_argument("--insecure", action="store_true", help="listen on another address without a token")
@@ -72,10 +73,9 @@ def _read_tokenizer(saved: dict):
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise ValueError
-    return number
+    if not (text.isascii() and text.isdecimal()) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected 0 to 65535. Received: {text!r}")
+    return int(text)
 
 
 def _grpc_port(text: str) -> int | None:

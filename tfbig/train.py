@@ -166,7 +166,7 @@ def _look(given) -> dict:
 
     found = job.dry_run(experiment)
     if not given.json:
-        print("\n".join(f"{name.replace('_', ' '):<26} {value:,}" if isinstance(value, int) else f"{name.replace('_', ' '):<26} {value}" for name, value in found.items()))
+        print("\n".join(f"{name.replace('_', ' '):<26} {value:,}" if type(value) is int else f"{name.replace('_', ' '):<26} {value}" for name, value in found.items()))
     return found
 
 

@@ -81,7 +81,7 @@ def _search(search: Search) -> None:
             conductor.raise_failure()
             _conclude(search, conductor, progress, verdict)
     except (KeyboardInterrupt, Interrupted) as stop:
-        signum = stop.signum if isinstance(stop, Interrupted) else 2
+        signum = getattr(stop, "signum", signal.SIGINT)
         raise Interrupted(signum, 0, f"stopped. {search.remedy}") from None
 
 

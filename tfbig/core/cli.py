@@ -7,14 +7,16 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 import types
 from collections.abc import Callable
 from pathlib import Path
 
 from tfbig.core import config
-from tfbig.core.errors import PartlyRefused, RunFailure, UserError
+from tfbig.core.errors import PartlyRefused, RunFailure, Terminated, UserError
 from tfbig.core.registry import nearest, recipes
 from tfbig.core.run import Run
 
@@ -122,7 +124,7 @@ def run(door: Callable[[list[str]], dict | None], arguments: list[str] | None) -
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
-    with _stdout_to_stderr() if as_json else contextlib.nullcontext(sys.stdout) as out:
+    with _sigterm_raises(), _stdout_to_stderr() if as_json else contextlib.nullcontext(sys.stdout) as out:
         code, result = _outcome(door, arguments, as_json)
         if as_json and result is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -139,9 +141,10 @@ def _outcome(door, arguments, as_json) -> tuple[int, dict | None]:
             print("\n".join([f"error: {lines[0]}", *(f"       {line}" for line in lines[1:])]), file=sys.stderr)
         carried = {"predictions": error.predictions, "errors": error.errors} if isinstance(error, PartlyRefused) else {}
         return error.exit_code, {"error": str(error), "kind": type(error).__name__, **carried}
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        signum = getattr(stop, "signum", signal.SIGINT)
         print("stopped", file=sys.stderr)
-        return 130, {"error": "stopped by Ctrl-C", "kind": "Interrupted"}
+        return 128 + signum, {"error": f"stopped by {'Ctrl-C' if signum == signal.SIGINT else 'SIGTERM'}", "kind": "Interrupted"}
     except BrokenPipeError:  # the reader of our output has gone; say nothing more to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0, None
@@ -152,6 +155,24 @@ def _outcome(door, arguments, as_json) -> tuple[int, dict | None]:
     except Exception as error:  # ours: the traceback helps to mend it, and --json still gets its object
         traceback.print_exc()
         return 1, {"error": str(error), "kind": type(error).__name__}
+
+
+@contextlib.contextmanager
+def _sigterm_raises():
+    """Lets SIGTERM raise Terminated, once; a second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def stop(signum, frame):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -200,6 +200,9 @@ class Task(Component):
     derived: ClassVar[dict[str, tuple[str, Callable[[float], float]]]] = {}
     """Metrics that are an increasing function of another one, such as a perplexity of a mean: name -> (metric, function)."""
 
+    asked_with: ClassVar[str] = "INPUT"
+    """What a prediction is made of, as a word of the command line."""
+
     request: ClassVar[type[Component]] = Component
     """The knobs of a prediction (`--knob VALUE` of the predict command); see `respond`."""
 
@@ -250,6 +253,10 @@ class Task(Component):
     def signature(self) -> dict[str, tf.TensorSpec]:
         """What a served model receives: name -> tensor specification with a batch axis (encoded images, text, samples)."""
         raise NotImplementedError
+
+    def units(self) -> dict[str, str]:
+        """What the numbers of model-ready examples are, in words, for those who give them to a served model's `tensors`: name -> text."""
+        return {}
 
     def decode(self, served: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Served inputs (see `signature`) to raw examples as `preprocess` takes them."""

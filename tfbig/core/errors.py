@@ -42,6 +42,12 @@ class NonFinite(RunFailure):
     """The loss or a weight became NaN or infinite."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM where nothing watches for it: as with Ctrl-C, what is half-made is taken back on the way out."""
+
+    signum = 15
+
+
 class Interrupted(RunFailure):
     """A signal asked the run to stop; everything up to `step` is saved.
 

@@ -42,7 +42,7 @@ def quiet_start():
 
 def _start_tensorflow() -> None:
     """Imports TensorFlow and Keras once, with the backend fixed and start-up messages kept away from the user."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come as exceptions, too
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with quiet_start():
         tensorflow = importlib.import_module("tensorflow")

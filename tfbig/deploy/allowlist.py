@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tfbig.core.errors import UserError
+from tfbig.core.lazy import load
 
 REFUSED = {
     **dict.fromkeys(("ReadFile", "MatchingFiles", "WholeFileReader", "WholeFileReaderV2", "FixedLengthRecordReaderV2"), "reads files"),
@@ -157,6 +158,7 @@ def _onnx_tensors(graph):
 
 
 def _parsed(path: Path):
+    load()  # quietly, unlike what follows by itself
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 

@@ -68,4 +68,4 @@ def _trials(trials: list[dict]) -> list[str]:
 
 
 def _named(parts: dict) -> str:
-    return ", ".join(f"`{name}` ({part['dtype']} {part['shape']})" for name, part in parts.items())
+    return ", ".join(f"`{name}` ({part['dtype']} {part['shape']}{', ' + part['unit'] if 'unit' in part else ''})" for name, part in parts.items())

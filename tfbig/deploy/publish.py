@@ -108,6 +108,9 @@ def check_destination(folder: Path) -> None:
     """Raises UserError if a version written there would spoil what is there: another version, or a directory of models."""
     if (folder / artefact.RECORD).is_file():
         raise UserError(f"{folder}: is an exported version, which must hold nothing else. Expected the directory of its model: {folder.parent}.")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: cannot be made: {there} {'cannot be written to' if there.is_dir() else 'is no directory'}.")
     models = sorted({path.parent.parent.name for path in folder.glob(f"*/*/{artefact.RECORD}")})
     if models:
         raise UserError(f"{folder}: is a directory of models ({', '.join(models[:5])}). Expected the directory of one model, such as {folder / models[0]}.")
@@ -182,6 +185,9 @@ def _int8(source: Source, bench, folder: Path, formats, say) -> list[Variant]:
             variant.report = _examine(bench, variant)
             variant.checks = tuple(verify.close(variant.name, variant.report, source.reference))
             _refuse(variant.checks, "its checks")
+            sizes = [sum((folder / file.replace(ending, "")).stat().st_size for file in variant.files) for ending in ("", ".int8")]
+            if sizes[0] >= sizes[1]:
+                raise RunFailure(f"it is no smaller: {sizes[0]:,} bytes, {sizes[1]:,} in float32.")
             kept.append(variant)
         except RunFailure as error:
             say(f"left out: {variant.name}: {error}")
@@ -235,9 +241,10 @@ def _record(source: Source, version: int, variants: list[Variant], trials: list[
         weight = sum((folder / file).stat().st_size for file in variant.files) if variant.files else size(folder)
         verification[variant.name] = {"file": ", ".join(variant.files) or ".", "size": weight, **variant.report}
     every = {*checks, *(check for variant in variants for check in variant.checks)}
-    described = {name: _signature(function) for name, function in source.programs.signatures.items()}
+    ready, raw = source.programs.task.units(), {name: feature.unit for name, feature in source.programs.task.data.spec.items()}
+    described = {name: _signature(function, ready if name == READY else {}) for name, function in source.programs.signatures.items()}
     files = ", ".join(file for variant in variants for file in variant.files if file.startswith("model."))
-    described |= {files: _signature(source.programs.tensors)} if files else {}
+    described |= {files: _signature(source.programs.tensors, ready if source.programs.tensors is source.programs.ready else raw)} if files else {}
     return {
         "version": version,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -250,10 +257,15 @@ def _record(source: Source, version: int, variants: list[Variant], trials: list[
     }
 
 
-def _signature(function) -> dict:
+def _signature(function, units: dict[str, str]) -> dict:
+    """Names, types and shapes of what a program takes and gives; of what it takes, the unit where it is known."""
     shape = lambda spec: [None, *spec.shape.as_list()[1:]] if spec.shape.rank else []  # noqa: E731
     named = lambda specs: {name: {"dtype": spec.dtype.name, "shape": shape(spec)} for name, spec in sorted(specs.items())}  # noqa: E731
-    return {"inputs": named(function.traced.structured_input_signature[1]), "outputs": named(function.traced.structured_outputs)}
+    inputs = named(function.traced.structured_input_signature[1])
+    for name, unit in units.items():
+        if unit and name in inputs:
+            inputs[name]["unit"] = unit
+    return {"inputs": inputs, "outputs": named(function.traced.structured_outputs)}
 
 
 def _publish(beside: Path, destination: Path, record: dict) -> dict:

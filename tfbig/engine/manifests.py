@@ -11,7 +11,6 @@ import json
 import re
 import shlex
 
-
 RUNS = "/runs"
 """Where Kubernetes mounts the directory of runs in every pod."""
 

@@ -45,6 +45,8 @@ HARDWARE = {
     "tpu_v5p": Hardware("TPU v5p, one chip", 459, 459, 95, "Google Cloud documentation of TPU v5p"),
 }
 
+TPU = "the hardware: this package does not train on TPUs (device.strategy=tpu says why)"
+
 # Share of the peak that trainings of large matrices reach: 0.3 to 0.5 in Chowdhery et al. 2022 (PaLM), table 3, and its peers there.
 UTILISATION = 0.35
 
@@ -96,7 +98,7 @@ def by_arithmetic(setup: Setup, hardware: Hardware) -> dict:
         "fits": fits,
         "seconds": round(seconds, 2),
         "assumed": f"{UTILISATION:.0%} of {hardware.sixteen_bit if half else hardware.float32:g} TFLOP/s ({hardware.source})",
-        "advice": [] if fits else advice(setup.experiment),
+        "advice": ([] if fits else advice(setup.experiment)) + ([TPU] if hardware.name.startswith("TPU") else []),
     }
 
 

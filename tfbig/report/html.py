@@ -209,6 +209,8 @@ def _machine(summary: dict, env: dict) -> str:
 def _commands(config: dict, run: Run) -> str:
     changed = " ".join(shlex.quote(f"{key}={pair[1]}") for key, pair in config.get("changed", {}).items())
     name = config.get("experiment", {}).get("name", "RECIPE")
-    path = shlex.quote(str(run.path))
-    text = f"python -m tfbig.train {name} {changed}".strip() + f"\npython -m tfbig.evaluate {path}\npython -m tfbig.predict {path} PICTURE"
+    path, given = shlex.quote(str(run.path)), "INPUT"
+    with contextlib.suppress(UserError):  # of another version, or a component that is not there: the rest is shown all the same
+        given = run.experiment.task.asked_with
+    text = f"python -m tfbig.train {name} {changed}".strip() + f"\npython -m tfbig.evaluate {path}\npython -m tfbig.predict {path} {given}"
     return f"<pre>{escape(text)}</pre>"

@@ -37,6 +37,7 @@ class ImageClassification(Task):
     cutout: int = knob(0, "training: side in pixels of a black square put at random (DeVries and Taylor 2017)", low=0)
 
     primary = ("accuracy", "max")
+    asked_with = "PICTURE"
     preprocess_on = "device"
     request = Labels
 
@@ -119,6 +120,10 @@ class ImageClassification(Task):
     def signature(self):
         """Encoded pictures (JPEG, PNG, BMP, GIF): bytes [batch]. Through a PNG's transparent parts shows the background of the data's pictures."""
         return {"image_bytes": tf.TensorSpec([None], tf.string, name="image_bytes")}
+
+    def units(self):
+        mean, std = (text.strip("[]") if len(self.facts["mean"]) == 1 else text for text in (str(self.facts["mean"]), str(self.facts["std"])))
+        return {"image": f"(intensity 0-255 - {mean}) / {std}"}
 
     def decode(self, served):
         height, width, channels = self.data.spec["image"].shape

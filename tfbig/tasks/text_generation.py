@@ -46,6 +46,7 @@ class TextGeneration(Task):
     prompt: str = knob("", "start of the report's samples; empty: the start of a document, or a new line")
 
     primary = ("loss", "min")
+    asked_with = "PROMPT"
     preprocess_on = "device"
     model_kind = "tokens->logits"
     data_kind = "text"

@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -65,7 +66,7 @@ def log(event: str, values: dict) -> None:
 
 def serve(settings: Settings, say=log) -> dict:
     """Serves until SIGTERM or SIGINT; returns how many requests were answered."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a bad request is the client's to read about
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would say, our errors say
     tf.constant(0)
     try:
         import orjson  # noqa: F401
@@ -86,6 +87,9 @@ async def _serve(settings: Settings, say) -> dict:
     from tfbig.deploy.server import rpc
     from tfbig.deploy.server.connections import BoundedProtocol
 
+    listening = _bound(settings.host, settings.port)
+    if settings.grpc_port:  # gRPC binds it again when there is something to serve
+        _bound(settings.host, settings.grpc_port, "--grpc-port").close()
     catalogue = Catalogue(settings.root, settings.engine, settings.unverified, say, settings.config)
     monitor, stop, loop = Monitor(), asyncio.Event(), asyncio.get_running_loop()
     await catalogue.refresh()
@@ -110,7 +114,7 @@ async def _serve(settings: Settings, say) -> dict:
     )  # fmt: skip
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # signals are ours: health goes down before the door closes
-    listening = _listen(settings.host, settings.port)
+    _listen(listening, settings)
     remote = rpc.build(catalogue, monitor, admission, say) if settings.grpc_port is not None else None
     grpc_port = _bind(remote, settings) if remote else None
     if remote:
@@ -136,8 +140,8 @@ async def _serve(settings: Settings, say) -> dict:
     return {"answered": answered}
 
 
-def _listen(host: str, port: int):
-    import socket
+def _bound(host: str, port: int, option: str = "--port") -> socket.socket:
+    """A socket that refuses connections until it listens: a port that is taken is told before models are loaded."""
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
@@ -146,10 +150,16 @@ def _listen(host: str, port: int):
         made.bind((host, port))
     except (OSError, OverflowError) as error:
         made.close()
-        raise UserError(f"--host {host} --port {port}: cannot listen there: {getattr(error, 'strerror', None) or error}.") from error
-    made.listen(1024)
+        raise UserError(f"--host {host} {option} {port}: cannot listen there: {getattr(error, 'strerror', None) or error}.") from error
     made.setblocking(False)
     return made
+
+
+def _listen(made: socket.socket, settings: Settings) -> None:
+    try:
+        made.listen(1024)
+    except OSError as error:  # another one was faster
+        raise UserError(f"--host {settings.host} --port {settings.port}: cannot listen there: {error.strerror}.") from error
 
 
 def _in_address(host: str) -> str:
