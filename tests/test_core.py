@@ -75,12 +75,24 @@ def test_override():
         ("data.validation=60000", "data.validation: expected fewer than the 60,000"),
         ("train=1", "train: no such setting."),
         ("a.b.c=1", "a.b.c: no such setting."),
+        ("name=", "name: expected a word that can name a directory. Received: ''."),
+        ("name=../a", "name: expected a word that can name a directory. Received: '../a'."),
     ],
 )
 def test_wrong_setting(setting, message):
     with pytest.raises(UserError) as caught:
         config.override(tfbig.recipe("mnist_mlp"), [setting])
     assert message in str(caught.value)
+
+
+def test_choices_that_are_numbers():
+    with pytest.raises(UserError, match="data.channels: expected one of 1, 3. Received: 2."):
+        config.override(tfbig.recipe("mnist_mlp"), ["data=image_folder", "data.channels=2"])
+
+
+def test_moving_averages_that_would_never_move():
+    with pytest.raises(UserError, match="optim.beta_2: expected less than 1"):
+        config.override(tfbig.recipe("mnist_mlp"), ["optim.optimizer=adam", "optim.beta_2=1"])
 
 
 def test_all_problems_at_once():
@@ -155,6 +167,17 @@ def test_durations():
     for wrong in ("", "ep", "-1ep", "1.5", "10 ep", "1e3", "５ep x"):
         with pytest.raises(ValueError, match="expected|whole"):
             duration.parse(wrong)
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    """A file's name in JSON comes back the same; a page shows it all the same."""
+    name = os.fsdecode(b"caf\xe9.png")
+    files.write_json(tmp_path / "a.json", {"é": name})
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"é": name}
+    files.write_json(tmp_path / "a.json", {"é": "é"})
+    assert '"é"' in (tmp_path / "a.json").read_text("utf-8")
+    files.write_atomic(tmp_path / "a.html", f"<p>é {name}</p>")
+    assert (tmp_path / "a.html").read_text("utf-8") == r"<p>é caf\udce9.png</p>"
 
 
 @pytest.fixture

@@ -111,6 +111,12 @@ def test_predict(run, tmp_path):
     assert np.mean([int(p["label"]) == label for p, label in zip(found[:40], test["label"], strict=True)]) > 0.8
     assert all(p["top"][0][1] == p["probability"] >= p["top"][1][1] and len(p["top"]) == 3 for p in found)
     assert found[40]["label"] == str(test["label"][0])
+    strange = folder / os.fsdecode(b"caf\xe9.png")
+    shutil.copy(folder / "00.png", strange)
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}
+    assert json.loads(call("predict", path, strange, "--json", environment=strict)[0])["predictions"][0]["input"] == str(strange)
+    assert "caf\\udce9.png: " in call("predict", path, strange, environment=strict)[0]
+    assert "nope, which does not exist" in call("predict", path.with_name("nope"), strange, "--top", "3", code=2)[1]
     with (folder / "03.png").open("rb") as file:
         out, _ = call("predict", path, "-", stdin=file)
     assert out.startswith(f"-: {found[3]['label']} ")
@@ -297,6 +303,27 @@ def test_signals_save_and_say_how_to_go_on(tmp_path, signum, code):
     assert process.returncode == code, err
     assert f"python -m tfbig.train --resume {path}" in err and "Traceback" not in err
     assert any(entry.name.isdigit() for entry in Path(path, "checkpoints").iterdir()) and not (path / "DONE").exists()
+
+
+def test_sigterm_before_training_takes_the_run_back(tmp_path):
+    path = tmp_path / "run"
+    process = start("train", "mnist_mlp", f"run={path}", "--json")
+    while not (path / "env.json").exists():  # written before TensorFlow is imported
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143 and json.loads(out)["error"] == "stopped by SIGTERM" and "Traceback" not in err
+    assert not path.exists()
+
+
+def test_a_longer_schedule_is_told(tmp_path):
+    settings = ("optim.schedule=cosine", "train.length=4", "train.final_split=none", f"run={tmp_path / 'a'}")
+    call("train", "mnist_mlp", *settings)
+    _, err = call("train", "--resume", tmp_path / "a", "train.length=6")
+    assert "train.length: warm-up and schedule are now those of the new length" in err
+    _, err = call("train", "--resume", tmp_path / "a", "train.length=6")
+    assert "train.length" not in err
 
 
 def test_loss_not_finite(tmp_path):

@@ -1,6 +1,7 @@
 """The loop and its parts: order, batches, schedules, steps, callbacks, evaluation."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -285,6 +286,17 @@ def test_from_python_and_plain_fit(tmp_path):
     pairs = tfbig.batches(task, "validation", 100).map(lambda batch: (batch["image"], batch["label"]))
     assert model.fit(pairs, epochs=1, verbose=0).history["accuracy"][0] > 0.3
     assert dataclasses.is_dataclass(task)
+
+
+def test_threads_build_what_their_seeds_say():
+    def weights(seed):
+        _, model = tfbig.build("mnist_mlp", "model.units=200,100,50", f"seed={seed}")
+        return [value.numpy() for value in model.trainable_variables]
+
+    alone = [weights(seed) for seed in (1, 2)]
+    with ThreadPoolExecutor(4) as pool:
+        for seed, found in zip([1, 2] * 8, pool.map(weights, [1, 2] * 8), strict=True):
+            assert all(np.array_equal(a, b) for a, b in zip(found, alone[seed - 1], strict=True))
 
 
 # Halves of a batch side by side

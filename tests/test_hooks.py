@@ -11,6 +11,7 @@ import tensorflow as tf
 from training import FACTS, LOUD, Silent, assert_equal, make
 
 import tfbig
+from tfbig.core.errors import UserError
 from tfbig.engine import loop, plain
 from tfbig.engine.setup import Setup
 
@@ -134,6 +135,12 @@ def test_what_cannot_be_saved_is_said_once(tmp_path):
     assert writes.count == 3 and writes.log.getvalue() == "x"
     _, _, observer = trained(tmp_path, 36, ())
     assert observer.notes == ["callback Writes was there when the checkpoint was written and is not now: what it remembered is dropped"]
+
+
+def test_what_is_no_callback_is_refused(tmp_path):
+    with pytest.raises(UserError, match="callbacks: expected keras.callbacks.Callback objects. Received: 1."):
+        tfbig.train("mnist_mlp", "train.length=2", run=tmp_path / "a", callbacks=[1])
+    assert not (tmp_path / "a").exists()
 
 
 def test_damaged_memory_is_passed_over(tmp_path):

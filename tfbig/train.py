@@ -108,6 +108,10 @@ def _resumed(path, settings: list[str]) -> Run:
     experiment = changed(run, settings)
     experiment.data.check()
     run = run if workers.place(experiment.device.strategy).is_chief else Follower(run.path)
+    if experiment.train.length != run.experiment.train.length and experiment.optim.follows_length and not isinstance(run, Follower):
+        from tfbig.report.console import Console
+
+        Console().note("train.length: warm-up and schedule are now those of the new length, so learning rates are others than the first part was made with.")
     if settings:
         with run.lock():
             run.write_config(experiment)

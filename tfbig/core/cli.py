@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import os
 import signal
 import sys
@@ -15,7 +14,7 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
-from tfbig.core import config
+from tfbig.core import config, files
 from tfbig.core.errors import PartlyRefused, RunFailure, Terminated, UserError
 from tfbig.core.registry import nearest, recipes
 from tfbig.core.run import Run
@@ -97,6 +96,8 @@ def add_knobs(parser: Parser, arguments: list[str], kind: Callable) -> type | No
         The class.
     """
     path = next((word for word in arguments if (Path(word) / "config.json").is_file()), None)
+    if path is None and arguments and not arguments[0].startswith("-"):
+        Run.open(arguments[0])  # says what is wrong with it, rather than that its options are not known
     found = kind(Run.open(path)) if path else None
     for field in dataclasses.fields(found) if found else ():
         text = f"{field.metadata['doc']} (default: {config.text_of(field.default)})".replace("%", "%%")
@@ -123,12 +124,14 @@ def run(door: Callable[[list[str]], dict | None], arguments: list[str] | None) -
     With --json, stdout gets one JSON object: what the command returns, or {"error", "kind"} and what an error carries besides.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    with contextlib.suppress(AttributeError, ValueError):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
     with _sigterm_raises(), _stdout_to_stderr() if as_json else contextlib.nullcontext(sys.stdout) as out:
         code, result = _outcome(door, arguments, as_json)
         if as_json and result is not None:
             with contextlib.suppress(BrokenPipeError):
-                print(json.dumps(result, ensure_ascii=False, allow_nan=False), file=out, flush=True)
+                print(files.json_text(result, allow_nan=False), file=out, flush=True)
     return code
 
 

@@ -82,8 +82,17 @@ class Optim(Component):
         foreign = [name for name in ("momentum", "nesterov", "beta_1", "beta_2", "epsilon") if name not in known]
         return dataclasses.replace(self, **dict.fromkeys(foreign)) if "optimizer" in given else self
 
+    @property
+    def follows_length(self) -> bool:
+        """Whether the learning rate at a step depends on the training's length."""
+        shares = (self.warmup, *(self.step_at if self.schedule == "step" else ()))
+        return self.schedule == "cosine" or any(text.strip().endswith("%") for text in shares)
+
     def problems(self) -> Iterator[tuple[str, str]]:
         known = OPTIMIZERS.get(self.optimizer, ())
+        for name in ("beta_1", "beta_2"):
+            if getattr(self, name) == 1:
+                yield name, "expected less than 1, at which a moving average keeps its first value for ever. Received: 1."
         for name in ("momentum", "nesterov", "beta_1", "beta_2", "epsilon"):
             if self.optimizer in OPTIMIZERS and getattr(self, name) is not None and name not in known:
                 takers = ", ".join(sorted(key for key, names in OPTIMIZERS.items() if name in names))
@@ -139,6 +148,8 @@ class Experiment(Component):
     device: Device = Device()
 
     def problems(self) -> Iterator[tuple[str, str]]:
+        if not self.name or "/" in self.name or self.name.startswith("."):
+            yield "name", f"expected a word that can name a directory. Received: {self.name!r}."
         if self.data.kind != self.task.data_kind:
             yield "data", f"expected {self.task.data_kind}, for this task. Received: {type(self.data).__name__}, {self.data.kind}."
         if self.model.kind != self.task.model_kind:

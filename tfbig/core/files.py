@@ -34,7 +34,7 @@ def write_synced(path: Path, payload: bytes) -> None:
 
 def write_atomic(path: Path, payload: bytes | str) -> None:
     """Replaces `path` in one move: readers see the old content or the new, never a part."""
-    payload = payload.encode() if isinstance(payload, str) else payload
+    payload = payload.encode("utf-8", "backslashreplace") if isinstance(payload, str) else payload
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write_synced(beside, payload)
@@ -48,7 +48,17 @@ def write_atomic(path: Path, payload: bytes | str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Writes `value` as readable JSON, in one move."""
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(path, json_text(value, indent=1) + "\n")
+
+
+def json_text(value: object, **options) -> str:
+    """JSON with letters as they are; if there is a file's name in it that is not UTF-8, escaped, so that it comes back the same."""
+    text = json.dumps(value, ensure_ascii=False, **options)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, **options)
+    return text
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ KEYS = {"tasks": "task", "models": "model", "data": "data"}
 
 def nearest(word: str, words) -> str:
     """' Did you mean X?' for a mistyped word, or nothing."""
-    close = difflib.get_close_matches(word, list(words), 1, 0.5)
+    close = difflib.get_close_matches(word, [str(known) for known in words], 1, 0.5)
     return f" Did you mean {close[0]}?" if close else ""
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tfbig.core.errors import UserError
 from tfbig.core.lazy import keras, np
 from tfbig.engine import plain
 from tfbig.engine.optimizer import learning_rate
@@ -29,6 +30,9 @@ class Hooks:
 
     def __init__(self, setup: Setup, state: State, callbacks: tuple, note: Callable[[str], None]):
         self.setup, self.state, self.note, self.unsaved = setup, state, note, set()
+        for callback in callbacks:
+            if not isinstance(callback, keras.callbacks.Callback):
+                raise UserError(f"callbacks: expected keras.callbacks.Callback objects. Received: {callback!r:.60}.")
         if not hasattr(setup.model, "optimizer") or setup.model.optimizer is None:
             setup.model.compile(optimizer=setup.optimizer, auto_scale_loss=False, jit_compile=False)  # callbacks look for it there
         setup.model.stop_training = False

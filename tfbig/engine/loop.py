@@ -212,7 +212,8 @@ def evaluate(setup: Setup, state: State, observer: Observer) -> dict[str, dict]:
     name, better = setup.task.primary
     value = metrics[name]["value"]
     if not all(np.isfinite(metric["value"]) for metric in metrics.values()):
-        raise NonFinite(f"step {state.step}: the validation metrics are not finite; the last checkpoint is intact.")
+        kept = f"the checkpoint of step {state.saved} is intact" if state.saved is not None else "no checkpoint was written yet"
+        raise NonFinite(f"step {state.step}: the validation metrics are not finite; {kept}.")
     if state.best is None or (value > state.best["value"] if better == "max" else value < state.best["value"]):
         state.best = {"step": state.step, "value": value}
     observer.evaluated(state.step, "validation", metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,21 +19,23 @@ from tfbig.engine.readable import Readable
 from tfbig.engine.step import Step, compile_block, wants_halves, wants_jit
 from tfbig.engine.strategy import Workers, join, layers
 
+_BUILDING = threading.Lock()
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 def build_task(experiment: Experiment, facts: dict, data: Readable | None = None) -> tuple[Task, keras.Model]:
     """The bound task and its model with fresh weights, both decided by the experiment and its seed alone."""
     task = experiment.task.bind(experiment.model, data or Readable(experiment.data), facts)
-    before = keras.config.dtype_policy()
-    keras.utils.set_random_seed(experiment.seed)
-    keras.config.set_dtype_policy(POLICIES[experiment.device.precision])
-    try:
-        return task, task.build()
-    except ValueError as error:  # sizes that do not fit each other
-        raise UserError(str(error)) from error
-    finally:
-        keras.config.set_dtype_policy(before)
+    with _BUILDING:  # seed and policy are the process's: another thread that builds would draw from the same numbers
+        before = keras.config.dtype_policy()
+        keras.utils.set_random_seed(experiment.seed)
+        keras.config.set_dtype_policy(POLICIES[experiment.device.precision])
+        try:
+            return task, task.build()
+        except ValueError as error:  # sizes that do not fit each other
+            raise UserError(str(error)) from error
+        finally:
+            keras.config.set_dtype_policy(before)
 
 
 @dataclass(frozen=True)
