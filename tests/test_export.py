@@ -57,7 +57,11 @@ def test_what_is_published(run, exported):
     assert record["verification"]["onnx"]["metrics"]["loss"]["value"] == pytest.approx(expected["loss"]["value"], abs=1e-4)
     assert any("int8" in name for name in record["verification"])
     assert any(check[1] == "32 examples through TensorFlow's C API" for check in record["checks"])
+    facts = run.read_json("data.json")["facts"]
+    assert record["signatures"]["tensors"]["inputs"]["image"]["unit"] == f"(intensity 0-255 - {facts['mean'][0]}) / {facts['std'][0]}"
+    assert record["signatures"]["model.onnx, model.tflite, model.int8.onnx, model.int8.tflite"]["inputs"]["image"]["unit"] == "intensity 0-255"
     card = (folder / "1" / "card.md").read_text()
+    assert "`image` (float32 [None, 28, 28, 1], (intensity 0-255 - " in card
     assert "| accuracy |" in card and "CC BY-SA 3.0" in card and "101,770 parameters" in card
     assert {line["version"] for line in [run.read_json("export.json")]} == {1}
     assert "Deployment" in (run.path / "report.html").read_text()
@@ -161,12 +165,14 @@ def test_versions_count_up(tmp_path):
         (["RUN", "--quantize", "int4", "--format", "onnx"], 2, "quantize: expected int8. Received: 'int4'"),
         (["RUN", "--baseline", "nowhere"], 2, "--baseline nowhere: expected an exported artefact"),
         (["RUN", "--step", "77"], 2, "step: expected best, last or one of"),
+        (["RUN", "--baseline", "nowhere", "--latency-factor", "nan"], 2, "latency-factor: expected a number above 0. Received: nan."),
+        (["RUN", "RUN/config.json/a"], 2, "config.json is no directory"),
         (["RUN", "--latency-factor", "0"], 2, "latency-factor: compares with an artefact"),
     ],
 )
 def test_mistakes(run, arguments, code, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert door.main([str(run.path) if word == "RUN" else word for word in arguments]) == code
+    assert door.main([word.replace("RUN", str(run.path)) for word in arguments]) == code
     assert message in capsys.readouterr().err
 
 

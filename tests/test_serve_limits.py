@@ -333,9 +333,11 @@ def test_a_large_body_is_read_beside_the_others(server):
 
 
 def test_a_port_that_is_taken_is_the_users_to_change(server):
-    command = [*SERVE, SHIPPED, "--port", "0", "--grpc-port", server.grpc.rpartition(":")[2]]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and "cannot listen there. Choose another one" in done.stderr
+    taken = server.port, server.grpc.rpartition(":")[2]
+    for ports in (("--port", taken[0], "--grpc-port", "0"), ("--port", "0", "--grpc-port", taken[1])):
+        done = subprocess.run(list(map(str, [*SERVE, SHIPPED, *ports])), capture_output=True, text=True, timeout=120)
+        told = [line for line in done.stderr.splitlines() if line]
+        assert done.returncode == 2 and len(told) == 1 and "cannot listen there: Address already in use. Choose another one." in told[0]
 
 
 def test_fuzzed_bodies(server, digits):

@@ -150,7 +150,7 @@ def _bound(host: str, port: int, option: str = "--port") -> socket.socket:
         made.bind((host, port))
     except (OSError, OverflowError) as error:
         made.close()
-        raise UserError(f"--host {host} {option} {port}: cannot listen there: {getattr(error, 'strerror', None) or error}.") from error
+        raise UserError(f"--host {host} {option} {port}: cannot listen there: {getattr(error, 'strerror', None) or error}. Choose another one.") from error
     made.setblocking(False)
     return made
 
@@ -159,7 +159,7 @@ def _listen(made: socket.socket, settings: Settings) -> None:
     try:
         made.listen(1024)
     except OSError as error:  # another one was faster
-        raise UserError(f"--host {settings.host} --port {settings.port}: cannot listen there: {error.strerror}.") from error
+        raise UserError(f"--host {settings.host} --port {settings.port}: cannot listen there: {error.strerror}. Choose another one.") from error
 
 
 def _in_address(host: str) -> str:
