@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,6 +160,37 @@ def test_splits_are_whole_documents_and_disjoint(corpus):
     assert 10 <= len(documents["validation"]) <= 14 and "0.00% of validation's" in data.card()["leak check"]
     other = TextFiles(path=str(corpus), validation=0.2, test=0.1, split_seed=1)
     assert not np.array_equal(other.tokens("test")[:200], data.tokens("test")[:200])
+
+
+def test_a_book_beside_notes_is_not_held_out_whole(tmp_path):
+    """The notes are held out whole if they are enough; else every document is cut, so that each split has its share."""
+    (tmp_path / "book.txt").write_text(prose(0, 4000))
+    for notes, how in ((9, "by position in the text"), (60, "by document")):
+        for i in range(notes):
+            (tmp_path / f"{i}.txt").write_text(prose(i + 1, 20))
+        for seed in range(3):
+            data = TextFiles(path=str(tmp_path), tokenizer="bytes", split_seed=seed)
+            splits = data._opened[0]["splits"]
+            total = sum(split["characters"] for split in splits.values())
+            assert data.card()["split"] == how
+            assert all(0.04 < splits[held]["characters"] / total < 0.06 for held in ("validation", "test"))
+
+
+def test_documents_of_even_length_are_held_out_as_ever():
+    """The split is part of what published figures were measured on."""
+    held = lambda splits: {split: sorted(i for i, found in splits.items() if found == split) for split in ("validation", "test")}  # noqa: E731
+    split = lambda lengths, share: _text_store._by_document(  # noqa: E731
+        range(len(lengths)), lengths, [bytes([i]) for i in range(len(lengths))], SimpleNamespace(validation=share, test=share, split_seed=0)
+    )
+    assert held(split([100 + i for i in range(60)], 0.05)) == {"validation": [0, 3, 39, 55], "test": [44, 47, 53]}
+    assert held(split([100] * 10, 0.05)) == {"validation": [0], "test": [5]}, "each more than its share, but whole"
+    assert split([100] * 3, 0.05) == {}, "a third of the text each would leave too little for training"
+
+
+def test_a_split_of_share_0_is_empty(tmp_path):
+    for i in range(2):
+        (tmp_path / f"{i}.txt").write_text(prose(i))
+    assert len(TextFiles(path=str(tmp_path), tokenizer="bytes", test=0.0).tokens("test")) == 0
 
 
 def test_leaks_are_seen():

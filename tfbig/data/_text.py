@@ -42,7 +42,7 @@ class TextWindows(Dataset):
     max_characters: int | None = knob(None, "longer documents are left out", low=1)
     max_odd: float = knob(0.1, "largest share of control, unassigned or replacement characters in a document", low=0, high=1)
     script: str = knob("any", "documents with less than half of their letters in this script are left out", choices=prep.SCRIPTS)
-    validation: float = knob(0.05, "share of the text held out for validation, whole documents where there are several", above=0, high=0.45)
+    validation: float = knob(0.05, "share of the text held out for validation, in whole documents where they come near it", above=0, high=0.45)
     test: float = knob(0.05, "share of the text held out for the test", above=0, high=0.45)
     split_seed: int = knob(0, "of the choice of held-out documents", low=0, high=2**32 - 1)
 

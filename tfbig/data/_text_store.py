@@ -23,7 +23,7 @@ from tfbig.core.lazy import np
 from tfbig.prep import text as prep
 from tfbig.prep import tokenizers
 
-FORMAT = 3  # raised when the same settings would write other files
+FORMAT = 4  # raised when the same settings would write other files
 BLOCK = 64  # characters in a row whose reappearance in training text counts as a leak
 BATCH_CHARACTERS = 4_000_000  # tokenised at once
 
@@ -161,39 +161,49 @@ def plan(documents: Documents, rules: Rules) -> tuple[list[list[Piece]], dict]:
         raise UserError(f"data: no text is left after cleaning. Counts: {cleaner.counts}. Relax the filters or give other files.")
     pieces: list[list[Piece]] = [[] for _ in lengths]
     if any(fixed):
-        for i in kept:
-            pieces[i] = [Piece(fixed[i] or "train")]
-    elif len({marks[i] for i in kept}) < 3:
-        for i in kept:
-            pieces[i] = _cut(lengths[i], rules)
+        how, split_of = "as published", {i: fixed[i] or "train" for i in kept}
     else:
-        for i, split in _by_document(kept, lengths, marks, rules).items():
-            pieces[i] = [Piece(split)]
-    how = "as published" if any(fixed) else "by document" if all(len(pieces[i]) == 1 for i in kept) else "by position in the text"
+        how, split_of = "by document", _by_document(kept, lengths, marks, rules)
+    if not split_of:
+        how = "by position in the text"
+    for i in kept:
+        pieces[i] = [Piece(split_of[i])] if split_of else _cut(lengths[i], rules)
     return pieces, {**cleaner.counts, "split": how}
 
 
 def _cut(length: int, rules: Rules) -> list[Piece]:
-    """One long text: its beginning, its middle and its end."""
+    """A text's beginning, its middle and its end, but for those that would be empty."""
     first, second = round(length * (1 - rules.validation - rules.test)), round(length * (1 - rules.test))
-    return [Piece("train", 0, first), Piece("validation", first, second), Piece("test", second, length)]
+    bounds = {"train": (0, first), "validation": (first, second), "test": (second, length)}
+    return [Piece(split, start, end) for split, (start, end) in bounds.items() if start < end]
 
 
 def _by_document(kept, lengths, marks, rules) -> dict[int, str]:
-    """Whole documents at random until each held-out split has its share of characters; duplicates stay together."""
+    """Whole documents at random until each held-out split has its share of characters; duplicates stay together.
+
+    A document longer than usual that would take a held-out split far over its share is left for training. Empty where
+    whole documents do not come near the shares: there are too few, or most of the text is in a few of them.
+    """
     groups: dict[bytes, list[int]] = {}
     for i in kept:
         groups.setdefault(marks[i], []).append(i)
+    if len(groups) < len(SPLITS):
+        return {}
     order = [groups[mark] for mark in sorted(groups)]
-    order = [order[i] for i in np.random.RandomState(rules.split_seed).permutation(len(order))]
-    total, split_of = sum(lengths), {}
+    order = [order[i] for i in np.random.RandomState(rules.split_seed).permutation(len(order))[::-1]]
+    sizes = [sum(lengths[i] for i in group) for group in order]
+    usual, total, split_of = 1.5 * np.median(sizes), sum(sizes), dict.fromkeys(kept, "train")
+    left = total
     for split, share in (("test", rules.test), ("validation", rules.validation)):
         wanted, got = total * share, 0
-        while len(order) > 1 and got < wanted:
-            group = order.pop()
-            got += sum(lengths[i] for i in group)
-            split_of |= dict.fromkeys(group, split)
-    return split_of | {i: "train" for group in order for i in group}
+        for group, size in zip(order, sizes, strict=True):
+            fits = size <= usual or got + size <= 1.5 * wanted
+            if got < wanted and fits and size < left and split_of[group[0]] == "train":
+                split_of |= dict.fromkeys(group, split)
+                got, left = got + size, left - size
+        if got < wanted / 2:
+            return {}
+    return split_of if left >= total * (0.75 - rules.validation - rules.test) else {}  # at most a quarter of the text taken beyond the shares
 
 
 def _texts(documents: Documents, pieces, rules: Rules, split: str) -> Iterator[str]:
