@@ -227,6 +227,22 @@ def test_a_file_read_otherwise_is_other_data(tmp_path):
     assert made[0].fingerprint() != made[1].fingerprint()
 
 
+def test_endings_in_capitals(tmp_path):
+    lines = json.dumps({"text": "春眠"}).encode()
+    for name, content in {"a.TXT": "犬".encode(), "b.Txt.GZ": gzip.compress(b"hello", mtime=0), "c.JSONL": lines, "d.jsonl.Gz": gzip.compress(lines)}.items():
+        (tmp_path / name).write_bytes(content)
+    assert [text for _, _, text in TextFiles(path=str(tmp_path)).documents()] == ["犬", "hello", "春眠", "春眠"]
+
+
+def test_hidden_files_are_not_read_from_folders(tmp_path):
+    folder = tmp_path / ".texts"  # a folder's own name is its user's affair
+    for name in ("a.txt", "sub/b.txt", "._a.txt", ".ipynb_checkpoints/a.txt", "sub/.git/deep/a.txt", "__MACOSX/a.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    assert [text for _, _, text in TextFiles(path=str(folder)).documents()] == ["a.txt", "sub/b.txt"]
+    assert [text for _, _, text in TextFiles(path=str(folder / "._a.txt")).documents()] == ["._a.txt"]
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "sentencepiece"])
 def test_another_vocabulary_is_other_data(tmp_path, kind):
     """And nothing else that lies beside it."""
@@ -326,7 +342,12 @@ def test_tiny_shakespeare(monkeypatch):
         ("a.txt.gz", gzip.compress(b"", mtime=0)[:10] + b"\xff" * 20, "a.txt.gz: cannot be read: Error -3"),
         ("a.jsonl", b'{"text": "fine"}\n{"text": "a\\ud800b"}', "a.jsonl, line 2: expected text in Unicode. Received: the lone surrogate U.D800, at character 2"),
         ("a.jsonl", b'{"text": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "a.jsonl, line 1: expected a JSON object. Received: .*nested too deeply"),
-        ("a.png", b"hello", "holds none"),
+        ("a.TXT", "犬".encode("utf-16"), "a.TXT: expected text in UTF-8. Received: UTF-16.*iconv -f UTF-16 -t UTF-8 OLD > NEW"),
+        ("a.txt", "\ufeffhello".encode("utf-16-be"), "a.txt: expected text in UTF-8. Received: UTF-16"),
+        ("a.jsonl", '{"text": "hello"}\n'.encode("utf-16"), "a.jsonl, line 1: expected text in UTF-8. Received: UTF-16"),
+        ("a.txt", "hello".encode("utf-32"), "a.txt: expected text in UTF-8. Received: UTF-32"),
+        ("a.png", b"hello", "files ending in .txt, .md, .text, .jsonl, .ndjson, packed or not .*.xz, .gz.* holds none"),
+        ("._a.txt", b"hello", "holds none that is not hidden"),
         ("a.txt", b"hell" * 4, "data.context: expected fewer than the 14 tokens of the training split. Received: 64"),
     ],
 )

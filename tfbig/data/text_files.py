@@ -21,6 +21,8 @@ PLAIN, LINES, PACKED = (".txt", ".md", ".text"), (".jsonl", ".ndjson"), (".xz", 
 class TextFiles(TextWindows):
     """Text of the user's own: a file, a folder searched for .txt and .md, or JSON lines; .gz and .xz are unpacked.
 
+    Of a folder, hidden files and what lies in hidden folders are not read.
+
     Each plain file is one document unless `separator` cuts it, or it is longer than LARGE: then it is read in parts, cut at
     line ends, each a document. Each JSON line is one.
     """
@@ -45,9 +47,9 @@ class TextFiles(TextWindows):
         if not path.is_dir():  # said when it is read, since a run can be used where its text is not
             raise UserError(f"data.path: expected a file or folder. Received: {self.path}, which does not exist.")
         suffixes = PLAIN + LINES
-        inside = sorted(p for p in path.rglob("*") if p.is_file() and _unpacked(p).suffix in suffixes)
+        inside = sorted(p for p in path.rglob("*") if _ending(_unpacked(p)) in suffixes and p.is_file() and not _hidden(p.relative_to(path)))
         if not inside:
-            raise UserError(f"data.path: expected a folder with files ending in {', '.join(suffixes)}. Received: {path}, which holds none.")
+            raise UserError(f"data.path: expected a folder with files ending in {', '.join(suffixes)}, packed or not ({', '.join(PACKED)}). Received: {path}, which holds none that is not hidden.")
         return inside
 
     def content(self):
@@ -55,8 +57,8 @@ class TextFiles(TextWindows):
         for path in self._files():
             try:
                 with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest() + path.suffix.encode())
-                if path.suffix in PACKED and _unpacked(path).suffix in LINES:  # the same bytes, read otherwise
+                    digest.update(hashlib.file_digest(file, "sha256").digest() + _ending(path).encode())
+                if _ending(path) in PACKED and _ending(_unpacked(path)) in LINES:  # the same bytes, read otherwise
                     digest.update(b"lines")
             except OSError as error:
                 raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
@@ -64,7 +66,7 @@ class TextFiles(TextWindows):
 
     def documents(self):
         for path in self._files():
-            found = self._lines(path) if _unpacked(path).suffix in LINES else self._plain(path)
+            found = self._lines(path) if _ending(_unpacked(path)) in LINES else self._plain(path)
             for number, (where, text) in enumerate(found):
                 yield None, where or f"{path}:{number}", text
 
@@ -109,7 +111,17 @@ class TextFiles(TextWindows):
 
 def _unpacked(path: Path) -> Path:
     """A file's name without the ending that says it is packed."""
-    return path.with_suffix("") if path.suffix in PACKED else path
+    return path.with_suffix("") if _ending(path) in PACKED else path
+
+
+def _ending(path: Path) -> str:
+    """What a file's name ends in, by which its kind is known; some systems write it in capitals."""
+    return path.suffix.lower()
+
+
+def _hidden(path: Path) -> bool:
+    """Whether a path inside a folder is hidden, as what editors, notebooks, version control and macOS put beside one's texts is."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _parts(path: Path) -> Iterator[tuple[int, int, bytes]]:
@@ -141,7 +153,7 @@ def _reading(path: Path, read: Callable) -> Iterator[bytes]:
     import zlib
 
     try:
-        with {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)(path, "rb") as file:
+        with {".gz": gzip.open, ".xz": lzma.open}.get(_ending(path), open)(path, "rb") as file:
             yield from read(file)
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read: {error}.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import unicodedata
 
@@ -11,6 +12,9 @@ from tfbig.core.lazy import np
 SHINGLE = 16  # characters in a row that near-duplicates are compared by
 SKETCH = 64  # hashes kept of each document
 FORMS = ("none", "nfc", "nfkc")
+BYTE_ORDER_MARKS = {  # UTF-32 first: its little-endian mark begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16",
+}  # fmt: skip
 SCRIPTS = ("any", "latin", "greek", "cyrillic", "arabic", "hebrew", "devanagari", "cjk", "hiragana", "hangul")
 
 
@@ -24,6 +28,12 @@ def decode(payload: bytes, name: str, errors: str = "strict", *, first_byte: int
         first_byte, first_line: where the part stands in its file, for error messages.
     """
     place = lambda i: f"byte {first_byte + i:,} (line {first_line + payload[:i].count(10):,})"  # noqa: E731
+    other = next((encoding for mark, encoding in BYTE_ORDER_MARKS.items() if payload.startswith(mark)), None)
+    if other and not first_byte:
+        raise UserError(
+            f"{name}: expected text in UTF-8. Received: {other}, by its byte-order mark. Save it as UTF-8 in an editor, or convert it: "
+            f"iconv -f {other} -t UTF-8 OLD > NEW."
+        )
     zero = payload.find(0)
     if zero >= 0:
         raise UserError(f"{name}: expected text in UTF-8. Received: a binary file (a zero byte at position {first_byte + zero:,}).")
