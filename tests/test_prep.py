@@ -12,6 +12,7 @@ from PIL import Image
 from tfbig.data._images import centre_picture
 from tfbig.prep import image as prep
 from tfbig.prep import random
+from tfbig.tasks import _pictures
 
 KEYS = tf.stack([tf.range(4000, dtype=tf.int32), tf.zeros(4000, tf.int32)], 1)
 KEYS = tf.cast(KEYS, tf.uint32)
@@ -144,6 +145,36 @@ def test_training_and_use_see_the_same_of_other_formats():
     Image.fromarray(np.repeat([[200, 90]], 8, 0).repeat(4, 1).astype(np.uint8)).convert("P").save(content, "GIF", transparency=90)
     used = prep.decode(tf.constant(content.getvalue()), 8, 8, 3, 255).numpy().astype(int)
     assert np.abs(centre_picture(content.getvalue(), 8, 3, "a", 255) - used).max() <= 1
+
+
+def bmp(mode):
+    """A BMP of 8 x 8 in a mode of Pillow's, or with masks and opacity, or with the shortest header (of OS/2)."""
+    colours, buffer = np.random.RandomState(0).randint(0, 256, (8, 8, 4), np.uint8), io.BytesIO()
+    if mode == "masks":
+        header = struct.pack("<IiiHHIIiiIIIIII", 56, 8, -8, 1, 32, 3, 256, 0, 0, 0, 0, 0xFF, 0xFF00, 0xFF0000, 0xFF000000)
+        return b"BM" + struct.pack("<III", 70 + 256, 0, 70) + header + colours.tobytes()
+    if mode == "OS/2":
+        return b"BM" + struct.pack("<IIIIHHHH", 26 + 192, 0, 26, 12, 8, 8, 1, 24) + colours[..., :3].tobytes()
+    Image.fromarray(colours[..., :3]).convert(mode).save(buffer, "BMP")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_training_and_use_see_the_same_of_plain_bmps(mode, channels):
+    used = prep.decode(tf.constant(bmp(mode)), 8, 8, channels).numpy().astype(int)
+    assert np.abs(centre_picture(bmp(mode), 8, channels, "a", 255) - used).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "masks", "OS/2"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_other_bmps_are_refused_in_the_graph_and_brought_into_form_before_it(mode, channels):
+    """TensorFlow would take the palette's numbers for greys, and bytes in another order for colours."""
+    for decode in (prep.decode, tf.function(prep.decode)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="expected a BMP of 24 or 32 bits a pixel"):
+            decode(tf.constant(bmp(mode)), 8, 8, channels)
+    used = prep.decode(tf.constant(_pictures.as_decoded(bmp(mode))), 8, 8, channels).numpy().astype(int)
+    assert np.abs(centre_picture(bmp(mode), 8, channels, "a", 255) - used).max() <= 1
 
 
 def test_bytes_that_look_like_transparency_change_nothing():

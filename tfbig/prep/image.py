@@ -11,6 +11,9 @@ from tfbig.prep import random
 # One stream of a key's random numbers for each use.
 SHIFT, FLIP, CUT = 1, 2, 3
 MOST_PIXELS = 1 << 26  # of a picture that is decoded; a small file can claim to hold far more
+PLAIN_BMP = rb"BM\C{12}[\x28-\x7c]\x00{3}\C{10}[\x18\x20]\x00{5}\C*"  # of 24 or 32 bits a pixel, neither compressed nor with a palette
+GREY_BMP = rb"BM\C{12}\x28\x00{3}\C{10}\x08\x00{5}\C*"  # of 8 bits; grey if the palette is GREYS
+GREYS = b"".join(bytes((grey, grey, grey, 0)) for grey in range(256))
 
 
 def standardize(image_bhwc: tf.Tensor, mean: list[float], std: list[float]) -> tf.Tensor:
@@ -74,12 +77,14 @@ def decode(encoded: tf.Tensor, height: int, width: int, channels: int, backgroun
     Through what is transparent in a PNG shows `background` (0 black ... 255 white); pictures of 4 channels keep their opacity.
     Of a picture of another shape the centre is taken; another size is brought to this one by antialiased bilinear resizing.
     Other formats that TensorFlow reads (WebP, JPEG XL) are refused: what size they claim is not known before they are decoded.
+    So are BMPs with a palette of colours, masks or compression: TensorFlow would make other colours of them.
     """
     png = _begins(encoded, b"\x89PNG")
     encoded, framed = tf.cond(_begins(encoded, b"GIF8"), lambda: first_frame(encoded), lambda: (encoded, tf.zeros((), tf.int64)))
     known = tf.debugging.Assert(tf.io.is_jpeg(encoded) | png | _begins(encoded, b"GIF8") | _begins(encoded, b"BM"), ["Unknown image file format: expected JPEG, PNG, GIF or BMP"])
+    plain = tf.debugging.Assert(~_begins(encoded, b"BM") | _is_plain_bmp(encoded), ["expected a BMP of 24 or 32 bits a pixel or of greys, uncompressed; save this one so, or as PNG"])
     small = tf.debugging.assert_less_equal(tf.maximum(framed, claimed_pixels(encoded)), tf.constant(MOST_PIXELS, tf.int64), f"more than {MOST_PIXELS:,} pixels")
-    with tf.control_dependencies([check for check in (known, small) if check is not None]):
+    with tf.control_dependencies([check for check in (known, plain, small) if check is not None]):
         encoded = tf.identity(encoded)
     whole = lambda wanted: tf.io.decode_image(encoded, channels=wanted, expand_animations=False)  # noqa: E731
     grey = tf.image.rgb_to_grayscale if channels == 1 else tf.identity
@@ -96,6 +101,13 @@ def decode(encoded: tf.Tensor, height: int, width: int, channels: int, backgroun
 
 def _begins(encoded: tf.Tensor, magic: bytes) -> tf.Tensor:
     return tf.equal(tf.strings.substr(encoded, 0, len(magic)), magic)
+
+
+def _is_plain_bmp(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether a BMP is of those that TensorFlow decodes rightly: of others it shows numbers of the palette as greys, or fails."""
+    head = tf.strings.substr(encoded, 0, 54 + len(GREYS))
+    palette = tf.strings.substr(head + b"\0" * 54, 54, len(GREYS))  # there is nothing to cut out of what is shorter
+    return tf.strings.regex_full_match(head, PLAIN_BMP) | (tf.strings.regex_full_match(head, GREY_BMP) & tf.equal(palette, GREYS))
 
 
 def _may_be_transparent(encoded: tf.Tensor) -> tf.Tensor:

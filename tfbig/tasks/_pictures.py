@@ -78,7 +78,7 @@ def read(path: Path, task) -> list[tuple[str, np.ndarray]]:
         return [(f"{path}[{i}]" if len(pictures) > 1 else str(path), picture) for i, picture in enumerate(pictures)]
     try:
         check(content)
-        decoded = task.decode({"image_bytes": tf.constant([content])})["image"]
+        decoded = task.decode({"image_bytes": tf.constant([as_decoded(content)])})["image"]
     except (tf.errors.OpError, OSError, SyntaxError, ValueError) as error:
         reason = str(error).strip().split("\n")[-1][:200]
         raise UserError(f"{path}: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: {reason}") from error
@@ -109,6 +109,19 @@ def check(content: bytes) -> None:
         raise ValueError("it is none of these") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
+
+
+def as_decoded(content: bytes) -> bytes:
+    """A BMP as a PNG that shows what training sees of it, for TensorFlow decodes only plain ones; other formats as they are."""
+    from PIL import Image
+
+    if not content.startswith(b"BM"):
+        return content
+    picture, buffer = Image.open(io.BytesIO(content)), io.BytesIO()
+    if picture.has_transparency_data:
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture.convert("RGBA"))
+    picture.convert("RGB").save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def _pictures(array: np.ndarray, task, name: str) -> np.ndarray:
