@@ -23,6 +23,7 @@ from tfbig.data.text_files import TextFiles
 from tfbig.data.tfds_images import TFDSImages
 from tfbig.data.tiny_shakespeare import TinyShakespeare
 from tfbig.engine.readable import Readable
+from tfbig.tasks import _pictures
 
 
 def prepare_set(folder, count=60, side=12, file_format="array_record"):
@@ -258,6 +259,28 @@ def test_folder_of_pictures(tmp_path):
         draw_folder(tmp_path / "parts" / part, count=count)
     parts = ImageFolder(path=str(tmp_path / "parts"), side=6)
     assert [parts.size(split) for split in SPLITS] == [30, 12, 18] and parts.examples("test", np.arange(2))["image"].shape == (2, 6, 6, 3)
+
+
+def test_hidden_pictures_are_none(tmp_path):
+    """Copies that notebooks and archives leave behind."""
+    folder, seen = draw_folder(tmp_path / ".mine"), {}
+    seen["before"] = ImageFolder(path=str(folder), side=6).fingerprint(), _pictures.find(folder)
+    for copy in ("cat/.ipynb_checkpoints/00.png", "cat/__MACOSX/00.png", "__MACOSX/cat/00.png", "cat/._00.png", ".cat/00.png"):
+        (folder / copy).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "cat" / "00.png", folder / copy)
+    seen["after"] = ImageFolder(path=str(folder), side=6).fingerprint(), _pictures.find(folder)
+    assert seen["before"] == seen["after"] and len(seen["after"][1]) == 60
+    assert _pictures.find([folder / "cat" / "._00.png"]) == [folder / "cat" / "._00.png"]  # asked for by its name
+
+
+def test_folders_of_splits_in_any_letters(tmp_path):
+    for part, count in (("Training", 10), ("VAL", 4), ("Test", 6)):
+        draw_folder(tmp_path / part, count=count)
+    parts = ImageFolder(path=str(tmp_path), side=6)
+    assert parts.label_names == ("cat", "dog", "eel") and [parts.size(split) for split in SPLITS] == [30, 12, 18]
+    draw_folder(tmp_path / "testing")
+    with pytest.raises(UserError, match=r"expected one folder of the test split in .*\. Found: Test, testing\. Take all but one elsewhere"):
+        ImageFolder(path=str(tmp_path)).size("test")
 
 
 def test_wrong_folders_are_explained(tmp_path):

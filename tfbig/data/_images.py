@@ -6,6 +6,7 @@ import functools
 import io
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
@@ -99,6 +100,17 @@ def _eight_bits(image: Image.Image, encoded: bytes) -> Image.Image:
     elif depth == 16 and image.mode == "RGB" and hidden is not None:
         image.info["transparency"] = tuple(value >> 8 for value in hidden)
     return image
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is some program's own affair, though it may look like a picture."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def pictures_inside(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
+    """What has a picture's name in a folder and in folders inside it, sorted, without what is hidden."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    return sorted(path for path in found if not any(map(is_hidden, path.relative_to(folder).parts)))
 
 
 def check_split(split: str) -> None:

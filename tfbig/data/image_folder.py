@@ -12,7 +12,7 @@ from pathlib import Path
 from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
-from tfbig.data._images import SUFFIXES, centre_picture, check_split
+from tfbig.data._images import SUFFIXES, centre_picture, check_split, is_hidden, pictures_inside
 from tfbig.data._splits import stratified
 
 MEMORY_BYTES = 512 * 2**20  # a split whose pictures take more than this is read from its files again and again
@@ -112,7 +112,7 @@ def _files(data: ImageFolder) -> tuple[tuple[str, ...], dict[str, list[tuple[Pat
     root = data.root
     if not root.is_dir():
         raise UserError(f"data.path: expected a folder of pictures. Received: {data.path}, which is no folder.")
-    parts = {split: next((root / name for name in names if (root / name).is_dir()), None) for split, names in PARTS.items()}
+    parts = {split: _part(root, split) for split in PARTS}
     alone = next((path for path in (parts["validation"], parts["test"]) if path and not parts["train"]), None)
     if alone is not None:
         raise UserError(f"data.path: {data.path} has {alone.name} but no train beside it. Expected train too, or nothing but classes.")
@@ -134,8 +134,16 @@ def _files(data: ImageFolder) -> tuple[tuple[str, ...], dict[str, list[tuple[Pat
     return names, found
 
 
+def _part(root: Path, split: str) -> Path | None:
+    """The folder of a split, by any of its names in large or small letters; None if there is none."""
+    found = sorted(path for path in root.iterdir() if path.name.lower() in PARTS[split] and path.is_dir())
+    if len(found) > 1:
+        raise UserError(f"data.path: expected one folder of the {split} split in {root}. Found: {', '.join(path.name for path in found)}. Take all but one elsewhere.")
+    return found[0] if found else None
+
+
 def _classes(folder: Path) -> tuple[str, ...]:
-    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)))
     if len(names) < 2:
         raise UserError(f"data.path: expected a subfolder for each class, two at least, in {folder}. Found: {', '.join(names) or 'none'}.")
     return names
@@ -143,12 +151,12 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 def _listed(folder: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
     """The pictures of each class's folder, and of folders inside it."""
-    strange = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".") and path.name not in names)
+    strange = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name) and path.name not in names)
     if strange:
         raise UserError(f"data.path: {folder} has the class {strange[0]!r}, which the training folder has not: {', '.join(names)}.")
     files = []
     for label, name in enumerate(names):
-        inside = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."))
+        inside = [path for path in pictures_inside(folder / name) if path.is_file()]
         if not inside:
             raise UserError(f"data.path: {folder / name} holds no picture. Expected files ending in {', '.join(SUFFIXES)}.")
         files += [(path, label) for path in inside]

@@ -10,9 +10,10 @@ from pathlib import Path
 from tfbig.core.contracts import Task
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
+from tfbig.data._images import SUFFIXES, pictures_inside
 
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF")  # Pillow's names; an MPO is a camera's JPEG of several pictures
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+FOUND = (*SUFFIXES, ".npy")  # what is looked for in folders
 
 
 def gather(inputs, task: Task) -> tuple[list[str], np.ndarray, list[dict]]:
@@ -54,9 +55,9 @@ def find(inputs) -> list[Path]:
         if str(path) == "-" or path.is_file() or path.is_fifo():
             found.append(path)
         elif path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in (*SUFFIXES, ".npy") and not p.is_dir())
+            inside = [file for file in pictures_inside(path, FOUND) if not file.is_dir()]
             if not inside:
-                raise UserError(f"{path}: holds no picture. Expected files ending in {', '.join((*SUFFIXES, '.npy'))}.")
+                raise UserError(f"{path}: holds no picture. Expected files ending in {', '.join(FOUND)}.")
             found += inside
         else:
             raise UserError(f"{path}: no such file or folder.")
