@@ -273,6 +273,17 @@ def test_hidden_pictures_are_none(tmp_path):
     assert _pictures.find([folder / "cat" / "._00.png"]) == [folder / "cat" / "._00.png"]  # asked for by its name
 
 
+def test_the_fingerprint_tells_content(tmp_path):
+    """All BMPs of one size are files of one size."""
+    picture, told = draw_folder(tmp_path) / "cat" / "02.bmp", set()
+    for side, grey in ((12, 0), (12, 1), (200, 0), (200, 1)):
+        pixels = np.zeros((side, side, 3), np.uint8)
+        pixels[side // 2, side // 2] = grey
+        Image.fromarray(pixels).save(picture)
+        told.add(ImageFolder(path=str(tmp_path)).fingerprint())
+    assert len(told) == 4
+
+
 def test_folders_of_splits_in_any_letters(tmp_path):
     for part, count in (("Training", 10), ("VAL", 4), ("Test", 6)):
         draw_folder(tmp_path / part, count=count)

@@ -16,6 +16,7 @@ from tfbig.data._images import SUFFIXES, centre_picture, check_split, is_hidden,
 from tfbig.data._splits import stratified
 
 MEMORY_BYTES = 512 * 2**20  # a split whose pictures take more than this is read from its files again and again
+TOLD_BY = 4096  # bytes at each of three places of a file that tell whether it is another one
 PARTS = {"train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing")}
 
 
@@ -68,7 +69,7 @@ class ImageFolder(Dataset):
 
     def fingerprint(self):
         names, found = self._listed
-        told = [f"{split} {label} {path.relative_to(self.root)} {_stamp(path)[0]}" for split, files in found.items() for path, label in files]
+        told = [f"{split} {label} {path.relative_to(self.root)} {_digest(path)}" for split, files in found.items() for path, label in files]
         return hashlib.sha256("\n".join([*names, *told]).encode("utf-8", "surrogateescape")).hexdigest()
 
     @cached_property
@@ -99,6 +100,19 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found.st_size, found.st_mtime_ns
+
+
+def _digest(path: Path) -> str:
+    """Tells a file's content by its size and what stands at its beginning, its middle and its end: quick for many files."""
+    try:
+        with path.open("rb") as file:
+            size, parts = os.fstat(file.fileno()).st_size, []
+            for start in (0, (size - TOLD_BY) // 2, size - TOLD_BY):
+                file.seek(max(0, start))
+                parts.append(file.read(TOLD_BY))
+    except OSError:
+        return "none"
+    return f"{size} {hashlib.sha256(b''.join(parts)).hexdigest()}"
 
 
 @functools.lru_cache(maxsize=6)
