@@ -130,6 +130,7 @@ def test_predict(run, tmp_path):
         ("text.png", b"hello", "text.png: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: it is none of these"),
         ("cmyk.jpg", Image.new("CMYK", (28, 28)), "cmyk.jpg: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: its colours are CMYK"),
         ("huge.png", Image.new("1", (20_000, 9_000)), "huge.png: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: it has more than"),
+        ("large.png", Image.new("1", (9_000, 8_000)), "large.png: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: it has more than 67,108,864 pixels"),
         ("webp.png", encoded("WEBP"), "webp.png: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: it is WEBP, whatever"),
         ("short.npy", b"\x93NUMPY\x01\x00v\x00{", "short.npy: is no whole .npy file"),
         ("float.npy", np.zeros((2, 28, 28), np.float32), "expected uint8 [n, 28, 28, 1] with at least one picture. Received: float32 [2, 28, 28]"),

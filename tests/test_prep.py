@@ -3,12 +3,15 @@
 import io
 import struct
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tfbig.core.contracts import Feature
+from tfbig.core.errors import UserError
 from tfbig.data._images import centre_picture
 from tfbig.prep import image as prep
 from tfbig.prep import random
@@ -239,6 +242,31 @@ def test_formats_whose_size_is_not_known_are_refused(content, channels):
     for decode in (prep.decode, tf.function(prep.decode)):
         with pytest.raises(tf.errors.InvalidArgumentError, match="expected JPEG, PNG, GIF or BMP"):
             decode(tf.constant(content), 28, 28, channels)
+
+
+def test_many_files_share_one_graph(tmp_path):
+    """And say and show the same as each of them alone."""
+    traced = []
+
+    def decode(served):
+        traced.append(1)
+        return {"image": tf.map_fn(lambda one: prep.decode(one, 8, 8, 3), served["image_bytes"], fn_output_signature=tf.TensorSpec((8, 8, 3), tf.uint8))}
+
+    def refuse(served):
+        tf.debugging.Assert(tf.equal(served["image_bytes"][0], ""), ["no such picture"])
+        return {"image": tf.zeros((1, 8, 8, 3), tf.uint8)}
+
+    task = SimpleNamespace(decode=decode, data=SimpleNamespace(spec={"image": Feature(shape=(8, 8, 3), dtype="uint8")}))
+    for i in range(_pictures.TRACED_FROM):
+        Image.new("RGB", (8 + i % 3, 9), (i, 2 * i, 0)).save(tmp_path / f"{i:03d}.png")
+    names, pictures, refused = _pictures.gather(tmp_path, task)
+    assert len(traced) == 1 and not refused
+    np.testing.assert_array_equal(pictures[7], _pictures.gather(names[7], task)[1][0])
+    task.decode = refuse
+    with pytest.raises(UserError) as alone:
+        _pictures.gather(names[0], task)
+    assert "no such picture" in str(alone.value) and "{" not in str(alone.value)
+    assert _pictures.gather(names, task)[2][0] == {"input": names[0], "error": str(alone.value)}
 
 
 @pytest.mark.parametrize("size", [(50, 40), (40, 50), (300, 1), (8, 8), (31, 16)])
