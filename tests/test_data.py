@@ -1,6 +1,7 @@
 """Every dataset keeps its specification, keeps its splits disjoint and repeats; without a network."""
 
 import dataclasses
+import os
 import random
 import shutil
 import socket
@@ -13,7 +14,7 @@ from PIL import Image
 from tfbig.core import registry
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import NoData, UserError
-from tfbig.data import _images, _splits, _tfds, mnist, tiny_shakespeare
+from tfbig.data import _images, _splits, _tfds, image_folder, mnist, tiny_shakespeare
 from tfbig.data.cifar10 import CIFAR10
 from tfbig.data.fashion_mnist import FashionMNIST
 from tfbig.data.image_folder import ImageFolder
@@ -24,6 +25,7 @@ from tfbig.data.tfds_images import TFDSImages
 from tfbig.data.tiny_shakespeare import TinyShakespeare
 from tfbig.engine.readable import Readable
 from tfbig.tasks import _pictures
+from tfbig.tasks.image_classification import ImageClassification
 
 
 def prepare_set(folder, count=60, side=12, file_format="array_record"):
@@ -145,6 +147,13 @@ def test_stratified_partition():
     assert not np.array_equal(held, _splits.stratified(labels, 11, seed=6)[1])
 
 
+@pytest.mark.parametrize("sizes, count, held", [([1, 9, 10], 10, [0, 5, 5]), ([1, 1, 1, 97], 4, [0, 0, 0, 4]), ([1, 1, 8], 1, [0, 0, 1]), ([1, 1], 1, [0, 0]), ([2, 2, 6], 5, [1, 1, 3])])
+def test_no_class_loses_its_last_row(sizes, count, held):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    train, apart = _splits.stratified(labels, count, seed=0)
+    assert np.bincount(labels[apart], minlength=len(sizes)).tolist() == held and len(train) + len(apart) == len(labels)
+
+
 def test_training_reads_no_test_file(monkeypatch):
     real, names = mnist.read, []
     monkeypatch.setattr(mnist, "read", lambda name: names.append(name) or real(name))
@@ -261,6 +270,20 @@ def test_folder_of_pictures(tmp_path):
     assert [parts.size(split) for split in SPLITS] == [30, 12, 18] and parts.examples("test", np.arange(2))["image"].shape == (2, 6, 6, 3)
 
 
+def test_each_picture_is_decoded_once(tmp_path, monkeypatch):
+    """To measure and to train on; the figures are the same as from the files, bit for bit."""
+    decoded, facts = [], []
+    monkeypatch.setattr(image_folder, "centre_picture", lambda *given: decoded.append(1) or _images.centre_picture(*given))
+    draw_folder(tmp_path)
+    for memory in (image_folder.MEMORY_BYTES, 0):
+        monkeypatch.setattr(image_folder, "MEMORY_BYTES", memory)
+        data = Readable(ImageFolder(path=str(tmp_path), side=5))
+        facts.append(ImageClassification().measure(data))
+        assert (data.arrays("train") is None) == (memory == 0) and len(decoded) == data.size("train")
+        decoded.clear()
+    assert facts[0] == facts[1]
+
+
 def test_hidden_pictures_are_none(tmp_path):
     """Copies that notebooks and archives leave behind."""
     folder, seen = draw_folder(tmp_path / ".mine"), {}
@@ -301,6 +324,8 @@ def test_wrong_folders_are_explained(tmp_path):
             data.examples("train", np.arange(data.size("train")))
 
     refused("data.path: expected a folder of pictures. Received: nowhere", path="nowhere")
+    draw_folder(tmp_path / "latin", classes=("a", os.fsdecode(b"b\xe9")))
+    refused(r"expected class folders whose names are text in UTF-8.*Received: 'b\\udce9' in .*latin. Rename it", path=str(tmp_path / "latin"))
     draw_folder(tmp_path / "one", classes=("only",))
     refused("expected a subfolder for each class, two at least.*Found: only", path=str(tmp_path / "one"))
     (draw_folder(tmp_path / "empty") / "fox").mkdir()

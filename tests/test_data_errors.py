@@ -8,9 +8,10 @@ from training import FACTS, Silent, make, values
 import tfbig
 from tfbig.core.contracts import Feature
 from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.run import Run
 from tfbig.core.workers import Share
 from tfbig.data import image_folder
-from tfbig.engine import batches, loop
+from tfbig.engine import batches, job, loop
 from tfbig.engine.readable import Readable
 from tfbig.engine.setup import Setup
 
@@ -174,6 +175,29 @@ def test_a_changed_folder_is_seen(folder, tmp_path_factory):
         tfbig.evaluate(first)
     second = tfbig.train("mnist_mlp", *data, run=path / "second")
     assert second.read_json("summary.json")["skipped"]["train"] == 2 and second.read_json("metrics.json")["test"]["count"] == 19
+
+
+def test_measured_the_same_in_memory_and_from_files(folder, monkeypatch):
+    """Stand-ins and all."""
+    found = []
+    for memory in (0, 1e9):
+        monkeypatch.setattr(image_folder, "MEMORY_BYTES", memory)
+        made = make(*settings(folder, "data.on_error=skip"))
+        data = Readable(made.data)
+        found.append((made.task.measure(data), data.skipped["train"].keys()))
+    assert found[0] == found[1] and list(found[0][1]) == [3, 4, 31]
+
+
+def test_classes_that_a_split_lacks_are_noted(tmp_path):
+    for name, count in (("a", 12), ("b", 12), ("lone", 1)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("L", (8, 8), 10 * i).save(tmp_path / "pictures" / name / f"{i}.png")
+    made, seen = make(*settings(tmp_path / "pictures")), Silent()
+    run = Run.create(tmp_path / "run", made)
+    for _ in range(2):
+        job.measure(run, made, Readable(made.data), seen.note)
+    assert seen.notes == ["classes without an example in the validation split: lone"]
 
 
 def test_a_shift_larger_than_the_picture():

@@ -244,6 +244,12 @@ def test_formats_whose_size_is_not_known_are_refused(content, channels):
             decode(tf.constant(content), 28, 28, channels)
 
 
+@pytest.mark.parametrize("inputs", [None, 5, [5], b"abc", [None]])
+def test_what_can_be_no_path_is_refused(inputs):
+    with pytest.raises(UserError, match="inputs: expected paths of pictures, of folders or of .npy files, or an array uint8"):
+        _pictures.find(inputs)
+
+
 def test_many_files_share_one_graph(tmp_path):
     """And say and show the same as each of them alone."""
     traced = []

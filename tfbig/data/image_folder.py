@@ -22,7 +22,10 @@ PARTS = {"train": ("train", "training"), "validation": ("validation", "val", "va
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(Dataset):
-    """Your own labelled pictures: PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg beside PATH/test and perhaps PATH/validation."""
+    """Your own labelled pictures: PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg beside PATH/test and perhaps PATH/validation.
+
+    Pictures are taken as they are stored: an orientation noted in EXIF turns none.
+    """
 
     path: str = knob("pictures", "the folder; its subfolders are the classes, or train and test with the classes inside", path=True)
     side: int = knob(64, "height and width in pixels: the centre square, resized", low=1)
@@ -158,6 +161,9 @@ def _part(root: Path, split: str) -> Path | None:
 
 def _classes(folder: Path) -> tuple[str, ...]:
     names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)))
+    odd = [name for name in names if name.encode("utf-8", "replace").decode() != name]
+    if odd:
+        raise UserError(f"data.path: expected class folders whose names are text in UTF-8, for labels are written and sent. Received: {odd[0]!a} in {folder}. Rename it.")
     if len(names) < 2:
         raise UserError(f"data.path: expected a subfolder for each class, two at least, in {folder}. Found: {', '.join(names) or 'none'}.")
     return names

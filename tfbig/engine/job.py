@@ -10,6 +10,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 
 import tfbig
 from tfbig.core import config
@@ -27,6 +28,7 @@ from tfbig.engine.setup import Setup, build_task, device_text
 from tfbig.engine.strategy import Workers
 from tfbig.engine.trained import load_step
 
+SHOWN = 5  # names in a note
 COMPARED = 16  # examples of a split that several workers compare with each other
 
 
@@ -58,8 +60,11 @@ class Journal:
         self.console.note(text)
 
 
-def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
-    """What preprocessing needs to know of the training split: measured once, then read from data.json."""
+def measure(run: Run, experiment: Experiment, data: Readable, note: Callable[[str], None]) -> dict:
+    """What preprocessing needs to know of the training split: measured once, then read from data.json.
+
+    A run's first look is where classes that a split has no example of are noted.
+    """
     splits, saved = {}, run.read_json("data.json")
     if saved is not None:
         now = data.fingerprint()
@@ -69,6 +74,9 @@ def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
     facts = experiment.task.measure(data)
     for split in ("train", "validation"):  # nothing of the test split is read before training is over
         splits[split] = described(data, split)
+        absent = [name for name, count in splits[split]["classes"].items() if not count]
+        if absent:
+            note(f"classes without an example in the {split} split: {', '.join(absent[:SHOWN])}{f' and {len(absent) - SHOWN:,} more' if len(absent) > SHOWN else ''}")
     run.write_json("data.json", {"card": data.card(), "fingerprint": data.fingerprint(), "splits": splits, "facts": facts})
     return facts
 
@@ -94,7 +102,7 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
         started = time.monotonic()
         workers = Workers(place(experiment.device.strategy))
         data = Readable(experiment.data, run.read_json("skipped.json"))
-        facts = measure(run, experiment, data)
+        facts = measure(run, experiment, data, console.note)
         compare(workers, experiment, data)
         setup = Setup(experiment, json.loads(workers.gather(json.dumps(facts))[0]), workers, data)  # the chief's: rounding may differ elsewhere
         machine = device_text() if workers.count == 1 else f"{workers.count} workers, the chief's on {device_text()}"
@@ -199,7 +207,7 @@ def record(run: Run, setup: Setup, split: str, step: int, console: loop.Observer
 
 def evaluate_split(run: Run, setup: Setup, split: str, step: int, console: loop.Observer) -> tuple[dict, list[dict]]:
     """The split's entry of metrics.json, and the report's panels."""
-    measure(run, run.experiment, setup.data)  # refuses data that has changed
+    measure(run, run.experiment, setup.data, console.note)  # refuses data that has changed
     run.read_json("metrics.json")  # written again afterwards: a damaged one is said now
     known = told(setup.data.skipped)
     result: Evaluation = setup.evaluate(split, keep_outputs=True)

@@ -53,8 +53,13 @@ def is_array(inputs) -> bool:
 
 def find(inputs) -> list[Path]:
     """The files that a path or several mean; folders are searched for pictures."""
+    try:
+        paths = [Path(path) for path in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
+    except TypeError as error:
+        expected = "paths of pictures, of folders or of .npy files, or an array uint8 [n, height, width, channels]"
+        raise UserError(f"inputs: expected {expected}. Received: {str(inputs)[:100]} ({type(inputs).__name__}).") from error
     found = []
-    for path in map(Path, [inputs] if isinstance(inputs, (str, Path)) else inputs):
+    for path in paths:
         if str(path) == "-" or path.is_file() or path.is_fifo():
             found.append(path)
         elif path.is_dir():

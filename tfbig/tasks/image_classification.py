@@ -43,11 +43,12 @@ class ImageClassification(Task):
 
     def measure(self, data: Dataset) -> dict:
         """Mean and standard deviation of each channel over the training split, in intensities of 0-255."""
-        size = data.size("train")
+        size, arrays = data.size("train"), data.arrays("train")
         rows = np.unique(np.linspace(0, size - 1, min(size, MEASURED)).astype(np.int64))
         total = squares = count = 0
         for part in np.array_split(rows, max(1, len(rows) // 2048)):
-            pixels = data.examples("train", part)["image"].reshape(-1, data.spec["image"].shape[-1]).astype(np.float64)
+            image = data.examples("train", part)["image"] if arrays is None else arrays["image"][part]  # which training reads in any case
+            pixels = image.reshape(-1, data.spec["image"].shape[-1]).astype(np.float64)
             total, squares, count = total + pixels.sum(0), squares + (pixels**2).sum(0), count + len(pixels)
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))
