@@ -92,7 +92,7 @@ def _source(run: Run, step: str, service: Component, console):
     from tfbig.engine.trained import Trained
 
     trained = Trained(run, step, console)
-    measure(run, run.experiment, trained.setup.data)  # refuses data that has changed: what is verified is what was evaluated
+    measure(run, run.experiment, trained.setup.data, console.note)  # refuses data that has changed: what is verified is what was evaluated
     setup, proof = _in_float32(trained)
     task, data, split = setup.task, setup.data, "test"
     console.note("evaluating the model that is exported")
