@@ -143,7 +143,7 @@ def _files(data: ImageFolder) -> tuple[tuple[str, ...], dict[str, list[tuple[Pat
     if parts["train"] is not None and parts["validation"]:
         train, validation = rest, _listed(parts["validation"], names)
     else:
-        train, validation = _hold_out(rest, data.validation_share, data.split_seed + 1)
+        train, validation = _hold_out(rest, data.validation_share, (data.split_seed + 1) % 2**32)
     found = dict(zip(SPLITS, (train, validation, held), strict=True))
     for split, files in found.items():
         if not files:
