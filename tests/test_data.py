@@ -147,11 +147,17 @@ def test_stratified_partition():
     assert not np.array_equal(held, _splits.stratified(labels, 11, seed=6)[1])
 
 
-@pytest.mark.parametrize("sizes, count, held", [([1, 9, 10], 10, [0, 5, 5]), ([1, 1, 1, 97], 4, [0, 0, 0, 4]), ([1, 1, 8], 1, [0, 0, 1]), ([1, 1], 1, [0, 0]), ([2, 2, 6], 5, [1, 1, 3])])
+@pytest.mark.parametrize("sizes, count, held", [([1, 9, 10], 10, [0, 5, 5]), ([1, 1, 1, 97], 4, [0, 0, 0, 4]), ([1, 1, 8], 1, [0, 0, 1]), ([1, 1], 1, [0, 0]), ([2, 2, 6], 5, [1, 1, 3]), ([1] * 5 + [5], 4, [0] * 5 + [4])])
 def test_no_class_loses_its_last_row(sizes, count, held):
     labels = np.repeat(np.arange(len(sizes)), sizes)
     train, apart = _splits.stratified(labels, count, seed=0)
     assert np.bincount(labels[apart], minlength=len(sizes)).tolist() == held and len(train) + len(apart) == len(labels)
+
+
+def test_each_class_keeps_an_example_to_train_on():
+    data = MNIST(validation=59_990)
+    assert [len(data.arrays(split)["label"]) for split in ("train", "validation")] == [10, 59_990] and data.size("train") == 10
+    assert list(MNIST(validation=59_991).problems()) == [("validation", "expected at most 59,990, so that each class keeps an example to train on. Received: 59,991.")]
 
 
 def test_training_reads_no_test_file(monkeypatch):
@@ -312,6 +318,8 @@ def test_folders_of_splits_in_any_letters(tmp_path):
         draw_folder(tmp_path / part, count=count)
     parts = ImageFolder(path=str(tmp_path), side=6)
     assert parts.label_names == ("cat", "dog", "eel") and [parts.size(split) for split in SPLITS] == [30, 12, 18]
+    draw_folder(tmp_path / "classes", classes=("Training", "Resting"))
+    assert ImageFolder(path=str(tmp_path / "classes")).label_names == ("Resting", "Training")
     draw_folder(tmp_path / "testing")
     with pytest.raises(UserError, match=r"expected one folder of the test split in .*\. Found: Test, testing\. Take all but one elsewhere"):
         ImageFolder(path=str(tmp_path)).size("test")

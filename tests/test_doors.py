@@ -116,7 +116,8 @@ def test_predict(run, tmp_path):
     strict = {"PYTHONIOENCODING": "utf-8:strict"}
     assert json.loads(call("predict", path, strange, "--json", environment=strict)[0])["predictions"][0]["input"] == str(strange)
     assert "caf\\udce9.png: " in call("predict", path, strange, environment=strict)[0]
-    assert "nope, which does not exist" in call("predict", path.with_name("nope"), strange, "--top", "3", code=2)[1]
+    for asked in (strange, "x" * 5000):
+        assert "nope, which does not exist" in call("predict", path.with_name("nope"), asked, "--top", "3", code=2)[1]
     with (folder / "03.png").open("rb") as file:
         out, _ = call("predict", path, "-", stdin=file)
     assert out.startswith(f"-: {found[3]['label']} ")

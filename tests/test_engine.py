@@ -15,6 +15,7 @@ from tfbig.core.experiment import OPTIMIZERS, Optim
 from tfbig.engine import batches, checkpoint, evaluate, loop, order
 from tfbig.engine.optimizer import build_optimizer, build_schedule
 from tfbig.engine.setup import Setup
+from tfbig.models.mlp import MLP
 
 # Order and batches
 
@@ -297,6 +298,20 @@ def test_threads_build_what_their_seeds_say():
     with ThreadPoolExecutor(4) as pool:
         for seed, found in zip([1, 2] * 8, pool.map(weights, [1, 2] * 8), strict=True):
             assert all(np.array_equal(a, b) for a, b in zip(found, alone[seed - 1], strict=True))
+
+
+def test_a_model_may_be_built_of_another_one(monkeypatch):
+    build = MLP.build
+
+    def nested(self, spec):
+        monkeypatch.setattr(MLP, "build", build)
+        tfbig.build("mnist_mlp", "seed=3")
+        return build(self, spec)
+
+    monkeypatch.setattr(MLP, "build", nested)
+    with ThreadPoolExecutor(1) as pool:
+        _, model = pool.submit(tfbig.build, "mnist_mlp").result(timeout=60)
+    assert model.count_params() == 101_770
 
 
 # Halves of a batch side by side

@@ -82,6 +82,22 @@ def test_settings_changed_by_hand_are_refused(run, monkeypatch):
     assert run.is_done
 
 
+def test_data_that_is_not_what_it_was(run):
+    """Neither what was told by less of it, nor what is split another way, is taken for the same."""
+
+    def refused(message, change):
+        path = run.path / "data.json"
+        before = path.read_text()
+        edit(path, change)
+        with pytest.raises(UserError, match=message):
+            tfbig.evaluate(run)
+        path.write_text(before)
+
+    refused("started with a version of this package that looked at less of it", lambda saved: saved.update(fingerprint="0" * 64))
+    refused("it has changed since", lambda saved: saved.update(fingerprint="2:" + "0" * 64))
+    refused(r"its train split had 99 examples when .* was started, and has \d+ now", lambda saved: saved["splits"]["train"].update(size=99))
+
+
 def test_checkpoints_that_do_not_know_their_settings_go_on(run):
     for folder in run.checkpoints.iterdir():
 

@@ -302,6 +302,7 @@ def test_lost_worker_is_found_in_the_words_of_tensorflow():
         (["--workers", "2", "--print", "kubernetes", "--image", "", "--", "train", "mnist_mlp", "run=a"], "--image: expected the name"),
         (["--workers", "2", "--print", "kubernetes", "--", "train", "mnist_mlp", "run=runs/a"], "expected a directory in /runs, where the pods' shared volume is"),
         (["--workers", "2", "--print", "kubernetes", "--", "train", "--resume", "/run/a"], "Received: /run/a."),
+        (["--workers", "2", "--print", "kubernetes", "--", "train", "mnist_mlp", "run=/runs/../a"], "Received: /runs/../a."),
         (["--workers", "2", "--print", "slurm", "--", "train", "sotu_gpt", "run=a", "task.prompt=a\nWORKER\nb"], "holds a line break or another control"),
         (["--workers", "2", "train", "mnist_mlp", "run=a"], "expected -- before train"),
     ],
@@ -339,7 +340,7 @@ def test_kubernetes(tmp_path, capsys):
     done = subprocess.run(container["command"], env=environment, capture_output=True, text=True, check=True)
     config, said = done.stdout.splitlines()
     assert json.loads(config)["task"] == {"type": "worker", "index": 2}
-    assert json.loads(config)["cluster"]["worker"][2] == "tfbig-mnist-cnn-a-worker-0-2.tfbig-mnist-cnn-a:2222"
+    assert json.loads(config)["cluster"]["worker"][2] == "tfbig-mnist-cnn-a-704e19-worker-0-2.tfbig-mnist-cnn-a-704e19:2222"
     assert said == "-m tfbig.train mnist_cnn seed=1 run=/runs/a"
 
 

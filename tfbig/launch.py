@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 import shlex
 import sys
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tfbig import train
 from tfbig.core import cli, config, registry
@@ -89,7 +90,7 @@ def door(arguments: list[str]) -> dict | None:
     if not given.image.strip():
         raise UserError("--image: expected the name of a container image. Received: nothing.")
     _check(command, given.workers, bool(given.print))
-    if given.print == "kubernetes" and not PurePosixPath(manifests.run_of(command)).is_relative_to(f"{manifests.RUNS}/"):
+    if given.print == "kubernetes" and not posixpath.normpath(manifests.run_of(command)).startswith(f"{manifests.RUNS}/"):
         expected = f"a directory in {manifests.RUNS}, where the pods' shared volume is mounted: elsewhere each pod would have its own"
         raise UserError(f"run: expected {expected}. Received: {manifests.run_of(command)}.")
     if given.print:

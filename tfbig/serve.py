@@ -41,6 +41,8 @@ def door(arguments: list[str]) -> dict:
     for name, value in (("poll", given.poll), ("max-body", given.max_body), ("timeout", given.timeout)):
         if not 0 < value < 1e6:
             raise UserError(f"--{name}: expected more than 0. Received: {value}.")
+    if given.port and given.port == given.grpc_port:
+        raise UserError(f"--grpc-port: expected another port than --port. Received: {given.port} for both.")
     if given.max_body >= MOST_MB:
         raise UserError(f"--max-body: expected less than {MOST_MB}, the largest message that gRPC takes. Received: {given.max_body:g}.")
     from tfbig.deploy.server import run

@@ -95,7 +95,7 @@ def add_knobs(parser: Parser, arguments: list[str], kind: Callable) -> type | No
     Returns:
         The class.
     """
-    path = next((word for word in arguments if (Path(word) / "config.json").is_file()), None)
+    path = next(filter(_is_run, arguments), None)
     if path is None and arguments and not arguments[0].startswith("-"):
         Run.open(arguments[0])  # says what is wrong with it, rather than that its options are not known
     found = kind(Run.open(path)) if path else None
@@ -103,6 +103,13 @@ def add_knobs(parser: Parser, arguments: list[str], kind: Callable) -> type | No
         text = f"{field.metadata['doc']} (default: {config.text_of(field.default)})".replace("%", "%%")
         parser.add_argument(f"--{field.name.replace('_', '-')}", dest=field.name, help=text, metavar="VALUE")
     return found
+
+
+def _is_run(word: str) -> bool:
+    try:
+        return (Path(word) / "config.json").is_file()
+    except (OSError, ValueError):  # a prompt that could be no file's name
+        return False
 
 
 def given_knobs(given: argparse.Namespace, kind: type) -> dict:
@@ -162,7 +169,7 @@ def _outcome(door, arguments, as_json) -> tuple[int, dict | None]:
 
 @contextlib.contextmanager
 def _sigterm_raises():
-    """Lets SIGTERM raise Terminated, once; a second one ends the process at once."""
+    """Lets SIGTERM raise Terminated as soon as native code has returned; the next one ends the process."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return

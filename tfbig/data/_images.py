@@ -33,6 +33,8 @@ class MemoryImages(Dataset):
     def problems(self):
         if self.validation >= self.published["train"]:
             yield "validation", f"expected fewer than the {self.published['train']:,} training examples. Received: {self.validation:,}."
+        elif self.validation > (most := self.published["train"] - len(self.label_names)):
+            yield "validation", f"expected at most {most:,}, so that each class keeps an example to train on. Received: {self.validation:,}."
 
     @property
     def spec(self):

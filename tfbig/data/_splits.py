@@ -8,15 +8,16 @@ from tfbig.core.lazy import np
 def stratified(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows to train on and `count` rows held out, both sorted and disjoint, with each class's share kept.
 
-    Shares that are not whole are rounded by largest remainder, but no class's last row is held out: there are fewer than
-    `count` where hardly any class has a row to spare. RandomState's stream is frozen, so the split stays the same
+    Shares that are not whole are rounded by largest remainder, but no class's last row is held out, so there are fewer than
+    `count` if no class has a row to spare. RandomState's stream is frozen, so the split stays the same
     for all versions of NumPy.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     exact = sizes * (count / len(labels))
     wanted = np.floor(exact).astype(np.int64)
     order = np.argsort(-(exact - wanted), kind="stable")
-    wanted[order[(wanted + 1 < sizes)[order]][: count - wanted.sum()]] += 1
+    while (missing := count - wanted.sum()) and len(spare := order[(wanted + 1 < sizes)[order]]):
+        wanted[spare[:missing]] += 1
     random = np.random.RandomState(seed)
     held = [random.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(classes, wanted, strict=True)]
     held = np.sort(np.concatenate([np.empty(0, np.int64), *held]))

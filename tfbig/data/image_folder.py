@@ -73,7 +73,7 @@ class ImageFolder(Dataset):
     def fingerprint(self):
         names, found = self._listed
         told = [f"{split} {label} {path.relative_to(self.root)} {_digest(path)}" for split, files in found.items() for path, label in files]
-        return hashlib.sha256("\n".join([*names, *told]).encode("utf-8", "surrogateescape")).hexdigest()
+        return "2:" + hashlib.sha256("\n".join([*names, *told]).encode("utf-8", "surrogateescape")).hexdigest()
 
     @cached_property
     def _listed(self) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
@@ -152,8 +152,9 @@ def _files(data: ImageFolder) -> tuple[tuple[str, ...], dict[str, list[tuple[Pat
 
 
 def _part(root: Path, split: str) -> Path | None:
-    """The folder of a split, by any of its names in large or small letters; None if there is none."""
+    """The folder of a split, by any of its names; None if there is none. With capitals it is one if it has classes inside, else a class itself."""
     found = sorted(path for path in root.iterdir() if path.name.lower() in PARTS[split] and path.is_dir())
+    found = [path for path in found if path.name in PARTS[split] or any(inside.is_dir() and not is_hidden(inside.name) for inside in path.iterdir())]
     if len(found) > 1:
         raise UserError(f"data.path: expected one folder of the {split} split in {root}. Found: {', '.join(path.name for path in found)}. Take all but one elsewhere.")
     return found[0] if found else None

@@ -7,7 +7,9 @@ Sources: JobSet's API jobset.x-k8s.io/v1alpha2 (pods are named SET-JOB-INDEX-IND
 
 from __future__ import annotations
 
+import hashlib
 import json
+import posixpath
 import re
 import shlex
 
@@ -36,10 +38,10 @@ def script(command: list[str], addresses: str, index: str) -> list[str]:
 
 
 def job_name(command: list[str]) -> str:
-    """A name that DNS allows, from the recipe and the end of the run's path: two runs of a recipe are two jobs."""
-    run = run_of(command) or ""
-    recipe = next((text for text in command[1:] if "=" not in text and not text.startswith("-") and text != run), "")
-    parts = ["tfbig", recipe[:20], run.rstrip("/").rpartition("/")[2][-16:]]
+    """A name that DNS allows, from the recipe and the run's path: two runs of a recipe are two jobs."""
+    run = posixpath.normpath(run_of(command) or "")
+    recipe = next((text for text in command[1:] if "=" not in text and not text.startswith("-") and text != run_of(command)), "")
+    parts = ["tfbig", recipe[:20], run.rpartition("/")[2][-16:], hashlib.sha256(run.encode("utf-8", "surrogateescape")).hexdigest()[:6]]
     return re.sub(r"[^a-z0-9]+", "-", "-".join(filter(None, parts)).lower()).strip("-")
 
 

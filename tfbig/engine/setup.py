@@ -19,7 +19,7 @@ from tfbig.engine.readable import Readable
 from tfbig.engine.step import Step, compile_block, wants_halves, wants_jit
 from tfbig.engine.strategy import Workers, join, layers
 
-_BUILDING = threading.Lock()
+_BUILDING = threading.RLock()  # a model may be built of another one
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
