@@ -364,6 +364,8 @@ def test_fuzzed_bodies(server, digits):
         (["EMPTY", "--token-file", "nowhere"], "--token-file nowhere: cannot be read"),
         (["EMPTY", "--config", "nowhere"], "nowhere: cannot be read"),
         (["EMPTY", "--poll", "0"], "--poll: expected more than 0"),
+        (["EMPTY", "--port", "9000", "--grpc-port", "9000"], "--grpc-port: expected another port than --port"),
+        (["EMPTY", "--port", "70000"], "argument --port: expected 0 to 65535. Received: '70000'"),
         (["EMPTY", "--max-body", "3000"], "--max-body: expected less than 2048"),
         (["EMPTY", "--max-body", "2047", "--config", "CONFIG"], "absent: CONFIG names it, but EMPTY holds no version of it"),
     ],
@@ -371,5 +373,6 @@ def test_fuzzed_bodies(server, digits):
 def test_mistakes(arguments, message, tmp_path, capsys):
     paths = {"EMPTY": str(tmp_path), "CONFIG": str(tmp_path / "models.config")}
     (tmp_path / "models.config").write_text('model_config_list { config { name: "absent" } }')
-    assert door.main([paths.get(word, word) for word in arguments]) == 2
+    free = [] if "--port" in arguments else ["--port", "0", "--grpc-port", "0"]
+    assert door.main([paths.get(word, word) for word in (*arguments, *free)]) == 2
     assert message in capsys.readouterr().err.replace(paths["CONFIG"], "CONFIG").replace(paths["EMPTY"], "EMPTY")
