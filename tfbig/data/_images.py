@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
+from tfbig.data._folders import is_hidden
 from tfbig.data._splits import stratified
 
 if TYPE_CHECKING:
@@ -104,15 +105,10 @@ def _eight_bits(image: Image.Image, encoded: bytes) -> Image.Image:
     return image
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is some program's own affair, though it may look like a picture."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
 def pictures_inside(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """What has a picture's name in a folder and in folders inside it, sorted, without what is hidden."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    return sorted(path for path in found if not any(map(is_hidden, path.relative_to(folder).parts)))
+    return sorted(path for path in found if not is_hidden(path.relative_to(folder)))
 
 
 def check_split(split: str) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
-from tfbig.data._images import SUFFIXES, centre_picture, check_split, is_hidden, pictures_inside
+from tfbig.data._folders import is_hidden
+from tfbig.data._images import SUFFIXES, centre_picture, check_split, pictures_inside
 from tfbig.data._splits import stratified
 
 MEMORY_BYTES = 512 * 2**20  # a split whose pictures take more than this is read from its files again and again

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tfbig.core.contracts import knob
 from tfbig.core.errors import UserError
+from tfbig.data._folders import is_hidden
 from tfbig.data._text import TextWindows
 from tfbig.prep import text as prep
 
@@ -47,7 +48,7 @@ class TextFiles(TextWindows):
         if not path.is_dir():  # said when it is read, since a run can be used where its text is not
             raise UserError(f"data.path: expected a file or folder. Received: {self.path}, which does not exist.")
         suffixes = PLAIN + LINES
-        inside = sorted(p for p in path.rglob("*") if _ending(_unpacked(p)) in suffixes and p.is_file() and not _hidden(p.relative_to(path)))
+        inside = sorted(p for p in path.rglob("*") if _ending(_unpacked(p)) in suffixes and p.is_file() and not is_hidden(p.relative_to(path)))
         if not inside:
             raise UserError(f"data.path: expected a folder with files ending in {', '.join(suffixes)}, packed or not ({', '.join(PACKED)}). Received: {path}, which holds none that is not hidden.")
         return inside
@@ -117,11 +118,6 @@ def _unpacked(path: Path) -> Path:
 def _ending(path: Path) -> str:
     """What a file's name ends in, by which its kind is known; some systems write it in capitals."""
     return path.suffix.lower()
-
-
-def _hidden(path: Path) -> bool:
-    """Whether a path inside a folder is hidden, as what editors, notebooks, version control and macOS put beside one's texts is."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _parts(path: Path) -> Iterator[tuple[int, int, bytes]]:
