@@ -3,8 +3,11 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import os
+import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import grpc
@@ -16,6 +19,8 @@ from tensorflow_serving.apis import model_management_pb2
 
 import tfbig
 from tfbig import serve as door
+from tfbig.deploy.server import run
+from tfbig.deploy.server.catalogue import Catalogue
 
 
 def test_harmful_and_changed_models_are_refused_beside_good_ones(server, root):
@@ -376,3 +381,15 @@ def test_mistakes(arguments, message, tmp_path, capsys):
     free = [] if "--port" in arguments else ["--port", "0", "--grpc-port", "0"]
     assert door.main([paths.get(word, word) for word in (*arguments, *free)]) == 2
     assert message in capsys.readouterr().err.replace(paths["CONFIG"], "CONFIG").replace(paths["EMPTY"], "EMPTY")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_models_are_loaded_is_not_lost(tmp_path, monkeypatch, signum):
+    async def load(self):
+        os.kill(os.getpid(), signum)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(Catalogue, "refresh", load)
+    events, started = [], time.monotonic()
+    assert run.serve(run.Settings(tmp_path, port=0, grpc_port=None), lambda event, _: events.append(event)) == {"answered": 0}
+    assert events == ["stopped"] and time.monotonic() - started < 50

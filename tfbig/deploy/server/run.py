@@ -92,7 +92,17 @@ async def _serve(settings: Settings, say) -> dict:
         _bound(settings.host, settings.grpc_port, "--grpc-port").close()
     catalogue = Catalogue(settings.root, settings.engine, settings.unverified, say, settings.config)
     monitor, stop, loop = Monitor(), asyncio.Event(), asyncio.get_running_loop()
-    await catalogue.refresh()
+    # From here on, not only once it serves: an interrupt that is raised while models are loaded can be lost in what it interrupts.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loading, stopping = asyncio.ensure_future(catalogue.refresh()), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        loading.cancel()
+        catalogue.close()
+        say("stopped", {"answered": 0})
+        return {"answered": 0}
+    await loading
     # Requests are trees of lists that reference counting frees. Walking all of TensorFlow's objects for them, which the
     # default thresholds make the collector do many times a second, took most of the time under load.
     gc.collect()
@@ -119,13 +129,11 @@ async def _serve(settings: Settings, say) -> dict:
     grpc_port = _bind(remote, settings) if remote else None
     if remote:
         await remote.start()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     beside = [asyncio.create_task(_poll(catalogue, settings.poll_s, say)), asyncio.create_task(_tidy())]
     host = _in_address(settings.host)
     say("serving", {"rest": f"http://{host}:{listening.getsockname()[1]}", "grpc": f"{host}:{grpc_port}" if grpc_port else None, "models": {name: sorted(n for n, v in entry.versions.items() if v.batcher) for name, entry in catalogue.entries.items()}})
-    await stop.wait()
+    await stopping
     say("draining", {"running": admission.running, "texts": texts.running})
     texts.ends = loop.time() + TEXT_SHARE * settings.drain_s
     application.draining, server.should_exit = True, True
