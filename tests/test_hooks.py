@@ -1,7 +1,10 @@
 """Keras callbacks in the loop: when they are called, what they remember, and that a resumed run goes on with it exactly."""
 
+import contextlib
 import io
 import math
+import os
+import signal
 from collections import deque
 
 import keras
@@ -14,6 +17,7 @@ import tfbig
 from tfbig.core.errors import UserError
 from tfbig.engine import loop, plain
 from tfbig.engine.setup import Setup
+from tfbig.models.mlp import MLP
 
 
 class Diary(keras.callbacks.Callback):
@@ -140,6 +144,21 @@ def test_what_cannot_be_saved_is_said_once(tmp_path):
 def test_what_is_no_callback_is_refused(tmp_path):
     with pytest.raises(UserError, match="callbacks: expected keras.callbacks.Callback objects. Received: 1."):
         tfbig.train("mnist_mlp", "train.length=2", run=tmp_path / "a", callbacks=[1])
+    assert not (tmp_path / "a").exists()
+
+
+def test_ctrl_c_while_the_model_is_built_is_not_lost(tmp_path, monkeypatch):
+    """Native code that calls Python turns what is raised there into errors of its own, or drops it."""
+    build = MLP.build
+
+    def interrupted(self, spec):
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGINT)
+        return build(self, spec)
+
+    monkeypatch.setattr(MLP, "build", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tfbig.train("mnist_mlp", "train.length=2", run=tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
 

@@ -7,11 +7,18 @@ import signal
 import threading
 from collections.abc import Iterator
 
+from tfbig.core.errors import Terminated
+
 
 class Signals:
     """Which signal asked to stop; 0: none."""
 
     received: int = 0
+
+    def act(self) -> None:
+        """Raises what the signal would have raised by itself, if one came."""
+        if self.received:
+            raise Terminated if self.received == signal.SIGTERM else KeyboardInterrupt
 
 
 @contextlib.contextmanager

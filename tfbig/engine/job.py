@@ -23,6 +23,7 @@ from tfbig.core.workers import place
 from tfbig.engine import checkpoint, loop
 from tfbig.engine.evaluate import Evaluation
 from tfbig.engine.flops import forward_flops
+from tfbig.engine.interrupt import watch_signals
 from tfbig.engine.readable import Readable, told
 from tfbig.engine.setup import Setup, build_task, device_text
 from tfbig.engine.strategy import Workers
@@ -110,7 +111,11 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
         data = Readable(experiment.data, run.read_json("skipped.json"))
         facts = measure(run, experiment, data, console.note)
         compare(workers, experiment, data)
-        setup = Setup(experiment, json.loads(workers.gather(json.dumps(facts))[0]), workers, data)  # the chief's: rounding may differ elsewhere
+        facts = json.loads(workers.gather(json.dumps(facts))[0])  # the chief's: rounding may differ elsewhere
+        with watch_signals() as signals:  # TensorFlow's native code loses what a handler raises while a model is built
+            setup = Setup(experiment, facts, workers, data)
+            setup.other_variables  # noqa: B018 - the optimiser and the step, too
+        signals.act()
         machine = device_text() if workers.count == 1 else f"{workers.count} workers, the chief's on {device_text()}"
         console.note(f"{setup.model.count_params():,} parameters, {machine}, XLA {'on' if setup.jit else 'off'} ({setup.jit_reason})")
         present = checkpoint.steps(run.checkpoints)
