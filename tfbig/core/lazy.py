@@ -13,6 +13,8 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+from tfbig.core.interrupt import watch_signals
+
 
 @contextlib.contextmanager
 def quiet_start():
@@ -44,10 +46,11 @@ def _start_tensorflow() -> None:
     """Imports TensorFlow and Keras once, with the backend fixed and start-up messages kept away from the user."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come as exceptions, too
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    with quiet_start():
+    with watch_signals() as signals, quiet_start():  # what a handler raises inside an import is lost now and then
         tensorflow = importlib.import_module("tensorflow")
         importlib.import_module("keras")
         tensorflow.config.list_physical_devices()  # the device runtimes report here, not at import
+    signals.act()
     import logging
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

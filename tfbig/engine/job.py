@@ -17,13 +17,13 @@ from tfbig.core import config
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
+from tfbig.core.interrupt import watch_signals
 from tfbig.core.lazy import keras, load, np, tf
 from tfbig.core.run import Follower, Run
 from tfbig.core.workers import place
 from tfbig.engine import checkpoint, loop
 from tfbig.engine.evaluate import Evaluation
 from tfbig.engine.flops import forward_flops
-from tfbig.engine.interrupt import watch_signals
 from tfbig.engine.readable import Readable, told
 from tfbig.engine.setup import Setup, build_task, device_text
 from tfbig.engine.strategy import Workers

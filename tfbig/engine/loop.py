@@ -14,10 +14,10 @@ import tfbig
 from tfbig.core import config
 from tfbig.core.errors import Interrupted, NonFinite, RunFailure, UserError
 from tfbig.core.experiment import Experiment
+from tfbig.core.interrupt import watch_signals
 from tfbig.core.lazy import np, tf
 from tfbig.engine import checkpoint
 from tfbig.engine.hooks import Hooks
-from tfbig.engine.interrupt import watch_signals
 from tfbig.engine.optimizer import learning_rate
 from tfbig.engine.setup import Setup
 

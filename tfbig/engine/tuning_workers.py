@@ -19,12 +19,12 @@ from concurrent import futures
 from pathlib import Path
 
 from tfbig.core.errors import Interrupted, RunFailure, UserError
+from tfbig.core.interrupt import watch_signals
 from tfbig.core.lazy import tf
 from tfbig.core.search import Search
 from tfbig.core.workers import cores
 from tfbig.engine import oracles
 from tfbig.engine.conductor import LEASE_SECONDS
-from tfbig.engine.interrupt import watch_signals
 
 POLL_SECONDS = 0.2
 HEARTBEAT_SECONDS = 5.0

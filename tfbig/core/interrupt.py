@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while training: remembered, and acted upon between two calls into the compiled program."""
+"""Ctrl-C and SIGTERM where they must not strike at any moment: remembered, and acted upon between two calls into native code."""
 
 from __future__ import annotations
 
