@@ -10,12 +10,15 @@ import tensorflow as tf
 from training import FACTS, Silent, make, run_to, values
 
 import tfbig
+from tfbig.core.contracts import Feature
 from tfbig.core.errors import NonFinite, UserError
 from tfbig.core.experiment import OPTIMIZERS, Optim
 from tfbig.engine import batches, checkpoint, evaluate, loop, order
 from tfbig.engine.optimizer import build_optimizer, build_schedule
 from tfbig.engine.setup import Setup
+from tfbig.models.gpt import GPT
 from tfbig.models.mlp import MLP
+from tfbig.models.vit import ViT
 
 # Order and batches
 
@@ -108,14 +111,45 @@ def test_schedules():
     assert build_schedule(Optim(learning_rate=0.3), length=10, epoch=1) == 0.3
 
 
-def test_decay_leaves_out_biases_and_scales():
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d"), keras.layers.BatchNormalization(name="n")], name="sequential")
-    optimizer = build_optimizer(Optim(learning_rate=0.5, weight_decay=0.1), model.trainable_variables, length=1, epoch=1)
+def decayed(model, optimizer):
+    """The paths of the variables that one step without gradients changes, each to 0.95 of what it was."""
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
     optimizer.apply([tf.zeros(v.shape) for v in model.trainable_variables], model.trainable_variables)
-    after = {v.path.removeprefix("sequential/"): float(np.mean(v.numpy())) for v in model.trainable_variables}
-    assert after == {"d/kernel": pytest.approx(0.95), "d/bias": 1.0, "n/gamma": 1.0, "n/beta": 1.0}
+    after = {v.path: v.numpy() for v in model.trainable_variables}
+    assert all(np.allclose(value, 0.95) or (value == 1).all() for value in after.values()), after
+    return {path.removeprefix("sequential/") for path, value in after.items() if (value != 1).all()}
+
+
+IMAGE = {"image": Feature(shape=(8, 8, 1), dtype="float32")}
+TOKENS = {"tokens": Feature(shape=(6,), dtype="int32", values=7)}
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "sgd"])
+def test_decay_is_for_kernels_and_embeddings_of_tokens(name):
+    """And neither for biases nor scales, nor for learnt positions and the class token among them."""
+    dense = [keras.Input((3,)), keras.layers.Dense(2, name="d"), keras.layers.BatchNormalization(name="n")]
+    models = {
+        "dense": keras.Sequential(dense, name="sequential"),
+        "gpt": GPT(width=4, depth=1, heads=2, bias=True, tied=False, qk_norm=True).build(TOKENS),
+        "vit": ViT(patch=4, width=4, depth=1, heads=2, summary="token").build(IMAGE),
+    }
+    optim = Optim(optimizer=name, learning_rate=0.5, weight_decay=0.1)
+    build = lambda model: build_optimizer(optim, model.trainable_variables, length=1, epoch=1)  # noqa: E731
+    kernels = {f"block_1_{part}/kernel" for part in ("attention_qkv", "attention_out", "hidden", "out")}
+    assert {name: decayed(model, build(model)) for name, model in models.items()} == {
+        "dense": {"d/kernel"},
+        "gpt": {"embedding/embeddings", "embedding/reverse_embeddings", *kernels},
+        "vit": {"patches/kernel", *kernels},
+    }
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_nothing_decays_unasked(name):
+    model = GPT(width=4, depth=1, heads=2).build(TOKENS)
+    optim = Optim(optimizer=name, learning_rate=0.5)
+    optimizer = build_optimizer(optim, model.trainable_variables, length=1, epoch=1)
+    assert decayed(model, optimizer) == set()
 
 
 def one_step(*settings, recipe="mnist_mlp"):

@@ -8,7 +8,8 @@ from tfbig.core import duration
 from tfbig.core.experiment import OPTIMIZERS, Optim
 from tfbig.core.lazy import keras, tf
 
-NO_DECAY = ("bias", "gamma", "beta", "scale", "position")
+NO_DECAY = ("bias", "gamma", "beta", "scale")  # in a variable's own name
+POSITIONS = "position"  # in its layer's name: a layer calls its vectors "embeddings", whatever they are of
 
 CLASSES = {
     "sgd": "SGD", "rmsprop": "RMSprop", "adagrad": "Adagrad", "adadelta": "Adadelta", "adafactor": "Adafactor", "adam": "Adam",
@@ -58,12 +59,13 @@ def _piecewise():
 def build_optimizer(optim: Optim, variables: list, *, length: int, epoch: float) -> keras.optimizers.Optimizer:
     """The optimiser with its variables built.
 
-    Weight decay is decoupled and leaves out biases, normalisation scales and positions. Clipping is the loop's.
+    Weight decay is decoupled and leaves out what `decays` does. Clipping is the loop's.
     """
     options = {name: getattr(optim, name) for name in OPTIMIZERS[optim.optimizer] if getattr(optim, name) is not None}
     if optim.optimizer == "muon":
         options = {MUON_NAMES.get(name, name): value for name, value in options.items()}
         options["exclude_layers"] = ["head"]  # the paper's rule: Adam for the output layer
+        options["adam_weight_decay"] = optim.weight_decay or None  # else 0.004, whatever is asked for
     optimizer = getattr(keras.optimizers, CLASSES[optim.optimizer])(
         learning_rate=build_schedule(optim, length=length, epoch=epoch),
         weight_decay=optim.weight_decay if optim.weight_decay or optim.optimizer == "adamw" else None,
@@ -71,9 +73,20 @@ def build_optimizer(optim: Optim, variables: list, *, length: int, epoch: float)
         **options,
     )
     if optim.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=list(NO_DECAY))
+        # Not by `var_names`: Keras compares those with a variable's own name, and never with its layer's.
+        kept = [variable for variable in variables if not decays(variable)]
+        optimizer.exclude_from_weight_decay(var_list=kept)
     optimizer.build(variables)
     return optimizer
+
+
+def decays(variable: keras.Variable) -> bool:
+    """Whether weight decay is for this variable: kernels and embeddings of tokens.
+
+    Biases, normalisation scales and learnt positions are left out, and so is a class token, which is a position's bias.
+    """
+    *_, layer, name = ("", *variable.path.split("/"))
+    return POSITIONS not in layer and not any(word in name for word in NO_DECAY)
 
 
 def learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
