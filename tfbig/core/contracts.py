@@ -144,6 +144,13 @@ class Dataset(Component):
         """What a data card says: title, source, licence, citation."""
         return {}
 
+    def notes(self) -> list[str]:
+        """What must be known before training, a line each: records that were left out, or that stand in two splits.
+
+        They are told when a run starts and kept in its data.json; empty where there is nothing to say.
+        """
+        return []
+
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
