@@ -286,3 +286,133 @@ def test_checkpoints_of_kinds_that_gpt_is_not(changes, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**made, **changes}))
     with pytest.raises(UserError, match="of a kind that GPT has no settings for"):
         _pretrained.settings(tmp_path)
+
+
+# Which files, which tensors
+
+
+def small():
+    """The GPT that `checkpoint` fits, built, and a function that loads a folder into it."""
+    ours = GPT.of("char", width=8, depth=2, heads=2)
+    model = ours.build({"tokens": Feature(shape=(6,), dtype="int32", values=9)})
+    return model, lambda path: ours.load(model, str(path))
+
+
+def shard(path, values):
+    """Two shards and their index in place of one file."""
+    (path / "model.safetensors").unlink()
+    names = sorted(values)
+    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, part in parts.items():
+        save_file({name: values[name] for name in part}, path / file)
+    places = {name: file for file, part in parts.items() for name in part}
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    return places
+
+
+def test_the_files_that_a_checkpoint_names_are_read(checkpoint):
+    path, values = checkpoint
+    model, load = small()
+    stale = {name: value + 1 for name, value in values.items()}
+    save_file(stale, path / "pytorch_model.safetensors")  # the last by name
+    load(path)
+    embedding = model.get_layer("embedding").weights[0]
+    np.testing.assert_array_equal(embedding, values["transformer.wte.weight"])
+    embedding.assign(np.zeros((9, 8)))
+    places = shard(path, values)
+    load(path)
+    np.testing.assert_array_equal(embedding, values["transformer.wte.weight"])
+    save_file(values, path / "model.safetensors")
+    with pytest.raises(UserError, match="expected one checkpoint. Received: two, model.safetensors and the files of model.safetensors.index.json"):
+        load(path)
+    (path / "model.safetensors").unlink()
+    (path / places["transformer.wte.weight"]).unlink()
+    with pytest.raises(UserError, match=r"expected the 2 files that it names. Missing: 1 \(model-0000"):
+        load(path)
+    (path / "model.safetensors.index.json").unlink()
+    with pytest.raises(UserError, match=r"that says which files belong together. Received: neither, and 2 .safetensors files \(model-0000"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("[]", "expected a JSON object with weight_map.*TypeError"),
+        ('{"weight_map": {"wte.weight": "../model.safetensors"}}', "'../model.safetensors' is no file of this folder"),
+        ('{"weight_map": {"wte.weight": 5}}', "expected a JSON object with weight_map"),
+        ('{"weight_map": {}}', "expected the 0 files that it names"),
+        ('{"weight_map": {"other.weight": "model.safetensors"}}', "model.safetensors cannot be read: .*other.weight"),
+        ("[" * 100_000, "expected a JSON object with weight_map"),
+    ],
+)
+def test_indices_that_are_none(checkpoint, index, message):
+    (checkpoint[0] / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(UserError, match=message):
+        small()[1](checkpoint[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"wte.weight": np.ones((9, 8), "float32")}, "expected one tensor wte.weight. Received: transformer.wte.weight and wte.weight"),
+        ({"transformer.wte.weight": np.ones((9, 8), "int8")}, "expected wte.weight in one of float16, .*Received: int8"),
+        ({"transformer.wte.weight": np.full((9, 8), np.nan, "float32")}, "embedding/embeddings holds NaN"),
+        ({"transformer.wte.weight": np.full((9, 8), 1e300)}, "or numbers too large for float32"),
+        ({"transformer.wte.weight": np.ones((), "float32")}, r"expected wte.weight with 1 or 2 axes. Received: \[\]"),
+        ({"transformer.h.0.attn.k_norm.weight": np.ones(8, "float32")}, "tensors that those do not have, h.0.attn.k_norm.weight"),
+        ({"transformer.h.2.ln_1.weight": np.ones(8, "float32")}, "tensors that those do not have, h.2.ln_1.weight"),
+    ],
+)
+def test_tensors_that_are_not_taken(checkpoint, changes, message):
+    """In silence they would give another model."""
+    path, values = checkpoint
+    model, load = small()
+    before = [np.array(value) for value in model.get_weights()]
+    save_file({**values, **changes}, path / "model.safetensors")
+    with pytest.raises(UserError, match=message):
+        load(path)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_masks_among_the_tensors_are_no_weights(checkpoint):
+    path, values = checkpoint
+    masks = {"transformer.h.0.attn.bias": np.ones((1, 1, 10, 10), "uint8"), "transformer.h.0.attn.masked_bias": np.array(-1e4)}
+    save_file({**values, **masks}, path / "model.safetensors")
+    small()[1](path)
+
+
+HEADER = {"transformer.wte.weight": {"dtype": "F32", "shape": [9, 8], "data_offsets": [0, 288]}}
+
+
+@pytest.mark.parametrize(
+    ("length", "header"),
+    [
+        (None, {"transformer.wte.weight": {"dtype": "F32", "shape": [9, 8], "data_offsets": [0, 2**40]}}),
+        (None, {"transformer.wte.weight": {"dtype": "F32", "shape": [9, 8], "data_offsets": [288, 0]}}),
+        (None, {**HEADER, "transformer.wpe.weight": {"dtype": "F32", "shape": [9, 8], "data_offsets": [4, 292]}}),
+        (None, {"transformer.wte.weight": {"dtype": "F32", "shape": [2**62, 8], "data_offsets": [0, 288]}}),
+        (None, {"transformer.wte.weight": {"dtype": "O8", "shape": [9, 8], "data_offsets": [0, 288]}}),
+        (None, {"transformer.wte.weight": {"dtype": "F32", "shape": [-9, 8], "data_offsets": [0, 288]}}),
+        (None, [HEADER]),
+        (2**63, HEADER),
+        (10**9, HEADER),
+        (0, HEADER),
+    ],
+)
+def test_crafted_headers(checkpoint, length, header):
+    path, written = checkpoint[0], json.dumps(header).encode()
+    size = len(written) if length is None else length
+    (path / "model.safetensors").write_bytes(size.to_bytes(8, "little") + written + bytes(288))
+    with pytest.raises(UserError, match="model.safetensors cannot be read"):
+        small()[1](path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("n_embd", "8"), ("n_head", 0), ("n_layer", -2), ("n_layer", True), ("layer_norm_epsilon", None), ("n_inner", [3])]
+)
+def test_settings_that_are_none(checkpoint, name, value):
+    path = checkpoint[0] / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(UserError, match=f"config.json: expected the settings of a gpt2. Received: {name}="):
+        _pretrained.settings(checkpoint[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from tfbig.core.errors import UserError
@@ -66,60 +67,162 @@ TABLE = {
     },
 }
 PREFIXES = ("transformer.", "model.", "")
+INDEX = "model.safetensors.index.json"
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+# Tensors of a block that are no weights: the causal mask, and rope's wavelengths.
+BUFFERS = re.compile(r"h\.\d+\.attn\.(masked_)?bias|layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 
-def settings(path: Path) -> tuple[str, dict]:
-    """The family of a checkpoint ("gpt2" or "llama") and the settings of GPT it was made with, from its config.json."""
+def settings(folder: Path) -> tuple[str, dict]:
+    """The family of a checkpoint ("gpt2" or "llama") and its settings of GPT, from its config.json."""
+    path = folder / "config.json"
     try:
-        config = dict(json.loads((path / "config.json").read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"init: expected a folder with config.json and .safetensors files. Received: {path} ({error}).") from error
-    try:
-        return _settings(path, config)
-    except KeyError as error:
-        raise UserError(f"init: {path / 'config.json'}: expected a value of {error}. It is missing.") from error
-
-
-def _settings(path: Path, config: dict) -> tuple[str, dict]:
+        config = dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        expected = "a folder with config.json and .safetensors files"
+        raise UserError(f"init: expected {expected}. Received: {folder} ({error}).") from error
     family = config.get("model_type")
-    if family == "gpt2":
-        common = {"positions": "learned", "normalization": "layer", "activation": "gelu", "bias": True, "qk_norm": False}
-        odd = config.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh")
-        odd = odd or not config.get("scale_attn_weights", True) or config.get("scale_attn_by_inverse_layer_idx", False)
-        values = {"width": "n_embd", "depth": "n_layer", "heads": "n_head", "epsilon": "layer_norm_epsilon"}
-        made = {**common, "tied": config.get("tie_word_embeddings", True), "hidden": config.get("n_inner") or 4 * config["n_embd"]}
-        made["kv_heads"] = config["n_head"]
-    elif family == "llama":
-        common = {"positions": "rope", "normalization": "rms", "activation": "swiglu", "bias": False, "qk_norm": False}
-        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        odd = config.get("hidden_act") != "silu" or config.get("attention_bias") or config.get("mlp_bias") or rope.get("rope_type", rope.get("type", "default")) != "default"
-        odd = odd or config.get("head_dim") not in (None, config["hidden_size"] // config["num_attention_heads"])
-        values = {"width": "hidden_size", "depth": "num_hidden_layers", "heads": "num_attention_heads", "epsilon": "rms_norm_eps", "hidden": "intermediate_size"}
-        made = {**common, "tied": config.get("tie_word_embeddings", False), "rope_base": float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0)}
-        made["kv_heads"] = config.get("num_key_value_heads") or config["num_attention_heads"]
-    else:
-        raise UserError(f"init: expected a checkpoint of the families gpt2, llama. Received: {path}, {family!r}.")
+    if family not in ("gpt2", "llama"):
+        families = "the families gpt2, llama"
+        raise UserError(f"init: expected a checkpoint of {families}. Received: {folder}, {family!r}.")
+    try:
+        values, odd = _gpt2(config) if family == "gpt2" else _llama(config)
+    except KeyError as error:
+        raise UserError(f"init: {path}: expected a value of {error}. It is missing.") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"init: {path}: expected the settings of a {family}. Received: {error}. Get the file again."
+        ) from error
     if odd:
-        raise UserError(f"init: {path} is a {family} of a kind that GPT has no settings for (its activation, biases, head width, or scaling of attention or rope).")
-    return family, {**made, **{ours: config[theirs] for ours, theirs in values.items()}}
+        raise UserError(
+            f"init: {folder} is a {family} of a kind that GPT has no settings for "
+            "(its activation, biases, head width, or scaling of attention or rope)."
+        )
+    return family, values
 
 
-def tensors(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a checkpoint's files, without their families' prefixes, as float32."""
+def _gpt2(config: dict) -> tuple[dict, bool]:
+    """A GPT-2's settings of GPT, and whether it has others that GPT knows nothing of."""
+    values = {"positions": "learned", "normalization": "layer", "activation": "gelu"}
+    values |= {"bias": True, "qk_norm": False}
+    sizes = {"width": "n_embd", "depth": "n_layer", "heads": "n_head", "kv_heads": "n_head"}
+    values |= {ours: _positive(config, theirs) for ours, theirs in sizes.items()}
+    usual = config.get("n_inner") is None
+    values["hidden"] = 4 * values["width"] if usual else _positive(config, "n_inner")
+    values["epsilon"] = _positive(config, "layer_norm_epsilon", float)
+    values["tied"] = config.get("tie_word_embeddings", True)
+    odd = config.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh")
+    odd = odd or not config.get("scale_attn_weights", True)
+    odd = odd or config.get("scale_attn_by_inverse_layer_idx", False)
+    return values, odd
+
+
+def _llama(config: dict) -> tuple[dict, bool]:
+    """A Llama's settings of GPT, and whether it has others that GPT knows nothing of."""
+    values = {"positions": "rope", "normalization": "rms", "activation": "swiglu"}
+    values |= {"bias": False, "qk_norm": False}
+    sizes = {"width": "hidden_size", "depth": "num_hidden_layers", "heads": "num_attention_heads"}
+    sizes["hidden"] = "intermediate_size"
+    values |= {ours: _positive(config, theirs) for ours, theirs in sizes.items()}
+    grouped = config.get("num_key_value_heads") is not None
+    values["kv_heads"] = _positive(config, "num_key_value_heads") if grouped else values["heads"]
+    values["epsilon"] = _positive(config, "rms_norm_eps", float)
+    values["tied"] = config.get("tie_word_embeddings", False)
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    base = {"rope_theta": rope.get("rope_theta") or config.get("rope_theta") or 10_000.0}
+    values["rope_base"] = _positive(base, "rope_theta", float)
+    odd = config.get("hidden_act") != "silu"
+    odd = odd or config.get("attention_bias") or config.get("mlp_bias")
+    odd = odd or rope.get("rope_type", rope.get("type", "default")) != "default"
+    odd = odd or config.get("head_dim") not in (None, values["width"] // values["heads"])
+    return values, bool(odd)
+
+
+def _positive(config: dict, name: str, kind: type = int) -> int | float:
+    """A number above 0 under this name."""
+    value = config[name]
+    numeric = isinstance(value, (int, kind)) and not isinstance(value, bool)
+    if not numeric or not 0 < value < float("inf"):
+        raise ValueError(f"{name}={value!r}")
+    return kind(value)
+
+
+def tensors(folder: Path) -> dict[str, np.ndarray]:
+    """All tensors of a checkpoint's files, without their families' prefixes, as they are stored.
+
+    Raises:
+        UserError: it is not plain which files are meant, one cannot be read, or a name comes twice.
+    """
     from safetensors import SafetensorError, safe_open
 
-    found = {}
-    for file in sorted(path.glob("*.safetensors")):
+    stored, sources = {}, {}
+    for file, expected in files(folder).items():
         try:
             with safe_open(file, "np") as opened:
-                for name in opened.keys():  # noqa: SIM118 - it is no mapping
-                    prefix = next(prefix for prefix in PREFIXES if name.startswith(prefix))
-                    found[name.removeprefix(prefix)] = opened.get_tensor(name)
-        except (OSError, SafetensorError, TypeError) as error:
+                names = list(opened.keys()) if expected is None else expected
+                values = {name: opened.get_tensor(name) for name in names}
+        except (OSError, SafetensorError, TypeError, ValueError, MemoryError) as error:
             raise UserError(f"init: {file} cannot be read: {error}.") from error
-    if not found:
-        raise UserError(f"init: expected .safetensors files. Received: {path}, which holds none.")
-    return found
+        for name, value in values.items():
+            prefix = next(prefix for prefix in PREFIXES if name.startswith(prefix))
+            short = name.removeprefix(prefix)
+            if short in stored:
+                raise UserError(
+                    f"init: {folder}: expected one tensor {short}. Received: {sources[short]} and "
+                    f"{name} of {file.name}. Leave the one that is meant."
+                )
+            stored[short], sources[short] = value, name
+    return stored
+
+
+def files(folder: Path) -> dict[Path, list[str] | None]:
+    """A checkpoint's files and which tensors to read of each (none: all)."""
+    index, whole = folder / INDEX, folder / "model.safetensors"
+    if index.is_file():
+        shards = _indexed(index)
+        if whole.is_file() and whole not in shards:
+            raise UserError(
+                f"init: {folder}: expected one checkpoint. Received: two, {whole.name} and the files "
+                f"of {INDEX}. Leave the one that is meant."
+            )
+        return shards
+    if whole.is_file():
+        return {whole: None}
+    others = sorted(folder.glob("*.safetensors"))
+    if not others:
+        raise UserError(f"init: expected .safetensors files. Received: {folder}, which holds none.")
+    if len(others) > 1:
+        names = ", ".join([*(file.name for file in others[:3]), *["..."] * (len(others) > 3)])
+        raise UserError(
+            f"init: {folder}: expected {whole.name}, or {INDEX} that says which files belong "
+            f"together. Received: neither, and {len(others)} .safetensors files ({names}). "
+            "Leave one file, or add the index."
+        )
+    return {others[0]: None}
+
+
+def _indexed(index: Path) -> dict[Path, list[str] | None]:
+    """What an index says: the tensors of each of its files, all of which are there."""
+    try:
+        places = json.loads(index.read_text("utf-8"))["weight_map"]
+        shards: dict[Path, list[str] | None] = {}
+        for name, file in places.items():
+            if Path(file).name != file:
+                raise ValueError(f"{file!r} is no file of this folder")
+            shards.setdefault(index.parent / file, []).append(name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"init: {index}: expected a JSON object with weight_map, from tensors to files of this "
+            f"folder. Received: {type(error).__name__}: {error}. Get the file again."
+        ) from error
+    missing = sorted(file.name for file in shards if not file.is_file())
+    if missing or not shards:
+        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise UserError(
+            f"init: {index}: expected the {len(shards)} files that it names. "
+            f"Missing: {len(missing)}{f' ({named})' if named else ''}. Get the checkpoint again."
+        )
+    return shards
 
 
 def preset(name: str) -> tuple[str, dict, dict[str, np.ndarray]]:
@@ -178,23 +281,40 @@ def load(config, model, path: str) -> None:
     wrong = [f"model.{name}={value}" for name, value in wanted.items() if ours[name] != value]
     if wrong:
         raise UserError(f"init: {path} was made with other settings than the model. Give {' '.join(wrong)}.".replace("True", "true").replace("False", "false"))
-    values = {}
+    values, used = {}, set()
     for variable in model.variables:
         name = "/".join(variable.path.split("/")[-2:])
         if "seed" in name:
             continue
-        value = _value(family, name, stored, path)
+        value = _value(family, name, stored, path, used)
         if name == "position/embeddings" and len(value) >= variable.shape[0]:
             value = value[: variable.shape[0]]  # a shorter context needs fewer
         if value.shape != tuple(variable.shape):
             what = "data.context is longer than what it knows" if name.startswith("position") else "is the vocabulary another one?"
             raise UserError(f"init: {path}: {name} is {list(value.shape)}, expected {list(variable.shape)}; {what}")
+        if not np.isfinite(value).all():
+            what = "NaN, or numbers too large for float32"
+            raise UserError(f"init: {path}: {name} holds {what}. Get the checkpoint again.")
         values[variable.path] = (variable, value)
+    _refuse_left_over(path, stored.keys() - used)
     for variable, value in values.values():
         variable.assign(value)
 
 
-def _value(family: str, name: str, stored: dict, path: str) -> np.ndarray:
+def _refuse_left_over(path: str, names: set[str]) -> None:
+    """Refuses blocks with weights that GPT has no place for: without them they would say something else."""
+    blocks = (name for name in names if name.startswith(("h.", "layers.")))
+    left = sorted(name for name in blocks if not BUFFERS.fullmatch(name))
+    if left:
+        named = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+        raise UserError(
+            f"init: {path}: expected blocks of a GPT-2 or Llama. Received: tensors that those do not "
+            f"have, {named}. It is of another kind."
+        )
+
+
+def _value(family: str, name: str, stored: dict, path: str, used: set[str]) -> np.ndarray:
+    """What a variable of ours is given, float32; the names of the tensors it is made of are added to `used`."""
     number = name.split("_")[1] if name.startswith("block_") else ""
     row = TABLE[family].get(name.replace(f"block_{number}_", "block_{i}_", 1) if number else name)
     if row is None:
@@ -203,5 +323,22 @@ def _value(family: str, name: str, stored: dict, path: str) -> np.ndarray:
     for theirs in (key.format(i=int(number) - 1 if number else "") for key in row if key != "T"):
         if theirs not in stored:
             raise UserError(f"init: {path}: expected a tensor {theirs} (for {name}). It is missing.")
-        parts.append(stored[theirs].T if turned else stored[theirs])
-    return np.concatenate(parts, axis=-1).astype(np.float32)
+        value = stored[theirs]
+        if value.dtype.name not in FLOATS:
+            kinds = ", ".join(FLOATS)
+            raise UserError(
+                f"init: {path}: expected {theirs} in one of {kinds}. Received: {value.dtype.name}."
+            )
+        if value.ndim not in (1, 2):
+            raise UserError(
+                f"init: {path}: expected {theirs} with 1 or 2 axes. Received: {list(value.shape)}."
+            )
+        parts.append(value.T if turned else value)
+        used.add(theirs)
+    try:
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+            return np.concatenate(parts, axis=-1).astype(np.float32)
+    except ValueError as error:
+        shapes = " and ".join(str(list(value.shape)) for value in parts)
+        expected = f"tensors that fit side by side for {name}"
+        raise UserError(f"init: {path}: expected {expected}. Received: {shapes}.") from error
