@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tfbig.core import pictures as encoded_pictures
 from tfbig.core.contracts import Feature
 from tfbig.core.errors import UserError
 from tfbig.data._images import centre_picture
@@ -192,11 +193,55 @@ def test_a_picture_says_its_size(kind):
     buffer = io.BytesIO()
     Image.new("L", (37, 21)).save(buffer, kind)
     assert int(prep.claimed_pixels(tf.constant(buffer.getvalue()))) == 37 * 21
+    assert encoded_pictures.claimed_pixels(buffer.getvalue()) == 37 * 21
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"\x89PNG", b"BM", b"GIF89a"])
+@pytest.mark.parametrize("content", [b"", b"x", b"BM", b"GIF89a"])
 def test_what_is_no_picture_has_no_size(content):
     assert int(prep.claimed_pixels(tf.constant(content))) == 0
+    assert encoded_pictures.claimed_pixels(content) == 0
+
+
+def test_a_png_that_begins_with_another_chunk_is_refused():
+    """Its decoder would pass over the chunk and see the size behind it."""
+    buffer = io.BytesIO()
+    Image.new("L", (20_000, 20_000)).save(buffer, "PNG")
+    small = b"abCd" + struct.pack(">II", 28, 28) + bytes([8, 0, 0, 0, 0])
+    content = buffer.getvalue()[:8] + struct.pack(">I", 13) + small + struct.pack(">I", zlib.crc32(small)) + buffer.getvalue()[8:]
+    with pytest.raises(ValueError, match="expected a PNG that begins with the chunk IHDR"):
+        encoded_pictures.claimed_pixels(content)
+    for decode in (prep.decode, tf.function(prep.decode)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="expected a PNG that begins with the chunk IHDR"):
+            decode(tf.constant(content), 28, 28, 1)
+
+
+def jpeg_with(segments, size=(37, 21)):
+    """A JPEG with segments behind its beginning."""
+    buffer = io.BytesIO()
+    Image.new("L", size).save(buffer, "JPEG")
+    return buffer.getvalue()[:2] + segments + buffer.getvalue()[2:]
+
+
+SEGMENTS = {
+    "a size in a comment": b"\xff\xfe\x00\x0b\xff\xc0\x00\x0b\x08\x00\x01\x00\x01",
+    "bytes between segments": b"\xff\xfe\x00\x03x" + b"\xc0\x00\xff\x00junk" + b"\xff\xff",
+    "a marker without a segment": b"\xff\xd0\xff\x01",
+    "a comment that ends like a marker": b"\xff\xfe\x00\x03\xff",
+}
+
+
+@pytest.mark.parametrize("segments", SEGMENTS.values(), ids=SEGMENTS)
+def test_the_size_of_a_jpeg_is_what_its_decoder_sees(segments):
+    content = jpeg_with(segments)
+    assert tf.io.decode_jpeg(content).shape == (21, 37, 1)
+    assert encoded_pictures.claimed_pixels(content) == 21 * 37
+    assert int(prep.claimed_pixels(tf.constant(content))) == 21 * 37
+
+
+@pytest.mark.parametrize("content", [jpeg_with(b"\xff\xfe\x00\x02" * 20_000), b"GIF89a" + bytes(7) + b"!\0" + b"\1\1" * 20_000], ids=["JPEG", "GIF"])
+def test_a_size_behind_countless_parts_is_not_looked_for(content):
+    with pytest.raises(ValueError, match="within its first 16,384"):
+        encoded_pictures.claimed_pixels(content)
 
 
 def test_a_small_file_that_claims_to_be_huge_is_refused():
@@ -228,6 +273,7 @@ def test_of_a_gif_only_the_first_frame_is_decoded():
     for decode in (prep.decode, tf.function(prep.decode)):
         whole, first = (decode(tf.constant(part), 28, 28, 3).numpy() for part in (content, gif(28)))
         np.testing.assert_array_equal(whole, first)
+        assert encoded_pictures.claimed_pixels(content) == 28 * 28 and encoded_pictures.claimed_pixels(gif(9000)) == 9000**2
         with pytest.raises(tf.errors.InvalidArgumentError, match="more than 67,108,864 pixels"):
             decode(tf.constant(gif(9000)), 28, 28, 1)
 

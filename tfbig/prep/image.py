@@ -6,11 +6,11 @@ Random transforms work on intensities (uint8), before `standardize`. Shapes: b b
 from __future__ import annotations
 
 from tfbig.core.lazy import tf
+from tfbig.core.pictures import MOST_PIXELS, NO_IHDR
 from tfbig.prep import random
 
 # One stream of a key's random numbers for each use.
 SHIFT, FLIP, CUT = 1, 2, 3
-MOST_PIXELS = 1 << 26  # of a picture that is decoded; a small file can claim to hold far more
 PLAIN_BMP = rb"BM\C{12}[\x28-\x7c]\x00{3}\C{10}[\x18\x20]\x00{5}\C*"  # of 24 or 32 bits a pixel, neither compressed nor with a palette
 GREY_BMP = rb"BM\C{12}\x28\x00{3}\C{10}\x08\x00{5}\C*"  # of 8 bits; grey if the palette is GREYS
 GREYS = b"".join(bytes((grey, grey, grey, 0)) for grey in range(256))
@@ -83,8 +83,9 @@ def decode(encoded: tf.Tensor, height: int, width: int, channels: int, backgroun
     encoded, framed = tf.cond(_begins(encoded, b"GIF8"), lambda: first_frame(encoded), lambda: (encoded, tf.zeros((), tf.int64)))
     known = tf.debugging.Assert(tf.io.is_jpeg(encoded) | png | _begins(encoded, b"GIF8") | _begins(encoded, b"BM"), ["Unknown image file format: expected JPEG, PNG, GIF or BMP"])
     plain = tf.debugging.Assert(~_begins(encoded, b"BM") | _is_plain_bmp(encoded), ["expected a BMP of 24 or 32 bits a pixel or of greys, uncompressed; save this one so, or as PNG"])
+    headed = tf.debugging.Assert(~png | tf.equal(tf.strings.substr(encoded + b"\0" * 16, 12, 4), b"IHDR"), [NO_IHDR])
     small = tf.debugging.assert_less_equal(tf.maximum(framed, claimed_pixels(encoded)), tf.constant(MOST_PIXELS, tf.int64), f"more than {MOST_PIXELS:,} pixels")
-    with tf.control_dependencies([check for check in (known, plain, small) if check is not None]):
+    with tf.control_dependencies([check for check in (known, plain, headed, small) if check is not None]):
         encoded = tf.identity(encoded)
     whole = lambda wanted: tf.io.decode_image(encoded, channels=wanted, expand_animations=False)  # noqa: E731
     grey = tf.image.rgb_to_grayscale if channels == 1 else tf.identity

@@ -1,0 +1,81 @@
+"""Encoded pictures: which kinds are decoded, and how many pixels one claims to hold, told from its bytes alone.
+
+`prep.image.decode` makes the same two decisions in the graph, for those who serve it elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+MOST_PIXELS = 1 << 26  # of a picture that is decoded; a small file can claim to hold far more
+MOST_PARTS = 1 << 14  # segments of a JPEG or blocks of a GIF that are looked through, which is quick
+KINDS = "JPEG, PNG, GIF or BMP"
+NO_IHDR = "expected a PNG that begins with the chunk IHDR"
+
+_MARKER = re.compile(rb"\xff([\x01-\xfe])")  # of a JPEG; what stands between segments is passed over, as decoders do
+_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of the segments SOF, which hold the size
+_LAST = frozenset((0xD9, 0xDA))  # EOI, SOS: no size comes behind them
+_BARE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a segment
+
+
+def claimed_pixels(encoded: bytes) -> int:
+    """Height times width of an encoded picture, as its decoder will see them; of a GIF the larger of screen and first frame.
+
+    Returns:
+        The number of pixels; 0 for what is no picture of the KINDS or states no size, which is refused undecoded.
+
+    Raises:
+        ValueError: the size stands where it should not; such a picture is refused.
+    """
+    if encoded.startswith(b"\xff\xd8\xff"):
+        return _jpeg(encoded)
+    if encoded.startswith(b"\x89PNG"):
+        if encoded[12:16] != b"IHDR":
+            raise ValueError(NO_IHDR)
+        return _product(">II", encoded, 16)
+    if encoded.startswith(b"GIF8"):
+        return max(_product("<HH", encoded, 6), _first_frame(encoded))
+    if encoded.startswith(b"BM"):
+        return abs(_product("<ii", encoded, 18))  # a negative height means rows from top to bottom
+    return 0
+
+
+def _product(form: str, encoded: bytes, place: int) -> int:
+    """The product of two numbers that stand at a place; 0 where the bytes end before."""
+    if len(encoded) < place + struct.calcsize(form):
+        return 0
+    first, second = struct.unpack_from(form, encoded, place)
+    return first * second
+
+
+def _jpeg(encoded: bytes) -> int:
+    place = 2
+    for _ in range(MOST_PARTS):
+        found = _MARKER.search(encoded, place)
+        if found is None or found[1][0] in _LAST:
+            return 0
+        marker, place = found[1][0], found.end()
+        if marker in _SIZES:
+            return _product(">HH", encoded, place + 3)
+        if marker not in _BARE:
+            place += max(2, int.from_bytes(encoded[place : place + 2], "big"))
+    raise ValueError(f"expected the size of a JPEG within its first {MOST_PARTS:,} segments")
+
+
+def _first_frame(encoded: bytes) -> int:
+    """Pixels of a GIF's first frame, which may be larger than the screen that its header states."""
+    flags = encoded[10] if len(encoded) > 10 else 0
+    place = 13 + (6 << flags % 8 if flags >= 128 else 0)  # behind the table of colours
+    inside_extension = False
+    for _ in range(MOST_PARTS):
+        if place >= len(encoded):
+            return 0
+        head = encoded[place]
+        if inside_extension:
+            place, inside_extension = place + 1 + head, head > 0
+        elif head == 0x21:
+            place, inside_extension = place + 2, True
+        else:
+            return _product("<HH", encoded, place + 5) if head == 0x2C else 0
+    raise ValueError(f"expected the first frame of a GIF within its first {MOST_PARTS:,} blocks")
