@@ -6,6 +6,7 @@ import os
 import random
 import threading
 import time
+import unicodedata
 from pathlib import Path
 
 import chromium
@@ -28,6 +29,7 @@ from tfbig.deploy.server.status import Failure
 from tfbig.deploy.server.writing import Choice, choose
 from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT
+from tfbig.prep import text as prep
 from tfbig.serve import _read_tokenizer
 from tfbig.tasks import _generation
 from tfbig.tasks._served_text import Service
@@ -106,6 +108,36 @@ def test_normalisation_that_an_artefact_names():
     assert [named(), named(normalize="none"), named(normalize="nfc")] == ["e\u0301\n", "e\u0301\n", "\u00e9\n"]
     with pytest.raises(UserError, match=r"generation.json: normalize: expected one of none, nfc, nfkc. Received: \[\]"):
         named(normalize=[])
+
+
+def test_runs_of_marks_are_normalised_as_unicodedata_does_but_in_linear_time():
+    draw = random.Random(0)
+    letters = ("a", "\u00e9", "\u1f82", "\uac00", "\uff76", "\r", " ", "\ud800", "\U0001f600")
+    marks = ("\u0301", "\u0316", "\u0345", "\u0344", "\u0f73", "\u0f71", "\uff9e", "\u3099", "\u0308", "\u200d")
+    for _ in range(50):
+        text = "".join(draw.choice(letters) + "".join(draw.choices(marks, k=draw.choice((0, 1, 33, 70)))) for _ in range(8))
+        for form in ("nfc", "nfkc"):
+            assert prep.normalize(text, form) == unicodedata.normalize(form.upper(), text)
+    for hostile in ("a" + "\u0301\u0316" * 100_000, "\u0f73" * 100_000):
+        began = time.process_time()
+        assert len(prep.normalize(hostile, "nfc")) >= 200_000
+        assert time.process_time() - began < 5  # one after the other they take minutes
+
+
+def test_a_prompt_is_measured_before_anything_is_made_of_it(folder):
+    def read(saved):
+        tokenizer, reader, plain = _read_tokenizer(saved)
+        return tokenizer, reader, lambda text: pytest.fail("it was normalised") if len(text) > 64 else plain(text)
+
+    async def look(desk):
+        desk.texts.read = read
+        for marks in ("\u0301\u0316" * 50, "\u0301\u0316" * 100_000):
+            status, content = await desk.ask({"model": "tiny", "prompt": "a" + marks})
+            message = json.loads(content)["error"]["message"]
+            assert status == 400 and f"context of 16 tokens. Received: {len(marks) + 1:,} characters" in message
+        assert (await desk.whole(prompt="a\u0301" * 8, max_tokens=1))["usage"]["prompt_tokens"] == 16
+
+    on_desk(folder, look)
 
 
 def test_choices_and_stops(folder):

@@ -50,7 +50,10 @@ class Completions:
 
     async def answer(self, content: bytes, receive, send) -> str:
         """Answers one request and returns the model's name. Failures are raised, also those that it has told."""
-        document = json_format.parse(content)
+        if len(content) > json_format.LARGE:  # others are answered meanwhile
+            document = await asyncio.get_running_loop().run_in_executor(None, json_format.parse, content)
+        else:
+            document = json_format.parse(content)
         name, number = _model(document)
         batcher = self.catalogue.find(name, number)
         if self.running >= self.limits.texts:

@@ -17,6 +17,7 @@ from itertools import chain
 from tfbig.core.lazy import np, tf
 from tfbig.deploy.server.status import Failure, invalid
 
+LARGE = 1 << 18  # bytes of a body that is read beside the event loop
 DEEPEST = 32  # nested lists and objects
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)', re.DOTALL)  # one that never ends matches too: no start is tried twice

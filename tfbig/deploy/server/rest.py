@@ -17,7 +17,6 @@ from tfbig.deploy.server.status import Failure, invalid
 
 ASK = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18})|/labels/([^/:]+))?:(classify|regress|predict)", re.IGNORECASE)
 LOOK = re.compile(r"/v1/models(?:/([^/:]+))?(?:/versions/(\d{1,18})|/labels/([^/:]+))?(?:/(metadata))?", re.IGNORECASE)
-LARGE = 1 << 18  # bytes of a body that is read beside the event loop
 JSON, HTML, PLAIN = b"application/json", b"text/html; charset=utf-8", b"text/plain; version=0.0.4"
 POLICY = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -144,7 +143,7 @@ class Rest:
     async def _ask(self, model: str, version: str | None, label: str | None, method: str, body: bytes) -> bytes:
         choice = (model, int(version) if version else None, unquote(label) if label else None)
         servable, read = self.catalogue.find(*choice).servable, _read_predict if method == "predict" else _read_examples
-        if len(body) > LARGE:  # others are answered meanwhile
+        if len(body) > json_format.LARGE:  # others are answered meanwhile
             made = await asyncio.get_running_loop().run_in_executor(None, read, servable, method, body)
         else:
             made = read(servable, method, body)

@@ -15,6 +15,7 @@ from tfbig.deploy.server.batching import Batcher
 from tfbig.deploy.server.status import invalid
 
 PREFILL, STEP = "prefill", "step"
+COMPOSED = 4  # characters that normalisation makes one of, at most
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,13 @@ class Writer:
 
     def __init__(self, facts: dict[str, Any], tokenizer, reader: Callable, plain: Callable[[str], str]):
         self.facts, self.tokenizer, self.reader, self.plain = facts, tokenizer, reader, plain
+        self.most_characters = COMPOSED * facts["context"] * int(tokenizer.byte_lengths().max())
 
     def tokens(self, prompt: str) -> list[int]:
         """A prompt as the model reads it: behind the start of a document if it knows one and there is room."""
         context, start = self.facts["context"], self.facts["start"]
+        if len(prompt) > self.most_characters:  # before anything is made of it
+            raise invalid(f"prompt: expected at most the model's context of {context} tokens. Received: {len(prompt):,} characters.")
         try:
             given = self.tokenizer.encode(self.plain(prompt)).tolist()
         except UserError as error:
