@@ -13,12 +13,14 @@ import tfbig
 from tfbig.core.contracts import Feature
 from tfbig.core.errors import NonFinite, UserError
 from tfbig.core.experiment import OPTIMIZERS, Optim
+from tfbig.deploy import verify
 from tfbig.engine import batches, checkpoint, evaluate, loop, order
 from tfbig.engine.optimizer import build_optimizer, build_schedule
 from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT
 from tfbig.models.mlp import MLP
 from tfbig.models.vit import ViT
+from tfbig.report.console import metric_text
 
 # Order and batches
 
@@ -274,9 +276,36 @@ def test_intervals():
     draws = np.random.RandomState(0).normal(3, 2, 400)
     mean = evaluate.interval(draws, np.ones(400))
     half = 1.959964 * draws.std(ddof=1) / 20
-    assert mean["value"] == pytest.approx(draws.mean()) and mean["high"] - mean["value"] == pytest.approx(half, rel=1e-6)
+    assert mean["value"] == pytest.approx(draws.mean()) and mean["high"] - mean["value"] == pytest.approx(half, rel=0.05)
+    assert mean == evaluate.interval(draws, np.ones(400)), "resamples are the same each time"
     assert evaluate.interval(np.zeros(3), np.zeros(3))["value"] is None
     assert evaluate.wilson(0.0, 10)[0] == pytest.approx(0) and evaluate.wilson(1.0, 10)[1] == pytest.approx(1)
+
+
+def test_intervals_of_losses_stay_where_losses_can_be():
+    """A normal interval of these begins below zero, and has no width at a single example."""
+    skewed = np.array([0.001] * 8 + [1.0, 3.0])
+    found = evaluate.interval(skewed, np.ones(10))
+    assert skewed.mean() < 1.959964 * skewed.std(ddof=1) / np.sqrt(10) and 0.001 <= found["low"] < skewed.mean() < found["high"] <= 3
+    for n in (1, 4):
+        assert evaluate.interval(skewed[-n:], np.ones(n)) == {"value": skewed[-n:].mean(), "low": None, "high": None, "count": n}
+    few = evaluate.interval(skewed[:4], np.ones(4))
+    assert metric_text("accuracy", {**few, "value": 0.5}) == "accuracy 50.00%" and metric_text("loss", few) == "loss 0.001"
+    assert verify.not_worse("x", "loss", "min", 0.001, few, "w").passed and not verify.not_worse("x", "loss", "min", 0.002, few, "w").passed
+    one = evaluate.interval(np.ones(1), np.ones(1))
+    assert (round(one["low"], 4), one["high"]) == (0.2065, 1.0)  # Wilson's, of one success in one trial
+    draws = np.random.default_rng(3)
+    held, normal = 0, 0
+    for _ in range(1000):
+        total, count = draws.exponential(size=10), np.full(10, 7)  # 7 tokens an example
+        found = evaluate.interval(total * 7, count)
+        held += found["low"] <= 1 <= found["high"]
+        normal += abs(total.mean() - 1) <= 1.959964 * total.std(ddof=1) / np.sqrt(10)
+    assert 0.88 < held / 1000 < 0.97 and held > normal + 15
+    total, count = draws.exponential(size=5000), draws.integers(0, 9, 5000)
+    found, (share, n) = evaluate.interval(total * count, count), (total[count > 0] * count[count > 0], count[count > 0])
+    error = np.sqrt(len(n) / (len(n) - 1) * ((share - found["value"] * n) ** 2).sum()) / n.sum()  # Cochran 1977, section 2.11
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.959964 * error, rel=0.08) and found["count"] == n.sum()
 
 
 def test_evaluation_counts_each_example_once():

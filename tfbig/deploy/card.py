@@ -18,7 +18,7 @@ def text(record: dict) -> str:
         "",
         "| metric | value | interval |",
         "|---|---|---|",
-        *(f"| {name} | {m['value']:.4f} | {m['low']:.4f} to {m['high']:.4f} |" for name, m in metrics["metrics"].items()),
+        *(f"| {name} | {m['value']:.4f} | {_interval(m)} |" for name, m in metrics["metrics"].items()),
         "",
         "The same split through each exported file, in a process of its own:",
         "",
@@ -49,6 +49,10 @@ def text(record: dict) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _interval(metric: dict) -> str:
+    return "too few examples" if metric["low"] is None else f"{metric['low']:.4f} to {metric['high']:.4f}"
 
 
 def _row(name: str, entry: dict, count: int) -> str:

@@ -31,6 +31,8 @@ def metric_text(name: str, metric: dict) -> str:
     value, low, high = metric["value"], metric["low"], metric["high"]
     if value is None:
         return f"{name} -"
+    if low is None:  # of too few examples for an interval
+        return scalar_text(name, value)
     if name.endswith("accuracy"):
         return f"{name} {value:.2%} [{low:.2%}, {high:.2%}]"
     return f"{name} {number(value)} [{number(low)}, {number(high)}]"

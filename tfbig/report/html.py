@@ -90,9 +90,12 @@ def _headline(config: dict, summary: dict, metrics: dict) -> str:
         metric = final["metrics"][primary]
         percent = primary.endswith("accuracy")
         show = (lambda x: f"{x:.2%}") if percent else number
+        spread = ""
+        if metric["low"] is not None:
+            spread = f", 95 % interval {show(metric['low'])} to {show(metric['high'])}"
         big = (
-            f"<b>{show(metric['value'])}</b><span>{escape(final['split'])} {escape(primary)}, 95 % interval "
-            f"{show(metric['low'])} to {show(metric['high'])}, {final['count']:,} examples</span>"
+            f"<b>{show(metric['value'])}</b><span>{escape(final['split'])} {escape(primary)}{spread}, "
+            f"{final['count']:,} examples</span>"
         )
     parts = [f"{experiment.get(key, {}).get('name', '?')}" for key in ("task", "model", "data")]
     line = f"{' · '.join(map(escape, parts))} · seed {experiment.get('seed', '?')}"
