@@ -99,6 +99,12 @@ def test_answers():
         json_format.predictions({"a": np.float32(1).reshape(())}, True)
 
 
+def test_answers_with_half_characters_and_huge_numbers():
+    """As one model's record may hold them: the others are listed all the same."""
+    value = {"purpose": "\ud800", "count": 10**30, "p": np.array([0.5], np.float32)}
+    assert json.loads(json_format.dumps(value)) == {"purpose": "\ud800", "count": 10**30, "p": [0.5]}
+
+
 # The short way for rows of plain numbers
 
 

@@ -1,6 +1,7 @@
 """The server's protocols as its clients see them: REST by TensorFlow Serving's rules, and the official gRPC stubs."""
 
 import re
+import time
 
 import grpc
 import numpy as np
@@ -33,6 +34,7 @@ def test_predict_by_row_and_by_column(server, digits):
         (P, b"", 400, "JSON Parse error: The document is empty"),
         (P, b'{"instances": [1,', 400, "JSON Parse error:"),
         (P, b"\xff\xfe", 400, "JSON Parse error:"),
+        (P, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 400, 'Bytes are sent as base64 inside JSON: {"instances": [{"b64": "..."}]}'),
         (P, b"[1]", 400, "Is not object"),
         (P, b"[" * 100_000, 400, "nested deeper than 32"),
         (P, b'{"instances": ' + b"[" * 40 + b"]" * 40 + b"}", 400, "nested deeper than 32"),
@@ -84,11 +86,21 @@ def test_status_and_metadata(server):
     assert server.ask("GET", "/v1/models/mnist_mlp/labels/stable")[1] == answer
     assert server.ask("GET", "/v1/models/none") == (404, {"error": "Could not find any versions of model none"})
     assert server.ask("GET", "/v1/models/mnist_mlp/versions/7") == (404, {"error": "Could not find version 7 of model mnist_mlp"})
-    assert server.ask("GET", "/v1/models") == (400, {"error": "Missing model name in request."})
     status, answer = server.ask("GET", "/v1/models/mnist_mlp/metadata")
     signature = answer["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert status == 200 and answer["model_spec"] == {"name": "mnist_mlp", "signature_name": "", "version": "1"}
     assert signature["inputs"]["image_bytes"]["dtype"] == "DT_STRING" and signature["method_name"] == "tensorflow/serving/predict"
+
+
+def test_openai_clients_list_models_and_are_refused_chats_in_their_form(server):
+    for path in ("/v1/models", "/v1/models/"):
+        status, answer = server.ask("GET", path)
+        assert status == 200 and answer["object"] == "list" and [model["id"] for model in answer["data"]] == ["examples", "mnist_mlp"]
+        assert all(model["object"] == "model" and model["owned_by"] == "tfbig" and abs(model["created"] - time.time()) < 3600 for model in answer["data"])
+    status, answer = server.ask("POST", "/v1/chat/completions", {"model": "mnist_mlp", "messages": [{"role": "user", "content": "hi"}]})
+    error = answer["error"]
+    assert status == 400 and set(error) == {"message", "type", "param", "code"} and error["type"] == "invalid_request_error"
+    assert "POST /v1/completions with model and prompt" in error["message"]
 
 
 def test_classify_and_regress(server):

@@ -27,6 +27,7 @@ class Version:
     error: str = ""
     fingerprint: tuple = ()
     batcher: Batcher | None = None
+    loaded: int = 0  # when it was, in seconds since 1970
 
 
 @dataclass
@@ -148,7 +149,7 @@ class Catalogue:
             found.state, found.error = "END", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             self.say("refused", {"model": name, "version": number, "error": found.error})
             return
-        found.batcher, found.state = Batcher(made, loop), "AVAILABLE"
+        found.batcher, found.state, found.loaded = Batcher(made, loop), "AVAILABLE", int(time.time())
         self.say("loaded", {"model": name, "version": number, "seconds": round(time.monotonic() - started, 3)})
 
     def _retire(self, name: str, entry: Entry, number: int) -> None:

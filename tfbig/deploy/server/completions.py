@@ -1,5 +1,6 @@
 """POST /v1/completions: text from language models, whole or as server-sent events, in the form of OpenAI's completions API.
 
+Its clients also list the models (GET /v1/models); chats (POST /v1/chat/completions) are refused in the API's form.
 Parameters: model (NAME or NAME/VERSION), prompt, max_tokens, temperature, top_p, top_k, seed, stop, stream; what is left out
 is as the artefact says. `finish_reason` is "stop", "length", or "abort" where the server ended the text.
 """
@@ -22,7 +23,7 @@ from tfbig.deploy.server.catalogue import Catalogue
 from tfbig.deploy.server.status import Failure, invalid
 from tfbig.deploy.server.writing import Choice, Writer
 
-PATH = "/v1/completions"
+PATH, CHAT, MODELS = "/v1/completions", "/v1/chat/completions", "/v1/models"
 NEUTRAL = {"n": (1,), "best_of": (1,), "echo": (False,), "logprobs": (), "suffix": ("",), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},)}
 READ = {"model", "prompt", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "stream", "stream_options", "user"}
 MOST_STOPS, LONGEST_STOP = 4, 200
@@ -180,6 +181,19 @@ def error(failure: Failure) -> dict:
     """A failure in the form of this API."""
     kind = "invalid_request_error" if 400 <= failure.http < 500 else "server_error"
     return {"error": {"message": failure.message, "type": kind, "param": None, "code": failure.code}}
+
+
+def no_chat() -> Failure:
+    """What a request for a chat is answered: these models go on with a text, and no template makes partners in a talk of them."""
+    return invalid(f"messages: no model here was trained to chat. POST {PATH} with model and prompt: the text goes on from there.")
+
+
+def models(catalogue: Catalogue) -> dict:
+    """The models that can be asked now, as clients of this API list them."""
+    served = {name: [version for version in entry.versions.values() if version.batcher] for name, entry in sorted(catalogue.entries.items())}
+    facts = {"object": "model", "owned_by": "tfbig"}
+    listed = [{"id": name, "created": max(version.loaded for version in versions), **facts} for name, versions in served.items() if versions]
+    return {"object": "list", "data": listed}
 
 
 async def _gone(receive) -> None:

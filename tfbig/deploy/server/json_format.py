@@ -41,10 +41,21 @@ def parse(body: bytes) -> dict:
         except (ValueError, RecursionError):
             document = None
         if document is None:
-            raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
+            raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}{_hint(body)}") from None
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {_shown(document)} Is not object")
     return document
+
+
+def _hint(body: bytes) -> str:
+    """What to do with a body that is a file's bytes rather than text."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" not in text:
+        return ""
+    return '. Bytes are sent as base64 inside JSON: {"instances": [{"b64": "..."}]}, where ... is what base64 -w0 FILE prints'
 
 
 def _check_depth(body: bytes) -> None:
@@ -341,8 +352,11 @@ def dumps(value) -> bytes:
     """JSON with float32 in as few digits as tell it apart; NaN and Infinity as their tokens."""
     import orjson
 
-    if _finite(value):
-        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    try:
+        if _finite(value):
+            return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:  # half a character, or a number of more than 64 bits: an artefact's record may hold them
+        return json.dumps(value, default=lambda item: item.tolist()).encode()
     return json.dumps(value, ensure_ascii=False, default=lambda item: item.tolist()).encode()
 
 

@@ -16,7 +16,7 @@ from tfbig.deploy.server.servable import DEFAULT
 from tfbig.deploy.server.status import Failure, invalid
 
 ASK = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18})|/labels/([^/:]+))?:(classify|regress|predict)", re.IGNORECASE)
-LOOK = re.compile(r"/v1/models(?:/([^/:]+))?(?:/versions/(\d{1,18})|/labels/([^/:]+))?(?:/(metadata))?", re.IGNORECASE)
+LOOK = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18})|/labels/([^/:]+))?(?:/(metadata))?", re.IGNORECASE)
 JSON, HTML, PLAIN = b"application/json", b"text/html; charset=utf-8", b"text/plain; version=0.0.4"
 POLICY = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -44,9 +44,9 @@ class Rest:
             if asked:
                 model, name = unquote(asked[1]), asked[4].lower()
                 body = await self._admitted(scope, receive, model, asked, name)
-            elif method == "POST" and path == completions.PATH:
+            elif method == "POST" and path in (completions.PATH, completions.CHAT):
                 name = "completions"
-                model = await self._write(scope, receive, send)
+                model = await self._write(scope, path, receive, send)
             else:
                 status, kind, body = await self._get(scope, method, path, receive)
         except Failure as failure:
@@ -72,11 +72,13 @@ class Rest:
         if body is not None and code != "CANCELLED":
             await _send(send, status, kind, body)
 
-    async def _write(self, scope, receive, send) -> str:
+    async def _write(self, scope, path: str, receive, send) -> str:
         """Writes text for a request that may ask; it takes a place among those that are written, not among the quick ones."""
         self.admission.check_token(_header(scope, b"authorization"))
         content = await self.admission.read(scope["headers"], receive)
         try:
+            if path == completions.CHAT:
+                raise completions.no_chat()
             return await self.texts.answer(content, receive, send)
         finally:
             self.admission.release(content)
@@ -108,14 +110,14 @@ class Rest:
             return 200, PLAIN, self.monitor.text().encode()
         if method == "GET" and path == "/models.json":
             return 200, JSON, self._overview()
+        if method == "GET" and path.rstrip("/").lower() == completions.MODELS:
+            return 200, JSON, json_format.dumps(completions.models(self.catalogue))
         look = LOOK.fullmatch(path) if method == "GET" else None
         if look is None:
             self.admission.release(await self.admission.read(scope["headers"], receive))
             if not path.lower().startswith("/v1/"):
                 raise Failure("NOT_FOUND", f"Not found: {method} {path}")
             raise invalid(f"Malformed request: {method} {path}")
-        if not look[1]:
-            raise invalid("Missing model name in request.")
         model, version, label = unquote(look[1]), int(look[2]) if look[2] else None, unquote(look[3]) if look[3] else None
         if look[4]:
             return 200, JSON, messages.metadata_json(self.catalogue.find(model, version, label).servable)
