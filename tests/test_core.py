@@ -68,6 +68,7 @@ def test_override():
         ("model.activation=rellu", "Did you mean relu?"),
         ("train.length=10 epochs", "train.length: expected a duration such as"),
         ("train.length=50%", 'train.length: expected epochs ("10ep") or steps'),
+        ("train.length=0ep", "train.length: expected more than 0. Received: '0ep'."),
         ("train.accumulate=7", "train.accumulate: expected a divisor of train.batch_size=64. Received: 7."),
         ("optim.beta_1=0.9", "optim.beta_1: expected none: sgd has no such setting"),
         ("seed", "expected key=value. Received: 'seed'."),

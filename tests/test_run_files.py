@@ -10,9 +10,10 @@ from PIL import Image
 
 import tfbig
 from tfbig.core import config
+from tfbig.core import run as run_directory
 from tfbig.core.errors import UserError
 from tfbig.core.run import Run
-from tfbig.engine import checkpoint, processes
+from tfbig.engine import checkpoint, job, processes
 
 SIZES = ("data.side=8", "data.channels=1", "model.units=4", "train.batch_size=6", "train.evaluate_every=2", "train.length=4", "device.block=2")
 
@@ -107,12 +108,13 @@ def test_checkpoints_that_do_not_know_their_settings_go_on(run):
 
         edit(folder / "state.json", forget)
     edit(run.path / "config.json", lambda saved: saved["experiment"]["train"].update(ema=None, batch_size=4))
-    assert tfbig.train(resume=run.path).is_done
+    assert tfbig.train(None, "train.length=6", resume=run.path).is_done
 
 
 def test_versions_are_told(run, monkeypatch, capsys):
     version = tfbig.__version__
     monkeypatch.setattr(tfbig, "__version__", "9.9")
+    (run.path / "DONE").unlink()
     tfbig.train(resume=run.path)
     assert capsys.readouterr().err.count(f"started with tfbig {version}, goes on with 9.9\n") == 1
     edit(run.path / "config.json", lambda saved: saved["experiment"]["optim"].update(other=1))
@@ -121,6 +123,44 @@ def test_versions_are_told(run, monkeypatch, capsys):
     monkeypatch.undo()
     with pytest.raises(UserError, match="config.json: cannot be used:\noptim.other"):
         Run.open(run.path).experiment  # noqa: B018
+
+
+def test_a_finished_run_is_left_as_it_is(run, monkeypatch, capsys):
+    """It says so at once; what has to be looked at again, such as a longer training, reads no test split that was read."""
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "train", None)
+        assert tfbig.train(resume=run.path).path == tfbig.train(None, "train.length=4", resume=run.path).path == run.path
+    assert "run is finished: trained for 4, its metrics are in metrics.json.\nTo go on: python -m tfbig.train --resume" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in before}
+    (run.path / "summary.json").unlink()  # made again
+    read, real = [], job.evaluate_split
+    monkeypatch.setattr(job, "evaluate_split", lambda *given: read.append(given[2]) or real(*given))
+    assert tfbig.train(resume=run.path).read_json("summary.json")["steps"] == 4 and not read
+    assert "nothing was left to train" in capsys.readouterr().err
+    tfbig.train(None, "train.final_split=validation", resume=run.path)
+    assert read == ["validation"] and set(run.read_json("metrics.json")) == {"test", "validation"}
+
+
+def test_of_two_that_start_in_one_new_directory_one_gets_it(tmp_path, monkeypatch):
+    """Both have seen that it is not there; the second finds the other's settings, and they stay."""
+    path, experiments = tmp_path / "run", [tfbig.recipe("mnist_mlp", f"seed={seed}") for seed in (1, 2)]
+    write = Run.write_config
+
+    def meanwhile(self, *given):
+        monkeypatch.setattr(Run, "write_config", write)
+        with pytest.raises(UserError, match="run: is being trained by another process"):
+            Run.create(path, experiments[1])
+        self.write_config(*given)
+
+    monkeypatch.setattr(Run, "write_config", meanwhile)
+    assert Run.create(path, experiments[0]).experiment.seed == 1
+    with monkeypatch.context() as patch:
+        look, answers = run_directory._refuse_taken, [None]  # the first: as it was a moment ago
+        patch.setattr(run_directory, "_refuse_taken", lambda path: answers.pop() if answers else look(path))
+        with pytest.raises(UserError, match="exists already. Continue it with --resume"):
+            Run.create(path, experiments[1])
+    assert Run.open(path).experiment.seed == 1 and Run.open(path).read_json("env.json")["tfbig"] == tfbig.__version__
 
 
 RESUME, EVALUATE, PREDICT = ("train", "--resume"), ("evaluate",), ("predict",)

@@ -7,7 +7,6 @@ import math
 import sys
 from pathlib import Path
 
-import tfbig
 from tfbig.core import cli, config
 from tfbig.core.contracts import Component, Task
 from tfbig.core.errors import RunFailure, UserError
@@ -113,10 +112,9 @@ def _source(run: Run, step: str, service: Component, console):
         "parameters": setup.model.count_params(),
         "labels": list(data.label_names),
         "remarks": task.remarks(service),
-        "environment": {**environment(), "tfbig": tfbig.__version__, "command": None},
+        "environment": {key: value for key, value in environment().items() if key != "command"},
         **({"float32": proof} if proof is not None else {}),
     }
-    facts["environment"].pop("command")
     return Source(Programs(task, setup.model, service), reference, data.examples("train", rows), facts)
 
 

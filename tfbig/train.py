@@ -37,6 +37,7 @@ def train(
         settings: "key=value" overrides, such as "train.length=2ep".
         run: the new run's directory; by default runs/NAME.
         resume: a run, or its directory, to continue; only settings of the training's length and bookkeeping may change.
+            One that is finished is left as it is.
         callbacks: Keras callbacks; an "epoch" is the time between two evaluations.
 
     Raises:
@@ -49,6 +50,8 @@ def train(
         raise UserError("expected a recipe or a run to resume, one of them. `python -m tfbig` lists the recipes.")
     made = _resumed(resume, list(settings)) if resume is not None else _created(recipe, list(settings), run)
     fresh = resume is None and not isinstance(made, Follower)
+    if resume is not None and not callbacks and _has_ended(made):
+        return made
     try:
         count = processes.wanted(made.experiment)
         alone = count > 1 and made.experiment.device.strategy == "auto" and callbacks  # they live in this process
@@ -61,6 +64,19 @@ def train(
             made.withdraw()
         raise
     return made
+
+
+def _has_ended(run: Run) -> bool:
+    """Whether a run that is to go on is finished; says so."""
+    from tfbig.engine import job
+    from tfbig.report.console import Console
+
+    if not job.is_finished(run):
+        return False
+    console, experiment = Console(quiet=isinstance(run, Follower)), run.experiment
+    console.note(f"{run.path} is finished: trained for {experiment.train.length}, its metrics are in metrics.json.")
+    console.note(f"To go on: python -m tfbig.train --resume {shlex.quote(str(run.path))} train.length=LONGER")
+    return True
 
 
 def _train_by_several(run: Run, count: int, callbacks: tuple) -> None:

@@ -49,7 +49,7 @@ class Train(Component):
             except ValueError as error:
                 yield name, str(error)
                 continue
-            if number == 0 and name != "length":
+            if number == 0:
                 yield name, f"expected more than 0. Received: {text!r}."
             if name == "length" and unit == "%":
                 yield name, f'expected epochs ("10ep") or steps ("20_000"). Received: {text!r}.'

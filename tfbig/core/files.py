@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tfbig.core.errors import DiskFull, RunFailure, UserError
 
+LOCK = ".lock"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the errors of a disk, a quota or a limit that is reached
 
 
@@ -72,9 +73,9 @@ def lock(folder: Path, doing: str) -> Iterator[None]:
     import fcntl
 
     try:
-        file = (folder / ".lock").open("a+")
+        file = (folder / LOCK).open("a+")
     except OSError as error:
-        raise disk_failure(folder / ".lock", 0, error) from error
+        raise disk_failure(folder / LOCK, 0, error) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib.metadata
+import itertools
 import json
 import math
 import os
@@ -42,39 +43,25 @@ class Run:
     @classmethod
     def create(cls, path: str | Path | None, experiment: Experiment, base: Experiment | None = None) -> Run:
         """A new directory; without a path it is runs/NAME, or runs/NAME_2, ... if that exists."""
-        if path is not None:
-            made = Path(path)
-            if made.exists() and (not made.is_dir() or any(made.iterdir())):
-                raise UserError(f"run={made}: exists already. Continue it with --resume {made}, or name another directory.")
-        existed = path is not None and made.exists()
-        number, stem = 1, Path("runs") / experiment.name
-        while True:
-            if path is None:
-                made = stem if number == 1 else stem.with_name(f"{stem.name}_{number}")
+        run = _numbered(Path("runs") / experiment.name) if path is None else _named(Path(path))
+        with run.lock():  # of two that start in one new directory at the same moment, one gets it
+            _refuse_taken(run.path)
             try:
-                made.mkdir(parents=True, exist_ok=path is not None)
-                break
-            except FileExistsError as error:
-                if path is not None or not made.exists():  # a file, or a link to nowhere
-                    raise UserError(f"run={made}: cannot be created: something else is there.") from error
-                number += 1
-            except OSError as error:
-                raise UserError(f"run={made}: cannot be created: {error.strerror}.") from error
-        run = cls(made)
-        run.existed = existed
-        try:
-            run.write_config(experiment, base)
-            run.write_json("env.json", environment())
-        except BaseException:
-            run.withdraw()
-            raise
+                run.write_config(experiment, base)
+                run.write_json("env.json", environment())
+            except BaseException:
+                run._clear()
+                raise
         return run
 
     def withdraw(self) -> None:
         """Takes a new run back if nothing was trained in it; a directory that was there before stays, empty."""
         with contextlib.suppress(OSError, UserError, RunFailure), self.lock():  # unless another process trains there
-            if self.history() or any(self.checkpoints.glob("[0-9]*")):
-                return
+            if not self.history() and not any(self.checkpoints.glob("[0-9]*")):
+                self._clear()
+
+    def _clear(self) -> None:
+        with contextlib.suppress(OSError):
             for entry in self.path.iterdir():
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             if not self.existed:
@@ -214,6 +201,43 @@ class Follower(Run):
         pass
 
 
+def _numbered(stem: Path) -> Run:
+    """A run in a directory made now, with the first number that is free."""
+    for number in itertools.count(1):
+        folder = stem if number == 1 else stem.with_name(f"{stem.name}_{number}")
+        with contextlib.suppress(FileExistsError):
+            return _made(folder, exist_ok=False)
+    raise AssertionError("numbers do not end")
+
+
+def _named(folder: Path) -> Run:
+    """A run in a directory that is new or empty."""
+    _refuse_taken(folder)
+    existed = folder.exists()
+    try:
+        run = _made(folder, exist_ok=True)
+    except FileExistsError as error:  # a link to nowhere
+        raise UserError(f"run={folder}: cannot be created: something else is there.") from error
+    run.existed = existed
+    return run
+
+
+def _made(folder: Path, exist_ok: bool) -> Run:
+    try:
+        folder.mkdir(parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        if isinstance(error, FileExistsError) and (exist_ok or folder.exists()):
+            raise
+        raise UserError(f"run={folder}: cannot be created: {error.strerror}.") from error
+    return Run(folder)
+
+
+def _refuse_taken(folder: Path) -> None:
+    if not folder.exists() or (folder.is_dir() and all(entry.name == files.LOCK for entry in folder.iterdir())):
+        return
+    raise UserError(f"run={folder}: exists already. Continue it with --resume {folder}, or name another directory.")
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
@@ -232,5 +256,6 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
+        "tfbig": tfbig.__version__,
         "packages": versions,
     }

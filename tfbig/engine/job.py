@@ -25,7 +25,7 @@ from tfbig.engine import checkpoint, loop
 from tfbig.engine.evaluate import Evaluation
 from tfbig.engine.flops import forward_flops
 from tfbig.engine.readable import Readable, told
-from tfbig.engine.setup import Setup, build_task, device_text
+from tfbig.engine.setup import Lengths, Setup, build_task, device_text
 from tfbig.engine.strategy import Workers
 from tfbig.engine.trained import load_step
 
@@ -38,8 +38,10 @@ class Journal:
 
     def __init__(self, run: Run, console: loop.Observer, data: Readable):
         self.run, self.console, self.data, self.told = run, console, data, ""
+        self.began = 0
 
     def restored(self, step):
+        self.began = step
         self.run.truncate_history(step)  # what comes after is made again
         self.console.restored(step)
         if step:
@@ -124,15 +126,19 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
             run.unmark_done()
         else:
             start_from(setup)
-        state = loop.train(setup, run.checkpoints, Journal(run, console, data), (*own_callbacks(run), *callbacks), started)
+        journal = Journal(run, console, data)
+        state = loop.train(setup, run.checkpoints, journal, (*own_callbacks(run), *callbacks), started)
         if not workers.is_chief:  # what is left, the chief does alone
             return {}
+        if journal.began == state.step:
+            console.note("nothing was left to train")
         summary = describe(setup, state, run)
         run.write_json("summary.json", summary)
         if experiment.train.final_split != "none" and state.best is not None:
             best = state.best["step"]  # of this training: a later checkpoint that was passed over as damaged may name another one
             step = load_step(setup, run, str(best) if best in checkpoint.steps(run.checkpoints) else "best", console)
-            record(run, setup, experiment.train.final_split, step, console)
+            if not is_recorded(run, experiment.train.final_split, step):  # the test split is read once
+                record(run, setup, experiment.train.final_split, step, console)
         run.mark_done()
         return run.read_json("summary.json")
 
@@ -174,6 +180,28 @@ def own_callbacks(run: Run) -> tuple:
             raise UserError("train.tensorboard: needs the package tensorboard, which is not installed. Run pip install 'tfbig[tensorboard]'.")
         made.append(keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False))
     return tuple(made)
+
+
+def is_finished(run: Run) -> bool:
+    """Whether nothing is left to do in a run: trained to its length, evaluated, and what that left can be read."""
+    names = ("data.json", "summary.json", "metrics.json")
+    try:
+        whole = run.is_done and all(run.read_json(name) is not None for name in names)
+        run.read_json("skipped.json")
+        reached = max(checkpoint.steps(run.checkpoints), default=0)
+        if not whole or reached < Lengths.of(run.experiment).total:
+            return False
+        best = checkpoint.read_state(run.checkpoints / checkpoint.folder_name(reached))["best"]
+    except ValueError:  # damaged: what can be made again is, the rest is said
+        return False
+    split = run.experiment.train.final_split
+    return split == "none" or best is None or is_recorded(run, split, best["step"])
+
+
+def is_recorded(run: Run, split: str, step: int) -> bool:
+    """Whether the run's metrics of a split are those of a step's checkpoint."""
+    entry = (run.read_json("metrics.json") or {}).get(split)
+    return entry is not None and entry["step"] == step
 
 
 def describe(setup: Setup, state: loop.State, run: Run) -> dict:
