@@ -18,7 +18,8 @@ def evaluate(run: str | Path | Run, split: str = "test", step: str | int = "best
     """Evaluates a run's checkpoint on a split, and writes metrics.json, panels.json and the report.
 
     Where they cannot be written, as in a run that is read-only or on a full disk, the figures are given all the same and it
-    is said that they were not saved: evaluating has not failed, so the command's exit code is 0.
+    is said that they were not saved: evaluating has not failed, so the command's exit code is 0. So it is where they differ
+    from what is recorded of the same checkpoint: what was measured first stays.
 
     Args:
         run: the run directory.
@@ -32,7 +33,7 @@ def evaluate(run: str | Path | Run, split: str = "test", step: str | int = "best
         raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
     opened = run if isinstance(run, Run) else Run.open(run)
     opened.experiment.data.check()
-    from tfbig.engine import job
+    from tfbig.engine import job, records
     from tfbig.engine.trained import Trained
     from tfbig.report import html
     from tfbig.report.console import Console
@@ -41,6 +42,9 @@ def evaluate(run: str | Path | Run, split: str = "test", step: str | int = "best
     trained = Trained(opened, str(step), console)
     entry, panels = job.evaluate_split(opened, trained.setup, split, trained.step, console)
     try:
+        before = (opened.read_json("metrics.json") or {}).get(split)
+        if before is not None and before["step"] == trained.step:
+            records.refuse_differences(opened, trained.step, before["metrics"], entry["metrics"])
         job.write_result(opened, trained.setup, entry, panels)
         html.write(opened.path)
     except RunFailure as error:

@@ -12,6 +12,7 @@ from tfbig.core.contracts import Component, Task
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import np
 from tfbig.core.run import Run, environment
+from tfbig.deploy import artefact
 
 EXAMPLES = """  python -m tfbig.export runs/mnist_mlp
   python -m tfbig.export runs/mnist_mlp saved_models/digits --format onnx,litert --quantize int8
@@ -32,35 +33,30 @@ def export(
     baseline: str | Path | None = None,
     latency_factor: float | None = None,
     step: str | int = "best",
+    incompatible: bool = False,
     **options,
 ) -> dict:
     """Writes DESTINATION/VERSION, verified, and returns its record (artefact.json) with its path.
 
     Args:
         run: the run directory.
-        destination: the model's directory; by default saved_models/NAME.
+        destination: the model's directory, whose name is the model's; by default saved_models/ and the name of the run's.
         formats: "savedmodel" (always written), "onnx", "litert".
         quantize: "int8" adds int8 variants of ONNX and LiteRT where they pass verification.
         baseline: an artefact in service that the new one must not fall behind.
         latency_factor: how much slower than the baseline it may be; None: 2 times.
         step: "best", "last" or a step that has a checkpoint.
+        incompatible: whether labels and signatures may differ from those of the model's newest version.
         options: how the served model answers when it is not told otherwise, such as temperature=0.7; RUN --help lists them.
 
     Raises:
         UserError: a wrong name or path.
-        RunFailure: the artefact fell short; nothing was published.
+        RunFailure: the artefact fell short, or the run's checkpoint does not give the metrics that were recorded of it;
+            nothing was published.
+
+    Where the run directory cannot be written, what is published is not noted there, and "not_saved" of the result says why.
     """
-    wrong = [name for name in formats if name not in FORMATS]
-    if wrong or quantize not in (None, "int8"):
-        name, received, known = ("format", wrong[0], FORMATS) if wrong else ("quantize", quantize, ("int8",))
-        raise UserError(f"{name}: expected {', '.join(known)}. Received: {received!r}.")
-    if quantize and not {"onnx", "litert"} & set(formats):
-        raise UserError("quantize: int8 is made of onnx and litert, neither of which is asked for. Add --format onnx or litert.")
-    if latency_factor is not None and baseline is None:
-        raise UserError(f"latency-factor: compares with an artefact in service. Name it too, with baseline. Received: {latency_factor} alone.")
-    factor = LATENCY_FACTOR if latency_factor is None else latency_factor
-    if not 0 < factor < math.inf:
-        raise UserError(f"latency-factor: expected a number above 0. Received: {latency_factor}.")
+    factor = _checked(formats, quantize, baseline, latency_factor)
     opened = run if isinstance(run, Run) else Run.open(run)
     task = type(opened.experiment.task)
     if any(getattr(task, name) is getattr(Task, name) for name in ("encode", "answer", "grade")):
@@ -72,14 +68,48 @@ def export(
     from tfbig.report.console import Console
 
     console = Console()
-    target = Path(destination) if destination is not None else Path("saved_models") / opened.experiment.name
+    target = _target(opened, destination)
     compared = publish.check_request(target, formats, Path(baseline) if baseline else None)
+    if not incompatible:
+        publish.check_compatible(target, list(opened.experiment.data.label_names))
     source = _source(opened, str(step), service, console)
+    if not incompatible:
+        publish.check_compatible(target, source.facts["labels"], publish.signatures_of(source.programs))
     record = publish.export(source, target, formats, quantize == "int8", compared, factor, console.note)
     kept = {key: record[key] for key in ("path", "version", "created", "verification", "trials", "checks") if key in record}
-    opened.write_json("export.json", kept)
-    html.write(opened.path)
+    try:
+        opened.write_json("export.json", kept)
+        html.write(opened.path)
+    except RunFailure as error:
+        console.note(f"published, but not noted in the run: {error}")
+        record["not_saved"] = str(error)
     return record
+
+
+def _checked(formats: tuple, quantize: str | None, baseline, latency_factor: float | None) -> float:
+    """Refuses options that are wrong by themselves or together; returns the latency factor."""
+    wrong = [name for name in formats if name not in FORMATS]
+    if wrong or quantize not in (None, "int8"):
+        name, received, known = ("format", wrong[0], FORMATS) if wrong else ("quantize", quantize, ("int8",))
+        raise UserError(f"{name}: expected {', '.join(known)}. Received: {received!r}.")
+    if quantize and not {"onnx", "litert"} & set(formats):
+        raise UserError("quantize: int8 is made of onnx and litert, neither of which is asked for. Add --format onnx or litert.")
+    if latency_factor is not None and baseline is None:
+        raise UserError(f"latency-factor: compares with an artefact in service. Name it too, with baseline. Received: {latency_factor} alone.")
+    factor = LATENCY_FACTOR if latency_factor is None else latency_factor
+    if not 0 < factor < math.inf:
+        raise UserError(f"latency-factor: expected a number above 0. Received: {latency_factor}.")
+    return factor
+
+
+def _target(run: Run, destination: str | Path | None) -> Path:
+    """The model's directory: two runs are two models, unless they are told to be versions of one."""
+    if destination is not None:
+        return Path(destination)
+    name = run.path.resolve().name
+    if artefact.VERSION.fullmatch(name):
+        raise UserError(f"{run.path}: its name would be read as a version's. Name the model too: python -m tfbig.export {run.path} saved_models/NAME")
+    return Path("saved_models") / name
 
 
 def _source(run: Run, step: str, service: Component, console):
@@ -97,14 +127,15 @@ def _source(run: Run, step: str, service: Component, console):
     console.note("evaluating the model that is exported")
     result = setup.evaluate(split, keep_outputs=True)
     metrics = {"split": split, "count": result.count, "step": trained.step, "metrics": result.metrics}
+    trained_metrics = result.metrics if proof is None else trained.setup.evaluate(split).metrics
+    _compare_with_record(trained, split, trained_metrics, console)
     if proof is not None:
-        proof["metrics"] = _prove(trained.setup.evaluate(split).metrics, result.metrics, task.primary)
+        proof["metrics"] = _prove(trained_metrics, result.metrics, task.primary[0], run.experiment.device.precision)
     raw, trials = data.examples(split, np.arange(data.size(split))), task.trials(setup.model, service, split)
     reference = Reference(raw, result.outputs, result.metrics, task.primary, tuple(trials))
     rows = np.unique(np.linspace(0, data.size("train") - 1, 256).astype(np.int64))
     saved = run.read_json("data.json")
     facts = {
-        "name": run.experiment.name,
         "purpose": (type(run.experiment.task).__doc__ or "").split("\n")[0].rstrip(".") + ".",
         "config": config.to_json(run.experiment),
         "data": {"card": saved["card"], "facts": saved["facts"], "splits": {name: entry["size"] for name, entry in saved["splits"].items()}},
@@ -138,28 +169,44 @@ def _in_float32(trained):
     return setup, {"trained_in": experiment.device.precision, "weights_equal": equal}
 
 
-def _prove(before: dict, after: dict, primary: tuple[str, str]) -> dict:
+def _compare_with_record(trained, split: str, metrics: dict, console) -> None:
+    """Refuses a checkpoint that is not what its run evaluated: one changed by hand has checksums that fit."""
+    from tfbig.engine import records
+
+    known = records.recorded(trained.run, trained.step)
+    if known is None:
+        console.note(f"nothing is recorded of the checkpoint of step {trained.step:,}, so its metrics are compared with none")
+        return
+    measured, before = known
+    now = metrics if measured == split else trained.setup.evaluate(measured).metrics
+    records.refuse_differences(trained.run, trained.step, before, now)
+
+
+def _prove(before: dict, after: dict, name: str, precision: str) -> dict:
     """The primary metric in the run's precision and in float32, which must lie in the other's interval."""
-    name = primary[0]
-    if not before[name]["low"] <= after[name]["value"] <= before[name]["high"]:
-        raise RunFailure(f"float32: {name} is {after[name]['value']:.6g}, outside the interval {before[name]['low']:.6g} to {before[name]['high']:.6g} of the run's precision.")
-    return {name: {"trained": before[name]["value"], "float32": after[name]["value"]}}
+    from tfbig.engine.records import is_same
+
+    values = {"trained": before[name]["value"], "float32": after[name]["value"]}
+    if not is_same(before[name], after[name], precision):
+        raise RunFailure(f"float32: {name} is {values['float32']:.6g}, beyond the interval of the run's precision, {values['trained']:.6g}.")
+    return {name: values}
 
 
 def door(arguments: list[str]) -> dict:
     parser = cli.Parser("export", __doc__, EXAMPLES)
     parser.add_argument("run", help="a run directory")
-    parser.add_argument("destination", nargs="?", help="the model's directory (default: saved_models/NAME)")
+    parser.add_argument("destination", nargs="?", help="the model's directory (default: saved_models/ and the name of the run's)")
     parser.add_argument("--format", default="savedmodel", help="savedmodel (always written), onnx, litert; separated by commas")
     parser.add_argument("--quantize", metavar="int8", help="also int8 variants of onnx and litert, each kept if it passes")
     parser.add_argument("--baseline", metavar="DIR", help="an artefact in service; a worse one is refused")
     parser.add_argument("--latency-factor", type=float, help=f"how much slower than the baseline it may be (default: {LATENCY_FACTOR:g})")
     parser.add_argument("--step", default="best", help="best, last or a step number (default: best)")
+    parser.add_argument("--incompatible", action="store_true", help="publish even with other labels or signatures than the newest version has")
     knobs = cli.add_knobs(parser, arguments, lambda run: run.experiment.task.service)
     given = parser.parse_args(arguments)
     options = cli.given_knobs(given, knobs) if knobs else {}
     formats = tuple(name for name in given.format.split(",") if name)
-    record = export(given.run, given.destination, formats, given.quantize, given.baseline, given.latency_factor, given.step, **options)
+    record = export(given.run, given.destination, formats, given.quantize, given.baseline, given.latency_factor, given.step, given.incompatible, **options)
     if not given.json:
         from tfbig.deploy.verify import summary
 

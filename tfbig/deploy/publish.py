@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import shutil
@@ -27,7 +28,7 @@ class Source:
     Attributes:
         programs, reference: the model's programs, and what it did when it was evaluated.
         calibration: a few raw training examples, name -> [n, ...].
-        facts: JSON values for the record: name, purpose, config, data, metrics, environment, parameters, labels, step.
+        facts: JSON values for the record: purpose, config, data, metrics, environment, parameters, labels, step.
     """
 
     programs: Programs
@@ -70,6 +71,8 @@ def export(source: Source, destination: Path, formats: tuple[str, ...], int8: bo
         destination.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{destination}: cannot be made: {error.strerror}.") from error
+    name = destination.resolve().name  # as servers call it
+    source = dataclasses.replace(source, facts={**source.facts, "name": name})
     version = artefact.next_version(destination)
     beside = Path(tempfile.mkdtemp(prefix=f".{version}.", dir=destination))
     beside.chmod(0o755)
@@ -114,6 +117,45 @@ def check_destination(folder: Path) -> None:
     models = sorted({path.parent.parent.name for path in folder.glob(f"*/*/{artefact.RECORD}")})
     if models:
         raise UserError(f"{folder}: is a directory of models ({', '.join(models[:5])}). Expected the directory of one model, such as {folder / models[0]}.")
+
+
+def check_compatible(folder: Path, labels: list[str], signatures: dict | None = None) -> None:
+    """Raises UserError if clients of a model's newest version could not use the next one: servers turn to it by themselves.
+
+    Args:
+        folder: the model's directory.
+        labels: the names of the next version's classes.
+        signatures: what its signatures take and give, as `signatures_of` says; None: not known yet.
+    """
+    newest = max(artefact.versions(folder), default=None)
+    if newest is None:
+        return
+    before, wrong = artefact.read(folder / str(newest)), ""
+    if before.get("labels", labels) != labels:
+        wrong = f"its labels are {_few(before['labels'])}, the new ones {_few(labels)}"
+    for name, entry in (before.get("signatures", {}) if signatures is not None else {}).items():
+        if "model." not in name and _without_units(entry) != _without_units(signatures.get(name, {})):
+            wrong = wrong or f"the new one has {'another' if name in signatures else 'no'} signature {name!r}"
+    if wrong:
+        raise UserError(
+            f"{folder}: version {newest} cannot be followed by this one: {wrong}. Servers would turn to it, and clients not "
+            "know. Name another directory for it, or publish it all the same with --incompatible."
+        )
+
+
+def _few(labels: list[str]) -> str:
+    return f"{', '.join(labels[:5])}{', ...' if len(labels) > 5 else ''} ({len(labels)})"
+
+
+def _without_units(signature: dict) -> dict:
+    """Names, types and shapes: a unit tells how numbers are scaled, which may change with the data."""
+    return {side: {name: (part["dtype"], part["shape"]) for name, part in parts.items()} for side, parts in signature.items()}
+
+
+def signatures_of(programs: Programs) -> dict[str, dict]:
+    """What each signature of the SavedModel takes and gives; see `_signature`."""
+    ready = programs.task.units()
+    return {name: _signature(function, ready if name == READY else {}) for name, function in programs.signatures.items()}
 
 
 def find_baseline(path: Path) -> Path:
@@ -242,7 +284,7 @@ def _record(source: Source, version: int, variants: list[Variant], trials: list[
         verification[variant.name] = {"file": ", ".join(variant.files) or ".", "size": weight, **variant.report}
     every = {*checks, *(check for variant in variants for check in variant.checks)}
     ready, raw = source.programs.task.units(), {name: feature.unit for name, feature in source.programs.task.data.spec.items()}
-    described = {name: _signature(function, ready if name == READY else {}) for name, function in source.programs.signatures.items()}
+    described = signatures_of(source.programs)
     files = ", ".join(file for variant in variants for file in variant.files if file.startswith("model."))
     described |= {files: _signature(source.programs.tensors, ready if source.programs.tensors is source.programs.ready else raw)} if files else {}
     return {

@@ -25,6 +25,7 @@ from tfbig.engine import checkpoint, loop
 from tfbig.engine.evaluate import Evaluation
 from tfbig.engine.flops import forward_flops
 from tfbig.engine.readable import Readable, told
+from tfbig.engine.records import is_recorded
 from tfbig.engine.setup import Lengths, Setup, build_task, device_text
 from tfbig.engine.strategy import Workers
 from tfbig.engine.trained import load_step
@@ -196,12 +197,6 @@ def is_finished(run: Run) -> bool:
         return False
     split = run.experiment.train.final_split
     return split == "none" or best is None or is_recorded(run, split, best["step"])
-
-
-def is_recorded(run: Run, split: str, step: int) -> bool:
-    """Whether the run's metrics of a split are those of a step's checkpoint."""
-    entry = (run.read_json("metrics.json") or {}).get(split)
-    return entry is not None and entry["step"] == step
 
 
 def describe(setup: Setup, state: loop.State, run: Run) -> dict:
