@@ -262,8 +262,9 @@ def test_help(door):
 
 def test_map():
     out, _ = call("")
-    assert all(word in out for word in ("tfbig.train", "mnist_mlp", "image_classification", "vit", "cifar10"))
-    assert "mnist_vit" in json.loads(call("", "--json")[0])["recipes"]
+    assert all(word in out for word in ("run as tfbig COMMAND", "\n  train ", "mnist_mlp", "image_classification", "vit", "cifar10"))
+    found = json.loads(call("", "--json")[0])
+    assert "mnist_vit" in found["recipes"] and "python -m tfbig.train" in found["commands"]
 
 
 def test_print_and_dry_run(tmp_path):

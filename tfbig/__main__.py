@@ -1,11 +1,13 @@
-"""The map: every command, recipe, task, model and dataset, one line each."""
+"""The map: every command, recipe, task, model and dataset, one line each; and the way to the commands."""
 
 from __future__ import annotations
 
+import importlib
+import shlex
 import sys
 
 import tfbig
-from tfbig.core import cli, registry
+from tfbig.core import cli, registry, words
 from tfbig.core.errors import UserError
 
 EXAMPLES = """  python -m tfbig                     # this map
@@ -16,29 +18,63 @@ EXAMPLES = """  python -m tfbig                     # this map
 def door(arguments: list[str]) -> dict:
     parser = cli.Parser("", __doc__, EXAMPLES)
     parser.add_argument("--version", action="store_true", help="print the version only")
-    parser.add_argument("word", nargs="?", help=cli.argparse.SUPPRESS)
+    listed = f"{', '.join(registry.doors())}; COMMAND --help explains it"
+    parser.add_argument("command", nargs="*", metavar="COMMAND", help=listed)
+    if arguments and not arguments[0].startswith("-"):
+        raise UserError(_no_command(arguments[0], arguments[1:]))
     given = parser.parse_args(arguments)
-    commands = registry.doors()
-    if given.word:
-        close = registry.nearest(given.word, [*commands, *registry.recipes()])
-        raise UserError(f"expected no argument. Received: {given.word!r}.{close} Commands are run as python -m tfbig.COMMAND.")
+    if given.command:
+        raise UserError(f"expected the command first. Received: {shlex.join(arguments)}.")
     if given.version:
         print(tfbig.__version__)
         return {"version": tfbig.__version__}
+    commands = registry.doors()
     parts = {
-        "commands": {f"python -m tfbig.{name}": line for name, line in commands.items()},
         "recipes": {name: line for name, (_, line) in registry.recipes().items()},
         **{kind: registry.describe(kind) for kind in ("tasks", "models", "data")},
     }
     if not given.json:
-        width = max(len(name) for part in parts.values() for name in part)
-        for title, part in parts.items():
-            print(title, *(f"  {name:<{width}}  {line}" for name, line in part.items()), sep="\n")
-    return {"version": tfbig.__version__, **parts}
+        title = "commands, run as tfbig COMMAND or python -m tfbig COMMAND"
+        print(_map({title: commands, **parts}))
+    modules = {f"python -m tfbig.{name}": line for name, line in commands.items()}
+    return {"version": tfbig.__version__, "commands": modules, **parts}
+
+
+def _map(parts: dict[str, dict[str, str]]) -> str:
+    width = max(len(name) for part in parts.values() for name in part)
+    lines = []
+    for title, part in parts.items():
+        lines += [title, *(f"  {name:<{width}}  {line}" for name, line in part.items())]
+    return "\n".join(lines)
+
+
+def _no_command(word: str, rest: list[str]) -> str:
+    """What is said to a first word that is no command."""
+    commands = list(registry.doors())
+    message = f"{word}: no such command."
+    if word in registry.recipes():
+        return f"{message} It is a recipe: python -m tfbig.train {shlex.join([word, *rest])}"
+    if what := registry.what_it_is(word):
+        return f"expected a command. Received: {word}, {what}"
+    if word in ("help", "list", "ls"):
+        named = [each for each in rest if each in commands]
+        return f"{message} " + (
+            f"python -m tfbig.{named[0]} --help explains it."
+            if named
+            else "python -m tfbig lists all."
+        )
+    meant = words.meant(word, words.COMMANDS)
+    name = meant[0] if meant else registry.closest(word, commands)
+    expected = f" Did you mean {name}?" if name else f" Expected one of {', '.join(commands)}."
+    return f"{message}{expected} `python -m tfbig` lists all."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return cli.run(door, arguments)
+    """Runs the command that the first word names, as `tfbig train` does, or else shows the map."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and given[0] in registry.doors():
+        return importlib.import_module(f"tfbig.{given[0]}").main(given[1:])
+    return cli.run(door, given)
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ def door(arguments: list[str]) -> dict:
 
 def _look(given) -> dict:
     base = Run.open(given.resume).experiment if given.resume else registry.recipe(given.recipe)
-    experiment = config.override(base, given.settings)
+    experiment = config.override(base, given.settings, complete=not given.print)
     if given.print:
         if not given.json:
             print(config.show(experiment, base))

@@ -157,7 +157,8 @@ def _look(given) -> dict:
         search = Search.open(given.resume)
         knobs, space = search.changed(given.settings), search.space
     else:
-        knobs, space = read_settings(registry.recipe(given.recipe), _with_own_space(given.recipe, given.settings))
+        base, settings = registry.recipe(given.recipe), _with_own_space(given.recipe, given.settings)
+        knobs, space = read_settings(base, settings, complete=False)
     if not given.json:
         print(config.show(Settings(tune=knobs), Settings()))
         for parameter in space.parameters:

@@ -14,10 +14,25 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
-from tfbig.core import config, files
+from tfbig.core import config, files, registry, suggestions
 from tfbig.core.errors import PartlyRefused, RunFailure, Terminated, UserError
-from tfbig.core.registry import nearest, recipes
+from tfbig.core.registry import recipes
 from tfbig.core.run import Run
+
+MODULE = "python -m tfbig"
+
+
+def spoken(text: str) -> str:
+    """A text for the terminal whose commands are written in the way in which this program was called.
+
+    Texts are written for `python -m tfbig.train`; the same is `tfbig train` and `python -m tfbig train`.
+    """
+    program = Path(sys.argv[0])
+    if program.stem == "tfbig":
+        return text.replace(f"{MODULE}.", "tfbig ").replace(MODULE, "tfbig")
+    if program.name == "__main__.py" and program.parent.name == "tfbig":
+        return text.replace(f"{MODULE}.", f"{MODULE} ")
+    return text
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,9 +40,9 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, name: str, doc: str, examples: str):
         super().__init__(
-            prog=f"python -m tfbig{'.' + name if name else ''}",
+            prog=spoken(f"{MODULE}.{name}" if name else MODULE),
             description=doc,
-            epilog=f"examples:\n{examples}",
+            epilog=spoken(f"examples:\n{examples}"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -42,9 +57,23 @@ class Parser(argparse.ArgumentParser):
             parsed.settings += [word for word in unknown if not word.startswith("-")]
             unknown = [word for word in unknown if word.startswith("-")]
         if unknown:
-            options = [option for action in self._actions for option in action.option_strings]
-            raise UserError(f"{unknown[0]}: no such option.{nearest(unknown[0], options)} See {self.prog} --help.")
+            words = sys.argv[1:] if arguments is None else arguments
+            raise UserError(f"{self._unknown(unknown[0], words, parsed)} See {self.prog} --help.")
         return parsed
+
+    def _unknown(self, word: str, words: list[str], parsed: argparse.Namespace) -> str:
+        """What is wrong with an option that there is not, and which one or which setting may be meant."""
+        option, equals, value = word.partition("=")
+        behind = words[words.index(word) + 1 :][:1] if word in words and not equals else []
+        value = value or next((each for each in behind if not each.startswith("-") and "=" not in each), "")
+        options = [each for action in self._actions for each in action.option_strings]
+        if not word.startswith("-"):
+            return f"{word}: expected no further argument."
+        if not hasattr(parsed, "settings"):
+            return f"{option}: {suggestions.unknown_option(option, value, options)}"
+        base = registry.recipe(parsed.recipe if parsed.recipe in recipes() else next(iter(recipes())))
+        known = config.flatten(base)
+        return f"{option}: {suggestions.unknown_option(option, value, options, known, base)}"
 
 
 class RecipeParser(Parser):
@@ -148,7 +177,8 @@ def _outcome(door, arguments, as_json) -> tuple[int, dict | None]:
     except (UserError, RunFailure) as error:
         lines = str(error).split("\n")
         if not error.said:
-            print("\n".join([f"error: {lines[0]}", *(f"       {line}" for line in lines[1:])]), file=sys.stderr)
+            shown = "\n".join([f"error: {lines[0]}", *(f"       {line}" for line in lines[1:])])
+            print(spoken(shown), file=sys.stderr)
         carried = {"predictions": error.predictions, "errors": error.errors} if isinstance(error, PartlyRefused) else {}
         return error.exit_code, {"error": str(error), "kind": type(error).__name__, **carried}
     except KeyboardInterrupt as stop:

@@ -9,8 +9,8 @@ import types
 import typing
 from typing import Any
 
-from tfbig.core import registry
-from tfbig.core.errors import UserError
+from tfbig.core import registry, suggestions
+from tfbig.core.errors import Needed, UserError
 from tfbig.core.experiment import Experiment
 
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -40,8 +40,13 @@ def flatten(experiment: Experiment) -> dict[str, Any]:
     return flat
 
 
-def override(experiment: Experiment, settings: list[str]) -> Experiment:
+def override(experiment: Experiment, settings: list[str], complete: bool = True) -> Experiment:
     """The experiment with "key=value" settings applied, components first, and validated.
+
+    Args:
+        experiment: what is changed.
+        settings: the changes.
+        complete: whether everything that must be given has to be there; not to be shown only.
 
     Raises:
         UserError: with one line for each problem.
@@ -53,7 +58,8 @@ def override(experiment: Experiment, settings: list[str]) -> Experiment:
             continue
         key, equals, value = text.partition("=")
         if not equals or not key:
-            problems.append(f"expected key=value. Received: {text!r}.{registry.nearest(text, flatten(experiment))}")
+            meant = suggestions.unknown_word(text, flatten(experiment))
+            problems.append(f"expected key=value. Received: {text!r}.{meant}")
         elif key in given:
             problems.append(f"{key}: given twice, as {given[key]!r} and {value!r}.")
         else:
@@ -61,7 +67,9 @@ def override(experiment: Experiment, settings: list[str]) -> Experiment:
     for field in dataclasses.fields(experiment):
         if "kind" in field.metadata and field.name in given:
             try:
-                chosen = registry.component(field.metadata["kind"], given.pop(field.name))
+                kind = field.metadata["kind"]
+                likely = suggestions.fitting_components(kind, experiment)
+                chosen = registry.component(kind, given.pop(field.name), likely)
                 if chosen is not type(getattr(experiment, field.name)):
                     experiment = dataclasses.replace(experiment, **{field.name: chosen()})
             except UserError as error:
@@ -70,7 +78,8 @@ def override(experiment: Experiment, settings: list[str]) -> Experiment:
     for key, text in given.items():
         owner, name, field = _find(experiment, key)
         if field is None:
-            problems.append(f"{key}: no such setting.{registry.nearest(key, flatten(experiment))}")
+            said = suggestions.unknown_setting(key, text, flatten(experiment), experiment)
+            problems.append(f"{key}: {said}")
             continue
         try:
             changes.setdefault(owner, {})[name] = parse(text, _annotation(experiment, owner, name))
@@ -80,7 +89,7 @@ def override(experiment: Experiment, settings: list[str]) -> Experiment:
         if owner:
             values = {owner: dataclasses.replace(getattr(experiment, owner), **values).settled(frozenset(values))}
         experiment = dataclasses.replace(experiment, **values)
-    _raise(problems + find_problems(experiment))
+    _raise(problems + find_problems(experiment, complete))
     return experiment
 
 
@@ -164,12 +173,26 @@ def _number(text: str, kind: type) -> int:
     raise ValueError(f"expected a {'whole number' if kind is int else 'number'}. Received: {text!r}.") from None
 
 
-def find_problems(experiment: Experiment) -> list[str]:
-    """Every wrong value: its type, its limits, its choices, and what does not go together."""
-    found = []
-    for owner, part in [("", experiment), *((f.name, getattr(experiment, f.name)) for f in dataclasses.fields(experiment))]:
+def find_problems(experiment: Experiment, complete: bool = True) -> list[str]:
+    """Every wrong value: its type, its limits, its choices, and what does not go together.
+
+    What is missing is a problem too, if the experiment is to be `complete`.
+    """
+    problems = _problems(experiment)
+    return [
+        f"{key}: {message}"
+        for key, message in problems
+        if complete or not isinstance(message, Needed)
+    ]
+
+
+def _problems(experiment: Experiment) -> list[tuple[str, str]]:
+    """(path of the setting, message) of every problem."""
+    parts = {field.name: getattr(experiment, field.name) for field in dataclasses.fields(experiment)}
+    found = list(part_problems(experiment))
+    for owner, part in parts.items():
         if dataclasses.is_dataclass(part):
-            found += [f"{owner}.{name}: {message}" if owner else f"{name}: {message}" for name, message in part_problems(part)]
+            found += [(f"{owner}.{name}", message) for name, message in part_problems(part)]
     return found
 
 
@@ -313,16 +336,22 @@ def changed(experiment: Experiment, base: Experiment) -> dict[str, list]:
 
 
 def show(experiment: Experiment, base: Experiment | None = None) -> str:
-    """Every setting with its value and meaning, as `key=value` lines; those that differ from the recipe are marked *."""
+    """Every setting with its value and meaning, as `key=value` lines.
+
+    Those that differ from the recipe are marked *, those that must still be given !, and why is said behind them all.
+    """
     different = changed(experiment, base) if base is not None else {}
+    needed = {key: text for key, text in _problems(experiment) if isinstance(text, Needed)}
     lines = []
     for key, value in flatten(experiment).items():
         owner, name, field = _find(experiment, key)
         doc = field.metadata.get("doc", "") if field else Experiment.__dataclass_fields__[key].metadata["doc"]
         was = f" (recipe: {text_of(different[key][0])})" if key in different and different[key][0] is not None else ""
-        lines.append((f"{'*' if key in different else ' '} {key}={text_of(value)}{was}", doc))
+        mark = "!" if key in needed else "*" if key in different else " "
+        lines.append((f"{mark} {key}={text_of(value)}{was}", doc))
     width = min(44, max(len(setting) for setting, _ in lines))
-    return "\n".join(f"{setting:<{width}}  # {doc}" for setting, doc in lines)
+    shown = [f"{setting:<{width}}  # {doc}" for setting, doc in lines]
+    return "\n".join([*shown, *(f"! {key}: {message}" for key, message in needed.items())])
 
 
 def text_of(value: Any) -> str:

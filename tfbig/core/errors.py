@@ -10,6 +10,10 @@ class UserError(ValueError):
     said = False  # whether another process has written the message to this terminal already
 
 
+class Needed(str):
+    """The message about a setting that must be given and is not; nothing that is there is wrong."""
+
+
 class NoData(UserError):
     """A dataset that is absent or damaged as a whole: no record of it can be read, so there is none to leave out."""
 

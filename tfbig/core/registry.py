@@ -8,9 +8,11 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+import os
+import shlex
 from pathlib import Path
 
-from tfbig.core import contracts
+from tfbig.core import contracts, words
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 
@@ -19,10 +21,19 @@ BASES = {"tasks": contracts.Task, "models": contracts.Model, "data": contracts.D
 KEYS = {"tasks": "task", "models": "model", "data": "data"}
 
 
-def nearest(word: str, words) -> str:
+def closest(word: str, known, cutoff: float = 0.5) -> str | None:
+    """Of known names, the one that a word means elsewhere or is mistyped from; None if there is none."""
+    names = [str(name) for name in known]
+    elsewhere = [target for target in words.meant(word, words.VALUES) if target in names]
+    longer = [name for name in names if len(word) > 2 and name.startswith(word.lower())]
+    alike = elsewhere or longer or difflib.get_close_matches(word.lower(), names, 1, cutoff)
+    return alike[0] if alike else None
+
+
+def nearest(word: str, known) -> str:
     """' Did you mean X?' for a mistyped word, or nothing."""
-    close = difflib.get_close_matches(word, [str(known) for known in words], 1, 0.5)
-    return f" Did you mean {close[0]}?" if close else ""
+    name = closest(word, known)
+    return f" Did you mean {name}?" if name else ""
 
 
 def _files(folder: str) -> dict[str, Path]:
@@ -80,10 +91,25 @@ def _recipe_function(name: str):
         return made
     known = recipes()
     if name not in known:
+        if what := what_it_is(name):
+            raise UserError(f"recipe: expected a recipe's name. Received: {name}, {what}")
         raise UserError(
             f"recipe: expected one of {', '.join(known)}. Received: {name!r}.{nearest(name, known)} `python -m tfbig` lists them."
         )
     return getattr(importlib.import_module(known[name][0]), name)
+
+
+def what_it_is(name: str) -> str:
+    """Of a word that is no recipe, what it is and how that is used; empty if it is not known."""
+    for file, what, command in (("config.json", "run", "train"), ("search.json", "search", "tune")):
+        if os.path.isfile(os.path.join(name, file)):
+            again = f"python -m tfbig.{command} --resume {shlex.quote(name)}"
+            return f"which is a {what}. Go on with it by {again}"
+    if name.endswith(".py"):
+        return f"which is a file. A recipe of your own is named {Path(name).stem}:FUNCTION."
+    if "/" in name:
+        return "which is no run either. A run goes on with --resume DIR; `python -m tfbig` lists the recipes."
+    return ""
 
 
 def _own_module(key: str, name: str):
@@ -93,15 +119,16 @@ def _own_module(key: str, name: str):
         raise UserError(f"{key}: no module {name!r} can be imported ({error}). Is it on PYTHONPATH?") from error
 
 
-def component(kind: str, name: str) -> type:
-    """The class of a component: the one a file defines."""
+def component(kind: str, name: str, likely: list[str] | None = None) -> type:
+    """The class of a component: the one a file defines; `likely` are those to suggest if there is none of that name."""
     if "." in name:
         module = _own_module(KEYS[kind], name)
     else:
         known = _files(kind)
         if name not in known:
             expected = f"{KEYS[kind]}: expected one of {', '.join(known)}, or a module of your own such as my.module"
-            raise UserError(f"{expected}. Received: {name!r}.{nearest(name, known)}")
+            meant = likely and nearest(name, likely) or nearest(name, known)
+            raise UserError(f"{expected}. Received: {name!r}.{meant}")
         module = importlib.import_module(f"tfbig.{kind}.{name}")
     is_one = lambda value: isinstance(value, type) and issubclass(value, BASES[kind]) and value.__module__ == module.__name__  # noqa: E731
     found = [value for value in vars(module).values() if is_one(value)]

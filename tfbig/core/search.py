@@ -235,8 +235,13 @@ class Search:
         return files.lock(self.path, "searched")
 
 
-def read_settings(base: Experiment, settings: list[str]) -> tuple[Tune, search_space.Space]:
-    """The tuning's own settings and the search space, every problem of both reported at once."""
+def read_settings(
+    base: Experiment, settings: list[str], complete: bool = True
+) -> tuple[Tune, search_space.Space]:
+    """The tuning's own settings and the search space, every problem of both reported at once.
+
+    `complete`: as for `config.override`.
+    """
     problems, tune, space = [], Tune(), None
     own = [text for text in settings if text.startswith("tune.")]
     try:
@@ -245,7 +250,7 @@ def read_settings(base: Experiment, settings: list[str]) -> tuple[Tune, search_s
     except UserError as error:
         problems.append(str(error))
     try:
-        space = search_space.read(base, [text for text in settings if text not in own])
+        space = search_space.read(base, [text for text in settings if text not in own], complete)
         problems += _length_problems(tune, space)
     except UserError as error:
         problems.append(str(error))

@@ -94,8 +94,10 @@ def is_searched(setting: str) -> bool:
     return bool(colon) and kind in KINDS
 
 
-def read(base: Experiment, settings: list[str]) -> Space:
+def read(base: Experiment, settings: list[str], complete: bool = True) -> Space:
     """The search space that "key=value" settings describe, on top of a recipe's experiment; fully validated.
+
+    `complete`: as for `config.override`.
 
     Raises:
         UserError: with one line for each problem: where, what was expected, what was received, the nearest name.
@@ -121,8 +123,9 @@ def read(base: Experiment, settings: list[str]) -> Space:
     fixed = [text for text in fixed if text not in fixed_owned]
     parameters += [_owned(_parse(_as_choice(text), problems), parameters) for text in fixed_owned]
     searched = {parameter.key for parameter in parameters}
-    _raise(_refusals(base, [text for text in fixed if text.partition("=")[0] not in searched]))
-    return _Checker(base, tuple(fixed), parameters).checked()
+    alone = [text for text in fixed if text.partition("=")[0] not in searched]
+    _raise(_refusals(base, alone, complete))
+    return _Checker(base, tuple(fixed), parameters, complete).checked()
 
 
 def _raise(problems: list[str]) -> None:
@@ -190,9 +193,9 @@ def _as_choice(text: str) -> str:
     return f"{name}=in:[{value}]"
 
 
-def _refusals(base: Experiment, settings: list[str]) -> list[str]:
+def _refusals(base: Experiment, settings: list[str], complete: bool = True) -> list[str]:
     try:
-        config.override(base, settings)
+        config.override(base, settings, complete)
     except UserError as error:
         return str(error).split("\n")
     return []
@@ -201,8 +204,10 @@ def _refusals(base: Experiment, settings: list[str]) -> list[str]:
 class _Checker:
     """Finds on which choices each parameter depends, its type, and whether all values are valid, alone and in pairs."""
 
-    def __init__(self, base: Experiment, fixed: tuple[str, ...], parameters: list[Parameter]):
-        self.base, self.fixed, self.parameters = base, fixed, parameters
+    def __init__(
+        self, base: Experiment, fixed: tuple[str, ...], parameters: list[Parameter], complete: bool
+    ):
+        self.base, self.fixed, self.parameters, self.complete = base, fixed, parameters, complete
         self.problems: list[str] = []
 
     def checked(self) -> Space:
@@ -231,11 +236,16 @@ class _Checker:
             texts.update({**self._context(parent, known), parent.key: values[0]})
         return texts
 
+    def _refusals(self, settings: list[str]) -> list[str]:
+        return _refusals(self.base, settings, self.complete)
+
     def _problems_with(self, texts: dict[str, str], key: str) -> list[str]:
         """What is said against a setting among others."""
         fixed = [text for text in self.fixed if text.partition("=")[0] not in texts]
         return [
-            line for line in _refusals(self.base, [*fixed, *(f"{k}={v}" for k, v in texts.items())]) if line.startswith(f"{key}:")
+            line
+            for line in self._refusals([*fixed, *(f"{k}={v}" for k, v in texts.items())])
+            if line.startswith(f"{key}:")
         ]
 
     def _conditioned(self, parameter: Parameter, parent: Parameter, done: list[Parameter]) -> Parameter:
@@ -271,9 +281,10 @@ class _Checker:
         if parameter.kind == "in":
             return parameter
         texts = [f"{key}={value}" for key, value in self._context(parameter, done).items()]
-        if _refusals(self.base, texts):
+        if self._refusals(texts):
             return parameter
-        element = _element(config.annotation(config.override(self.base, texts), parameter.key))
+        chosen = config.override(self.base, texts, self.complete)
+        element = _element(config.annotation(chosen, parameter.key))
         if element not in (int, float, None):
             self.problems.append(f"{parameter.name}: expected in:A,B,C, since its values are no numbers. Received: {parameter}.")
         if element is int and parameter.kind != "int":
@@ -312,7 +323,7 @@ class _Checker:
             for probe in parameter.probes:
                 said: list[str] = []
                 for _ in range(MOST_DRAWS):
-                    said = _refusals(self.base, [*space.fixed, *_drawn(space, parameter, probe, dice)])
+                    said = self._refusals([*space.fixed, *_drawn(space, parameter, probe, dice)])
                     if not said:
                         break
                 self.problems += [f"{line} ({parameter.name}={probe} with any of the others)" for line in said]

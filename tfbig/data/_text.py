@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
-from tfbig.core.errors import UserError
+from tfbig.core.errors import Needed, UserError
 from tfbig.core.lazy import np
 from tfbig.data import _text_store as store
 from tfbig.prep import text as prep
@@ -69,7 +69,7 @@ class TextWindows(Dataset):
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.tokenizer == "ready" and not self.vocabulary_path:
             expected = "a folder with vocab.json and merges.txt, or a SentencePiece .model file, for data.tokenizer=ready"
-            yield "vocabulary_path", f"expected {expected}. Received: nothing. Set data.vocabulary_path=PATH."
+            yield "vocabulary_path", Needed(f"expected {expected}. Received: nothing. Set data.vocabulary_path=PATH.")
         if self.tokenizer != "ready" and self.vocabulary_path:
             yield "vocabulary_path", f"expected with data.tokenizer=ready alone. Received: {self.vocabulary_path} with {self.tokenizer}."
         if self.on_error != "stop":  # documents are read once, before training, and all become one stream

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
-from tfbig.core.errors import UserError
+from tfbig.core.errors import Needed, UserError
 from tfbig.core.lazy import np
 from tfbig.data._folders import is_hidden
 from tfbig.data._images import SUFFIXES, centre_picture, check_split, pictures_inside
@@ -28,12 +28,17 @@ class ImageFolder(Dataset):
     Pictures are taken as they are stored: an orientation noted in EXIF turns none.
     """
 
-    path: str = knob("pictures", "the folder; its subfolders are the classes, or train and test with the classes inside", path=True)
+    path: str = knob("", "the folder; its subfolders are the classes, or train and test with the classes inside", path=True)
     side: int = knob(64, "height and width in pixels: the centre square, resized", low=1)
     channels: int = knob(3, "3: colour, 1: grey", choices=(1, 3))
     validation_share: float = knob(0.1, "share of each class's training pictures held out, if there is no validation folder", above=0, high=0.5)
     test_share: float = knob(0.1, "share of each class's pictures held out, if there is no test folder", above=0, high=0.5)
     split_seed: int = knob(0, "of the choice of pictures held out", low=0, high=2**32 - 1)
+
+    def problems(self):
+        if not self.path:
+            expected = "expected a folder with a subfolder of pictures for each class"
+            yield "path", Needed(f"{expected}. Received: nothing. Set data.path=PATH.")
 
     @property
     def root(self) -> Path:

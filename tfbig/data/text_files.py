@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfbig.core.contracts import knob
-from tfbig.core.errors import UserError
+from tfbig.core.errors import Needed, UserError
 from tfbig.data._folders import is_hidden
 from tfbig.data._text import TextWindows
 from tfbig.prep import text as prep
@@ -36,7 +36,7 @@ class TextFiles(TextWindows):
     def problems(self):
         yield from super().problems()
         if not self.path:
-            yield "path", "expected a file or folder with text. Received: nothing. Set data.path=PATH."
+            yield "path", Needed("expected a file or folder with text. Received: nothing. Set data.path=PATH.")
 
     def check(self):
         self._files()
