@@ -1,6 +1,7 @@
 """Plans: arithmetic against hand-made figures, a short try, and mistakes."""
 
 import json
+import re
 
 import pytest
 from training import FACTS, make
@@ -8,7 +9,8 @@ from training import FACTS, make
 from tfbig import plan
 from tfbig.core.errors import UserError
 from tfbig.engine import plan as engine
-from tfbig.engine.setup import Setup
+from tfbig.engine.hardware import HARDWARE, Hardware, named
+from tfbig.engine.setup import Setup, evaluation_batch
 
 
 def setup(*settings, recipe="mnist_mlp"):
@@ -39,11 +41,34 @@ def test_what_saves_memory():
 
 
 def test_by_arithmetic():
-    found = engine.by_arithmetic(setup(), engine.HARDWARE["a100"])
-    work = 8594 * found["flops_per_step"] + 10 * 5000 * found["forward_flops_per_example"]
-    assert found["seconds"] == pytest.approx(work / (156e12 * engine.UTILISATION), abs=0.01) and found["fits"] and not found["advice"]
-    large = engine.by_arithmetic(setup("model.units=20000,20000", "optim.optimizer=adam", "optim.momentum=none"), engine.Hardware("small", 1, 2, 4, "none"))
+    wide = ("model.units=3000,3000", "train.batch_size=4096")
+    found = engine.by_arithmetic(setup(*wide), HARDWARE["a100"])
+    work = found["steps"] * found["flops_per_step"] + 10 * 5000 * found["forward_flops_per_example"]
+    assert found["seconds"] == pytest.approx(work / (156e12 * engine.UTILISATION), rel=1e-3) and found["fits"] and not found["advice"]
+    large = engine.by_arithmetic(setup("model.units=3000,3000", "optim.optimizer=adam", "optim.momentum=none"), Hardware("small", 1, 2, 0.1, "none"))
     assert not large["fits"] and large["advice"][0].startswith("device.precision=bfloat16")
+
+
+def test_no_step_is_quicker_than_its_operations_start():
+    found = engine.by_arithmetic(setup(), HARDWARE["a100"])
+    operations = 3 * 3 + 4  # dense, activation, head: forward and twice backward; two weights and two biases
+    assert found["least_step_ms"] == pytest.approx(0.050 + 0.004 * operations)
+    batches = -(-5000 // evaluation_batch(make()))
+    expected = 8594 * (50e-6 + operations * 4e-6) + 10 * batches * (50e-6 + 3 * 4e-6)
+    assert found["seconds"] == pytest.approx(expected, abs=0.01)
+    split = engine.by_arithmetic(setup("train.accumulate=4"), HARDWARE["a100"])
+    assert split["least_step_ms"] == pytest.approx(0.050 + 0.004 * (4 * 9 + 4))
+    recurrent = engine.by_arithmetic(setup(recipe="mnist_lstm"), HARDWARE["a100"])
+    moments = 3 * (28 + 1) + 5  # the rows of a picture, and the head; kernel, recurrent kernel, bias, and the head's two
+    assert recurrent["least_step_ms"] == pytest.approx(0.050 + 0.004 * moments)
+
+
+def test_hardware_is_known_by_the_ways_to_write_its_name():
+    assert named("RTX 4090") is HARDWARE["rtx4090"] and named("TPU-v5e") is HARDWARE["tpu_v5e"]
+    assert named("NVIDIA B200") is HARDWARE["b200"] and all(named(key) is each for key, each in HARDWARE.items())
+    for wrong, meant in (("gb200", "b200"), ("a100-80gb", "a100"), ("h10", "h100")):
+        with pytest.raises(UserError, match=rf"expected one of cpu, t4.* Received: '{wrong}'. Did you mean {meant}\?"):
+            named(wrong)
 
 
 def test_a_short_try():
@@ -57,7 +82,11 @@ def test_door(capsys):
     assert plan.main(["mnist_cnn", "--hardware", "h100", "--price", "3.5"]) == 0
     out = capsys.readouterr().out
     assert "NVIDIA H100 SXM" in out and "35% of 494 TFLOP/s" in out and "for it" in out
-    assert plan.main(["mnist_cnn", "--hardware", "CPU"]) == 0 and "a small model, which waits" in capsys.readouterr().out
+    assert plan.main(["mnist_mlp", "--hardware", "CPU", "--price", "1"]) == 0
+    out = capsys.readouterr().out
+    cost = float(re.search(r"([0-9.]+) for it", out)[1])
+    seconds = float(re.search(r"time +([0-9.]+) s", out)[1])
+    assert cost == pytest.approx(seconds / 3600, rel=0.1) and seconds > 0 and "waiting for memory" in out
     assert plan.main(["mnist_cnn", "--hardware", "h10"]) == 2 and "Did you mean h100?" in capsys.readouterr().err
     with pytest.raises(UserError, match="--price: expected more than 0"):
         plan.plan("mnist_cnn", price=-1.0)

@@ -10,6 +10,7 @@ from tfbig.core import cli, config, registry
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import load
+from tfbig.engine.hardware import HARDWARE, named
 
 EXAMPLES = """  python -m tfbig.plan mnist_cnn                                    # a short try on this machine
   python -m tfbig.plan mnist_vit device.precision=bfloat16 --hardware h100 --price 3.5
@@ -29,9 +30,7 @@ def plan(recipe: str | Experiment, *settings: str, hardware: str | None = None, 
     from tfbig.engine.readable import Readable
     from tfbig.engine.setup import Setup
 
-    hardware = hardware and hardware.lower()
-    if hardware is not None and hardware not in engine.HARDWARE:
-        raise UserError(f"--hardware: expected one of {', '.join(engine.HARDWARE)}. Received: {hardware!r}.{registry.nearest(hardware, engine.HARDWARE)}")
+    there = None if hardware is None else named(hardware)
     if price is not None and not 0 < price < math.inf:
         raise UserError(f"--price: expected more than 0. Received: {price}.")
     base = registry.recipe(recipe)
@@ -40,9 +39,10 @@ def plan(recipe: str | Experiment, *settings: str, hardware: str | None = None, 
     load()
     at, data = time.monotonic(), Readable(experiment.data)
     setup = Setup(experiment, experiment.task.measure(data), data=data)
-    found = engine.by_trying(setup, time.monotonic() - at) if hardware is None else engine.by_arithmetic(setup, engine.HARDWARE[hardware])
+    prepared = time.monotonic() - at
+    found = engine.by_arithmetic(setup, there) if there else engine.by_trying(setup, prepared)
     if price is not None:
-        found["cost"] = round(price * found["seconds"] / 3600, 4)
+        found["cost"] = float(f"{price * found['seconds'] / 3600:.4g}")
     return engine.finite(found)
 
 
@@ -66,12 +66,19 @@ def show(found: dict) -> str:
         ]
     else:
         rows += [("assumed", found["assumed"]), ("fits", f"{'yes' if found['fits'] else 'no'}, {found['memory_there_mb'] / 1e3:,.0f} GB there")]
-    told = duration_text(found["seconds"]) if found["seconds"] >= 1 else "under 1 s"
-    told += f", {found['cost']:,.2f} for it" if "cost" in found else ""
-    told += "" if "step_ms" in found else "; a small model, which waits for memory and launches, takes longer"
+    seconds = found["seconds"]
+    told = duration_text(seconds) if seconds >= 10 else f"{seconds:.2g} s"
+    told += f", {_price(found['cost'])} for it" if "cost" in found else ""
     rows.append(("time", told))
+    if "step_ms" not in found:
+        rows.append(("", "importing, compiling and reading come on top, and waiting for memory, most of all in small operations"))
     rows += [("change" if i == 0 else "", text) for i, text in enumerate(found["advice"])]
     return "\n".join(f"{name:<12} {text}" for name, text in rows)
+
+
+def _price(cost: float) -> str:
+    """A price with two digits behind the point, and with two that are not zero."""
+    return f"{cost:,.2f}" if cost >= 0.1 else f"{cost:.{max(2, 1 - math.floor(math.log10(cost)))}f}"
 
 
 def door(arguments: list[str]) -> dict:
@@ -80,7 +87,8 @@ def door(arguments: list[str]) -> dict:
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that differ from the recipe's")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--probe", action="store_true", help="try a few steps on this machine (what is done without --hardware, too)")
-    where.add_argument("--hardware", help="an accelerator by name, judged by arithmetic: cpu, t4, l4, a100, h100, h200, tpu_v5e, tpu_v5p")
+    listed = ", ".join(HARDWARE)
+    where.add_argument("--hardware", help=f"judge by arithmetic what is not here: {listed}")
     parser.add_argument("--price", type=float, help="of an hour on it")
     given = parser.parse_args(arguments)
     found = plan(given.recipe, *given.settings, hardware=given.hardware, price=given.price)

@@ -43,14 +43,28 @@ VIEWS = ("Flatten", "Reshape", "Squeeze", "ExpandDims", "Identity", "StopGradien
 RECURRENT = 10  # values that a recurrent layer keeps for each unit and moment: gates before and after their activation, states
 
 
+def _recurrent(node: Node) -> list:
+    """The recurrent layers that a node calls, both of a bidirectional one."""
+    operation = node.operation
+    layers = [operation, *(getattr(operation, f"{way}_layer", None) for way in ("forward", "backward"))]
+    return [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
+
+
 def bytes_kept(node: Node) -> int:
     """Bytes that the gradient needs of what a node computes, for one example: its outputs, of a recurrent layer all its moments'."""
     if type(node.operation).__name__ in VIEWS:
         return 0
     whole = sum(map(bytes_of, node.outputs))
-    layers = [layer for layer in (node.operation, getattr(node.operation, "forward_layer", None), getattr(node.operation, "backward_layer", None)) if isinstance(layer, keras.layers.RNN)]
     moments = node.inputs[0].shape[1] or 1
-    return whole + sum(4 * RECURRENT * layer.units * moments for layer in layers if hasattr(layer, "units"))
+    return whole + sum(4 * RECURRENT * layer.units * moments for layer in _recurrent(node) if hasattr(layer, "units"))
+
+
+def operations(node: Node) -> int:
+    """How many operations a node starts: one, a recurrent layer one for each moment, a view none."""
+    if type(node.operation).__name__ in VIEWS:
+        return 0
+    layers = _recurrent(node)
+    return len(layers) * (node.inputs[0].shape[1] or 1) if layers else 1
 
 
 def bytes_of(tensor) -> int:

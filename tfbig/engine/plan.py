@@ -8,13 +8,13 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import np, tf
 from tfbig.engine import batches, checkpoint, graph, remat
 from tfbig.engine.flops import forward_flops
+from tfbig.engine.hardware import Hardware
 from tfbig.engine.loop import CALL_SECONDS
 from tfbig.engine.setup import Setup, evaluation_batch
 
@@ -22,33 +22,16 @@ PROBE_STEPS = 20
 PROBE_SECONDS = 10.0  # fast steps are tried for longer, until their time is steady
 
 
-@dataclass(frozen=True)
-class Hardware:
-    """What a maker says of an accelerator or processor: dense arithmetic in 10^12 operations a second, memory in 10^9 bytes."""
-
-    name: str
-    float32: float
-    sixteen_bit: float
-    memory_gb: float
-    source: str
-
-
-# TensorFlow multiplies float32 matrices in TensorFloat-32 on NVIDIA since Ampere and in bfloat16 on TPUs, unless told otherwise.
-HARDWARE = {
-    "cpu": Hardware("Intel Xeon Platinum 8480+, 56 cores", 7.2, 7.2, 256, "Intel's 2.0 GHz and two AVX-512 units a core, 64 operations a cycle; XLA's halves are no faster; 256 GB assumed"),
-    "t4": Hardware("NVIDIA T4", 8.1, 65, 16, "NVIDIA T4 data sheet, 2019"),
-    "l4": Hardware("NVIDIA L4", 60, 121, 24, "NVIDIA L4 data sheet, 2023, halves of the figures with sparsity"),
-    "a100": Hardware("NVIDIA A100 80 GB SXM", 156, 312, 80, "NVIDIA A100 data sheet, 2021"),
-    "h100": Hardware("NVIDIA H100 SXM", 494, 989, 80, "NVIDIA H100 data sheet, 2023, halves of the figures with sparsity"),
-    "h200": Hardware("NVIDIA H200 SXM", 494, 989, 141, "NVIDIA H200 data sheet, 2024, halves of the figures with sparsity"),
-    "tpu_v5e": Hardware("TPU v5e, one chip", 197, 197, 16, "Google Cloud documentation of TPU v5e"),
-    "tpu_v5p": Hardware("TPU v5p, one chip", 459, 459, 95, "Google Cloud documentation of TPU v5p"),
-}
-
 TPU = "the hardware: this package does not train on TPUs (device.strategy=tpu says why)"
 
 # Share of the peak that trainings of large matrices reach: 0.3 to 0.5 in Chowdhery et al. 2022 (PaLM), table 3, and its peers there.
 UTILISATION = 0.35
+
+# However little there is to compute, a step is begun by the host and each operation is started by
+# itself. 4 microseconds are what NVIDIA measures for one start after another (Gray 2019, "Getting
+# Started with CUDA Graphs"); those of a step are an assumption, rounded.
+STEP_SECONDS = 50e-6
+LAUNCH_SECONDS = 4e-6
 
 
 def size_mb(variables: list) -> float:
@@ -83,22 +66,47 @@ def describe(setup: Setup) -> dict:
     }
 
 
+def launches(setup: Setup) -> tuple[int, int]:
+    """Operations that are started one after another, for a forward pass and for a whole step.
+
+    Those of recurrent layers count for each moment, those that compute nothing not at all. A step
+    goes forwards once and backwards with twice as many, for each micro-batch, and updates each weight.
+    """
+    forward = sum(map(graph.operations, graph.nodes(setup.model)))
+    passes = 3 * setup.experiment.train.accumulate
+    return forward, passes * forward + len(setup.model.trainable_variables)
+
+
 def by_arithmetic(setup: Setup, hardware: Hardware) -> dict:
-    """Time and fit on an accelerator that is not here. Small models wait for memory and launches, so they take longer."""
-    found = describe(setup)
-    half = setup.experiment.device.precision != "float32"
+    """Time and fit on an accelerator that is not here.
+
+    A step and a batch of the evaluation take what their arithmetic takes, and at least the time to
+    start their operations; waiting for memory is not counted, so models of small operations take longer.
+    """
+    found, experiment = describe(setup), setup.experiment
+    half = experiment.device.precision != "float32"
     rate = (hardware.sixteen_bit if half else hardware.float32) * 1e12 * UTILISATION
-    validation = setup.task.data.size("validation") * evaluations(setup) * found["forward_flops_per_example"]
-    seconds = (found["flops_per_step"] * found["steps"] + validation) / rate
+    forward, operations = launches(setup)
+    least = STEP_SECONDS + LAUNCH_SECONDS * operations
+    step = max(found["flops_per_step"] / rate, least)
+    size = setup.task.data.size("validation")
+    batch = evaluation_batch(experiment)
+    starts = math.ceil(size / batch) * (STEP_SECONDS + LAUNCH_SECONDS * forward)
+    evaluation = max(size * found["forward_flops_per_example"] / rate, starts)
     fits = found["memory_mb"] < 0.9 * hardware.memory_gb * 1e3
     return {
         **found,
         "hardware": hardware.name,
         "memory_there_mb": round(hardware.memory_gb * 1e3),
         "fits": fits,
-        "seconds": round(seconds, 2),
-        "assumed": f"{UTILISATION:.0%} of {hardware.sixteen_bit if half else hardware.float32:g} TFLOP/s ({hardware.source})",
-        "advice": ([] if fits else advice(setup.experiment)) + ([TPU] if hardware.name.startswith("TPU") else []),
+        "least_step_ms": round(least * 1e3, 4),
+        "seconds": round(step * found["steps"] + evaluation * evaluations(setup), 2),
+        "assumed": (
+            f"{UTILISATION:.0%} of {hardware.sixteen_bit if half else hardware.float32:g} TFLOP/s "
+            f"({hardware.source}); at least {least * 1e6:.0f} µs a step, {STEP_SECONDS * 1e6:.0f} µs "
+            f"and {LAUNCH_SECONDS * 1e6:.0f} µs for each of {operations:,} operations"
+        ),
+        "advice": ([] if fits else advice(experiment)) + ([TPU] if hardware.name.startswith("TPU") else []),
     }
 
 
