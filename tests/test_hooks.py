@@ -1,10 +1,12 @@
 """Keras callbacks in the loop: when they are called, what they remember, and that a resumed run goes on with it exactly."""
 
 import contextlib
+import gc
 import io
 import math
 import os
 import signal
+import time
 from collections import deque
 
 import keras
@@ -14,7 +16,9 @@ import tensorflow as tf
 from training import FACTS, LOUD, Silent, assert_equal, make
 
 import tfbig
-from tfbig.core.errors import UserError
+from tfbig.core import interrupt
+from tfbig.core.errors import Terminated, UserError
+from tfbig.core.lazy import quiet_start
 from tfbig.engine import loop, plain
 from tfbig.engine.setup import Setup
 from tfbig.models.mlp import MLP
@@ -160,6 +164,36 @@ def test_ctrl_c_while_the_model_is_built_is_not_lost(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         tfbig.train("mnist_mlp", "train.length=2", run=tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+class Parting:
+    """Says goodbye with a signal."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def collect():
+    def callback(phase, info):
+        gc.callbacks.remove(callback)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    gc.callbacks.append(callback)
+    gc.collect()
+
+
+@pytest.mark.parametrize(("lose", "error"), [(Parting, Terminated), (collect, KeyboardInterrupt)])
+def test_signals_whose_exceptions_python_drops_come_again(lose, error):
+    with pytest.raises(error) as caught, interrupt.raise_signals():
+        lose()
+        time.sleep(30)
+    assert caught.type is error and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_that_is_remembered_is_answered_at_once(capfd):
+    with interrupt.watch_signals() as signals, quiet_start():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.received == signal.SIGTERM and capfd.readouterr().err == "stopping; a second signal ends it at once\n"
 
 
 def test_damaged_memory_is_passed_over(tmp_path):

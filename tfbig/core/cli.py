@@ -8,14 +8,14 @@ import dataclasses
 import os
 import signal
 import sys
-import threading
 import traceback
 import types
 from collections.abc import Callable
 from pathlib import Path
 
 from tfbig.core import config, files, registry, suggestions
-from tfbig.core.errors import PartlyRefused, RunFailure, Terminated, UserError
+from tfbig.core.errors import PartlyRefused, RunFailure, UserError
+from tfbig.core.interrupt import raise_signals
 from tfbig.core.registry import recipes
 from tfbig.core.run import Run
 
@@ -163,7 +163,7 @@ def run(door: Callable[[list[str]], dict | None], arguments: list[str] | None) -
     with contextlib.suppress(AttributeError, ValueError):  # names of files need not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
-    with _sigterm_raises(), _stdout_to_stderr() if as_json else contextlib.nullcontext(sys.stdout) as out:
+    with raise_signals(), _stdout_to_stderr() if as_json else contextlib.nullcontext(sys.stdout) as out:
         code, result = _outcome(door, arguments, as_json)
         if as_json and result is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -195,24 +195,6 @@ def _outcome(door, arguments, as_json) -> tuple[int, dict | None]:
     except Exception as error:  # ours: the traceback helps to mend it, and --json still gets its object
         traceback.print_exc()
         return 1, {"error": str(error), "kind": type(error).__name__}
-
-
-@contextlib.contextmanager
-def _sigterm_raises():
-    """Lets SIGTERM raise Terminated as soon as native code has returned; the next one ends the process."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def stop(signum, frame):
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
