@@ -44,7 +44,7 @@ def test_by_arithmetic():
     wide = ("model.units=3000,3000", "train.batch_size=4096")
     found = engine.by_arithmetic(setup(*wide), HARDWARE["a100"])
     work = found["steps"] * found["flops_per_step"] + 10 * 5000 * found["forward_flops_per_example"]
-    assert found["seconds"] == pytest.approx(work / (156e12 * engine.UTILISATION), rel=1e-3) and found["fits"] and not found["advice"]
+    assert found["seconds"] == pytest.approx(work / (156e12 * engine.UTILISATION), abs=0.01) and found["fits"] and not found["advice"]
     large = engine.by_arithmetic(setup("model.units=3000,3000", "optim.optimizer=adam", "optim.momentum=none"), Hardware("small", 1, 2, 0.1, "none"))
     assert not large["fits"] and large["advice"][0].startswith("device.precision=bfloat16")
 
