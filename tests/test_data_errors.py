@@ -91,7 +91,7 @@ def test_counted_and_never_measured(folder, tmp_path):
     assert run.read_json("skipped.json")["train"].keys() == {"3", "4", "31"} and run.read_json("skipped.json")["test"].keys() == {"5"}
     assert "3 of train, 1 of validation, 1 of test" in (run.path / "report.html").read_text()
     assert run.read_json("metrics.json")["test"]["count"] == 19
-    matrix, reliability, _ = run.read_json("panels.json")
+    matrix, _, reliability, _ = [panel for panel in run.read_json("panels.json") if panel["section"] == "test"]
     assert np.sum(matrix["counts"], 1).tolist() == [9, 10] and sum(each["count"] for each in reliability["bins"]) == 19
     splits = run.read_json("data.json")["splits"]
     assert {name: entry["size"] for name, entry in splits.items()} == {"train": 37, "validation": 19, "test": 19}

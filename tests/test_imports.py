@@ -68,7 +68,7 @@ for folder in ("models", "data", "tasks", "recipes", "engine", "deploy", "report
             importlib.import_module(f"tfbig.{folder}.{path.stem}")
 for path in pathlib.Path(tfbig.__file__).parent.joinpath("deploy/server").glob("*.py"):
     importlib.import_module(f"tfbig.deploy.server.{path.stem}")
-heavy = {"tensorflow", "keras", "numpy", "matplotlib", "rich", "PIL", "tensorflow_datasets", "keras_tuner", "sklearn", "scipy"} & set(sys.modules)
+heavy = {"tensorflow", "keras", "numpy", "matplotlib", "jinja2", "rich", "PIL", "tensorflow_datasets", "keras_tuner", "sklearn", "scipy"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -192,8 +192,11 @@ def test_it_learns_and_writes(corpus, tmp_path, model):
     assert metrics["loss"]["value"] < 2.2 and metrics["bits_per_byte"]["value"] < 3.3  # log2(18) = 4.2 before
     assert metrics["perplexity"]["value"] == pytest.approx(math.exp(metrics["loss"]["value"]))
     panels = run.read_json("panels.json")
-    assert [panel["kind"] for panel in panels] == ["texts", "curves"] and len(panels[0]["items"]) == 3
-    assert "<pre>" in (run.path / "report.html").read_text() and "Loss by place" in (run.path / "report.html").read_text()
+    expected = [("inputs", "texts"), ("samples", "texts"), ("test", "curves")]
+    assert [(panel["section"], panel["kind"]) for panel in panels] == expected and len(panels[1]["items"]) == 3
+    first = np.concatenate([document.split("│") for document in panels[0]["items"]])
+    assert all(len(letter) <= 1 for letter in first) and len(first) > 3  # tokens are letters here
+    assert "<pre" in (run.path / "report.html").read_text() and "Loss by place" in (run.path / "report.html").read_text()
     trained = tfbig.load(run.path)
     corpus.unlink()  # a run carries its tokenizer
     _text._opened.cache_clear()

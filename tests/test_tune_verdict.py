@@ -140,6 +140,9 @@ def test_without_finalists_what_was_searched_decides(tmp_path, monkeypatch, tria
     assert result["run"] == f"trials/{winner}"
     assert result["baseline"]["searched"] == baseline
     assert result["gain"]["mean"] == pytest.approx(max(trial - baseline, 0))
+    (progress,) = report._Story(search).progress()
+    assert [(level["name"], level["y"]) for level in progress["levels"]] == [("the recipe's own settings", baseline)]
+    assert {each["name"]: each["y"] for each in progress["series"]}["trial"] == [0.5, trial, 0.7]
 
 
 def test_importance_finds_what_matters(tmp_path, monkeypatch):

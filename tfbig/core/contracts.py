@@ -307,6 +307,14 @@ class Task(Component):
         """
         return []
 
+    def training_panels(self, batch: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """What a report shows of what the network is given, augmentation included; panels as above.
+
+        Args:
+            batch: the first batch of training, as `preprocess(training=True)` makes it.
+        """
+        return []
+
     def samples(self, model: keras.Model, jit: bool) -> list[dict[str, Any]]:
         """Panels that show what the model makes by itself, such as text; `jit`: whether XLA compiles it."""
         return []

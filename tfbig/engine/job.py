@@ -127,6 +127,9 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
             run.unmark_done()
         else:
             start_from(setup)
+            with watch_signals() as signals:
+                write_panels(run, {"inputs": setup.task.training_panels(first_batch(setup))}, 0)
+            signals.act()
         journal = Journal(run, console, data)
         state = loop.train(setup, run.checkpoints, journal, (*own_callbacks(run), *callbacks), started)
         if not workers.is_chief:  # what is left, the chief does alone
@@ -168,6 +171,15 @@ def start_from(setup: Setup) -> None:
     if setup.step.average is not None:
         for average, weight in zip(setup.step.average.variables, setup.step.average.source, strict=True):
             average.assign(weight)
+
+
+def first_batch(setup: Setup) -> dict[str, np.ndarray]:
+    """The first batch of training (on several workers, this one's share), as the network is given it."""
+    slab, place = setup.slabs.at(0)
+    batch = {name: value[place] for name, value in slab.items()}
+    if setup.task.preprocess_on == "device":
+        batch = setup.task.preprocess(batch, training=True)
+    return {name: value.numpy() for name, value in batch.items()}
 
 
 def own_callbacks(run: Run) -> tuple:
@@ -239,8 +251,10 @@ def record(run: Run, setup: Setup, split: str, step: int, console: loop.Observer
     return entry
 
 
-def evaluate_split(run: Run, setup: Setup, split: str, step: int, console: loop.Observer) -> tuple[dict, list[dict]]:
-    """The split's entry of metrics.json, and the report's panels."""
+def evaluate_split(
+    run: Run, setup: Setup, split: str, step: int, console: loop.Observer
+) -> tuple[dict, dict[str, list[dict]]]:
+    """The split's entry of metrics.json, and the report's panels by section: see `write_panels`."""
     measure(run, run.experiment, setup.data, console.note)  # refuses data that has changed
     run.read_json("metrics.json")  # written again afterwards: a damaged one is said now
     known = told(setup.data.skipped)
@@ -249,14 +263,30 @@ def evaluate_split(run: Run, setup: Setup, split: str, step: int, console: loop.
     if told(setup.data.skipped) != known:
         console.note(told(setup.data.skipped))
     entry = {"dataset": type(run.experiment.data).__name__, "split": split, "count": result.count, "step": step, "metrics": result.metrics}
-    return entry, [*setup.task.samples(setup.model, setup.jit), *setup.task.panels(split, result.measured, {name: value[result.measured] for name, value in result.outputs.items()})]
+    outputs = {name: value[result.measured] for name, value in result.outputs.items()}
+    samples = setup.task.samples(setup.model, setup.jit)
+    return entry, {"samples": samples, split: setup.task.panels(split, result.measured, outputs)}
 
 
-def write_result(run: Run, setup: Setup, entry: dict, panels: list[dict]) -> None:
+def write_panels(run: Run, sections: dict[str, list[dict]], step: int) -> None:
+    """Writes panels of the report to panels.json, each with its section and the step of the weights.
+
+    The sections are "inputs" (what the network is given), "samples" (what the model makes by itself) and the splits. Each
+    takes the place of what the file held of it; the others stay.
+    """
+    saved = []
+    with contextlib.suppress(UserError):  # a damaged file, which is for people only
+        saved = run.read_json("panels.json") or []
+    kept = [panel for panel in saved if panel.get("section") not in (None, *sections)]  # earlier versions noted none
+    new = [{**panel, "section": section, "step": step} for section, panels in sections.items() for panel in panels]
+    run.write_json("panels.json", [*kept, *new])
+
+
+def write_result(run: Run, setup: Setup, entry: dict, panels: dict[str, list[dict]]) -> None:
     """Writes an evaluation to metrics.json, panels.json and data.json."""
     split = entry["split"]
     run.write_json("metrics.json", {**(run.read_json("metrics.json") or {}), split: entry})
-    run.write_json("panels.json", panels)
+    write_panels(run, panels, entry["step"])
     if any(setup.data.skipped.values()):
         run.write_json("skipped.json", setup.data.skipped)
         with contextlib.suppress(UserError):  # a damaged summary, which is for people only

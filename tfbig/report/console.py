@@ -26,21 +26,26 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def metric_value(name: str, value: float | None) -> str:
+    """A metric's value for people; shares in per cent."""
+    if value is None:
+        return "-"
+    return f"{value:.2%}" if name.endswith("accuracy") else number(value)
+
+
 def metric_text(name: str, metric: dict) -> str:
     """A metric with its 95 % interval; shares in per cent."""
-    value, low, high = metric["value"], metric["low"], metric["high"]
-    if value is None:
+    if metric["value"] is None:
         return f"{name} -"
-    if low is None:  # of too few examples for an interval
-        return scalar_text(name, value)
-    if name.endswith("accuracy"):
-        return f"{name} {value:.2%} [{low:.2%}, {high:.2%}]"
-    return f"{name} {number(value)} [{number(low)}, {number(high)}]"
+    value, low, high = (metric_value(name, metric[key]) for key in ("value", "low", "high"))
+    if metric["low"] is None:  # of too few examples for an interval
+        return f"{name} {value}"
+    return f"{name} {value} [{low}, {high}]"
 
 
 def scalar_text(name: str, value: float) -> str:
     """A scalar of training with its name; shares in per cent."""
-    return f"{name} {value:.2%}" if name.endswith("accuracy") else f"{name} {number(value)}"
+    return f"{name} {metric_value(name, value)}"
 
 
 class Console:

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import math
-from html import escape
 from pathlib import Path
 
-from tfbig.core.files import write_atomic
 from tfbig.core.search import Search
 from tfbig.core.search_space import Parameter
-from tfbig.report.console import duration_text
-from tfbig.report.html import STYLE
-from tfbig.report.panels import render
-from tfbig.report.tuning import metric_value
+from tfbig.report import page
+from tfbig.report.console import duration_text, metric_value
+from tfbig.report.page import Headline, section
 
-MORE_STYLE = "body { max-width: 1080px; } .scroll { overflow-x: auto; } .scroll table { font-size: .82rem; } tr.best td { background: #E6F4EE; } tr.failed td { color: #A33; }"
 COST_UNITS = {"latency": "ms for one example", "size": "MB of weights", "parameters": "parameters"}
+RECIPE = "the recipe's own settings"
 
 
 def write(folder: Path) -> Path:
     """Writes DIR/report.html from whatever the search directory holds by now, and returns its path."""
-    page = _Page(Search(Path(folder)))
+    story = _Story(Search(Path(folder)))
     sections = [
-        page.headline(),
-        _section("Settings that won", page.winner()),
-        _section("Finalists, trained again", page.finalists()),
-        _section("What mattered", page.importance() + page.slices()),
-        _section("All settings together", page.parallel()),
-        _section("Accuracy against cost" if page.primary == "accuracy" else f"{page.primary} against cost", page.front()),
-        _section("Progress and time", page.progress() + page.time()),
-        _section("Trials", page.trials()),
+        *section("Settings that won", story.winner, lines=story.verdict()),
+        *section("Finalists, trained again", story.finalists),
+        *section("Progress and time", lambda: story.progress() + story.time()),
+        *section("What mattered", lambda: story.importance() + story.slices(), lines=story.too_few()),
+        *section("All settings together", story.parallel),
+        *section(f"{story.primary.capitalize()} against cost", story.front),
+        *section("Trials", story.trials),
     ]
-    name = escape(f"search of {page.search.saved['recipe']}")
-    head = f"<head><meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>{name}</title><style>{STYLE}{MORE_STYLE}</style></head>"
-    path = page.search.path / "report.html"
-    write_atomic(path, f"<!doctype html><html lang='en'>{head}<body>{''.join(sections)}</body></html>\n")
+    path = story.search.path / "report.html"
+    page.write(path, story.search.path.resolve().name, story.headline(), sections)
     return path
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>" if body else ""
-
-
-class _Page:
-    """A search's files, read once, and the sections made of them."""
+class _Story:
+    """A search's files, read once, and the panels made of them."""
 
     def __init__(self, search: Search):
         self.search, (self.primary, self.better) = search, search.base.task.primary
@@ -80,79 +70,77 @@ class _Page:
         return f"{100 * value:+.2f} points" if self.primary.endswith("accuracy") else f"{value:+.4g}"
 
     def gained(self, gain: dict) -> str:
-        spread = f" (95 % interval {self.difference(gain['low'])} to {self.difference(gain['high'])})" if gain["low"] is not None else ""
-        return f"{self.difference(gain['mean'])}{spread}"
+        text = self.difference(gain["mean"])
+        if gain["low"] is None:
+            return text
+        return f"{text} (95 % interval {self.difference(gain['low'])} to {self.difference(gain['high'])})"
 
-    def headline(self) -> str:
-        failed = sum(outcome["status"] == "failed" for outcome in self.outcomes.values())
-        line = f"{self.search.tune.algorithm} search · {len(self.done)} trials completed, {failed} failed · seed {self.search.tune.seed}"
-        big = ""
-        if self.best:
-            found, test = self.best["validation"], self.best.get("test", {}).get(self.primary)
-            shown, what = (test, "test") if test else ({**found, "mean": found["mean"] or found["searched"]}, "validation")
-            spread = (
-                f", 95 % interval {self.spread(shown['low'], shown['high'])} over {len(shown['values'])} seeds"
-                if shown["low"] is not None
-                else ""
-            )
-            big = f"<b>{self.show(shown['mean'])}</b><span>{what} {escape(self.primary)} of the winner{spread}</span>"
-        return (
-            f"<h1>Search of {escape(self.search.saved['recipe'])}</h1><div class='headline'>{big}</div><p class='muted'>{line}</p>"
-        )
-
-    def winner(self) -> str:
+    def headline(self) -> Headline:
+        tune, failed = self.search.tune, sum(outcome["status"] == "failed" for outcome in self.outcomes.values())
+        line = f"Search of {self.search.saved['recipe']}: {tune.algorithm}, {len(self.done)} trials completed, {failed} failed, seed {tune.seed}"
         if not self.best:
-            return "<p>No trial has won yet.</p>"
+            return Headline(lines=[line])
+        shown, what = self.best.get("test", {}).get(self.primary), "test"
+        if not shown:
+            validation = self.best["validation"]
+            shown, what = {**validation, "mean": validation["mean"] or validation["searched"]}, "validation"
+        text = f"{what} {self.primary} of the winner"
+        if shown["low"] is not None:
+            text += f", 95 % interval {self.spread(shown['low'], shown['high'])} over {len(shown['values'])} seeds"
+        return Headline(self.show(shown["mean"]), text, [line])
+
+    def verdict(self) -> list[str]:
+        """What the winner gains, in words."""
+        if not self.best:
+            return ["No trial has won yet."]
         gain, test_gain = self.best["gain"], self.best.get("test_gain")
-        said = ""
         if self.best["trial"] == "baseline":
-            said = "<p>Nothing that was tried is better than the recipe's own settings.</p>"
-        elif gain is not None:
-            said = f"<p>Against the recipe's own settings: <strong>{self.gained(gain)}</strong> of validation {escape(self.primary)}"
-            said += f", <strong>{self.gained(test_gain)}</strong> of test {escape(self.primary)}.</p>" if test_gain else ".</p>"
-        return f"{said}{self.test()}<pre>{escape(self.best['line'])}</pre><p class='muted'>trial {escape(self.best['trial'])}, run {escape(self.best['run'])}</p>"
+            return [f"Nothing that was tried is better than {RECIPE}."]
+        if gain is None:
+            return []
+        said = f"Against {RECIPE}: {self.gained(gain)} of validation {self.primary}"
+        return [f"{said}, {self.gained(test_gain)} of test {self.primary}." if test_gain else f"{said}."]
 
-    def test(self) -> str:
-        """The winner and the recipe on the test split, metric by metric."""
-        rows = []
-        for who, found in (("the winner", self.best.get("test")), ("the recipe's own settings", self.best.get("test_baseline"))):
-            for name, one in (found or {}).items():
-                spread = self.spread(one["low"], one["high"], name) if one["low"] is not None else "-"
-                rows.append([who, name, metric_value(name, one["mean"]), spread, ", ".join(metric_value(name, v) for v in one["values"])])
-        headers = ["", "metric", "mean", "95 % interval", "each seed"]
-        caption = "The test split was read once the search was over, for these runs alone; what was gained is counted over the seeds that both have."
-        return render({"kind": "table", "title": "On the test split", "headers": headers, "rows": rows, "caption": caption}) if rows else ""
+    def winner(self) -> list[dict]:
+        """The line that trains the winner; the winner and the recipe on the test split, metric by metric."""
+        if not self.best:
+            return []
+        caption = f"trial {self.best['trial']}, run {self.best['run']}"
+        panels = [{"kind": "texts", "title": "", "items": [self.best["line"]], "caption": caption}]
+        test = {"the winner": self.best.get("test"), RECIPE: self.best.get("test_baseline")}
+        test = {who: metrics for who, metrics in test.items() if metrics}
+        names = list(dict.fromkeys(name for metrics in test.values() for name in metrics))
+        rows = [[name, *(self.mean(metrics[name], name) for metrics in test.values())] for name in names]
+        caption = "Means over seeds with their 95 % interval, and each seed. The test split was read once the search was over, for"
+        caption += " these runs alone; what was gained is counted over the seeds that both have."
+        table = {"kind": "table", "title": "On the test split", "headers": ["", *test], "rows": rows, "caption": caption}
+        return [*panels, table] if rows else panels
 
-    def finalists(self) -> str:
-        if not self.best or not any(one["values"] for one in self.best["finalists"]):
-            return ""
-        rows = []
-        for one in self.best["finalists"]:
-            spread = self.spread(one["low"], one["high"]) if one["low"] is not None else "-"
-            rows.append(
-                [one["trial"], self.show(one["searched"]), self.show(one["mean"]), spread, ", ".join(map(self.show, one["values"]))]
-            )
-        headers = ["trial", "in the search", "mean over other seeds", "95 % interval", "each seed"]
-        caption = (
-            "The best of many noisy trials owes part of its value to luck: the mean over seeds that the search did not see decides."
-        )
-        return render({"kind": "table", "title": "", "headers": headers, "rows": rows, "caption": caption})
+    def mean(self, metric: dict, name: str) -> list[str]:
+        """A cell: the mean over seeds; its interval and the values."""
+        spread = f"{self.spread(metric['low'], metric['high'], name)}; " if metric["low"] is not None else ""
+        return [metric_value(name, metric["mean"]), spread + ", ".join(metric_value(name, value) for value in metric["values"])]
 
-    def importance(self) -> str:
-        found = self.search.read_json("importance.json") or {}
-        if not found:
-            return "<p class='muted'>Too few trials to say which settings mattered.</p>"
+    def finalists(self) -> list[dict]:
+        if not self.best or not any(finalist["values"] for finalist in self.best["finalists"]):
+            return []
+        finalists = self.best["finalists"]
+        rows = [[each["trial"], self.show(each["searched"]), self.mean(each, self.primary)] for each in finalists]
+        headers = ["trial", "in the search", "with other seeds"]
+        caption = "The best of many noisy trials owes part of its value to luck: the mean over seeds that the search did not see"
+        caption += " decides. Below it, its 95 % interval and each seed."
+        return [{"kind": "table", "title": "", "headers": headers, "rows": rows, "caption": caption}]
+
+    def too_few(self) -> list[str]:
+        return [] if self.search.read_json("importance.json") else ["Too few trials to say which settings mattered."]
+
+    def importance(self) -> list[dict]:
+        shares = self.search.read_json("importance.json")
+        if not shares:
+            return []
+        bars = {"labels": list(shares), "values": list(shares.values()), "x_label": "share of the explained variance"}
         caption = "Permutation importance of a random forest fitted to the ranks of all completed trials."
-        return render(
-            {
-                "kind": "bars",
-                "title": "Importance of each setting",
-                "labels": list(found),
-                "values": list(found.values()),
-                "x_label": "share of the explained variance",
-                "caption": caption,
-            }
-        )
+        return [{"kind": "bars", "title": "Importance of each setting", **bars, "caption": caption}]
 
     def position(self, parameter: Parameter, value) -> float:
         """A value's place on its axis, 0 to 1."""
@@ -168,166 +156,126 @@ class _Page:
         same = [choice for choice in parameter.choices if choice == str(value)]
         return same[0] if same else next(choice for choice in parameter.choices if float(choice) == float(value))
 
-    def slices(self) -> str:
-        if not self.runs:
-            return ""
-        parts = []
-        for parameter in self.searched:
-            shown = [trial for trial in self.runs if parameter.name in self.values[trial]]
-            raw = [self.values[trial][parameter.name] for trial in shown]
-            listed = parameter.kind == "in"
-            x = [parameter.choices.index(self.choice(parameter, value)) for value in raw] if listed else raw
-            parts.append(
-                {
-                    "label": parameter.name,
-                    "x": x,
-                    "y": [self.value(t) for t in shown],
-                    "log": parameter.kind == "log",
-                    "ticks": list(parameter.choices) if listed else None,
-                }
-            )
-        return render({"kind": "slices", "title": "Each setting alone", "y_label": self.primary, "parts": parts})
+    def slices(self) -> list[dict]:
+        parts = [self.slice(parameter) for parameter in self.searched]
+        return [{"kind": "slices", "title": "Each setting alone", "y_label": self.primary, "parts": parts}] if self.runs else []
 
-    def parallel(self) -> str:
+    def slice(self, parameter: Parameter) -> dict:
+        shown = [trial for trial in self.runs if parameter.name in self.values[trial]]
+        x, ticks = [self.values[trial][parameter.name] for trial in shown], None
+        if parameter.kind == "in":
+            ticks = list(parameter.choices)
+            x = [ticks.index(self.choice(parameter, value)) for value in x]
+        y = [self.value(trial) for trial in shown]
+        return {"label": parameter.name, "x": x, "y": y, "log": parameter.kind == "log", "ticks": ticks}
+
+    def parallel(self) -> list[dict]:
         if len(self.searched) < 2 or len(self.runs) < 2:
-            return ""
+            return []
         axes = []
         for parameter in self.searched:
             if parameter.kind == "in":
-                ticks = [(index / max(1, len(parameter.choices) - 1), choice) for index, choice in enumerate(parameter.choices)]
+                last = max(1, len(parameter.choices) - 1)
+                ticks = [(index / last, choice) for index, choice in enumerate(parameter.choices)]
             else:
                 ticks = [(0.0, f"{parameter.low:.4g}"), (1.0, f"{parameter.high:.4g}")]
             axes.append({"label": parameter.name, "ticks": ticks})
-        place = lambda trial, p: self.position(p, self.values[trial][p.name]) if p.name in self.values[trial] else None  # noqa: E731
-        lines = [{"values": [place(trial, p) for p in self.searched], "value": self.value(trial)} for trial in self.runs]
+        lines = [{"values": self.places(trial), "value": self.value(trial)} for trial in self.runs]
+        colours = {"label": self.primary, "better": self.better}
         caption = "One line for each configuration, the best one thick; colours tell the better half apart."
-        return render(
-            {
-                "kind": "parallel",
-                "title": "",
-                "axes": axes,
-                "lines": lines,
-                "label": self.primary,
-                "better": self.better,
-                "caption": caption,
-            }
-        )
+        return [{"kind": "parallel", "title": "", "axes": axes, "lines": lines, **colours, "caption": caption}]
 
-    def front(self) -> str:
+    def places(self, trial: str) -> list[float | None]:
+        """Where a trial's line crosses each axis; None where it has no such setting."""
+        values = self.values[trial]
+        return [self.position(p, values[p.name]) if p.name in values else None for p in self.searched]
+
+    def front(self) -> list[dict]:
         trials = [t for t, o in self.outcomes.items() if o["status"] == "completed" and "_seed_" not in t]
         if not trials:
-            return ""
-        figures = []
-        costs = [name for name in list(self.search.objectives)[1:]] or ["parameters"]
-        front = {one["trial"] for one in self.best.get("front", [])}
-        for cost in costs:
-            at = lambda trial, cost=cost: self.outcomes[trial]["metrics"][cost]  # noqa: E731
-            rest = [t for t in trials if t not in front]
-            series = [{"name": "trials", "x": [at(t) for t in rest], "y": [self.value(t) for t in rest]}] if rest else []
-            if front:
-                kept = sorted(front, key=at)
-                series.append(
-                    {
-                        "name": "Pareto front",
-                        "x": [at(t) for t in kept],
-                        "y": [self.value(t) for t in kept],
-                        "labels": kept,
-                        "line": len(costs) == 1,
-                    }
-                )
-            figures.append(
-                render(
-                    {
-                        "kind": "points",
-                        "title": f"{self.primary} and {cost}",
-                        "x_label": COST_UNITS[cost],
-                        "y_label": self.primary,
-                        "series": series,
-                        "log_x": cost == "parameters",
-                    }
-                )
-            )
-        table = ""
-        if front:
-            headers = ["trial", *self.search.objectives, "settings"]
-            rows = [
-                [
-                    one["trial"],
-                    *(metric_value(name, one[name]) for name in self.search.objectives),
-                    " ".join(one["settings"]) or "the recipe's own",
-                ]
-                for one in self.best["front"]
-            ]
-            table = render(
-                {"kind": "table", "title": "Pareto front: no trial is better in everything", "headers": headers, "rows": rows}
-            )
-        return f"<div class='grid'>{''.join(f'<div>{figure}</div>' for figure in figures)}</div>{table}"
+            return []
+        costs = list(self.search.objectives)[1:] or ["parameters"]
+        panels = [self.cost(trials, cost, joined=len(costs) == 1) for cost in costs]
+        if self.best.get("front"):
+            headers = ["trial", *self.search.objectives]
+            rows = []
+            for trial in self.best["front"]:
+                name = [trial["trial"], " ".join(trial["settings"]) or RECIPE]
+                rows.append([name, *(metric_value(objective, trial[objective]) for objective in self.search.objectives)])
+            title = "Pareto front: no trial is better in everything"
+            panels.append({"kind": "table", "title": title, "headers": headers, "rows": rows})
+        return panels
 
-    def progress(self) -> str:
+    def cost(self, trials: list[str], cost: str, joined: bool) -> dict:
+        """Trials by their cost and their value, those of the Pareto front apart and by name."""
+
+        def points(name: str, names: list[str]) -> dict:
+            x = [self.outcomes[trial]["metrics"][cost] for trial in names]
+            return {"name": name, "x": x, "y": [self.value(trial) for trial in names]}
+
+        front = {trial["trial"] for trial in self.best.get("front", [])}
+        rest = [trial for trial in trials if trial not in front]
+        series = [points("trials", rest)] if rest else []
+        if front:
+            kept = sorted(front, key=lambda trial: self.outcomes[trial]["metrics"][cost])
+            series.append({**points("Pareto front", kept), "labels": kept, "line": joined})
+        labels = {"x_label": COST_UNITS[cost], "y_label": self.primary, "log_x": cost == "parameters"}
+        return {"kind": "points", "title": f"{self.primary} and {cost}", "series": series, **labels}
+
+    def progress(self) -> list[dict]:
         ended = sorted(self.done, key=lambda trial: self.times[trial][-1])
         if not ended:
-            return ""
+            return []
         better, so_far = max if self.better == "max" else min, []
         for trial in ended:
             so_far.append(better([*so_far[-1:], self.value(trial)]))
         numbers = list(range(1, len(ended) + 1))
         series = [
-            {"name": "trial", "x": numbers, "y": [self.value(t) for t in ended]},
             {"name": "best so far", "x": numbers, "y": so_far, "line": True},
+            {"name": "trial", "x": numbers, "y": [self.value(t) for t in ended]},
         ]
-        return render(
-            {
-                "kind": "points",
-                "title": "Best value so far",
-                "x_label": "completed trials",
-                "y_label": self.primary,
-                "series": series,
-            }
-        )
+        levels = [{"name": RECIPE, "y": self.value("baseline")}] if self.outcomes.get("baseline", {}).get("metrics") else []
+        labels = {"x_label": "completed trials", "y_label": self.primary}
+        return [{"kind": "points", "title": "Best value so far", "series": series, "levels": levels, **labels}]
 
-    def time(self) -> str:
-        seconds = lambda names: sum(self.outcomes[name]["seconds"] for name in names)  # noqa: E731
+    def time(self) -> list[dict]:
         groups = {
             "searching": [t for t in self.outcomes if t.isdigit()],
-            "the recipe's own settings": [t for t in self.outcomes if t.startswith("baseline")],
+            RECIPE: [t for t in self.outcomes if t.startswith("baseline")],
             "finalists again": [t for t in self.outcomes if "_seed_" in t and not t.startswith("baseline")],
         }
-        rows = [[name, str(len(trials)), duration_text(seconds(trials))] for name, trials in groups.items() if trials]
-        paused = [t for t in self.outcomes if self.outcomes[t].get("stopped") == "paused"]
-        early = [t for t in self.outcomes if self.outcomes[t].get("stopped") == "early"]
-        rows += [["stopped early by train.patience", str(len(early)), ", ".join(early)]] if early else []
-        gone_on = {values.get("tuner/trial_id") for values in self.values.values()}
-        dropped = [t for t in paused if t not in gone_on]
-        rows += (
-            [["paused by hyperband and not continued", str(len(dropped)), ", ".join(dropped)]]
-            if self.search.tune.algorithm == "hyperband"
-            else []
-        )
-        return render(
-            {"kind": "table", "title": "Time spent training, and what stopped early", "headers": ["", "trials", ""], "rows": rows}
-        )
+        seconds = {name: sum(self.outcomes[trial]["seconds"] for trial in trials) for name, trials in groups.items()}
+        rows = [[name, str(len(groups[name])), duration_text(seconds[name])] for name in groups if groups[name]]
+        if early := [t for t in self.outcomes if self.outcomes[t].get("stopped") == "early"]:
+            rows.append(["stopped early by train.patience", str(len(early)), ", ".join(early)])
+        if self.search.tune.algorithm == "hyperband":
+            gone_on = {values.get("tuner/trial_id") for values in self.values.values()}
+            dropped = [t for t in self.outcomes if self.outcomes[t].get("stopped") == "paused" and t not in gone_on]
+            rows.append(["paused by hyperband and not continued", str(len(dropped)), ", ".join(dropped)])
+        return [{"kind": "table", "title": "Time spent training, and what stopped early", "headers": ["", "trials", ""], "rows": rows}]
 
-    def trials(self) -> str:
+    def trials(self) -> list[dict]:
         sign = -1 if self.better == "max" else 1
-        order = sorted(
-            self.outcomes,
-            key=lambda t: (self.outcomes[t]["status"] == "failed", sign * self.outcomes[t]["metrics"].get(self.primary, 0.0)),
-        )
-        costs = list(self.search.objectives)[1:]
-        headers = ["trial", self.primary, *costs, "evaluations", "ended", "time", "settings"]
-        rows = []
-        for trial in order:
+
+        def rank(trial: str) -> tuple:
             outcome = self.outcomes[trial]
-            fixed = set(self.search.space.fixed)
-            own = " ".join(text for text in outcome["settings"] if text not in fixed) or "the recipe's own"
-            ended = f"failed: {outcome['reason']}" if outcome["status"] == "failed" else outcome["stopped"]
-            cells = [
-                trial,
-                self.show(outcome["metrics"].get(self.primary)),
-                *(metric_value(c, outcome["metrics"].get(c)) for c in costs),
-            ]
-            cells += [outcome["evaluations"], ended, duration_text(outcome["seconds"]), own]
-            kind = "failed" if outcome["status"] == "failed" else "best" if trial == self.best.get("trial") else ""
-            rows.append(f"<tr class='{kind}'>{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>")
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in headers)
-        return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+            return outcome["status"] == "failed", sign * outcome["metrics"].get(self.primary, 0.0)
+
+        ordered, costs = sorted(self.outcomes, key=rank), list(self.search.objectives)[1:]
+        headers = ["trial", self.primary, *costs, "evaluations", "ended", "time"]
+        rows = [self.trial(trial, costs) for trial in ordered]
+        marks = [self.mark(trial) for trial in ordered]
+        return [{"kind": "table", "title": "", "headers": headers, "rows": rows, "marks": marks}] if rows else []
+
+    def mark(self, trial: str) -> str:
+        if self.outcomes[trial]["status"] == "failed":
+            return "failed"
+        return "best" if trial == self.best.get("trial") else ""
+
+    def trial(self, trial: str, costs: list[str]) -> list:
+        """A row of the table of all trials."""
+        outcome, fixed = self.outcomes[trial], set(self.search.space.fixed)
+        values = [metric_value(name, outcome["metrics"].get(name)) for name in (self.primary, *costs)]
+        ended = f"failed: {outcome['reason']}" if outcome["status"] == "failed" else outcome["stopped"]
+        own = " ".join(text for text in outcome["settings"] if text not in fixed) or RECIPE
+        return [[trial, own], *values, str(outcome["evaluations"]), ended, duration_text(outcome["seconds"])]

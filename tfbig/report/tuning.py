@@ -6,14 +6,7 @@ import contextlib
 import sys
 
 from tfbig.core.search import Search
-from tfbig.report.console import duration_text, number
-
-
-def metric_value(name: str, value: float | None) -> str:
-    """A metric's value for people; shares in per cent."""
-    if value is None:
-        return "-"
-    return f"{value:.2%}" if name.endswith("accuracy") else number(value)
+from tfbig.report.console import duration_text, metric_value
 
 
 class Progress:

@@ -13,7 +13,8 @@ from tfbig.prep import image as prep
 from tfbig.tasks import _pictures
 
 MEASURED = 50_000  # examples whose pixels give mean and deviation: the error of the mean is then below 0.1 % of a deviation
-SHOWN_MISTAKES = 24
+SHOWN_PICTURES = 24  # in a panel of the report
+SHOWN_SIDE = 128  # most pixels of a side there
 SERVED_LABELS = 5  # most probable labels in a served answer
 CLASSIFIED = 64  # pictures that the served `classify` is tried with
 BINS = 15
@@ -190,9 +191,8 @@ class ImageClassification(Task):
         return graded
 
     def panels(self, split, positions, outputs):
-        """Confusion matrix, reliability diagram, and the most confident mistakes as pictures."""
-        probability, said = outputs["probability"], outputs["label"]
-        names = self.labels
+        """Confusion matrix, measures of each class, reliability diagram, and the most confident mistakes as pictures."""
+        probability, said, names = outputs["probability"], outputs["label"], self.labels
         arrays = self.data.arrays(split)
         label = (self.data.examples(split, positions) if arrays is None else {"label": arrays["label"][positions]})["label"]
         confidence = probability[np.arange(len(said)), said]
@@ -200,17 +200,56 @@ class ImageClassification(Task):
         np.add.at(counts, (label, said), 1)
         bins, error = _reliability(confidence, said == label)
         wrong = np.flatnonzero(said != label)
-        wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_MISTAKES]
+        wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_PICTURES]
         pictures = self.data.examples(split, positions[wrong])["image"] if len(wrong) else []
         items = [
-            {"png": _png(picture), "caption": f"true {names[label[i]]}, said {names[said[i]]} ({confidence[i]:.1%})"}
+            {"png": _thumbnail(picture), "caption": f"true {names[label[i]]}\nsaid {names[said[i]]}, {confidence[i]:.1%}"}
             for i, picture in zip(wrong, pictures, strict=True)
         ]
         return [
             {"kind": "matrix", "title": "Confusion matrix", "labels": list(names), "counts": counts.tolist()},
+            _by_class(names, label, said),
             {"kind": "calibration", "title": "Reliability", "bins": bins, "ece": error},
             {"kind": "pictures", "title": "Most confident mistakes", "items": items},
         ]
+
+    def training_panels(self, batch):
+        """The first pictures of training with their labels."""
+        pictures = batch["image"][:SHOWN_PICTURES] * np.array(self.facts["std"]) + np.array(self.facts["mean"])
+        pictures = np.clip(np.rint(pictures), 0, 255).astype(np.uint8)
+        items = [
+            {"png": _thumbnail(picture), "caption": self.labels[label]}
+            for picture, label in zip(pictures, batch["label"], strict=False)
+        ]
+        changes = [
+            f"shifted by up to {self.crop_padding} pixels" if self.crop_padding else "",
+            "mirrored left-right" if self.flip else "",
+            f"a black square of {self.cutout} pixels" if self.cutout else "",
+        ]
+        changed = f"at random, {', '.join(filter(None, changes))}" if any(changes) else "without random changes"
+        caption = f"As the network is given them: {changed}."
+        return [{"kind": "pictures", "title": "Pictures of the first training batch", "items": items, "caption": caption}]
+
+
+def _by_class(names, label, said) -> dict:
+    """A table of precision, recall and F1 of each class, the worst class first."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    numbers = np.arange(len(names))
+    scores = np.stack(precision_recall_fscore_support(label, said, labels=numbers, zero_division=np.nan), axis=1)
+    order = np.argsort(np.where(np.isnan(scores[:, 2]), np.inf, scores[:, 2]), kind="stable")
+    return {
+        "kind": "table",
+        "title": "Each class, the worst first",
+        "headers": ["class", "examples", "precision", "recall", "F1"],
+        "rows": [[names[i], f"{int(scores[i, 3]):,}", *map(_share, scores[i, :3])] for i in order],
+        "caption": "Precision: the share of those said to be of a class that are. Recall: the share of those"
+        " of a class that were said to be. F1: their harmonic mean.",
+    }
+
+
+def _share(share: float) -> str:
+    return "-" if np.isnan(share) else f"{share:.1%}"
 
 
 def _reliability(confidence, right) -> tuple[list[dict], float]:
@@ -228,8 +267,23 @@ def _reliability(confidence, right) -> tuple[list[dict], float]:
 
 def _png(picture) -> str:
     """A picture (uint8 [height, width, channels]) as base64 text."""
+    return _png_of(_as_image(picture))
+
+
+def _thumbnail(picture) -> str:
+    """A picture as base64 text, made smaller if it is large: so that a report stays small."""
+    image = _as_image(picture)
+    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    return _png_of(image)
+
+
+def _as_image(picture):
     from PIL import Image
 
+    return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+
+
+def _png_of(image) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()

@@ -152,6 +152,13 @@ class TextGeneration(Task):
         curve = {"name": split, "x": list(range(1, self.context + 1)), "y": [round(float(y), 5) for y in -full.mean(0)]}
         return [{"kind": "curves", "title": "Loss by place in the context", "series": [curve], "x_label": "place", "y_label": "nats per token"}]
 
+    def training_panels(self, batch):
+        """The first windows of training, token by token."""
+        windows = [tokens[: min(length, SAMPLE_LENGTH)] for tokens, length in zip(batch["tokens"], batch["length"], strict=True)]
+        items = ["│".join(self.tokenizer.continuation([int(token)]) for token in tokens) for tokens in windows[:SAMPLES]]
+        caption = f"The first {SAMPLE_LENGTH} tokens at most; │ stands between two of them."
+        return [{"kind": "texts", "title": "Windows of the first training batch", "items": items, "caption": caption}]
+
     def samples(self, model, jit):
         """Texts that the model writes."""
         request, prompt = Generation(length=SAMPLE_LENGTH), self.prompt
