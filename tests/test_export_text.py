@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 import tensorflow as tf
+from vocabularies import llama_json
 
 import tfbig
 from tfbig import export as door
@@ -105,7 +106,7 @@ def test_tokenizers_in_a_graph_are_those_outside(kind):
     tokens = graph_text.encoder(tokenizer)(texts(strings))
     for row, string in zip(tokens, strings, strict=True):
         np.testing.assert_array_equal(row, tokenizer.encode(string))
-    decoded = graph_text.decoder(tokenizer)(tokens.to_tensor(), tf.cast(tokens.row_lengths(), tf.int32)).numpy()
+    decoded = graph_text.decoder(tokenizer)(tokens.to_tensor(), tf.cast(tokens.row_lengths(), tf.int32), True).numpy()
     assert [text.decode() for text in decoded] == [tokenizer.decode(row.numpy()) for row in tokens]
 
 
@@ -125,7 +126,7 @@ def test_bpe_tokens_become_text_in_a_graph():
     rows = [tokenizer.encode(text) for text in ("the cat 犬\n", any_text(4, 30))]
     rows.append(np.append(tokenizer.encode("魚")[:1], tokenizer.encode("b")))  # begins with a torn character
     tokens = tf.ragged.constant([row.tolist() for row in rows], tf.int32)
-    decoded = graph_text.decoder(tokenizer)(tokens.to_tensor(), tf.cast(tokens.row_lengths(), tf.int32)).numpy()
+    decoded = graph_text.decoder(tokenizer)(tokens.to_tensor(), tf.cast(tokens.row_lengths(), tf.int32), True).numpy()
     assert [text.decode() for text in decoded] == [tokenizer.decode(row) for row in rows]
     assert decoded[2].startswith("\ufffd".encode())
 
@@ -183,6 +184,23 @@ def test_token_numbers_where_the_tokenizer_stays_outside(corpora):
     for change, message in (({"count": tf.constant([99, 0, 1])}, "count: expected 0 to the number"), ({"tokens": given["tokens"] + 300}, "tokens: expected numbers from 0 to")):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             programs.signatures["serving_default"](**{**given, **change})
+
+
+def test_a_vocabulary_that_puts_a_space_before_texts(corpora, tmp_path):
+    """Written behind nothing, a text has no space of the tokenizer's; and the space is none of the bytes of a score."""
+    (tmp_path / "tokenizer.json").write_text(json.dumps(llama_json()))
+    programs, setup = made(corpora["many"], tokenizer="ready", vocabulary_path=str(tmp_path))
+    generation, tokenizer = programs.assets["generation"], setup.task.tokenizer
+    assert (generation["start"], generation["opening"], generation["separator"]) == ([1], [1], 2)
+    position, space = setup.model.get_layer("position").weights[0], tokenizer.encode("ab")[0]
+    position.assign(position * 0 + setup.model.get_layer("embedding").weights[0][space] * 30)  # which is then the likeliest token
+    prompts = ["ab", "", "a b"]
+    rows = [tokenizer.encode(prompt).tolist() for prompt in prompts]
+    given = {"tokens": tf.ragged.constant(rows, tf.int32).to_tensor(), "count": tf.constant([len(row) for row in rows], tf.int32)}
+    found = [text.decode() for text in programs.signatures["serving_default"](**given)["text"].numpy()]
+    assert found == setup.task.write(setup.model, prompts, Generation(length=40, temperature=0), jit=False)
+    assert found[1].startswith("ab ab") and found[0].startswith(" ab ab")
+    assert programs.signatures["score"](**given)["bytes"].numpy().tolist() == [2, 0, 3]
 
 
 @pytest.mark.parametrize(("model", "tokenizer"), [*((model, "characters") for model in MODELS), ("gpt", "bytes")])

@@ -16,7 +16,9 @@ from tfbig.core.errors import Needed, UserError
 from tfbig.core.lazy import np
 from tfbig.data import _text_store as store
 from tfbig.prep import text as prep
-from tfbig.prep import tokenizers
+from tfbig.prep import tokenizers, vocabularies
+
+READY = "folder with tokenizer.json, or vocab.json and merges.txt, or a SentencePiece .model file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class TextWindows(Dataset):
     stride: int | None = knob(None, "tokens between the starts of training windows; none: context, so an epoch reads each token once", low=1)
     tokenizer: str = knob("characters", "how text becomes tokens", choices=("characters", "bytes", "bpe", "ready"))
     vocabulary: int = knob(4096, "bpe: number of tokens to learn from the training split", low=258)
-    vocabulary_path: str | None = knob(None, "ready: folder with vocab.json and merges.txt, or a SentencePiece .model file", path=True)
+    vocabulary_path: str | None = knob(None, f"ready: {READY}", path=True)
     min_count: int = knob(1, "characters: those rarer in the training split share one unknown token", low=1)
     normalize: str = knob("nfc", "Unicode normalisation", choices=prep.FORMS)
     duplicates: str = knob("drop_near", "documents that are equal but for white space, or nearly", choices=("keep", "drop_exact", "drop_near"))
@@ -59,7 +61,7 @@ class TextWindows(Dataset):
         if not self.vocabulary_path:
             return self.content()
         digest = hashlib.sha256(self.content().encode())
-        for path in tokenizers.ready_files(Path(self.vocabulary_path).expanduser()):
+        for path in vocabularies.ready_files(Path(self.vocabulary_path).expanduser()):
             try:
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
             except OSError as error:
@@ -68,8 +70,9 @@ class TextWindows(Dataset):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.tokenizer == "ready" and not self.vocabulary_path:
-            expected = "a folder with vocab.json and merges.txt, or a SentencePiece .model file, for data.tokenizer=ready"
-            yield "vocabulary_path", Needed(f"expected {expected}. Received: nothing. Set data.vocabulary_path=PATH.")
+            expected = f"a {READY}, for data.tokenizer=ready"
+            message = f"expected {expected}. Received: nothing. Set data.vocabulary_path=PATH."
+            yield "vocabulary_path", Needed(message)
         if self.tokenizer != "ready" and self.vocabulary_path:
             yield "vocabulary_path", f"expected with data.tokenizer=ready alone. Received: {self.vocabulary_path} with {self.tokenizer}."
         if self.on_error != "stop":  # documents are read once, before training, and all become one stream
@@ -117,8 +120,13 @@ class TextWindows(Dataset):
 
     @property
     def separated(self) -> bool:
-        """Whether the training split holds separators: it has several documents."""
+        """Whether the training split holds the tokens around documents.
+
+        It does where the vocabulary has a begin token, and where there are several documents.
+        """
         saved, _, tokenizer = self._opened
+        if tokenizer.begin is not None:
+            return True
         return tokenizer.separator is not None and saved["splits"]["train"]["documents"] > 1
 
     def read_tokenizer(self) -> tokenizers.Tokenizer:

@@ -21,9 +21,9 @@ from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 from tfbig.prep import text as prep
-from tfbig.prep import tokenizers
+from tfbig.prep import tokenizers, vocabularies
 
-FORMAT = 4  # raised when the same settings would write other files
+FORMAT = 5  # raised when the same settings would write other files
 BLOCK = 64  # characters in a row whose reappearance in training text counts as a leak
 BATCH_CHARACTERS = 4_000_000  # tokenised at once
 
@@ -237,12 +237,19 @@ def _tokenizer(texts: Iterable[str], rules: Rules, packed: bool):
     if rules.tokenizer == "bytes":
         return tokenizers.Bytes()
     if rules.tokenizer == "ready":
-        return tokenizers.ready(Path(rules.vocabulary_path or "").expanduser())
+        return vocabularies.ready(Path(rules.vocabulary_path or "").expanduser())
     return tokenizers.BPE.train(texts, rules.vocabulary)
 
 
 def _tokenize(path: Path, texts: Iterable[str], tokenizer, packed: bool) -> dict:
-    """Writes a split's tokens, each document followed by the separator if there are several; returns their numbers."""
+    """Writes a split's tokens, documents behind each other; returns how many.
+
+    A begin token stands before each document. The separator follows each, if there are several or
+    there is a begin token.
+    """
+    begin = [] if tokenizer.begin is None else [tokenizer.begin]
+    parted = tokenizer.separator is not None and (packed or bool(begin))
+    end = [tokenizer.separator] if parted else []
     characters = tokens = 0
     with path.open("wb") as file:
         for batch in _batches(texts):
@@ -251,11 +258,11 @@ def _tokenize(path: Path, texts: Iterable[str], tokenizer, packed: bool) -> dict
             except UserError as error:
                 lacking = "the vocabulary" if path.stem == "train" else "training text"
                 raise UserError(f"data: the {path.stem} split holds what {lacking} does not. {error}") from error
-            for found in encoded:
-                if packed and tokenizer.separator is not None:
-                    found = np.append(found, tokenizer.separator)
-                file.write(found.astype(_dtype(tokenizer)).tobytes())
-                tokens += len(found)
+            for document in encoded:
+                opened = begin if begin != end or not tokens else []  # a token for both stands once
+                framed = np.concatenate([opened, document, end]).astype(_dtype(tokenizer))
+                file.write(framed.tobytes())
+                tokens += len(framed)
             characters += sum(map(len, batch))
         file.flush()
         os.fsync(file.fileno())

@@ -17,14 +17,22 @@ def encoder(tokenizer: Tokenizer):
 
 
 def decoder(tokenizer: Tokenizer):
-    """A function from tokens int32 [b, n] and how many of them count [b], none a separator, to texts, string [b], or None."""
+    """A function from tokens to their texts, string [b], or None.
+
+    It takes tokens int32 [b, n], how many of them count [b], none a separator, and whether no text stands
+    before them, bool [b].
+    """
     words = pieces(tokenizer)
     if words is None:
         return None
+    spaced = bool(tokenizer.prefix_lengths().any())
 
-    def decode(tokens, count):
+    def decode(tokens, count, begins):
         spoken = tf.where(tf.range(tf.shape(tokens)[1])[None] < count[:, None], tf.gather(tf.constant(words), tokens), "")
         joined = tf.strings.reduce_join(spoken, axis=1)
+        if spaced:
+            text = tf.strings.regex_replace(joined, r"\A ", "")  # without the tokenizer's own space
+            joined = tf.where(begins, text, joined)
         # Bytes that are no whole character become U+FFFD, each as Python has it.
         return tf.strings.unicode_transcode(joined, "UTF-8", "UTF-8", errors="replace")
 
@@ -39,6 +47,16 @@ def pieces(tokenizer: Tokenizer) -> list[bytes] | None:
         filled = [*tokenizer.alphabet, *[UNKNOWN] * (tokenizer.unknown is not None), *[""] * (tokenizer.separator is not None)]
         return [character.encode() for character in filled]
     return tokenizer.token_bytes() if tokenizer.kind == "bpe" else None
+
+
+def byte_counts(tokenizer: Tokenizer, before, tokens):
+    """What `Tokenizer.byte_counts` does: the UTF-8 bytes of tokens behind those `before` them, int32."""
+    size = tf.gather(tf.constant(tokenizer.byte_lengths()), tokens)
+    prefix = tokenizer.prefix_lengths()
+    if not prefix.any() or tokenizer.opener is None:
+        return size
+    opened = tf.equal(before, tokenizer.opener)
+    return size - tf.where(opened, tf.gather(tf.constant(prefix), tokens), 0)
 
 
 def _encode_bytes(texts):

@@ -1,21 +1,25 @@
 """Tokenizers: text to whole numbers and back. Characters, bytes, byte-level BPE, SentencePiece.
 
 A tokenizer is a value: `to_json` gives everything that it is, and `from_json` gives it back, so that a run carries its own.
-Where documents are packed behind each other, `separator` is the token between them; no text is ever encoded to it.
+Where documents are packed behind each other, `separator` is the token between them, and `begin` stands
+before each where a vocabulary has one; no text is ever encoded to either.
 """
 
 from __future__ import annotations
 
 import base64
+import itertools
 import json
+import re
 from collections.abc import Iterable
-from pathlib import Path
+from functools import cached_property
 
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 SEPARATOR = "<|endoftext|>"  # GPT-2's name of it
+MARK = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's name of a space
 
 
 class Tokenizer:
@@ -23,12 +27,19 @@ class Tokenizer:
 
     Attributes:
         size: number of tokens, the separator included.
-        separator: the token between documents; None: there is none.
+        separator: the token behind a document; None: there is none.
+        begin: the token before each document and prompt; None: there is none.
     """
 
     kind = ""
     size: int
     separator: int | None = None
+    begin: int | None = None
+
+    @property
+    def opener(self) -> int | None:
+        """The token that a document's first stands behind, wherever documents are packed."""
+        return self.separator if self.begin is None else self.begin
 
     def encode(self, text: str) -> np.ndarray:
         """Tokens of a text, int32 [n]."""
@@ -50,12 +61,23 @@ class Tokenizer:
         """UTF-8 bytes that each token stands for, int32 [size]; 0 for the separator."""
         raise NotImplementedError
 
+    def prefix_lengths(self) -> np.ndarray:
+        """Those of each token's bytes that are no text where it is a text's first, int32 [size].
+
+        Some tokenizers put a space before a text, so that its first word is like the others.
+        """
+        return np.zeros(self.size, np.int32)
+
+    def byte_counts(self, before: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """UTF-8 bytes of text that tokens stand for behind those `before` them, int32."""
+        prefix = np.where(before == self.opener, self.prefix_lengths()[tokens], 0)
+        return (self.byte_lengths()[tokens] - prefix).astype(np.int32)
+
     def to_json(self) -> dict:
         raise NotImplementedError
 
     def _kept(self, tokens: Iterable[int]) -> list[int]:
-        tokens = [int(token) for token in tokens]
-        return tokens if self.separator is None else [token for token in tokens if token != self.separator]
+        return [int(token) for token in tokens if token not in (self.separator, self.begin)]
 
 
 class Characters(Tokenizer):
@@ -126,88 +148,151 @@ class Bytes(Tokenizer):
 
 
 class BPE(Tokenizer):
-    """Byte-level byte-pair encoding (Sennrich et al. 2016, Radford et al. 2019) by the `tokenizers` library."""
+    """Byte-pair encoding (Sennrich et al. 2016) by the `tokenizers` library.
+
+    Of bytes, or of characters with a token for each byte to fall back to.
+
+    Args:
+        definition: JSON as the library writes it; the whole of it is obeyed.
+        begin: the token before each document, if there is one.
+        separator: the token behind a document; None: GPT-2's if the vocabulary has it, else one more.
+    """
 
     kind = "bpe"
 
-    def __init__(self, definition: str):
-        library = _library("tokenizers", "tokenizers")
-        self._definition, self._bpe = definition, library.Tokenizer.from_str(definition)
-        vocabulary = self._bpe.get_vocab(with_added_tokens=False)
-        self.separator = vocabulary.get(SEPARATOR)
-        self.size = max(vocabulary.values()) + 1
+    def __init__(self, definition: str, *, begin: int | None = None, separator: int | None = None):
+        library = optional("tokenizers")
+        self._definition, self._separator = definition, separator
+        self._bpe = library.Tokenizer.from_str(definition)
+        self._bpe.encode_special_tokens = True  # the word of a control token is text as well
+        self._bpe.no_truncation()
+        self._bpe.no_padding()
+        vocabulary = self._bpe.get_vocab(with_added_tokens=True)
+        self.begin, self.size = begin, max(vocabulary.values(), default=-1) + 1
+        self.separator = vocabulary.get(SEPARATOR) if separator is None else separator
         if self.separator is None:  # a trained vocabulary has none of its own
             self.separator, self.size = self.size, self.size + 1
+        count = f"{len(vocabulary):,}"
+        expected = f"tokenizer: expected numbers of its {count} tokens, with few left out."
+        if self.size > 2 * len(vocabulary) + 1000:
+            raise UserError(f"{expected} Received: {self.size - 1:,}.")
+        if not all(0 <= token < self.size for token in (self.separator, self.begin or 0)):
+            around = f"{self.begin} before a text and {self.separator} behind it"
+            raise UserError(f"{expected} Received: {around}.")
         self._words = {token: word for word, token in vocabulary.items()}
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> BPE:
-        """Learns a vocabulary of `size` tokens, the separator included."""
-        library = _library("tokenizers", "tokenizers")
-        tokenizer = _byte_level(library, library.models.BPE())
+        """Learns a byte-level vocabulary (Radford et al. 2019) of `size` tokens, with the separator."""
+        library = optional("tokenizers")
+        tokenizer = byte_level(library.models.BPE())
         trainer = library.trainers.BpeTrainer(
             vocab_size=size - 1, initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(), special_tokens=[], show_progress=False
         )
         tokenizer.train_from_iterator(texts, trainer)
         return cls(tokenizer.to_str())
 
-    @classmethod
-    def from_files(cls, vocabulary: Path, merges: Path) -> BPE:
-        """GPT-2's two files: a JSON object token -> number, and the merges in order, one a line."""
-        library = _library("tokenizers", "tokenizers")
-        try:
-            lines = merges.read_text("utf-8").split("\n")
-            pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-            numbers = json.loads(vocabulary.read_text("utf-8"))
-            made = cls(_byte_level(library, library.models.BPE(numbers, pairs)).to_str())
-        except Exception as error:  # the library raises plain Exception
-            raise UserError(f"{vocabulary.parent}: holds no GPT-2 vocabulary that can be read: {error}.") from error
-        missing = sorted(set(library.pre_tokenizers.ByteLevel.alphabet()) - set(numbers))
-        if missing:  # the library would drop what it has no token for
-            raise UserError(
-                f"{vocabulary}: expected a token for each of the 256 bytes, so that any text can be encoded. Received: none for {len(missing)} "
-                f"of them ({', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}). Give a byte-level vocabulary, or set data.tokenizer=bpe to learn one."
-            )
-        return made
-
     def encode(self, text):
         return np.array(self._bpe.encode(text, add_special_tokens=False).ids, np.int32)
 
     def encode_all(self, texts):
-        return [np.array(found.ids, np.int32) for found in self._bpe.encode_batch(texts, add_special_tokens=False)]
+        encodings = self._bpe.encode_batch(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
     def decode(self, tokens):
-        kept = self._kept(tokens)
-        return self._bpe.decode(kept, skip_special_tokens=False) if kept else ""
+        content = self._joined(tokens)
+        text = content.removeprefix(b" ") if self._spaced else content
+        return text.decode("utf-8", errors="replace")
+
+    def continuation(self, tokens):
+        return self._joined(tokens).decode("utf-8", errors="replace")
+
+    def _joined(self, tokens) -> bytes:
+        return b"".join(self._bytes[token] for token in tokens)
 
     def byte_lengths(self):
-        # In a byte-level vocabulary each character of a token's name stands for one byte.
-        lengths = [len(self._words.get(token, "")) for token in range(self.size)]
-        lengths[self.separator] = 0
-        return np.array(lengths, np.int32)
+        return np.array([len(content) for content in self._bytes], np.int32)
+
+    def prefix_lengths(self):
+        starts = [self._spaced and content.startswith(b" ") for content in self._bytes]
+        return np.array(starts, np.int32)
 
     def token_bytes(self) -> list[bytes]:
-        """The bytes of each token; the separator's are none."""
-        printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # these stand for themselves, the others follow 255
-        others = [byte for byte in range(256) if byte not in printable]
-        byte = {chr(code): code for code in printable} | {chr(256 + i): code for i, code in enumerate(others)}
-        words = ["" if token == self.separator else self._words.get(token, "") for token in range(self.size)]
-        return [bytes(map(byte.get, word)) if set(word) <= set(byte) else word.encode() for word in words]
+        """The bytes of each token; those of control tokens, such as the separator, are none."""
+        return list(self._bytes)
+
+    @cached_property
+    def _spaced(self) -> bool:
+        """Whether a space is put before a text."""
+        return self._joined(self.encode("a")) == b" a"
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        added = self._bpe.get_added_tokens_decoder()
+        control = {token for token, word in added.items() if word.special}
+        control |= {self.begin, self.separator}
+        steps = parts(json.loads(self._definition).get("pre_tokenizer"))
+        bytewise = any(step["type"] == "ByteLevel" for step in steps)
+        spell = _spell_bytes if bytewise else _spell_pieces
+        content = []
+        for token in range(self.size):
+            word = "" if token in control else self._words.get(token, "")
+            content.append(word.encode() if token in added else spell(word))
+        return content
 
     def to_json(self):
-        return {"kind": self.kind, "definition": self._definition}
+        around = {"begin": self.begin, "separator": self._separator}
+        return {"kind": self.kind, "definition": self._definition, **around}
 
 
-def _byte_level(library, model):
-    """A `tokenizers` pipeline around a BPE model as GPT-2 has it: no normalisation, no added space, no special words."""
+def byte_level(model, *, add_prefix_space: bool = False):
+    """A `tokenizers` pipeline around a BPE model as GPT-2 has it: no normalisation, no special words."""
+    library = optional("tokenizers")
     tokenizer = library.Tokenizer(model)
-    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     tokenizer.decoder = library.decoders.ByteLevel()
     return tokenizer
 
 
+def parts(step: dict | None) -> list[dict]:
+    """The steps that a step of a `tokenizers` definition is made of, itself if of none."""
+    if step is None:
+        return []
+    if step["type"] != "Sequence":
+        return [step]
+    inner = [*step.get("normalizers", []), *step.get("pretokenizers", [])]
+    return [part for each in inner for part in parts(each)]
+
+
+def _spell_bytes(word: str) -> bytes:
+    """A byte-level token: each character of its name stands for one byte."""
+    if set(word) <= BYTES.keys():
+        return bytes(map(BYTES.get, word))
+    return word.encode()
+
+
+def _spell_pieces(word: str) -> bytes:
+    """A token as SentencePiece names it: a byte by its number, a space by its mark."""
+    byte = re.fullmatch(r"<0x([0-9A-F]{2})>", word)
+    return bytes([int(byte[1], 16)]) if byte else word.replace(MARK, " ").encode()
+
+
+def _byte_names() -> dict[str, int]:
+    """The characters by which GPT-2 names the 256 bytes: most themselves, the others what follows 255."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(code): code for code in printable} | {chr(256 + i): code for i, code in enumerate(others)}
+
+
+BYTES = _byte_names()
+
+
 class SentencePiece(Tokenizer):
     """A ready SentencePiece model (Kudo and Richardson 2018). Lossless if the model does not normalise.
+
+    Args:
+        model: the content of a .model file.
+        begin: the token before each document, if there is one.
 
     Without byte fallback it has one token for all that it does not know, however much that is. Such text is refused: it could
     not be written again, and its bits per byte would compare with no other tokenizer's.
@@ -215,18 +300,28 @@ class SentencePiece(Tokenizer):
 
     kind = "sentencepiece"
 
-    def __init__(self, model: bytes):
-        library = _library("sentencepiece", "sentencepiece")
+    def __init__(self, model: bytes, *, begin: int | None = None):
+        library = optional("sentencepiece")
         self._model, self._pieces = model, library.SentencePieceProcessor()
         try:
             self._pieces.LoadFromSerializedProto(model)
-        except RuntimeError as error:
+            self.size = self._pieces.GetPieceSize()
+            self._words = [self._pieces.IdToPiece(token) for token in range(self.size)]
+        except (RuntimeError, UnicodeDecodeError) as error:
             raise UserError(f"tokenizer: is no SentencePiece model: {error}.") from error
-        self.size = self._pieces.GetPieceSize()
-        end = self._pieces.eos_id()
-        self.separator = end if end >= 0 else None
-        plain = lambda i: not (self._pieces.IsControl(i) or self._pieces.IsUnknown(i) or self._pieces.IsByte(i)) and "\u2581" not in self._pieces.IdToPiece(i)  # noqa: E731
-        self._word = [i for i in range(self.size) if plain(i)][:1]
+        self.begin, self.separator = begin, self.control("eos")
+        words = filter(self._is_word, range(self.size))
+        self._word = list(itertools.islice((t for t in words if MARK not in self._words[t]), 1))
+
+    def _is_word(self, token: int) -> bool:
+        """Whether a token stands for characters, and neither for a byte nor for nothing."""
+        pieces = self._pieces
+        return not (pieces.IsControl(token) or pieces.IsUnknown(token) or pieces.IsByte(token))
+
+    def control(self, name: str) -> int | None:
+        """The number of the token "bos" or "eos", if the model has it."""
+        token = {"bos": self._pieces.bos_id, "eos": self._pieces.eos_id}[name]()
+        return token if token >= 0 else None
 
     def encode(self, text):
         tokens = np.array(self._pieces.EncodeAsIds(text), np.int32)
@@ -247,12 +342,20 @@ class SentencePiece(Tokenizer):
         return self._pieces.DecodeIds(self._word + self._kept(tokens)).removeprefix(self._pieces.DecodeIds(self._word))
 
     def byte_lengths(self):
-        pieces = self._pieces
-        length = lambda i: 0 if pieces.IsControl(i) or pieces.IsUnknown(i) else 1 if pieces.IsByte(i) else len(pieces.IdToPiece(i).replace("\u2581", " ").encode())  # noqa: E731
-        return np.array([length(i) for i in range(self.size)], np.int32)
+        lengths = [len(word.replace(MARK, " ").encode()) for word in self._words]
+        lengths = [length if self._is_word(token) else 0 for token, length in enumerate(lengths)]
+        lengths = [self._pieces.IsByte(token) + length for token, length in enumerate(lengths)]
+        return np.array(lengths, np.int32)
+
+    def prefix_lengths(self):
+        first, *_ = self._pieces.EncodeAsIds("a")
+        spaced = self._words[first].startswith(MARK)
+        starts = [spaced and word.startswith(MARK) for word in self._words]
+        return np.array(starts, np.int32)
 
     def to_json(self):
-        return {"kind": self.kind, "model": base64.b64encode(self._model).decode()}
+        model = base64.b64encode(self._model).decode()
+        return {"kind": self.kind, "model": model, "begin": self.begin}
 
 
 def _named(strange: set[str]) -> str:
@@ -267,33 +370,18 @@ def from_json(saved: dict) -> Tokenizer:
         return Characters(saved["alphabet"], unknown=saved["unknown"], separator=saved["separator"])
     if saved["kind"] == "bytes":
         return Bytes()
-    return BPE(saved["definition"]) if saved["kind"] == "bpe" else SentencePiece(base64.b64decode(saved["model"]))
+    if saved["kind"] == "bpe":
+        return BPE(saved["definition"], begin=saved.get("begin"), separator=saved.get("separator"))
+    return SentencePiece(base64.b64decode(saved["model"]), begin=saved.get("begin"))
 
 
-def ready(path: Path) -> Tokenizer:
-    """The tokenizer of a vocabulary made elsewhere; see `ready_files`."""
-    found = ready_files(path)
-    return BPE.from_files(*found) if len(found) == 2 else SentencePiece(found[0].read_bytes())
-
-
-def ready_files(path: Path) -> list[Path]:
-    """The files of a vocabulary made elsewhere: a folder's vocab.json and merges.txt (or encoder.json, vocab.bpe), or a SentencePiece .model."""
-    if path.is_file() and path.suffix == ".model":
-        return [path]
-    for names in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
-        pair = [path / name for name in names]
-        if all(file.is_file() for file in pair):
-            return pair
-    inside = sorted(path.glob("*.model")) if path.is_dir() else []
-    if len(inside) == 1:
-        return inside
-    raise UserError(f"data.vocabulary_path: expected a folder with vocab.json and merges.txt, or a SentencePiece .model file. Received: {path}.")
-
-
-def _library(name: str, package: str):
+def optional(name: str):
+    """A package that only some tokenizers need."""
     import importlib
 
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise UserError(f"tokenizer: needs the package {package}, which is not installed. Run pip install 'tfbig[text]'.") from error
+        install = "Run pip install 'tfbig[text]'."
+        what = f"needs the package {name}, which is not installed"
+        raise UserError(f"tokenizer: {what}. {install}") from error

@@ -147,12 +147,14 @@ class ServedText:
 
     def _written(self, given, length, seed, choice: dict):
         tokens, count = self._prompts(given)
+        texts = given.get("prompt")
+        begins = given["count"] == 0 if texts is None else tf.equal(texts, "")
         made = self._write(tokens, count, length, lambda logits, number: choose(logits, keys(seed, tf.shape(logits)[0], number), **choice))
         ended = tf.equal(made, self.end)
         written = tf.where(tf.reduce_any(ended, 1), tf.argmax(ended, 1, tf.int32), length)
         answer = {"tokens": written}
         if self.decode:
-            answer["text"] = self.decode(made, written)
+            answer["text"] = self.decode(made, written, begins)
         if not self.encode:
             answer["ids"] = tf.where(tf.range(length)[None] < written[:, None], made, 0)
         return answer
@@ -201,7 +203,8 @@ class ServedText:
         raw = {"tokens": tf.gather(tokens.values, first[:, None] + inside), "length": tf.minimum(context, tf.gather(targets, row) - start)}
         sums = self._log_probability(raw)
         real = tf.range(context)[None] < raw["length"][:, None]
-        size = tf.where(real, tf.gather(tf.constant(self.task.tokenizer.byte_lengths(), tf.int32), raw["tokens"][:, 1:]), 0)
+        before, targets_wc = raw["tokens"][:, :-1], raw["tokens"][:, 1:]
+        size = tf.where(real, graph_text.byte_counts(self.task.tokenizer, before, targets_wc), 0)
         total = lambda value: tf.math.unsorted_segment_sum(value, row, tf.shape(length)[0])  # noqa: E731
         return {"log_probability": total(sums), "tokens": targets, "bytes": total(tf.reduce_sum(size, 1))}
 

@@ -18,7 +18,10 @@ def trials(task: Task, model, service: Service, split: str) -> list[Trial]:
     """Greedy and sampled continuations of the same prompts, and scores of the split's texts."""
     tokens = np.asarray(task.data.tokens(split))
     ends = np.flatnonzero(tokens == task.tokenizer.separator) if task.tokenizer.separator is not None else []
-    documents = [part[part != task.tokenizer.separator].astype(np.int32) for part in np.split(tokens, ends) if len(part) > 1]
+    framing = (task.tokenizer.separator, task.tokenizer.begin)
+    around = [token for token in framing if token is not None]
+    texts = (part[~np.isin(part, around)].astype(np.int32) for part in np.split(tokens, ends))
+    documents = [text for text in texts if len(text)]
     documents = documents or [np.array(task.opening, np.int32)]
     sampled = {"length": np.int32(min(service.limit, 60)), "seed": np.int32(3), **{name: np.asarray(value, np.int32 if name == "top_k" else np.float32) for name, value in SAMPLED.items()}}
     choice = {"temperature": service.temperature, "top_k": service.top_k, "top_p": service.top_p}
@@ -72,7 +75,7 @@ def _spelled(tokenizer) -> list[bytes]:
 def _continued(task: Task, model, prompts: list, program: str, length: int, seed: int, choice: dict, asked: dict) -> Trial:
     generator = Generator(task.model, model, jit=False, seed=seed, **choice)
     found = generator.generate([task.opened(prompt.tolist()) for prompt in prompts], length)
-    streams = [TextStream(task.tokenizer) for _ in found]
+    streams = [TextStream(task.tokenizer, begins=not len(prompt)) for prompt in prompts]
     for stream, tokens in zip(streams, found, strict=True):
         stream.add(tokens)
         stream.end()
@@ -105,10 +108,11 @@ def _scored(task: Task, model, documents: list) -> Trial:
         found = predict({"tokens": tf.constant(tokens), "length": tf.zeros((ROWS,), tf.int32)}).numpy()
         for number, row, values in zip(owner[first : first + ROWS], part, found, strict=False):
             log_probability[number] += values[: len(row) - 1].sum(dtype=np.float64)
-    lengths, first = task.tokenizer.byte_lengths(), 0 if task.start else 1
+    counts = task.tokenizer.byte_counts
+    framed = [np.concatenate([np.array(task.start, np.int32), text]) for text in texts]
     expected = {
         "log_probability": log_probability.astype(np.float32),
-        "tokens": np.array([max(0, len(text) - first) for text in texts], np.int32),
-        "bytes": np.array([lengths[text[first:]].sum() for text in texts], np.int32),
+        "tokens": np.array([max(0, len(text) - 1) for text in framed], np.int32),
+        "bytes": np.array([counts(text[:-1], text[1:]).sum() for text in framed], np.int32),
     }
     return Trial(program="score", inputs=_inputs(task, texts, "text"), expected=expected)

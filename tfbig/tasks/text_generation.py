@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tfbig.core.contracts import Component, Feature, Task, knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import tf
-from tfbig.prep import tokenizers
+from tfbig.prep import graph_text, tokenizers
 from tfbig.prep.text import plain, refuse_surrogates, unescape
 from tfbig.tasks import _served_text, _text_trials
 from tfbig.tasks._generation import Generator
@@ -102,8 +102,10 @@ class TextGeneration(Task):
         Bits per byte compares models whatever their tokenizers; separators count neither as bits nor as bytes.
         """
         real, surprise = self._real(batch), -outputs["log_probability"]
-        size = tf.gather(tf.constant(self.tokenizer.byte_lengths(), tf.float32), batch["target"]) * real
-        text = tf.cast(size > 0, tf.float32)
+        written = tf.constant(self.tokenizer.byte_lengths() > 0, tf.float32)
+        text = tf.gather(written, batch["target"]) * real
+        size = graph_text.byte_counts(self.tokenizer, batch["tokens"], batch["target"])
+        size = tf.cast(size, tf.float32) * real
         count = tf.reduce_sum(real, -1)
         return {
             "loss": (tf.reduce_sum(surprise * real, -1), count),
@@ -223,9 +225,9 @@ class TextGeneration(Task):
 
     @property
     def start(self) -> list[int]:
-        """What stands before a document's tokens: the separator, if training has shown it to the model."""
-        known = self.tokenizer.separator is not None and self.facts.get("separated", True)
-        return [self.tokenizer.separator] if known else []
+        """What stands before a document's tokens: its opener, if training has shown that to the model."""
+        known = self.tokenizer.opener is not None and self.facts.get("separated", True)
+        return [self.tokenizer.opener] if known else []
 
     @property
     def opening(self) -> list[int]:

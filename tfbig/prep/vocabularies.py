@@ -1,0 +1,254 @@
+"""Vocabularies made elsewhere: which files hold one, and what tokenizer they describe.
+
+A folder's tokenizer.json is obeyed before all else, then GPT-2's two files, then a SentencePiece
+model. The tokens around texts are those that tokenizer_config.json or special_tokens_map.json name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+from tfbig.core.errors import UserError
+from tfbig.prep.tokenizers import (
+    BPE,
+    BYTES,
+    MARK,
+    SEPARATOR,
+    SentencePiece,
+    Tokenizer,
+    byte_level,
+    optional,
+    parts,
+)
+
+WHOLE = "tokenizer.json"
+PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
+ENDS = (SEPARATOR, "<|end_of_text|>", "</s>")  # the usual names of what is behind a text
+# What a tokenizer may do and still give every text back.
+NORMALIZERS = ("NFC", "Prepend", "Replace")
+PRE_TOKENIZERS = ("ByteLevel", "Digits", "Metaspace", "Punctuation", "Split", "UnicodeScripts")
+PROBE = "The  1234 caf\u00e9s' \u6625\u7720 \U0001f600\n\n\tdon't WE'LL <|x|> end "
+
+
+def ready(path: Path) -> Tokenizer:
+    """The tokenizer of a vocabulary made elsewhere; see `ready_files`."""
+    first, *_ = files = ready_files(path)
+    try:
+        beside = _settings(first.parent)
+        if first.suffix == ".model":
+            return _sentencepiece(first.read_bytes(), beside)
+        if first.name == WHOLE:
+            return _whole(first, beside)
+        return _pair(first, files[1], beside)
+    except OSError as error:
+        raise UserError(
+            f"data.vocabulary_path: {error.filename or first} cannot be read: {error.strerror}."
+        ) from error
+
+
+def ready_files(path: Path) -> list[Path]:
+    """The files that decide a vocabulary made elsewhere, those that hold its tokens first.
+
+    Args:
+        path: a folder with tokenizer.json, with vocab.json and merges.txt (or encoder.json and
+            vocab.bpe), or with one SentencePiece .model; or a tokenizer.json or a .model itself.
+    """
+    if path.is_file() and (path.suffix == ".model" or path.name == WHOLE):
+        found = [path]
+    else:
+        sets = [[path / name for name in names] for names in ((WHOLE,), *PAIRS)]
+        models = sorted(path.glob("*.model")) if path.is_dir() else []
+        sets += [models] * (len(models) == 1)
+        found = next((files for files in sets if all(file.is_file() for file in files)), [])
+    if not found:
+        raise UserError(
+            "data.vocabulary_path: expected a folder with tokenizer.json, or with vocab.json and "
+            f"merges.txt, or a SentencePiece .model file. Received: {path}."
+        )
+    return [*found, *(file for name in BESIDE if (file := found[0].parent / name).is_file())]
+
+
+def _settings(folder: Path) -> dict:
+    """What the files beside a vocabulary say, bos_token and eos_token as plain words."""
+    settings: dict = {}
+    for name in reversed(BESIDE):
+        path = folder / name
+        try:
+            said = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: expected a JSON object. Received: {error}.") from error
+        if not isinstance(said, dict):
+            raise UserError(f"{path}: expected a JSON object. Received: {type(said).__name__}.")
+        settings |= {key: value for key, value in said.items() if value is not None}
+    for key in ("bos_token", "eos_token"):
+        word = settings.get(key)
+        settings[key] = word.get("content") if isinstance(word, dict) else word
+    return settings
+
+
+def _token(settings: dict, key: str, tokens: dict[str, int]) -> int | None:
+    """The number of the token that the settings name, if they name one of the vocabulary."""
+    word = settings.get(key)
+    return tokens.get(word) if isinstance(word, str) else None
+
+
+def _begin(settings: dict, tokens: dict[str, int], usual: int | None) -> int | None:
+    """The token before each text: as the settings say, else the vocabulary's own."""
+    wanted = settings.get("add_bos_token")
+    if wanted is None:
+        return usual
+    named = _token(settings, "bos_token", tokens)
+    return (usual if named is None else named) if wanted else None
+
+
+def _end(settings: dict, tokens: dict[str, int], usual: int | None = None) -> int | None:
+    """The token behind each text: as the settings say, else the vocabulary's own or usual one."""
+    named = _token(settings, "eos_token", tokens)
+    known = [named, usual, *map(tokens.get, ENDS)]
+    return next((token for token in known if token is not None), None)
+
+
+def _sentencepiece(content: bytes, settings: dict) -> SentencePiece:
+    begin = SentencePiece(content).control("bos")
+    wanted = settings.get("add_bos_token", True)
+    return SentencePiece(content, begin=begin if wanted else None)
+
+
+def _pair(vocabulary: Path, merges: Path, settings: dict) -> BPE:
+    """GPT-2's two files: a JSON object token -> number, and the merges in order, one a line."""
+    models = optional("tokenizers").models
+    with _one_message(f"{vocabulary.parent}: holds no GPT-2 vocabulary that can be read"):
+        lines = [line.rstrip("\r") for line in merges.read_text("utf-8").split("\n")]
+        pairs = [
+            tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")
+        ]
+        numbers = json.loads(vocabulary.read_text("utf-8"))
+        _check_numbers(numbers)
+        spaced = settings.get("add_prefix_space") is True
+        definition = byte_level(models.BPE(numbers, pairs), add_prefix_space=spaced).to_str()
+        begin, end = _begin(settings, numbers, None), _end(settings, numbers)
+        tokenizer = BPE(definition, begin=begin, separator=end)
+    _refuse_missing_bytes(vocabulary, BYTES.keys() - numbers.keys())
+    return tokenizer
+
+
+def _whole(path: Path, settings: dict) -> BPE:
+    """A tokenizer.json: its normaliser, its cuts, its merges, and its tokens around texts."""
+    with _one_message(f"{path}: is no tokenizer that can be read"):
+        content = path.read_text("utf-8")
+        numbers = json.loads(content)["model"]["vocab"]
+        if not isinstance(numbers, list):  # scores, of a kind that is refused by its name
+            _check_numbers(numbers)
+        parsed = optional("tokenizers").Tokenizer.from_str(content)
+        definition = parsed.to_str()
+        tokens = parsed.get_vocab(with_added_tokens=True)
+        _refuse_what_loses_text(path, json.loads(definition), tokens)
+        before, behind = _around(parsed)
+        begin, end = _begin(settings, tokens, before), _end(settings, tokens, behind)
+        tokenizer = BPE(definition, begin=begin, separator=end)
+        _refuse_changed_text(path, tokenizer, json.loads(definition)["added_tokens"])
+    return tokenizer
+
+
+@contextlib.contextmanager
+def _one_message(what: str):
+    """Says in one message whatever the library raises; its panics are no `Exception`."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise UserError(f"{what}: {type(error).__name__}: {str(error)[:200]}.") from error
+
+
+def _check_numbers(numbers: dict[str, int]) -> None:
+    """Refuses numbers that leave many out: the library would count through all of them."""
+    if not isinstance(numbers, dict):
+        raise ValueError(
+            f"expected a JSON object of tokens and numbers; received {type(numbers).__name__}"
+        )
+    most = 2 * len(numbers) + 1000
+    wrong = next((n for n in numbers.values() if type(n) is not int or not 0 <= n < most), None)
+    if wrong is not None:
+        raise ValueError(
+            f"expected numbers of {len(numbers):,} tokens, with few left out; received {wrong!r}"
+        )
+
+
+def _around(parsed) -> tuple[int | None, int | None]:
+    """The tokens that a tokenizer puts before a text and behind it."""
+    plain = parsed.encode("a", add_special_tokens=False).ids
+    whole = parsed.encode("a", add_special_tokens=True).ids
+    at = next((i for i in range(len(whole)) if whole[i : i + len(plain)] == plain), 0)
+    before, behind = whole[:at], whole[at + len(plain) :]
+    if len(before) > 1 or len(behind) > 1:
+        raise ValueError(
+            f"it puts {len(before)} tokens before a text and {len(behind)} behind it; "
+            "one each is possible"
+        )
+    return next(iter(before), None), next(iter(behind), None)
+
+
+def _refuse_what_loses_text(path: Path, definition: dict, tokens: dict[str, int]) -> None:
+    """Refuses steps after which a text could not be written again, nor its bytes be counted."""
+    model = definition["model"]
+    if model["type"] != "BPE":
+        raise UserError(
+            f"{path}: expected a model of the kind BPE. Received: {model['type']}. Give a "
+            "byte-level vocabulary, or a SentencePiece .model file by itself."
+        )
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(name):
+            raise UserError(f"{path}: expected a model without {name}. Received: {model[name]!r}.")
+    for step, known in (("normalizer", NORMALIZERS), ("pre_tokenizer", PRE_TOKENIZERS)):
+        for part in parts(definition[step]):
+            if not _keeps_text(part, known):
+                raise UserError(
+                    f"{path}: expected a {step} that keeps every text: {', '.join(known)}. "
+                    f"Received: {json.dumps(part, ensure_ascii=False)}. Give another vocabulary."
+                )
+    if any(part["type"] == "ByteLevel" for part in parts(definition["pre_tokenizer"])):
+        _refuse_missing_bytes(path, BYTES.keys() - tokens.keys())
+    elif model["byte_fallback"]:
+        _refuse_missing_bytes(path, {f"<0x{byte:02X}>" for byte in range(256)} - tokens.keys())
+    else:
+        raise UserError(
+            f"{path}: expected tokens of bytes (ByteLevel or byte_fallback), so that any text can "
+            "be encoded. Received: neither. Give another vocabulary."
+        )
+
+
+def _keeps_text(part: dict, known: tuple[str, ...]) -> bool:
+    """Whether a step is of a known kind and takes nothing away."""
+    spaces = ({"String": " "}, MARK)
+    replaced = part["type"] == "Replace" and (part["pattern"], part["content"]) != spaces
+    return part["type"] in known and part.get("behavior") != "Removed" and not replaced
+
+
+def _refuse_missing_bytes(path: Path, missing: set[str]) -> None:
+    """Refuses a vocabulary without a token for each byte: the library would drop the others."""
+    if missing:
+        named = ", ".join(sorted(missing)[:5]) + (", ..." if len(missing) > 5 else "")
+        raise UserError(
+            f"{path}: expected a token for each of the 256 bytes, so that any text can be encoded. "
+            f"Received: none for {len(missing)} of them ({named}). Give a byte-level vocabulary, "
+            "or set data.tokenizer=bpe to learn one."
+        )
+
+
+def _refuse_changed_text(path: Path, tokenizer: BPE, added: list[dict]) -> None:
+    """Refuses a tokenizer that does not give texts back, as where added words swallow spaces.
+
+    The words of control tokens are text, too, where a text holds them.
+    """
+    words = [word["content"] for word in added]
+    for text in (PROBE, *(f"a {word} b" for word in words), *(f"a{word}b" for word in words)):
+        again = tokenizer.decode(tokenizer.encode(text))
+        if again != text:
+            raise UserError(
+                f"{path}: expected a tokenizer that gives every text back. Received: one that "
+                f"makes {again!r} of {text!r}. Give another vocabulary."
+            )
