@@ -279,7 +279,7 @@ def test_folder_of_pictures(tmp_path):
 def test_each_picture_is_decoded_once(tmp_path, monkeypatch):
     """To measure and to train on; the figures are the same as from the files, bit for bit."""
     decoded, facts = [], []
-    monkeypatch.setattr(image_folder, "centre_picture", lambda *given: decoded.append(1) or _images.centre_picture(*given))
+    monkeypatch.setattr(image_folder, "decode_pictures", lambda contents, names, *how: decoded.extend(names) or _images.decode_pictures(contents, names, *how))
     draw_folder(tmp_path)
     for memory in (image_folder.MEMORY_BYTES, 0):
         monkeypatch.setattr(image_folder, "MEMORY_BYTES", memory)
@@ -293,13 +293,54 @@ def test_each_picture_is_decoded_once(tmp_path, monkeypatch):
 def test_hidden_pictures_are_none(tmp_path):
     """Copies that notebooks and archives leave behind."""
     folder, seen = draw_folder(tmp_path / ".mine"), {}
-    seen["before"] = ImageFolder(path=str(folder), side=6).fingerprint(), _pictures.find(folder)
+    seen["before"] = ImageFolder(path=str(folder), side=6).fingerprint(), _pictures.find(folder)[0]
     for copy in ("cat/.ipynb_checkpoints/00.png", "cat/__MACOSX/00.png", "__MACOSX/cat/00.png", "cat/._00.png", ".cat/00.png"):
         (folder / copy).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "cat" / "00.png", folder / copy)
-    seen["after"] = ImageFolder(path=str(folder), side=6).fingerprint(), _pictures.find(folder)
+    seen["after"] = ImageFolder(path=str(folder), side=6).fingerprint(), _pictures.find(folder)[0]
     assert seen["before"] == seen["after"] and len(seen["after"][1]) == 60
-    assert _pictures.find([folder / "cat" / "._00.png"]) == [folder / "cat" / "._00.png"]  # asked for by its name
+    assert _pictures.find([folder / "cat" / "._00.png"])[0] == [folder / "cat" / "._00.png"]  # asked for by its name
+
+
+def test_pictures_behind_links_are_read_once(tmp_path):
+    folder, far = draw_folder(tmp_path / "mine"), draw_folder(tmp_path / "far", classes=("more", "most"), count=3)
+    (folder / "cat" / "more").symlink_to(far / "more")
+    (folder / "cat" / "again").symlink_to(far / "more")  # the same pictures must not stand in two splits
+    (folder / "cat" / "deep").symlink_to(far)
+    (folder / "cat" / "round").symlink_to(folder / "cat")
+    (folder / "fox").symlink_to(far / "most")
+    data = ImageFolder(path=str(folder), side=6)
+    assert data.label_names == ("cat", "dog", "eel", "fox")
+    counts = sum(np.bincount(data.arrays(split)["label"], minlength=4) for split in SPLITS)
+    assert counts.tolist() == [20 + 6, 20, 20, 3] and data.remarks() == []
+    assert len(_pictures.find(folder)[0]) == 60 + 6
+
+
+def test_what_is_left_out_of_a_folder_is_said(tmp_path):
+    picture, folder = Image.new("RGB", (8, 8)), draw_folder(tmp_path / "mine")
+    assert ImageFolder(path=str(folder), side=6).remarks() == []
+    for name in ("cat/1.webp", "cat/2.WEBP", "dog/1.tiff"):
+        picture.save(folder / name)
+    (folder / "cat" / "notes").write_text("")
+    (folder / "stray.png").write_bytes(b"")
+    (folder / "eel" / "gone.png").symlink_to(folder / "nowhere")
+    data = ImageFolder(path=str(folder), side=6)
+    expected = "being no pictures of a class, ending in .png, .jpg, .jpeg, .jpe, .jfif, .bmp, .gif: 2 .webp, 1 without an ending, 1 .tiff, 1 broken link, 1 .png"
+    assert data.remarks() == [f"left out of {folder}, {expected}"]
+    draw_folder(tmp_path / "parts" / "train", count=10), draw_folder(tmp_path / "parts" / "more")
+    assert ImageFolder(path=str(tmp_path / "parts"), side=6).remarks()[0].endswith(": 1 folder")
+    assert [path.name for path in _pictures.find(folder / "dog")[0] if path.suffix == ".tiff"] == ["1.tiff"]  # which decoding will refuse
+
+
+def test_pictures_come_as_they_are_stored_too(data):
+    """And decode to what is learnt."""
+    for positions in (np.array([3, 0, 3]), np.array([], np.int64)):
+        stored = data.encoded("train", positions)
+        assert set(stored) == ({"image"} if isinstance(data, (ImageFolder, TFDSImages)) else set())
+        for name, contents in stored.items():
+            assert contents.dtype == object and contents.shape == positions.shape
+            decoded = _images.decode_pictures(contents, list(contents), data.spec[name].shape, data.background)
+            np.testing.assert_array_equal(decoded, data.examples("train", positions)[name])
 
 
 def test_the_fingerprint_tells_content(tmp_path):

@@ -379,7 +379,7 @@ def test_mistakes(run, arguments, message, capsys, tmp_path):
 
 def test_a_part_of_a_split_is_compared_with_the_same_part():
     """Token by token a large split takes too long; what was examined of it stands for itself."""
-    reference = verify.Reference({"tokens": np.zeros((10, 3))}, {}, {"loss": {"value": 2.0, "low": 1.9, "high": 2.1}}, ("loss", "min"))
+    reference = verify.Reference({"tokens": np.zeros((10, 3))}, {}, {}, {"loss": {"value": 2.0, "low": 1.9, "high": 2.1}}, ("loss", "min"))
     report = lambda count, value: {"count": count, "outputs": {}, "largest_difference": 0.0, "metrics": {"loss": {"value": value, "expected": 3.0, "changed": 0}}}  # noqa: E731
     passed = lambda checks: all(check.passed for check in checks)  # noqa: E731
     assert passed(verify.exact("onnx", report(4, 3.0), reference)) and not passed(verify.exact("onnx", report(10, 3.0), reference))

@@ -1,5 +1,6 @@
 """Image transforms against plain NumPy; random numbers against what chance allows; compiled and not."""
 
+import functools
 import io
 import struct
 import zlib
@@ -8,14 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tfbig.core import pictures as encoded_pictures
 from tfbig.core.contracts import Feature
 from tfbig.core.errors import UserError
-from tfbig.data._images import centre_picture
+from tfbig.data._images import decode_pictures
+from tfbig.prep import headers, random
 from tfbig.prep import image as prep
-from tfbig.prep import random
 from tfbig.tasks import _pictures
 
 KEYS = tf.stack([tf.range(4000, dtype=tf.int32), tf.zeros(4000, tf.int32)], 1)
@@ -103,6 +104,97 @@ def test_decode(form):
     assert grey.shape == (8, 12, 1) and abs(int(grey[4, 0, 0]) - (0.299 * 200 + 0.587 * 40 + 0.114 * 10)) < 4
 
 
+def saved(picture, form, **how):
+    """A picture of Pillow's, encoded."""
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **how)
+    return buffer.getvalue()
+
+
+def trained(content, side, channels, background=255):
+    """A picture as folders of pictures are read for training."""
+    return decode_pictures([content], ["it"], (side, side, channels), background)[0]
+
+
+def used(content, side, channels, background=255):
+    """A picture as exported models see it."""
+    return _served(side, channels, background)(tf.constant([content]))[0].numpy()
+
+
+@functools.cache
+def _served(side, channels, background):
+    return tf.function(lambda encoded: prep.decode_all(encoded, (side, side, channels), background), autograph=False)
+
+
+NOISE = Image.fromarray(np.random.RandomState(3).randint(0, 256, (24, 24, 3)).astype(np.uint8))
+
+
+@pytest.mark.parametrize("how", [{"quality": 90, "subsampling": 0}, {"quality": 75}, {"progressive": True}], ids=str)
+def test_training_and_use_see_the_same_jpeg(how):
+    """What an exact DCT gives, which Pillow's is."""
+    content = saved(NOISE, "JPEG", **how)
+    np.testing.assert_array_equal(trained(content, 24, 3), np.asarray(Image.open(io.BytesIO(content))))
+    for side, channels in ((24, 3), (8, 3), (8, 1)):
+        np.testing.assert_array_equal(trained(content, side, channels), used(content, side, channels))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_cmyk_is_taken_everywhere(channels):
+    content = saved(Image.new("RGB", (8, 8), (220, 30, 30)).convert("CMYK"), "JPEG")
+    picture = trained(content, 8, channels)
+    np.testing.assert_array_equal(picture, used(content, 8, channels))
+    seen = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(float)
+    seen = seen @ (0.299, 0.587, 0.114) if channels == 1 else seen
+    assert np.abs(picture.reshape(seen.shape) - seen).max() <= 1
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+def test_pictures_are_turned_as_their_exif_says(form, byte_order):
+    """As Pillow turns them; numbers that mean nothing turn none."""
+    picture = Image.fromarray(np.random.RandomState(0).randint(0, 256, (6, 10, 3)).astype(np.uint8))
+    contents, turned = [], []
+    for number in range(10):
+        exif = Image.Exif()
+        exif.endian = byte_order
+        exif.update({0x010F: "maker", 0x0112: number, 0x8769: {36867: "2020"}})
+        contents.append(saved(picture, form, exif=exif.tobytes()))
+        turned.append(saved(ImageOps.exif_transpose(Image.open(io.BytesIO(contents[-1]))), "PNG"))
+    decode = _served(8, 3, 255)
+    np.testing.assert_array_equal(decode(tf.constant(contents)), decode(tf.constant(turned)))
+    assert len(np.unique(decode(tf.constant(contents)), axis=0)) == 8
+    np.testing.assert_array_equal(decode_pictures(contents, contents, (8, 8, 3), 255), decode(tf.constant(turned)))
+
+
+def with_exif(tiff):
+    return jpeg_with(b"\xff\xe1" + struct.pack(">H", 8 + len(tiff)) + b"Exif\0\0" + tiff, (4, 4))
+
+
+ENTRY = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+EXIFS = {
+    "nothing": b"II*\0",
+    "a directory far away": b"II*\0" + b"\xff" * 4,
+    "a directory cut off": b"II*\0\x08\0\0\0\x01\0" + ENTRY[:9],
+    "another type": b"II*\0\x08\0\0\0\x01\0" + ENTRY[:2] + b"\x07" + ENTRY[3:],
+    "more entries than there are": b"II*\0\x08\0\0\0\xff\xff" + ENTRY,
+}
+
+
+@pytest.mark.parametrize("name", EXIFS)
+def test_damaged_exif_harms_nothing(name):
+    content = with_exif(EXIFS[name])
+    assert int(headers.jpeg_orientation(tf.constant(content))) == (6 if name.startswith("more") else 1)
+    assert used(content, 8, 1).shape == (8, 8, 1)
+
+
+def test_exif_is_looked_for_in_segments_alone():
+    told = with_exif(b"II*\0\x08\0\0\0\x01\0" + ENTRY)
+    comment = jpeg_with(b"\xff\xfe" + struct.pack(">H", 2 + len(told)) + told, (4, 4))
+    behind = jpeg_with(b"\xff\xfe\x00\x03x\xff\xff" + told[2 : 2 + 36], (4, 4))
+    found = [int(headers.jpeg_orientation(tf.constant(content))) for content in (told, comment, behind)]
+    assert found == [6, 1, 6]
+
+
 def transparent(mode):
     """A PNG of 8 x 8 whose left half shows a grey of 200 and whose right half is transparent, and hides other colours; and its opacity."""
     opacity = np.full((8, 8), 255, np.uint8)
@@ -121,9 +213,9 @@ def transparent(mode):
 def test_the_background_shows_through(mode, channels, background):
     content, seen, opacity = transparent(mode)
     expected = seen + background * (1 - opacity)
-    got = tf.function(prep.decode)(tf.constant(content), 8, 8, channels, background).numpy()  # as a graph, as it is exported
+    got = used(content, 8, channels, background)
     assert got.shape == (8, 8, channels) and np.abs(got - expected[..., None]).max() <= 1
-    assert np.abs(centre_picture(content, 8, channels, "a", background) - expected[..., None]).max() <= 1  # training sees the same
+    np.testing.assert_array_equal(trained(content, 8, channels, background), got)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -138,17 +230,22 @@ def test_training_and_use_see_the_same_of_every_depth(bits, colours, hidden, cha
     parts += [chunk(b"tRNS", samples[3, :colours].astype(">u2").tobytes())] if hidden else []
     parts += [chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))), chunk(b"IEND", b"")]
     content = b"\x89PNG\r\n\x1a\n" + b"".join(parts)
-    used = prep.decode(tf.constant(content), 8, 8, channels, 255).numpy().astype(int)
-    assert np.abs(centre_picture(content, 8, channels, "a", 255) - used).max() <= 1 and len(np.unique(used)) > 2
-    assert (used.min(-1) == 255).any() or not hidden
+    expected = (samples >> 8 if bits == 16 else samples * 255 / (2**bits - 1)).reshape(8, 8, colours)
+    expected = expected @ (0.299, 0.587, 0.114) if (colours, channels) == (3, 1) else expected
+    if hidden:
+        transparent = (samples.reshape(8, 8, colours) == samples[3, :colours]).all(-1)
+        expected[transparent] = 255
+    got = used(content, 8, channels).astype(int)
+    assert np.abs(got - expected.reshape(8, 8, -1)).max() <= 1 and len(np.unique(got)) > 2
+    np.testing.assert_array_equal(trained(content, 8, channels), got)
 
 
 def test_training_and_use_see_the_same_of_other_formats():
     """Through a GIF's transparent parts TensorFlow shows black, whatever the background; so does training."""
-    content = io.BytesIO()
-    Image.fromarray(np.repeat([[200, 90]], 8, 0).repeat(4, 1).astype(np.uint8)).convert("P").save(content, "GIF", transparency=90)
-    used = prep.decode(tf.constant(content.getvalue()), 8, 8, 3, 255).numpy().astype(int)
-    assert np.abs(centre_picture(content.getvalue(), 8, 3, "a", 255) - used).max() <= 1
+    grey = np.repeat([[200, 90]], 8, 0).repeat(4, 1).astype(np.uint8)
+    content = saved(Image.fromarray(grey).convert("P"), "GIF", transparency=90)
+    np.testing.assert_array_equal(used(content, 8, 3), np.where(grey == 90, 0, grey)[..., None].repeat(3, -1))
+    np.testing.assert_array_equal(trained(content, 8, 3), used(content, 8, 3))
 
 
 def bmp(mode):
@@ -166,19 +263,55 @@ def bmp(mode):
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_training_and_use_see_the_same_of_plain_bmps(mode, channels):
-    used = prep.decode(tf.constant(bmp(mode)), 8, 8, channels).numpy().astype(int)
-    assert np.abs(centre_picture(bmp(mode), 8, channels, "a", 255) - used).max() <= 1
+    seen = np.asarray(Image.open(io.BytesIO(bmp(mode))).convert("RGB")).astype(float)
+    seen = seen @ (0.299, 0.587, 0.114) if channels == 1 else seen
+    assert np.abs(used(bmp(mode), 8, channels).reshape(seen.shape) - seen).max() <= 1
+    np.testing.assert_array_equal(trained(bmp(mode), 8, channels), used(bmp(mode), 8, channels))
 
 
-@pytest.mark.parametrize("mode", ["1", "P", "masks", "OS/2"])
+PNG, JPEG = saved(NOISE, "PNG"), saved(NOISE, "JPEG")
+GIF, BMP = saved(NOISE.convert("P"), "GIF"), saved(NOISE, "BMP")
+PLAIN = "expected a BMP of 24 or 32 bits a pixel or of greys, uncompressed; save this one so, or as PNG"
+KINDS = "Unknown image file format: expected JPEG, PNG, GIF or BMP"
+REFUSED = {
+    "nothing": (b"", "it is empty"),
+    "text": (b"x", KINDS),
+    "zeros": (bytes(100), KINDS),
+    "WebP": (saved(NOISE, "WEBP"), KINDS),
+    "TIFF": (saved(NOISE, "TIFF"), KINDS),
+    "JPEG's beginning": (JPEG[:3], "Invalid JPEG data"),
+    "half a JPEG": (JPEG[: len(JPEG) // 2], "Invalid JPEG data"),
+    "a JPEG without its end": (JPEG[:-2], "Invalid JPEG data"),
+    "beginnings of JPEGs": (JPEG[:3] * 1000, "Invalid JPEG data"),
+    "PNG's signature": (PNG[:8], encoded_pictures.NO_IHDR),
+    "PNG's header": (PNG[:40], "Invalid PNG"),
+    "half a PNG": (PNG[: len(PNG) // 2], "Invalid PNG"),
+    "a PNG without its end": (PNG[:-12], "Invalid PNG"),
+    "a PNG with a wrong byte": (PNG[:100] + bytes([PNG[100] ^ 1]) + PNG[101:], "Invalid PNG"),
+    "GIF's header": (GIF[:13], "Invalid GIF data"),
+    "half a GIF": (GIF[: len(GIF) // 2], "Invalid GIF data"),
+    "BMP's header": (BMP[:54], "Input size should match"),
+    "a BMP without its end": (BMP[:-1], "Input size should match"),
+    # TensorFlow would take the palette's numbers for greys, and bytes in another order for colours.
+    **{f"BMP: {mode}": (bmp(mode), PLAIN) for mode in ("1", "P", "masks", "OS/2")},
+}
+
+
 @pytest.mark.parametrize("channels", [1, 3])
-def test_other_bmps_are_refused_in_the_graph_and_brought_into_form_before_it(mode, channels):
-    """TensorFlow would take the palette's numbers for greys, and bytes in another order for colours."""
-    for decode in (prep.decode, tf.function(prep.decode)):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="expected a BMP of 24 or 32 bits a pixel"):
-            decode(tf.constant(bmp(mode)), 8, 8, channels)
-    used = prep.decode(tf.constant(_pictures.as_decoded(bmp(mode))), 8, 8, channels).numpy().astype(int)
-    assert np.abs(centre_picture(bmp(mode), 8, channels, "a", 255) - used).max() <= 1
+def test_what_is_refused_is_refused_everywhere_in_the_same_words(channels, tmp_path):
+    decode = _served(8, channels, 255)
+    spec = {"image": Feature(shape=(8, 8, channels), dtype="uint8")}
+    task = SimpleNamespace(decode=lambda served: {"image": prep.decode_all(served["image_bytes"], (8, 8, channels))}, data=SimpleNamespace(spec=spec))
+    for name, (content, words) in REFUSED.items():
+        with pytest.raises(tf.errors.InvalidArgumentError) as served:
+            decode(tf.constant([PNG, content]))
+        with pytest.raises(UserError, match=f"data: {name} cannot be decoded: ") as learnt:
+            decode_pictures([PNG, content], ["whole", name], (8, 8, channels), 255)
+        (tmp_path / "it").write_bytes(content)
+        with pytest.raises(UserError, match="it: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: ") as asked:
+            _pictures.gather(tmp_path / "it", task)
+        reason = str(asked.value).partition("Found: ")[2]
+        assert words in reason and reason in str(learnt.value) and reason in str(served.value) and "{" not in reason
 
 
 def test_bytes_that_look_like_transparency_change_nothing():
@@ -192,13 +325,15 @@ def test_bytes_that_look_like_transparency_change_nothing():
 def test_a_picture_says_its_size(kind):
     buffer = io.BytesIO()
     Image.new("L", (37, 21)).save(buffer, kind)
-    assert int(prep.claimed_pixels(tf.constant(buffer.getvalue()))) == 37 * 21
+    content = tf.constant(buffer.getvalue())
+    readers = {"PNG": headers.png_pixels, "GIF": headers.gif_pixels, "BMP": headers.bmp_pixels}
+    assert kind == "JPEG" or int(readers[kind](content)) == 37 * 21
+    assert tuple(headers.jpeg_shape(content)) == (21, 37, 1) if kind == "JPEG" else True
     assert encoded_pictures.claimed_pixels(buffer.getvalue()) == 37 * 21
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"BM", b"GIF89a"])
 def test_what_is_no_picture_has_no_size(content):
-    assert int(prep.claimed_pixels(tf.constant(content))) == 0
     assert encoded_pictures.claimed_pixels(content) == 0
 
 
@@ -235,12 +370,12 @@ def test_the_size_of_a_jpeg_is_what_its_decoder_sees(segments):
     content = jpeg_with(segments)
     assert tf.io.decode_jpeg(content).shape == (21, 37, 1)
     assert encoded_pictures.claimed_pixels(content) == 21 * 37
-    assert int(prep.claimed_pixels(tf.constant(content))) == 21 * 37
+    assert tuple(headers.jpeg_shape(tf.constant(content))) == (21, 37, 1)
 
 
-@pytest.mark.parametrize("content", [jpeg_with(b"\xff\xfe\x00\x02" * 20_000), b"GIF89a" + bytes(7) + b"!\0" + b"\1\1" * 20_000], ids=["JPEG", "GIF"])
+@pytest.mark.parametrize("content", [jpeg_with(b"\xff\xfe\x00\x02" * 70_000), b"GIF89a" + bytes(7) + b"!\0" + b"\1\1" * 70_000], ids=["JPEG", "GIF"])
 def test_a_size_behind_countless_parts_is_not_looked_for(content):
-    with pytest.raises(ValueError, match="within its first 16,384"):
+    with pytest.raises(ValueError, match="within its first 65,536"):
         encoded_pictures.claimed_pixels(content)
 
 
@@ -268,7 +403,7 @@ def gif(side, *more):
 def test_of_a_gif_only_the_first_frame_is_decoded():
     """The frames behind it are not even looked at: the decoder would hold all of them in memory."""
     content = gif(28, 9000, 9000)
-    cut, pixels = prep.first_frame(tf.constant(content))
+    cut, pixels = headers.first_frame(tf.constant(content))
     assert int(pixels) == 28 * 28 and len(cut.numpy()) < 2000 < len(content) and cut.numpy()[-1:] == b";"
     for decode in (prep.decode, tf.function(prep.decode)):
         whole, first = (decode(tf.constant(part), 28, 28, 3).numpy() for part in (content, gif(28)))
@@ -278,16 +413,11 @@ def test_of_a_gif_only_the_first_frame_is_decoded():
             decode(tf.constant(gif(9000)), 28, 28, 1)
 
 
-@pytest.mark.parametrize("content", ["WEBP", b"\xff\x0a" + b"\0" * 40, b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0" * 40, b"", b"x"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_formats_whose_size_is_not_known_are_refused(content, channels):
-    if content == "WEBP":
-        buffer = io.BytesIO()
-        Image.new("RGB", (28, 28)).save(buffer, "WEBP")
-        content = buffer.getvalue()
-    for decode in (prep.decode, tf.function(prep.decode)):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="expected JPEG, PNG, GIF or BMP"):
-            decode(tf.constant(content), 28, 28, channels)
+@pytest.mark.parametrize("content", [b"\xff\x0a" + b"\0" * 40, b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0" * 40], ids=["bare", "boxed"])
+def test_jpeg_xl_is_refused(content):
+    """Its size is not known before it is decoded."""
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected JPEG, PNG, GIF or BMP"):
+        prep.decode(tf.constant(content), 28, 28, 3)
 
 
 @pytest.mark.parametrize("inputs", [None, 5, [5], b"abc", [None]])
@@ -321,12 +451,28 @@ def test_many_files_share_one_graph(tmp_path):
     assert _pictures.gather(names, task)[2][0] == {"input": names[0], "error": str(alone.value)}
 
 
+def test_missing_files_among_others_are_named_and_the_others_go_on(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    (tmp_path / "nothing").mkdir()
+    task = SimpleNamespace(decode=lambda served: {"image": prep.decode_all(served["image_bytes"], (8, 8, 3))}, data=SimpleNamespace(spec={"image": Feature(shape=(8, 8, 3), dtype="uint8")}))
+    asked = [tmp_path / name for name in ("0.png", "1.png", "nothing")]
+    names, pictures, refused = _pictures.gather(asked, task)
+    assert names == [str(asked[1])] and pictures.shape == (1, 8, 8, 3)
+    assert [entry["input"] for entry in refused] == [str(asked[0]), str(asked[2])]
+    assert refused[0]["error"] == f"{asked[0]}: no such file or folder." and "holds no picture" in refused[1]["error"]
+    with pytest.raises(UserError, match="0.png: no such file or folder.\n.*nothing: holds no picture"):
+        _pictures.find([asked[0], asked[2]])  # asked before anything heavy is imported
+
+
 @pytest.mark.parametrize("size", [(50, 40), (40, 50), (300, 1), (8, 8), (31, 16)])
 def test_training_and_use_see_the_same_part(size):
     """Of a picture that is not square the centre, as folders of pictures are read for training."""
     plane = np.add.outer(np.linspace(0, 200, size[1]), np.linspace(0, 50, size[0])).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(plane).save(buffer, "PNG")
-    seen = prep.decode(tf.constant(buffer.getvalue()), 8, 8, 1).numpy().astype(int)
-    trained = centre_picture(buffer.getvalue(), 8, 1, "it", 255).astype(int)
-    assert np.abs(seen - trained).max() <= 2
+    content, short = buffer.getvalue(), min(size)
+    left, top = (size[0] - short) // 2, (size[1] - short) // 2
+    box = (left, top, left + short, top + short)
+    seen = Image.fromarray(plane).resize((8, 8), Image.Resampling.BILINEAR, box=box)
+    assert np.abs(used(content, 8, 1)[..., 0].astype(int) - np.asarray(seen)).max() <= 2
+    np.testing.assert_array_equal(trained(content, 8, 1), used(content, 8, 1))

@@ -23,6 +23,8 @@ RUN --help shows the options of that run's task."""
 
 FORMATS = ("savedmodel", "onnx", "litert")
 LATENCY_FACTOR = 2.0  # times the baseline's
+STORED_BYTES = 1 << 30  # of examples as they are stored; those behind are sent encoded anew
+EXAMPLES = 256  # read together
 
 
 def export(
@@ -131,8 +133,10 @@ def _source(run: Run, step: str, service: Component, console):
     _compare_with_record(trained, split, trained_metrics, console)
     if proof is not None:
         proof["metrics"] = _prove(trained_metrics, result.metrics, task.primary[0], run.experiment.device.precision)
-    raw, trials = data.examples(split, np.arange(data.size(split))), task.trials(setup.model, service, split)
-    reference = Reference(raw, result.outputs, result.metrics, task.primary, tuple(trials))
+    raw, trials = data.examples(split, result.measured), task.trials(setup.model, service, split)
+    outputs = {name: value[result.measured] for name, value in result.outputs.items()}
+    served = _served(task, data, split, result.measured, raw)
+    reference = Reference(raw, served, outputs, result.metrics, task.primary, tuple(trials))
     rows = np.unique(np.linspace(0, data.size("train") - 1, 256).astype(np.int64))
     saved = run.read_json("data.json")
     facts = {
@@ -147,6 +151,17 @@ def _source(run: Run, step: str, service: Component, console):
         **({"float32": proof} if proof is not None else {}),
     }
     return Source(Programs(task, setup.model, service), reference, data.examples("train", rows), facts)
+
+
+def _served(task, data, split: str, positions: np.ndarray, raw: dict) -> dict[str, np.ndarray]:
+    """What is sent to the served model to examine it: what users send where the data has it so, up to STORED_BYTES of it."""
+    left, parts = STORED_BYTES, []
+    for first in range(0, len(positions), EXAMPLES):
+        rows = slice(first, first + EXAMPLES)
+        stored = data.encoded(split, positions[rows]) if left > 0 else {}
+        left -= sum(len(item) for items in stored.values() for item in items)
+        parts.append(task.encode({**{name: value[rows] for name, value in raw.items()}, **stored}))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _in_float32(trained):

@@ -136,8 +136,22 @@ class Dataset(Component):
         """The whole split if it is small enough to live on the device, else None. Same rows as `examples`."""
         return None
 
+    def encoded(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """Parts of the examples at `positions` as their owner stores them: name in `spec` -> bytes [n]; none by default.
+
+        Only asked for examples that `examples` could read: exports are verified from them.
+        """
+        return {}
+
+    def remarks(self) -> list[str]:
+        """Sentences on the data that are said when a run starts, such as what was left out of it."""
+        return []
+
     def fingerprint(self) -> str:
-        """Changes when the examples or their splits change; empty where they cannot. A dataset that comes to look at more of them puts 2: before it, then 3:, ..."""
+        """Changes when the examples or their splits change; empty where they cannot.
+
+        A dataset that comes to look at them otherwise, at more of them or through another decoder, puts 2: before it, then 3:, ...
+        """
         return ""
 
     def card(self) -> dict[str, Any]:
@@ -270,7 +284,10 @@ class Task(Component):
         raise NotImplementedError
 
     def encode(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Raw examples to served inputs without loss, the reverse of `decode`: how a served model is examined on a split."""
+        """Raw examples to served inputs without loss, the reverse of `decode`: how a served model is examined on a split.
+
+        A part that comes as bytes [n] is as its owner stores it (see `Dataset.encoded`), and is what users send.
+        """
         raise NotImplementedError
 
     def answer(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -9,7 +9,7 @@ import re
 import struct
 
 MOST_PIXELS = 1 << 26  # of a picture that is decoded; a small file can claim to hold far more
-MOST_PARTS = 1 << 14  # segments of a JPEG or blocks of a GIF that are looked through, which is quick
+MOST_PARTS = 1 << 16  # segments of a JPEG or blocks of a GIF that are looked through, which is quick
 KINDS = "JPEG, PNG, GIF or BMP"
 NO_IHDR = "expected a PNG that begins with the chunk IHDR"
 

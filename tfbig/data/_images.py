@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import functools
-import io
-import warnings
+import itertools
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
 from tfbig.core.errors import UserError
-from tfbig.core.lazy import np
-from tfbig.data._folders import is_hidden
+from tfbig.core.lazy import np, tf
 from tfbig.data._splits import stratified
+from tfbig.prep import image as prep
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif")
+DECODED_TOGETHER = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,52 +60,48 @@ class MemoryImages(Dataset):
         return {name: value[positions] for name, value in arrays.items()}
 
 
-def centre_picture(encoded: bytes, side: int, channels: int, name: str, background: int) -> np.ndarray:
-    """The centre square of an encoded picture, resized, as uint8 [side, side, channels]; `background` (0-255) shows through a PNG.
+def decode_pictures(contents: Iterable[bytes], names: Sequence[str], shape: tuple, background: int) -> np.ndarray:
+    """Encoded pictures as uint8 [n, height, width, channels], by the decoder that exported models hold, several at a time.
+
+    Args:
+        contents: of the n pictures, taken a few at a time.
+        names: what messages call them.
+        shape: (height, width, channels).
+        background: what shows through a PNG, 0-255; see `prep.image.decode`.
 
     Raises:
-        UserError: the bytes are no whole picture; the message starts with its name.
+        UserError: one is refused; the message starts with its name.
     """
-    from PIL import Image, UnidentifiedImageError
+    pictures, contents = np.empty((len(names), *shape), np.uint8), iter(contents)
+    for first in range(0, len(names), DECODED_TOGETHER):
+        rows = slice(first, first + DECODED_TOGETHER)
+        pictures[rows] = _decoded(list(itertools.islice(contents, DECODED_TOGETHER)), names[rows], shape, background)
+    return pictures
 
+
+def _decoded(contents: list[bytes], names: Sequence[str], shape: tuple, background: int) -> np.ndarray:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is far too large is an error below
-            image = _eight_bits(Image.open(io.BytesIO(encoded)), encoded)
-        if image.has_transparency_data:
-            under = background if encoded.startswith(b"\x89PNG") else 0  # through other formats black shows, as in `prep.decode`, where TensorFlow makes it so
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (*[under] * 3, 255)), image.convert("RGBA"))
-        image = image.convert("L" if channels == 1 else "RGB")
-    except UnidentifiedImageError as error:  # its own words name an object in memory
-        raise UserError(f"data: {name} cannot be decoded: it is no picture, or its beginning is damaged. Mend it or take it out.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"data: {name} cannot be decoded: {error}. Mend it or take it out.") from error
-    short = min(image.size)
-    left, top = (image.width - short) // 2, (image.height - short) // 2
-    box = (left, top, left + short, top + short)
-    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=box)).reshape(side, side, channels)
+        return _decoder(shape, background)(tf.constant(contents)).numpy()
+    except tf.errors.OpError as error:
+        for content, name in zip(contents, names, strict=True):
+            if len(contents) > 1:
+                _decoded([content], [name], shape, background)
+        raise UserError(f"data: {names[0]} cannot be decoded: {reason(error)}. Mend it or take it out.") from error
 
 
-def _eight_bits(image: Image.Image, encoded: bytes) -> Image.Image:
-    """A PNG of 2, 4 or 16 bits as one of 8, its transparent colour too: Pillow clips 16-bit grey and leaves that colour as it was stored."""
-    from PIL import Image
-
-    depth, hidden = encoded[24] if image.format == "PNG" else 8, image.info.get("transparency")
-    if depth == 16 and image.mode.startswith("I"):
-        grey = np.asarray(image)
-        opacity = np.where(grey == (-1 if hidden is None else hidden), 0, 255)
-        return Image.merge("LA", [Image.fromarray(band.astype(np.uint8)) for band in (grey >> 8, opacity)])
-    if depth in (2, 4) and image.mode == "L" and hidden is not None:
-        image.info["transparency"] = hidden * 255 // (2**depth - 1)
-    elif depth == 16 and image.mode == "RGB" and hidden is not None:
-        image.info["transparency"] = tuple(value >> 8 for value in hidden)
-    return image
+@functools.lru_cache(maxsize=16)
+def _decoder(shape: tuple, background: int):
+    """Encoded pictures (string [n]) to decoded ones, as a graph, which decodes several at a time."""
+    decode = lambda encoded: prep.decode_all(encoded, shape, background)  # noqa: E731
+    return tf.function(decode, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 
 
-def pictures_inside(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
-    """What has a picture's name in a folder and in folders inside it, sorted, without what is hidden."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    return sorted(path for path in found if not is_hidden(path.relative_to(folder)))
+def reason(error: tf.errors.OpError) -> str:
+    """What an operation refused, in the words of the decoder, without TensorFlow's about where."""
+    text = re.sub(r"\{\{.*?\}\} ?", "", re.split(r"\n\t \[\[| \[Op:", str(error))[0])
+    text = text.strip().split("\n")[-1].strip().removeprefix("InvalidArgumentError: ")
+    asserted = re.search(r"assertion failed: \[(.*)\]|Summarized data: b'(.*)'", text)
+    return (asserted and (asserted[1] or asserted[2]) or text).rstrip(".")
 
 
 def check_split(split: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import hashlib
 import os
@@ -12,8 +13,8 @@ from pathlib import Path
 from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
 from tfbig.core.errors import Needed, UserError
 from tfbig.core.lazy import np
-from tfbig.data._folders import is_hidden
-from tfbig.data._images import SUFFIXES, centre_picture, check_split, pictures_inside
+from tfbig.data._folders import files_inside, is_hidden
+from tfbig.data._images import SUFFIXES, check_split, decode_pictures
 from tfbig.data._splits import stratified
 
 MEMORY_BYTES = 512 * 2**20  # a split whose pictures take more than this is read from its files again and again
@@ -25,7 +26,7 @@ PARTS = {"train": ("train", "training"), "validation": ("validation", "val", "va
 class ImageFolder(Dataset):
     """Your own labelled pictures: PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg beside PATH/test and perhaps PATH/validation.
 
-    Pictures are taken as they are stored: an orientation noted in EXIF turns none.
+    Pictures are JPEG, PNG, GIF or BMP, decoded as exported models do; see `tfbig.prep.image.decode`.
     """
 
     path: str = knob("", "the folder; its subfolders are the classes, or train and test with the classes inside", path=True)
@@ -63,12 +64,14 @@ class ImageFolder(Dataset):
     def examples(self, split, positions):
         check_split(split)
         rows = [self._listed[1][split][int(i)] for i in np.asarray(positions, np.int64)]
-        shape = self.spec["image"].shape
-        images = [centre_picture(_read(path), self.side, self.channels, str(path), self.background) for path, _ in rows]
-        return {
-            "image": np.stack(images) if images else np.empty((0, *shape), np.uint8),
-            "label": np.array([label for _, label in rows], np.int32),
-        }
+        contents, names = (_read(path) for path, _ in rows), [str(path) for path, _ in rows]
+        images = decode_pictures(contents, names, self.spec["image"].shape, self.background)
+        return {"image": images, "label": np.array([label for _, label in rows], np.int32)}
+
+    def encoded(self, split, positions):
+        check_split(split)
+        rows = [self._listed[1][split][int(i)] for i in np.asarray(positions, np.int64)]
+        return {"image": np.array([_read(path) for path, _ in rows], object)}
 
     def arrays(self, split):
         pixels = self.side * self.side * self.channels
@@ -79,12 +82,24 @@ class ImageFolder(Dataset):
     def fingerprint(self):
         names, found = self._listed
         told = [f"{split} {label} {path.relative_to(self.root)} {_digest(path)}" for split, files in found.items() for path, label in files]
-        return "2:" + hashlib.sha256("\n".join([*names, *told]).encode("utf-8", "surrogateescape")).hexdigest()
+        return "3:" + hashlib.sha256("\n".join([*names, *told]).encode("utf-8", "surrogateescape")).hexdigest()
 
     @cached_property
     def _listed(self) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
         """What the folder held when it was first looked into; each command and each call from Python looks anew."""
         return _files(self)
+
+    def remarks(self):
+        """Says what in the folder is left out."""
+        parts = [path for split in PARTS if (path := _part(self.root, split))] or [self.root]
+        taken = {path for files in self._listed[1].values() for path, _ in files}
+        inside = [file for part in parts for name in self.label_names for file in files_inside(part / name)]
+        beside = [path for folder in {self.root, *parts} for path in folder.iterdir() if not is_hidden(path.name)]
+        beside = [path for path in beside if path not in parts and not (path.is_dir() and path.parent in parts)]
+        endings = collections.Counter(map(_ending, sorted({*inside, *beside} - taken)))
+        counts = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common())
+        expected = f"pictures of a class, ending in {', '.join(SUFFIXES)}"
+        return [f"left out of {self.root}, being no {expected}: {counts}"] if endings else []
 
     def card(self):
         return {
@@ -93,6 +108,13 @@ class ImageFolder(Dataset):
             "licence": "the owner's",
             "citation": "none",
         }
+
+
+def _ending(path: Path) -> str:
+    """What kind of thing is left out, in a word or two."""
+    if path.is_file():
+        return path.suffix.lower() or "without an ending"
+    return "folder" if path.is_dir() else "broken link"
 
 
 def _read(path: Path) -> bytes:
@@ -183,7 +205,7 @@ def _listed(folder: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
         raise UserError(f"data.path: {folder} has the class {strange[0]!r}, which the training folder has not: {', '.join(names)}.")
     files = []
     for label, name in enumerate(names):
-        inside = [path for path in pictures_inside(folder / name) if path.is_file()]
+        inside = [path for path in files_inside(folder / name) if path.suffix.lower() in SUFFIXES and path.is_file()]
         if not inside:
             raise UserError(f"data.path: {folder / name} holds no picture. Expected files ending in {', '.join(SUFFIXES)}.")
         files += [(path, label) for path in inside]

@@ -29,6 +29,7 @@ class Reference:
 
     Attributes:
         raw: the split's raw examples, name -> [n, ...].
+        served: the same as users send them, name -> [n, ...]; see `Task.encode`.
         outputs: outputs of `Task.predict`, name -> [n, ...].
         metrics: name -> {"value", "low", "high", "count"}.
         primary: the primary metric's name, and "max" or "min".
@@ -36,6 +37,7 @@ class Reference:
     """
 
     raw: dict[str, np.ndarray]
+    served: dict[str, np.ndarray]
     outputs: dict[str, np.ndarray]
     metrics: dict[str, dict]
     primary: tuple[str, str]
@@ -66,7 +68,7 @@ class Bench:
         self.raw = keep("raw", reference.raw)
         self.outputs = keep("outputs", reference.outputs)
         self.answers = keep("answers", self._answers())
-        self.served = keep("served", programs.task.encode(reference.raw))
+        self.served = keep("served", reference.served)
         numeric = programs.task.preprocess_on == "device"
         self.tensors = {name: self.raw[name] for name in programs.decoded_names} if numeric else {}
         self.ready = list(programs.decoded_names)

@@ -74,13 +74,15 @@ def measure(run: Run, experiment: Experiment, data: Readable, note: Callable[[st
         now = data.fingerprint()
         before, remedy = saved.get("fingerprint") or now, "Bring the old data back, or start a new run."  # runs of before this data had one have none
         if before.rpartition(":")[0] != now.rpartition(":")[0]:
-            raise UserError(f"data: {run.path} was started with a version of this package that looked at less of it, so it cannot be told whether it is still the same. Start a new run; predict can still be used.")
+            raise UserError(f"data: {run.path} was started with a version of this package that looked at it otherwise, so it cannot be told whether it is still the same. Start a new run; predict can still be used.")
         if before != now:
             raise UserError(f"data: it has changed since {run.path} was started, so its examples or splits are no longer the same. {remedy}")
         for split, entry in saved["splits"].items():
             if not data.skipped[split] and experiment.data.on_error == "stop" and entry["size"] != data.size(split):
                 raise UserError(f"data: its {split} split had {entry['size']:,} examples when {run.path} was started, and has {data.size(split):,} now. {remedy}")
         return saved["facts"]
+    for remark in data.remarks():
+        note(remark)
     facts = experiment.task.measure(data)
     for split in ("train", "validation"):  # nothing of the test split is read before training is over
         splits[split] = described(data, split)

@@ -64,6 +64,11 @@ class Readable:
             self._arrays[split] = found if whole else self.examples(split, np.arange(self._data.size(split)))
         return self._arrays[split]
 
+    def encoded(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """The same examples as `examples` gives, as far as the dataset has them as their owner stores them."""
+        rows = np.array([self._readable(split, int(i)) for i in np.asarray(positions)], np.int64)
+        return self._data.encoded(split, rows)
+
     def merge(self, others: list[str]) -> None:
         """Takes over what other workers found, each the JSON text of its `skipped`."""
         for text in others:

@@ -5,15 +5,15 @@ Random transforms work on intensities (uint8), before `standardize`. Shapes: b b
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 from tfbig.core.lazy import tf
-from tfbig.core.pictures import MOST_PIXELS, NO_IHDR
-from tfbig.prep import random
+from tfbig.core.pictures import KINDS, MOST_PIXELS, NO_IHDR
+from tfbig.prep import headers, random
 
 # One stream of a key's random numbers for each use.
 SHIFT, FLIP, CUT = 1, 2, 3
-PLAIN_BMP = rb"BM\C{12}[\x28-\x7c]\x00{3}\C{10}[\x18\x20]\x00{5}\C*"  # of 24 or 32 bits a pixel, neither compressed nor with a palette
-GREY_BMP = rb"BM\C{12}\x28\x00{3}\C{10}\x08\x00{5}\C*"  # of 8 bits; grey if the palette is GREYS
-GREYS = b"".join(bytes((grey, grey, grey, 0)) for grey in range(256))
 
 
 def standardize(image_bhwc: tf.Tensor, mean: list[float], std: list[float]) -> tf.Tensor:
@@ -74,46 +74,108 @@ def cutout(image_bhwc: tf.Tensor, key: tf.Tensor, size: int) -> tf.Tensor:
 def decode(encoded: tf.Tensor, height: int, width: int, channels: int, background: int = 255) -> tf.Tensor:
     """One encoded picture (JPEG, PNG, BMP or a GIF's first frame; scalar string) as uint8 [height, width, channels].
 
-    Through what is transparent in a PNG shows `background` (0 black ... 255 white); pictures of 4 channels keep their opacity.
-    Of a picture of another shape the centre is taken; another size is brought to this one by antialiased bilinear resizing.
-    Other formats that TensorFlow reads (WebP, JPEG XL) are refused: what size they claim is not known before they are decoded.
-    So are BMPs with a palette of colours, masks or compression: TensorFlow would make other colours of them.
+    The only decoder: pictures are learnt, evaluated, predicted and served through it. It is placed on the CPU, for another
+    device would round otherwise.
+
+    Pictures are turned as the orientation in their EXIF says. JPEGs of grey, colours or CMYK are decoded with exact DCT.
+    Of 16 bits the upper 8 count. Through what is transparent in a PNG shows `background` (0 black ... 255 white), through
+    other formats black; pictures of 4 channels keep their opacity. Of a picture of another shape the centre is taken;
+    another size is brought to this one by antialiased bilinear resizing.
+
+    Refused with an InvalidArgumentError: other formats that TensorFlow reads (WebP, JPEG XL), for what size they claim is not
+    known before they are decoded; BMPs with a palette of colours, masks or compression, for TensorFlow would make other
+    colours of them; more than MOST_PIXELS; what is damaged or torn, as far as its format can tell.
     """
-    png = _begins(encoded, b"\x89PNG")
-    encoded, framed = tf.cond(_begins(encoded, b"GIF8"), lambda: first_frame(encoded), lambda: (encoded, tf.zeros((), tf.int64)))
-    known = tf.debugging.Assert(tf.io.is_jpeg(encoded) | png | _begins(encoded, b"GIF8") | _begins(encoded, b"BM"), ["Unknown image file format: expected JPEG, PNG, GIF or BMP"])
-    plain = tf.debugging.Assert(~_begins(encoded, b"BM") | _is_plain_bmp(encoded), ["expected a BMP of 24 or 32 bits a pixel or of greys, uncompressed; save this one so, or as PNG"])
-    headed = tf.debugging.Assert(~png | tf.equal(tf.strings.substr(encoded + b"\0" * 16, 12, 4), b"IHDR"), [NO_IHDR])
-    small = tf.debugging.assert_less_equal(tf.maximum(framed, claimed_pixels(encoded)), tf.constant(MOST_PIXELS, tf.int64), f"more than {MOST_PIXELS:,} pixels")
-    with tf.control_dependencies([check for check in (known, plain, headed, small) if check is not None]):
-        encoded = tf.identity(encoded)
-    whole = lambda wanted: tf.io.decode_image(encoded, channels=wanted, expand_animations=False)  # noqa: E731
-    grey = tf.image.rgb_to_grayscale if channels == 1 else tf.identity
-    if channels == 1:  # BMP and GIF decode to colours only
-        opaque = lambda: tf.cond(tf.io.is_jpeg(encoded) | png, lambda: whole(1), lambda: grey(whole(3)))  # noqa: E731
+    with tf.device("CPU"):
+        decoders = {headers.BMP: _bmp, headers.GIF: _gif, headers.PNG: _png, headers.JPEG: _jpeg}
+        decoded = functools.partial(_unknown, encoded, channels, background)
+        for magic, decoder in decoders.items():  # the last one is asked for first
+            right = functools.partial(decoder, encoded, channels, background)
+            decoded = functools.partial(tf.cond, headers.begins(encoded, magic), right, decoded)
+        image = decoded()
+        image = tf.ensure_shape(image, (None, None, channels))
+        return resize(centre(image, height, width), height, width)
+
+
+def decode_all(encoded_b: tf.Tensor, shape: tuple[int, int, int], background: int = 255) -> tf.Tensor:
+    """Encoded pictures (string [b]) as uint8 [b, height, width, channels]; see `decode`. As a graph several at a time."""
+    picture = tf.TensorSpec(shape, tf.uint8)
+    return tf.map_fn(lambda encoded: decode(encoded, *shape, background), encoded_b, fn_output_signature=picture)
+
+
+def _jpeg(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
+    size = headers.jpeg_shape(encoded)
+    encoded = _unless(_too_large(size[0] * size[1]), encoded)
+    # The exact DCT, which gives the same everywhere; the quick one differs by some grey levels.
+    exact = lambda wanted: tf.io.decode_jpeg(encoded, channels=wanted, dct_method="INTEGER_ACCURATE")  # noqa: E731
+    if channels == 1:  # brightness alone, which is a channel of its own, but not in CMYK
+        cmyk = tf.equal(size[2], 4)
+        image = tf.cond(cmyk, lambda: _in_channels(exact(3), 1), lambda: exact(1))
     else:
-        opaque = lambda: whole(channels)  # noqa: E731
-    if channels in (1, 3):
-        image = tf.cond(png & _may_be_transparent(encoded), lambda: grey(_upon(background, whole(4))), opaque)
+        image = _in_channels(exact(3), channels)
+    return _upright(image, encoded, headers.jpeg_orientation)
+
+
+def _png(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
+    large = _too_large(headers.png_pixels(encoded))
+    encoded = _unless(tf.where(headers.begins_with_ihdr(encoded), large, NO_IHDR), encoded)
+    plain = lambda: tf.io.decode_png(encoded, channels=channels)  # noqa: E731
+    if channels == 4:
+        image = plain()
     else:
-        image = opaque()
-    return resize(centre(tf.ensure_shape(image, (None, None, channels)), height, width), height, width)
+        mixed = lambda: _in_channels(_upon(background, tf.io.decode_png(encoded, channels=4)), channels)  # noqa: E731
+        image = tf.cond(headers.may_be_transparent(encoded), mixed, plain)
+    return _upright(image, encoded, headers.png_orientation)
 
 
-def _begins(encoded: tf.Tensor, magic: bytes) -> tf.Tensor:
-    return tf.equal(tf.strings.substr(encoded, 0, len(magic)), magic)
+def _gif(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
+    encoded, framed = headers.first_frame(encoded)
+    encoded = _unless(_too_large(tf.maximum(framed, headers.gif_pixels(encoded))), encoded)
+    return _in_channels(tf.io.decode_gif(encoded)[0], channels)
 
 
-def _is_plain_bmp(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether a BMP is of those that TensorFlow decodes rightly: of others it shows numbers of the palette as greys, or fails."""
-    head = tf.strings.substr(encoded, 0, 54 + len(GREYS))
-    palette = tf.strings.substr(head + b"\0" * 54, 54, len(GREYS))  # there is nothing to cut out of what is shorter
-    return tf.strings.regex_full_match(head, PLAIN_BMP) | (tf.strings.regex_full_match(head, GREY_BMP) & tf.equal(palette, GREYS))
+def _bmp(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
+    large = _too_large(headers.bmp_pixels(encoded))
+    encoded = _unless(tf.where(headers.is_plain_bmp(encoded), large, headers.PLAIN_BMP_ONLY), encoded)
+    return _in_channels(tf.io.decode_image(encoded, channels=3, expand_animations=False), channels)
 
 
-def _may_be_transparent(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether a PNG has a channel of opacity (its colour type is 4 or 6) or a chunk tRNS; true by chance for few others."""
-    return tf.strings.regex_full_match(encoded, rb"\C{25}[\x04\x06]\C*|\C*tRNS\C*")
+def _unknown(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
+    unknown = f"Unknown image file format: expected {KINDS}"
+    encoded = _unless(tf.where(tf.equal(encoded, b""), "it is empty", unknown), encoded)
+    return tf.io.decode_png(encoded, channels=channels)  # never comes to it
+
+
+def _unless(refusal: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
+    """The picture, if the reason to refuse it is empty."""
+    accepted = tf.debugging.Assert(tf.equal(refusal, ""), [refusal])
+    with tf.control_dependencies([] if accepted is None else [accepted]):  # None outside a graph
+        return tf.identity(encoded)
+
+
+def _too_large(pixels: tf.Tensor) -> tf.Tensor:
+    return tf.where(pixels > MOST_PIXELS, f"more than {MOST_PIXELS:,} pixels", "")
+
+
+def _in_channels(image_hw3: tf.Tensor, channels: int) -> tf.Tensor:
+    """Colours as they are, in grey, or with full opacity."""
+    if channels == 1:
+        return tf.image.rgb_to_grayscale(image_hw3)
+    return image_hw3 if channels == 3 else tf.pad(image_hw3, ((0, 0), (0, 0), (0, 1)), constant_values=255)
+
+
+def _upright(image_hwc: tf.Tensor, encoded: tf.Tensor, orientation: Callable) -> tf.Tensor:
+    """A picture turned as its EXIF says, if it has any."""
+    noted = lambda: turned(image_hwc, orientation(encoded))  # noqa: E731
+    return tf.cond(headers.has_exif(encoded), noted, lambda: image_hwc)
+
+
+def turned(image_hwc: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """A picture as it is meant to be seen, by the number (1 ... 8) of EXIF's orientation."""
+    is_one_of = lambda *numbers: tf.reduce_any(tf.equal(orientation, numbers))  # noqa: E731
+    image = tf.cond(orientation >= 5, lambda: tf.transpose(image_hwc, (1, 0, 2)), lambda: image_hwc)
+    image = tf.cond(is_one_of(2, 3, 6, 7), lambda: image[:, ::-1], lambda: image)
+    return tf.cond(is_one_of(3, 4, 7, 8), lambda: image[::-1], lambda: image)
 
 
 def _upon(background: int, image_hw4: tf.Tensor) -> tf.Tensor:
@@ -121,53 +183,6 @@ def _upon(background: int, image_hw4: tf.Tensor) -> tf.Tensor:
     colours, opacity = tf.split(tf.cast(image_hw4, tf.uint16), (3, 1), axis=-1)
     mixed = colours * opacity + background * (255 - opacity)  # at most 255 * 255: uint16 holds it
     return tf.cast((mixed + 127) // 255, tf.uint8)
-
-
-def claimed_pixels(encoded: tf.Tensor) -> tf.Tensor:
-    """Height times width as an encoded picture's header states them (int64 scalar); 0 where it has none."""
-    header = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 0, 26) + b"\0" * 26, tf.uint8), tf.int64)
-
-    def number(start: int, size: int, little: bool) -> tf.Tensor:
-        powers = [1 << 8 * i for i in range(size)]
-        return tf.reduce_sum(header[start : start + size] * tf.constant(powers if little else powers[::-1], tf.int64))
-
-    def signed(start: int) -> tf.Tensor:  # BMP: a negative height means rows from top to bottom
-        value = number(start, 4, True)
-        return tf.minimum(value, (1 << 32) - value)
-
-    jpeg = lambda: tf.reduce_prod(tf.cast(tf.image.extract_jpeg_shape(encoded)[:2], tf.int64))  # noqa: E731
-    others = tf.where(_begins(encoded, b"\x89PNG"), number(16, 4, False) * number(20, 4, False), tf.zeros((), tf.int64))
-    others = tf.where(_begins(encoded, b"GIF8"), number(6, 2, True) * number(8, 2, True), others)
-    others = tf.where(_begins(encoded, b"BM"), signed(18) * signed(22), others)
-    return tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: others)
-
-
-def first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A GIF cut off behind its first frame, and the pixels (int64 scalar) which that frame claims; 0 if there is none.
-
-    TensorFlow's decoder holds all frames in memory, each as large as it says itself, before it gives the first one.
-    """
-    length = tf.strings.length(encoded)
-    between, extension, frame, end = range(4)  # where a place is: between blocks, or before a part of one
-
-    def bytes_at(place):  # zeros behind the end
-        return tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, place, 11) + b"\0" * 11, tf.uint8), tf.int32)
-
-    def colours(flags):  # bytes of a table of colours
-        return tf.where(flags >= 128, tf.bitwise.left_shift(6, flags % 8), 0)
-
-    def go_on(place, where, pixels):
-        head = bytes_at(place)
-        parts, begins = where != between, (where == between) & (head[0] == 0x2C)
-        step = tf.where(parts, 1 + head[0], tf.where(begins, 11 + colours(head[9]), 2))
-        inside = tf.where(head[0] > 0, where, tf.where(where == frame, end, between))
-        outside = tf.where(begins, frame, tf.where(head[0] == 0x21, extension, end))
-        size = tf.cast(head[5] + 256 * head[6], tf.int64) * tf.cast(head[7] + 256 * head[8], tf.int64)
-        return place + step, tf.where(parts, inside, outside), tf.where(begins, size, pixels)
-
-    start = (13 + colours(bytes_at(0)[10]), between, tf.zeros((), tf.int64))
-    place, _, pixels = tf.while_loop(lambda place, where, _: (where != end) & (place < length), go_on, start)
-    return tf.strings.substr(encoded, 0, place) + b";", pixels
 
 
 def centre(image_hwc: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import io
 import sys
-import warnings
 from pathlib import Path
 
 from tfbig.core.contracts import Task
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
-from tfbig.data._images import SUFFIXES, pictures_inside
-from tfbig.prep import image as prep
+from tfbig.data._folders import files_inside
+from tfbig.data._images import SUFFIXES, reason
 
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF")  # Pillow's names; an MPO is a camera's JPEG of several pictures
 TRACED_FROM = 40  # files that are worth the second that a graph for all of them takes to make
 FOUND = (*SUFFIXES, ".npy")  # what is looked for in folders
+REFUSED = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".tif", ".tiff", ".webp")  # pictures too, and named as unreadable
 
 
 def gather(inputs, task: Task) -> tuple[list[str], np.ndarray, list[dict]]:
@@ -29,19 +28,19 @@ def gather(inputs, task: Task) -> tuple[list[str], np.ndarray, list[dict]]:
         The names, the pictures, and [{"input", "error"}] of the files among several that cannot be read.
 
     Raises:
-        UserError: there is but one file and it cannot be read, or a path leads to no file.
+        UserError: there is but one file and it cannot be read.
     """
     shape = task.data.spec["image"].shape
     if is_array(inputs):
         pictures = _pictures(np.asarray(inputs), task, "array")
         return [str(i) for i in range(len(pictures))], pictures, []
-    sources, found, refused = find(inputs), [], []
-    decode = decoder(task, len(sources))
+    sources, refused = find(inputs)
+    found, decode = [], decoder(task, len(sources))
     for source in sources:
         try:
             found += read(source, task, decode)
         except UserError as error:
-            if len(sources) == 1:
+            if len(sources) + len(refused) == 1:
                 raise
             refused.append({"input": str(source), "error": str(error)})
     return [name for name, _ in found], np.stack([picture for _, picture in found]) if found else np.empty((0, *shape), np.uint8), refused
@@ -51,39 +50,46 @@ def is_array(inputs) -> bool:
     return not isinstance(inputs, (str, Path)) and hasattr(inputs, "shape")
 
 
-def find(inputs) -> list[Path]:
-    """The files that a path or several mean; folders are searched for pictures."""
+def find(inputs) -> tuple[list[Path], list[dict]]:
+    """The files that a path or several mean, and [{"input", "error"}] of paths among several that mean none.
+
+    Folders are searched for pictures.
+
+    Raises:
+        UserError: no path means a file, or something else than paths was given.
+    """
     try:
         paths = [Path(path) for path in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
     except TypeError as error:
         expected = "paths of pictures, of folders or of .npy files, or an array uint8 [n, height, width, channels]"
         raise UserError(f"inputs: expected {expected}. Received: {str(inputs)[:100]} ({type(inputs).__name__}).") from error
-    found = []
+    files, refused = [], []
     for path in paths:
-        if str(path) == "-" or path.is_file() or path.is_fifo():
-            found.append(path)
-        elif path.is_dir():
-            inside = [file for file in pictures_inside(path, FOUND) if not file.is_dir()]
-            if not inside:
-                raise UserError(f"{path}: holds no picture. Expected files ending in {', '.join(FOUND)}.")
-            found += inside
-        else:
-            raise UserError(f"{path}: no such file or folder.")
-    return found
+        try:
+            files += _files(path)
+        except UserError as error:
+            refused.append({"input": str(path), "error": str(error)})
+    if refused and not files:
+        raise UserError("\n".join(entry["error"] for entry in refused))
+    return files, refused
+
+
+def _files(path: Path) -> list[Path]:
+    if str(path) == "-" or path.is_file() or path.is_fifo():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"{path}: no such file or folder.")
+    inside = [file for file in files_inside(path) if file.suffix.lower() in (*FOUND, *REFUSED)]
+    if not inside:
+        raise UserError(f"{path}: holds no picture. Expected files ending in {', '.join(FOUND)}.")
+    return inside
 
 
 def decoder(task: Task, files: int):
     """The task's `decode` of one encoded picture, quick for so many files: bytes to uint8 [height, width, channels]."""
     plain = lambda encoded: task.decode({"image_bytes": encoded})["image"]  # noqa: E731
     graph = tf.function(plain, input_signature=[tf.TensorSpec([None], tf.string)]) if files >= TRACED_FROM else plain
-
-    def decode(content: bytes) -> np.ndarray:
-        try:
-            return graph(tf.constant([content])).numpy()[0]
-        except tf.errors.OpError:
-            return plain(tf.constant([content])).numpy()[0]  # what is wrong is said in plainer words without a graph
-
-    return decode
+    return lambda content: graph(tf.constant([content])).numpy()[0]
 
 
 def read(path: Path, task: Task, decode) -> list[tuple[str, np.ndarray]]:
@@ -100,53 +106,10 @@ def read(path: Path, task: Task, decode) -> list[tuple[str, np.ndarray]]:
         pictures = _pictures(array, task, str(path))
         return [(f"{path}[{i}]" if len(pictures) > 1 else str(path), picture) for i, picture in enumerate(pictures)]
     try:
-        check(content)
-        picture = decode(as_decoded(content))
-    except (tf.errors.OpError, OSError, SyntaxError, ValueError) as error:
-        reason = str(error).strip().split("\n")[-1][:200]
-        raise UserError(f"{path}: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: {reason}") from error
-    return [(str(path), picture)]
-
-
-def check(content: bytes) -> None:
-    """Raises an error for a damaged picture; TensorFlow's own decoder fills up a torn one without a word.
-
-    Raises:
-        OSError, SyntaxError: it is damaged.
-        ValueError: it is no picture, or one that TensorFlow cannot decode.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    if not content:
-        raise ValueError("it is empty")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as picture:
-                if picture.format not in FORMATS:
-                    raise ValueError(f"it is {picture.format}, whatever its name says")
-                if picture.mode == "CMYK":
-                    raise ValueError("its colours are CMYK; save it as RGB or grey")
-                if picture.width * picture.height > prep.MOST_PIXELS:
-                    raise ValueError(f"it has more than {prep.MOST_PIXELS:,} pixels")
-                picture.load()
-    except UnidentifiedImageError as error:
-        raise ValueError("it is none of these") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from error
-
-
-def as_decoded(content: bytes) -> bytes:
-    """A BMP as a PNG that shows what training sees of it, for TensorFlow decodes only plain ones; other formats as they are."""
-    from PIL import Image
-
-    if not content.startswith(b"BM"):
-        return content
-    picture, buffer = Image.open(io.BytesIO(content)), io.BytesIO()
-    if picture.has_transparency_data:
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture.convert("RGBA"))
-    picture.convert("RGB").save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+        return [(str(path), decode(content))]
+    except tf.errors.OpError as error:
+        expected = "is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy"
+        raise UserError(f"{path}: {expected}. Found: {reason(error)}") from error
 
 
 def _pictures(array: np.ndarray, task, name: str) -> np.ndarray:

@@ -120,7 +120,7 @@ class ImageClassification(Task):
         return measured
 
     def signature(self):
-        """Encoded pictures (JPEG, PNG, BMP, GIF): bytes [batch]. Through a PNG's transparent parts shows the background of the data's pictures."""
+        """Encoded pictures (JPEG, PNG, BMP, GIF): bytes [batch]; what becomes of them, `tfbig.prep.image.decode` says."""
         return {"image_bytes": tf.TensorSpec([None], tf.string, name="image_bytes")}
 
     def units(self):
@@ -128,10 +128,8 @@ class ImageClassification(Task):
         return {"image": f"(intensity 0-255 - {mean}) / {std}"}
 
     def decode(self, served):
-        height, width, channels = self.data.spec["image"].shape
-        one = lambda encoded: prep.decode(encoded, height, width, channels, self.data.background)  # noqa: E731
-        shape = tf.TensorSpec((height, width, channels), tf.uint8)
-        return {"image": tf.map_fn(one, served["image_bytes"], fn_output_signature=shape)}
+        shape = self.data.spec["image"].shape
+        return {"image": prep.decode_all(served["image_bytes"], shape, self.data.background)}
 
     def check_inputs(self, inputs):
         if not _pictures.is_array(inputs):
@@ -151,7 +149,9 @@ class ImageClassification(Task):
         return results
 
     def encode(self, raw):
-        """uint8 [n, height, width, channels] to PNG bytes [n]."""
+        """uint8 [n, height, width, channels] to PNG bytes [n]; pictures that are encoded already stay as they are."""
+        if raw["image"].dtype == object:
+            return {"image_bytes": raw["image"]}
         return {"image_bytes": np.array([base64.b64decode(_png(picture)) for picture in raw["image"]], object)}
 
     def answer(self, outputs):
@@ -173,9 +173,11 @@ class ImageClassification(Task):
 
     def trials(self, model, service, split):
         """The first pictures of the split, classified."""
-        raw = self.data.examples(split, np.arange(min(CLASSIFIED, self.data.size(split))))
+        positions = np.arange(min(CLASSIFIED, self.data.size(split)))
+        raw = self.data.examples(split, positions)
+        sent = self.encode({**raw, **self.data.encoded(split, positions)})["image_bytes"]
         example = lambda content: tf.train.Example(features=tf.train.Features(feature={"image_bytes": tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))}))  # noqa: E731
-        inputs = np.array([example(content).SerializeToString() for content in self.encode(raw)["image_bytes"]], object)
+        inputs = np.array([example(content).SerializeToString() for content in sent], object)
         answer = self.answer(self.predict(model, self.preprocess({"image": tf.constant(raw["image"])}, False)))
         expected = {"classes": answer["labels"].numpy(), "scores": answer["probabilities"].numpy()}
         return [Trial(program="classify", inputs={"inputs": inputs}, expected=expected)]

@@ -1,0 +1,167 @@
+"""What the bytes of an encoded picture say before it is decoded: its kind, size, orientation; core operations, graph-safe."""
+
+from __future__ import annotations
+
+from tfbig.core.lazy import tf
+from tfbig.core.pictures import MOST_PARTS
+
+MAGICS = JPEG, PNG, GIF, BMP = b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM"
+PLAIN_BMP = rb"BM\C{12}[\x28-\x7c]\x00{3}\C{10}[\x18\x20]\x00{5}\C*"  # of 24 or 32 bits a pixel, neither compressed nor with a palette
+GREY_BMP = rb"BM\C{12}\x28\x00{3}\C{10}\x08\x00{5}\C*"  # of 8 bits; grey if the palette is GREYS
+PLAIN_BMP_ONLY = "expected a BMP of 24 or 32 bits a pixel or of greys, uncompressed; save this one so, or as PNG"
+EXIF_WITHIN = 1024  # segments or chunks of a file
+GREYS = b"".join(bytes((grey, grey, grey, 0)) for grey in range(256))
+MAY_HOLD_EXIF = rb"\C*(Exif\x00\x00|eXIf)(II|MM)\C*"
+
+
+def kind(encoded: tf.Tensor) -> tf.Tensor:
+    """Of which kind a picture is (int32 scalar): 0 JPEG, 1 PNG, 2 GIF, 3 BMP, 4 another or none."""
+    known = [begins(encoded, magic) for magic in MAGICS]
+    return tf.argmax(tf.stack([*known, True]), output_type=tf.int32)
+
+
+def begins(encoded: tf.Tensor, magic: bytes) -> tf.Tensor:
+    return tf.equal(tf.strings.substr(encoded, 0, len(magic)), magic)
+
+
+def begins_with_ihdr(png: tf.Tensor) -> tf.Tensor:
+    """Whether a PNG's size stands where it should; its decoder would pass over what stands before."""
+    return tf.equal(tf.strings.substr(png + b"\0" * 16, 12, 4), b"IHDR")
+
+
+def is_plain_bmp(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether a BMP is of those that TensorFlow decodes rightly: of others it shows numbers of the palette as greys, or fails."""
+    head = tf.strings.substr(encoded, 0, 54 + len(GREYS))
+    palette = tf.strings.substr(head + b"\0" * 54, 54, len(GREYS))  # there is nothing to cut out of what is shorter
+    return tf.strings.regex_full_match(head, PLAIN_BMP) | (tf.strings.regex_full_match(head, GREY_BMP) & tf.equal(palette, GREYS))
+
+
+def may_be_transparent(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether a PNG has a channel of opacity (its colour type is 4 or 6) or a chunk tRNS; true by chance for few others."""
+    return tf.strings.regex_full_match(encoded, rb"\C{25}[\x04\x06]\C*|\C*tRNS\C*")
+
+
+def bytes_at(encoded: tf.Tensor, place: tf.Tensor | int, count: int) -> tf.Tensor:
+    """So many bytes at a place (int64 [count]); zeros behind the end."""
+    padded = _from(encoded, place, tf.constant(count, tf.int64)) + b"\0" * count
+    return tf.cast(tf.reshape(tf.io.decode_raw(padded, tf.uint8)[:count], (count,)), tf.int64)
+
+
+def _from(encoded: tf.Tensor, place: tf.Tensor | int, count: tf.Tensor) -> tf.Tensor:
+    """The bytes (a string) from a place on; fewer than `count` where the end comes before."""
+    length = tf.cast(tf.strings.length(encoded), tf.int64)
+    return tf.strings.substr(encoded, tf.minimum(tf.cast(place, tf.int64), length), count)
+
+
+def number(bytes_n: tf.Tensor, little: tf.Tensor | bool) -> tf.Tensor:
+    """The whole numbers that bytes (int64 [..., n]) stand for, the lowest byte first or last."""
+    powers = [1 << 8 * i for i in range(bytes_n.shape[-1])]
+    powers = tf.where(little, tf.constant(powers, tf.int64), tf.constant(powers[::-1], tf.int64))
+    return tf.reduce_sum(bytes_n * powers, -1)
+
+
+def jpeg_shape(jpeg: tf.Tensor) -> tf.Tensor:
+    """Height, width and components (int64 [3]) as the decoder's own reader finds them."""
+    return tf.cast(tf.image.extract_jpeg_shape(jpeg), tf.int64)
+
+
+def png_pixels(png: tf.Tensor) -> tf.Tensor:
+    """Height times width as the header states them (int64 scalar); so do the next two."""
+    size = bytes_at(png, 16, 8)
+    return number(size[:4], False) * number(size[4:], False)
+
+
+def gif_pixels(gif: tf.Tensor) -> tf.Tensor:
+    size = bytes_at(gif, 6, 4)
+    return number(size[:2], True) * number(size[2:], True)
+
+
+def bmp_pixels(bmp: tf.Tensor) -> tf.Tensor:
+    size = number(tf.reshape(bytes_at(bmp, 18, 8), (2, 4)), True)
+    return tf.reduce_prod(tf.minimum(size, (1 << 32) - size))  # a negative height means rows from top to bottom
+
+
+def first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A GIF cut off behind its first frame, and the pixels (int64 scalar) which that frame claims; 0 if there is none.
+
+    TensorFlow's decoder holds all frames in memory, each as large as it says itself, before it gives the first one.
+    Blocks behind the first MOST_PARTS are not looked at: a frame that goes on there is torn.
+    """
+    length = tf.cast(tf.strings.length(encoded), tf.int64)
+    between, extension, frame, end = range(4)  # where a place is: between blocks, or before a part of one
+
+    def colours(flags):  # bytes of a table of colours
+        return tf.where(flags >= 128, tf.bitwise.left_shift(tf.constant(6, tf.int64), flags % 8), 0)
+
+    def go_on(place, where, pixels):
+        head = bytes_at(encoded, place, 11)
+        parts, begins = where != between, (where == between) & (head[0] == 0x2C)
+        step = tf.where(parts, 1 + head[0], tf.where(begins, 11 + colours(head[9]), 2))
+        inside = tf.where(head[0] > 0, where, tf.where(where == frame, end, between))
+        outside = tf.where(begins, frame, tf.where(head[0] == 0x21, extension, end))
+        size = number(head[5:7], True) * number(head[7:9], True)
+        return place + step, tf.where(parts, inside, outside), tf.where(begins, size, pixels)
+
+    start = (13 + colours(bytes_at(encoded, 10, 1)[0]), between, tf.zeros((), tf.int64))
+    going = lambda place, where, _: (where != end) & (place < length)  # noqa: E731
+    place, _, pixels = tf.while_loop(going, go_on, start, maximum_iterations=MOST_PARTS)
+    return tf.strings.substr(encoded, tf.zeros((), tf.int64), place) + b";", pixels
+
+
+def has_exif(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether there may be EXIF in a picture: quicker found out by a look at all bytes than by a walk through its parts."""
+    return tf.strings.regex_full_match(encoded, MAY_HOLD_EXIF)
+
+
+def jpeg_orientation(jpeg: tf.Tensor) -> tf.Tensor:
+    """How a picture is to be turned (int64 scalar, 1 ... 8): the tag Orientation of its EXIF; 1, not at all, if it has none.
+
+    Source: CIPA DC-008 (Exif 3.0), 4.6.5.
+    """
+    return _orientation_in(_exif(jpeg, 2, _segment))
+
+
+def png_orientation(png: tf.Tensor) -> tf.Tensor:
+    """The same, of the chunk eXIf (PNG specification, third edition, 11.3.2.12)."""
+    return _orientation_in(_exif(png, 8, _chunk))
+
+
+def _exif(encoded: tf.Tensor, start: int, part) -> tf.Tensor:
+    """The TIFF block that a picture's parts hold; empty if none of the first EXIF_WITHIN does."""
+    length = tf.cast(tf.strings.length(encoded), tf.int64)
+
+    def look(place, _):
+        size, behind, found = part(bytes_at(encoded, place, 10))
+        return tf.where(found, place + behind, place + size), tf.where(found, size, 0)
+
+    going = lambda place, size: (size == 0) & (place < length)  # noqa: E731
+    first = (tf.constant(start, tf.int64), tf.zeros((), tf.int64))
+    place, size = tf.while_loop(going, look, first, maximum_iterations=EXIF_WITHIN)
+    return _from(encoded, place, size)
+
+
+def _segment(head: tf.Tensor) -> tuple[tf.Tensor, int, tf.Tensor]:
+    """Of a part of a JPEG, by its first bytes: its size, where in it EXIF would begin, whether it holds that."""
+    named = tf.reduce_all(tf.equal(head[4:], list(b"Exif\0\0"))) & tf.equal(head[1], 0xE1)
+    filling = tf.equal(head[1], 0xFF)  # of a row of these bytes the last one begins a marker
+    pixels = tf.not_equal(head[0], 0xFF) | tf.equal(head[1], 0xDA)
+    one, far = tf.constant(1, tf.int64), tf.constant(1 << 40, tf.int64)
+    size = tf.where(pixels, far, tf.where(filling, one, 2 + number(head[2:4], False)))
+    return size, 10, named & ~pixels
+
+
+def _chunk(head: tf.Tensor) -> tuple[tf.Tensor, int, tf.Tensor]:
+    """The same of a part of a PNG."""
+    return 12 + number(head[:4], False), 8, tf.reduce_all(tf.equal(head[4:8], list(b"eXIf")))
+
+
+def _orientation_in(tiff: tf.Tensor) -> tf.Tensor:
+    """The orientation that the first directory of a TIFF block notes; 1 if it notes none that there is."""
+    little = begins(tiff, b"II")
+    directory = number(bytes_at(tiff, 4, 4), little)
+    count = number(bytes_at(tiff, directory, 2), little)
+    entries = tf.io.decode_raw(_from(tiff, directory + 2, 12 * count), tf.uint8)
+    entries = tf.cast(tf.reshape(entries[: tf.size(entries) // 12 * 12], (-1, 12)), tf.int64)
+    tag, kind, value = (number(entries[:, first : first + 2], little) for first in (0, 2, 8))
+    right = (tag == 0x0112) & (kind == 3) & (value >= 1) & (value <= 8)
+    return tf.reduce_max(tf.concat([[1], tf.where(right, value, 1)], 0))
