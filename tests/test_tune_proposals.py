@@ -43,6 +43,34 @@ def test_a_search_that_is_stopped_at_every_trial_proposes_the_same(tmp_path, mon
     assert story(torn) == story(whole)
 
 
+@pytest.mark.parametrize(
+    ("settings", "space", "counts"),
+    [
+        (["tune.trials=5"], SPACE, {"trials": 5, "baseline": 1, "again": 9, "most": 15}),
+        (["tune.algorithm=hyperband"], SPACE, {"trials": 23, "baseline": 1, "again": 9, "most": 33}),
+        (["tune.algorithm=hyperband", "tune.iterations=2"], SPACE, {"trials": 46, "baseline": 1, "again": 9, "most": 56}),
+        (["tune.algorithm=grid"], ["model.units=in:16,32,64"], {"trials": 3, "baseline": 1, "again": 9, "most": 13}),
+        (["tune.baseline=false", "tune.finalists=0", "tune.trials=4"], SPACE, {"trials": 4, "baseline": 0, "again": 0, "most": 4}),
+        (["tune.trials=1", "tune.seeds=2"], SPACE, {"trials": 1, "baseline": 1, "again": 4, "most": 6}),
+    ],
+)  # fmt: skip
+def test_how_many_trainings_come_is_known_beforehand(tmp_path, monkeypatch, settings, space, counts):
+    monkeypatch.setattr(tuning, "_completed", pretend)
+    search = begin(tmp_path / "a", *settings, space=space)
+    assert Conductor(search, 9).trainings() == counts
+    assert len(go(search).outcomes) == counts["most"]
+
+
+def test_how_many_trainings_come_is_said_and_kept(tmp_path, capsys):
+    door(["mnist_mlp", "model.units=in:8,16", "--print"])
+    assert "trainings: 12 at most: 2 trials, the recipe's own settings, 9 of the best and the recipe with" in capsys.readouterr().out
+    assert door(["mnist_mlp", "tune.time=5m", "--print", "--json"])["trainings"]["most"] is None
+    search = begin(tmp_path / "a", "tune.trials=7")
+    search.write_trainings(Conductor(search, 9).trainings())
+    assert Search.open(search.path, ["tune.trials=8"]).saved["trainings"]["most"] == 17  # until it is led again
+    assert search.read_json("search.json")["tune"]["trials"] == 8
+
+
 @pytest.mark.parametrize("algorithm", ["random", "hyperband"])
 def test_a_space_that_is_used_up_resumes(tmp_path, monkeypatch, algorithm):
     """Draws that came to nothing are not in the journal, and must not change those after them."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from tfbig.core import cli, config, registry, search_space
 from tfbig.core.errors import DiskFull, Interrupted, RunFailure, UserError
 from tfbig.core.experiment import Experiment
-from tfbig.core.search import Search, Settings, read_settings
+from tfbig.core.search import Search, Settings, Tune, count_trainings, read_settings
 
 EXAMPLES = """  python -m tfbig.tune mnist_mlp                                   # the recipe's own search space
   python -m tfbig.tune mnist_mlp optim.learning_rate=log:1e-4..1e-1 model.units=in:64,128,256 tune.trials=20
@@ -71,6 +71,9 @@ def _search(search: Search) -> None:
     try:
         with search.lock():
             conductor = Conductor(search, tuning.whole_length(search.experiment), alone=role is None)
+            counts = conductor.trainings()
+            search.write_trainings(counts)
+            progress.note(_trainings_text(search.tune, counts))
             progress.resumed(conductor.outcomes)
             if role == "chief":
                 tuning_workers.lead(conductor, progress.note)
@@ -83,6 +86,24 @@ def _search(search: Search) -> None:
     except (KeyboardInterrupt, Interrupted) as stop:
         signum = getattr(stop, "signum", signal.SIGINT)
         raise Interrupted(signum, 0, f"stopped. {search.remedy}") from None
+
+
+def _trainings_text(tune: Tune, counts: dict[str, int | None]) -> str:
+    """How many trainings come, in words."""
+    trials = counts["trials"]
+    if trials is not None:
+        parts = [f"{trials:,} trial{'s' if trials > 1 else ''}"]
+    elif tune.time is not None:
+        parts = [f"trials until tune.time={tune.time} is over"]
+    else:
+        parts = [f"as many trials as {tune.algorithm} makes of the space"]
+    if counts["baseline"]:
+        parts.append("the recipe's own settings")
+    if counts["again"]:
+        recipe = " and the recipe" if counts["baseline"] else ""
+        parts.append(f"{counts['again']:,} of the best{recipe} with other seeds")
+    most = "" if counts["most"] is None else f"{counts['most']:,} at most: "
+    return f"trainings: {most}{', '.join(parts)}"
 
 
 def _work(path: str | Path, started_by_chief: bool) -> None:
@@ -159,16 +180,18 @@ def _look(given) -> dict:
     else:
         base, settings = registry.recipe(given.recipe), _with_own_space(given.recipe, given.settings)
         knobs, space = read_settings(base, settings, complete=False)
+    counts = count_trainings(knobs, space)
     if not given.json:
         print(config.show(Settings(tune=knobs), Settings()))
         for parameter in space.parameters:
             where = " and ".join(f"{name}={'|'.join(values)}" for name, values in parameter.when)
             print(f"  {parameter}{f'  # where {where}' if where else ''}")
-        print("\n".join(f"  {text}  # fixed" for text in space.fixed))
+        print("\n".join([*(f"  {text}  # fixed" for text in space.fixed), _trainings_text(knobs, counts)]))
     return {
         "tune": {key.partition(".")[2]: value for key, value in config.flatten(Settings(tune=knobs)).items()},
         "space": [str(p) for p in space.parameters],
         "fixed": list(space.fixed),
+        "trainings": counts,
     }
 
 

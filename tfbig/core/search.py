@@ -1,6 +1,6 @@
 """The search directory: everything about one tuning, and what --resume goes on from.
 
-DIR/search.json      the recipe's experiment, fixed settings, search space, settings of the tuning
+DIR/search.json      the recipe's experiment, fixed settings, search space, settings of the tuning, number of trainings
     journal.jsonl    one line for each trial handed out and each one ended, in order: what resume replays
     outcomes/        what each trial came to, written by whoever trained it
     trials/          ordinary run directories
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import shlex
 import time
@@ -59,6 +60,13 @@ class Tune(Component):
                 duration.to_seconds(self.time)
             except ValueError as error:
                 yield "time", str(error)
+
+    @property
+    def most_trials(self) -> int | None:
+        """How many trials are proposed at most; None where time or the algorithm alone ends the search."""
+        if self.trials is None and self.time is None and self.algorithm in ("random", "bayesian"):
+            return DEFAULT_TRIALS
+        return self.trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +201,11 @@ class Search:
     def write_json(self, name: str, value: Any) -> None:
         files.write_json(self.path / name, value)
 
+    def write_trainings(self, counts: dict[str, int | None]) -> None:
+        """Notes how many trainings the search takes; see `count_trainings`."""
+        self.write_json("search.json", {**self.saved, "trainings": counts})
+        self.__dict__.pop("saved")
+
     def record(self, event: str, **values: Any) -> None:
         """Adds a line to the journal and waits until it is on the disk."""
         line = json.dumps({"event": event, "time": round(time.time(), 3), **values})
@@ -257,6 +270,27 @@ def read_settings(
     if problems:
         raise UserError("\n".join(problems))
     return tune, space
+
+
+def count_trainings(
+    tune: Tune, space: search_space.Space, scheduled: int | None = None
+) -> dict[str, int | None]:
+    """How many trainings a search takes at most; `scheduled` are the trials of hyperband's schedule.
+
+    Returns:
+        "trials", "baseline", those that train the finalists and the baseline "again" with other
+        seeds, and "most", their sum; trials and their sum are None where only time ends the search.
+    """
+    listed = all(parameter.kind == "in" for parameter in space.parameters)
+    if listed and tune.algorithm != "hyperband":  # which trains a configuration several times
+        scheduled = math.prod(len(parameter.choices) for parameter in space.parameters)
+    limits = [limit for limit in (tune.most_trials, scheduled) if limit is not None]
+    trials = min(limits, default=None)
+    finalists = tune.finalists if trials is None else min(tune.finalists, trials)
+    compared = finalists + tune.baseline if finalists else 0
+    counts = {"baseline": int(tune.baseline), "again": compared * tune.seeds}
+    most = None if trials is None else trials + sum(counts.values())
+    return {"trials": trials, **counts, "most": most}
 
 
 def _objective_problems(base: Experiment, tune: Tune) -> list[str]:

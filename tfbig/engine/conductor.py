@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from tfbig.core import duration
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import np
-from tfbig.core.search import DEFAULT_TRIALS, Search
+from tfbig.core.search import Search, count_trainings
 from tfbig.engine import oracles, tuning
 
 LEASE_SECONDS = 60.0  # a worker that has been silent for so long has lost its trial
@@ -215,10 +215,12 @@ class Conductor:
 
     def _spent_all(self) -> bool:
         proposed = sum(1 for trial in self.values if trial.isdigit())
-        limit = self.tune.trials
-        if limit is None and self.tune.time is None and self.tune.algorithm in ("random", "bayesian"):
-            limit = DEFAULT_TRIALS
+        limit = self.tune.most_trials
         return (limit is not None and proposed >= limit) or self.seconds_left() <= 0
+
+    def trainings(self) -> dict[str, int | None]:
+        """How many trainings the whole search takes at most; see `count_trainings`."""
+        return count_trainings(self.tune, self.search.space, oracles.scheduled(self.oracle))
 
     def seconds_left(self) -> float:
         """Until tune.time is over; time in which no conductor lived does not count."""

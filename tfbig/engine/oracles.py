@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import warnings
 from collections.abc import Iterator
 
@@ -59,7 +60,18 @@ def _hyperband(kt):
             if trial.metrics.exists("failed"):
                 trial.score = -np.inf if self.objective.direction == "max" else np.inf
 
+        def scheduled(self) -> int:
+            """How many trials the whole schedule has, those that go on with another one counted, too."""
+            brackets = range(self._get_num_brackets())
+            rounds = ((bracket, number) for bracket in brackets for number in range(self._get_num_rounds(bracket)))
+            return self.hyperband_iterations * sum(itertools.starmap(self._get_size, rounds))
+
     return Hyperband
+
+
+def scheduled(oracle) -> int | None:
+    """How many trials an oracle's schedule has; None if it has no schedule."""
+    return oracle.scheduled() if hasattr(oracle, "scheduled") else None
 
 
 def _bayesian(kt):
