@@ -11,7 +11,7 @@ README = (Path(tfbig.__file__).parent.parent / "README.md").read_text("utf-8")
 
 
 def test_commands_exist():
-    commands = re.findall(r"python -m tfbig\.(\w+) ([^\n#`]*)", README)
+    commands = re.findall(r"(?:python -m tfbig\.|^tfbig )(\w+) ([^\n#`]*)", README, re.MULTILINE)
     assert {door for door, _ in commands} == set(registry.doors())
     checked = 0
     for door, rest in commands:

@@ -123,6 +123,14 @@ def test_settings(recipe, setting, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_formats_and_splits():
+    for word, name in (("tflite", "litert"), ("saved_model", "savedmodel"), ("ONNX", "onnx")):
+        with pytest.raises(UserError, match=f"Received: '{word}'. Did you mean {name}?"):
+            tfbig.export("runs/a", formats=(word,))
+    with pytest.raises(UserError, match="Received: 'val'. Did you mean validation?"):
+        tfbig.evaluate("runs/a", split="val")
+
+
 def test_settings_of_a_search():
     with pytest.raises(
         UserError, match="tune.n_trials: no such setting. Did you mean tune.trials?"

@@ -8,6 +8,7 @@ from pathlib import Path
 from tfbig.core import cli
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.registry import nearest
 from tfbig.core.run import Run
 
 EXAMPLES = """  python -m tfbig.evaluate runs/mnist_mlp
@@ -30,7 +31,7 @@ def evaluate(run: str | Path | Run, split: str = "test", step: str | int = "best
         {"dataset", "split", "count", "step", "metrics": name -> {"value", "low", "high", "count"}}, and "not_saved": why, if they were not.
     """
     if split not in SPLITS:
-        raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
+        raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.{nearest(split, SPLITS)}")
     opened = run if isinstance(run, Run) else Run.open(run)
     opened.experiment.data.check()
     from tfbig.engine import job, records

@@ -11,6 +11,7 @@ from tfbig.core import cli, config
 from tfbig.core.contracts import Component, Task
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import np
+from tfbig.core.registry import nearest
 from tfbig.core.run import Run, environment
 from tfbig.deploy import artefact
 
@@ -93,7 +94,7 @@ def _checked(formats: tuple, quantize: str | None, baseline, latency_factor: flo
     wrong = [name for name in formats if name not in FORMATS]
     if wrong or quantize not in (None, "int8"):
         name, received, known = ("format", wrong[0], FORMATS) if wrong else ("quantize", quantize, ("int8",))
-        raise UserError(f"{name}: expected {', '.join(known)}. Received: {received!r}.")
+        raise UserError(f"{name}: expected {', '.join(known)}. Received: {received!r}.{nearest(received, known)}")
     if quantize and not {"onnx", "litert"} & set(formats):
         raise UserError("quantize: int8 is made of onnx and litert, neither of which is asked for. Add --format onnx or litert.")
     if latency_factor is not None and baseline is None:
