@@ -12,6 +12,7 @@ from tfbig.core import cli, config, registry, words
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
 from tfbig.core.search import Settings
+from tfbig.core.search_space import KINDS
 from tfbig.export import FORMATS
 
 PARTS = {
@@ -53,6 +54,7 @@ def test_every_name_that_is_suggested_exists(capsys):
     choices = {
         *SPLITS,
         *FORMATS,
+        *KINDS,
         *(name for kind in registry.KEYS for name in registry.describe(kind)),
     }
     parts = [part for kind in PARTS.values() for part in kind]
@@ -152,6 +154,7 @@ def test_settings_of_a_search():
         ("train sotu_gpt --n-embd 64", "Did you mean model.width=64?"),
         ("train mnist_mlp --num-workers 4", "--num-workers: needs no setting"),
         ("tune mnist_mlp --n-trials 3", "Did you mean tune.trials"),
+        ("tune mnist_mlp optim.learning_rate=loguniform:1e-3..1", "Did you mean log?"),
         ("plan mnist_mlp --gpu a100", "Did you mean --hardware?"),
         ("evaluate runs/a --checkpoint 5", "Did you mean --step?"),
         ("trian mnist_mlp", "trian: no such command. Did you mean train?"),

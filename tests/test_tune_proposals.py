@@ -63,7 +63,7 @@ def test_how_many_trainings_come_is_known_beforehand(tmp_path, monkeypatch, sett
 
 def test_how_many_trainings_come_is_said_and_kept(tmp_path, capsys):
     door(["mnist_mlp", "model.units=in:8,16", "--print"])
-    assert "trainings: 12 at most: 2 trials, the recipe's own settings, 9 of the best and the recipe with" in capsys.readouterr().out
+    assert "trainings: 12 at most: 2 trials, the recipe's own settings, then 9 for the best 2 and the recipe, with 3 other seeds each" in capsys.readouterr().out
     assert door(["mnist_mlp", "tune.time=5m", "--print", "--json"])["trainings"]["most"] is None
     search = begin(tmp_path / "a", "tune.trials=7")
     search.write_trainings(Conductor(search, 9).trainings())

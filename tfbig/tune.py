@@ -100,8 +100,10 @@ def _trainings_text(tune: Tune, counts: dict[str, int | None]) -> str:
     if counts["baseline"]:
         parts.append("the recipe's own settings")
     if counts["again"]:
-        recipe = " and the recipe" if counts["baseline"] else ""
-        parts.append(f"{counts['again']:,} of the best{recipe} with other seeds")
+        best = f"the best {counts['again'] // tune.seeds - counts['baseline']}"
+        compared = f"{best} and the recipe" if counts["baseline"] else best
+        seeds = f"{tune.seeds} other seed{'s' if tune.seeds > 1 else ''} each"
+        parts.append(f"then {counts['again']:,} for {compared}, with {seeds}")
     most = "" if counts["most"] is None else f"{counts['most']:,} at most: "
     return f"trainings: {most}{', '.join(parts)}"
 

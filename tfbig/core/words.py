@@ -216,6 +216,10 @@ UNKNOWN = {
 
 # Choices, components, formats, splits: a target is suggested where it is among those expected.
 VALUES = {
+    "log": "loguniform log_uniform qloguniform lograndint",
+    "lin": "uniform float quniform",
+    "int": "randint integer",
+    "in": "choice categorical choose grid_search",
     "float32": "fp32 full single 32 tf32",
     "float16": "fp16 half 16 mixed_float16 16_mixed amp",
     "bfloat16": "bf16 mixed_bfloat16 bf16_mixed brain",
