@@ -239,7 +239,7 @@ def unusable(run, tmp_path_factory):
         ("evaluate", ["{unusable}/gone"], 2, "data.path: expected a folder of pictures"),
         ("export", ["{unusable}/gone", "model"], 2, "data.path: expected a folder of pictures"),
         ("train", ["--resume", "{unusable}/gone"], 2, "data.path: expected a folder of pictures"),
-        ("train", ["--resume", "{unusable}/closed"], 1, ".lock: could not be written"),
+        ("train", ["--resume", "{unusable}/closed", "train.length=130"], 1, ".lock: could not be written"),
         ("train", ["cifar10_cnn"], 2, "TFDS_DATA_DIR: expected a folder of prepared datasets"),
         ("train", ["cifar10_cnn", "--dry-run"], 2, "TFDS_DATA_DIR: expected a folder of prepared datasets"),
         ("plan", ["cifar10_cnn"], 2, "TFDS_DATA_DIR: expected a folder of prepared datasets"),
@@ -347,8 +347,8 @@ def test_using_a_run_does_not_need_its_data(tmp_path):
         (tmp_path / "mine" / label).mkdir(parents=True)
         for i in range(12):
             Image.fromarray(np.full((9, 9, 3), 20 * i + (label == "dog"), np.uint8)).save(tmp_path / "mine" / label / f"{i}.png")
-    settings = ("data=image_folder", f"data.path={tmp_path / 'mine'}", "data.side=8", "train.length=4", "train.batch_size=4")
-    call("train", "mnist_mlp", *settings, f"run={tmp_path / 'run'}")
+    small = ("data.side=16", "task.crop_padding=2", "model.filters=4,8", "train.length=4", "train.batch_size=4")
+    call("train", "own_pictures", f"data.path={tmp_path / 'mine'}", *small, f"run={tmp_path / 'run'}")
     (tmp_path / "mine" / "cat" / "3.png").rename(tmp_path / "kept.png")
     (tmp_path / "mine").rename(tmp_path / "gone")
     out, _ = call("predict", tmp_path / "run", tmp_path / "kept.png", "--json")
