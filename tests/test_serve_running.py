@@ -18,6 +18,8 @@ from PIL import Image
 from serving import SHIPPED, P, Server, b64, grpc_predict, png
 from tensorflow_serving.apis import predict_pb2
 
+from tfbig.deploy.server import completions, json_format
+
 
 def test_labels_wait_for_their_model(tmp_path):
     from tfbig.deploy.server.catalogue import Catalogue
@@ -79,6 +81,90 @@ def test_changes_wait_for_each_other(tmp_path, monkeypatch):
         catalogue.close()
 
     asyncio.run(look())
+
+
+def write_folders(root, *names):
+    """Models of one version with a file in it."""
+    for name in names:
+        (root / name / "1").mkdir(parents=True)
+        (root / name / "1" / "file").write_text("x")
+
+
+def test_what_cannot_be_read_is_skipped_and_said_once(tmp_path, monkeypatch):
+    """A folder of the file system's own, as lost+found; and one whose name is no UTF-8."""
+    from tfbig.deploy.server import servable
+    from tfbig.deploy.server.catalogue import Catalogue
+
+    def load(name, number, *_):
+        if name == "odd":
+            raise ValueError("no such file: \udcff")
+        return servable.Servable(name, number, {}, None, {})
+
+    def list_folder(self):
+        if self.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(self))
+        return iterdir(self)
+
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", list_folder)  # root may read everything
+    monkeypatch.setattr(servable, "load", load)
+    write_folders(tmp_path, "a", "lost+found", "z", "odd", os.fsdecode(b"b\xff"))
+    said = []
+
+    async def look():
+        catalogue = Catalogue(tmp_path, "tensorflow", False, lambda event, values: said.append((event, values)))
+        await catalogue.refresh()
+        await catalogue.refresh()
+        listed = json_format.dumps(completions.models(catalogue))
+        states = catalogue.states("odd")
+        catalogue.close()
+        return listed, states
+
+    listed, states = asyncio.run(look())
+    assert [model["id"] for model in json.loads(listed)["data"]] == ["a", "z"]
+    assert states == [(1, "END", "ValueError: no such file: \\udcff")]
+    skipped = {values["folder"]: values["error"] for event, values in said if event == "skipped"}
+    assert skipped == {
+        str(tmp_path / "lost+found"): "cannot be read: Permission denied",
+        f"{tmp_path}/b\\udcff": "its name is no UTF-8, so nobody could ask for it",
+    }
+    assert [event for event, _ in said].count("skipped") == 2
+    json.dumps([values for _, values in said], ensure_ascii=False).encode()
+
+
+def test_a_model_that_never_loads_stops_neither_others_nor_the_server(tmp_path, monkeypatch):
+    from tfbig.deploy.server import catalogue as module
+    from tfbig.deploy.server import servable
+
+    end = threading.Event()
+
+    def load(name, number, *_):
+        if name == "loops":
+            end.wait()
+        return servable.Servable(name, number, {}, None, {})
+
+    monkeypatch.setattr(servable, "load", load)
+    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+    write_folders(tmp_path, "loops")
+    said = []
+
+    async def look():
+        catalogue = module.Catalogue(tmp_path, "tensorflow", False, lambda event, values: said.append((event, values)), loading_s=1.0)
+        began = time.monotonic()
+        await catalogue.refresh()
+        write_folders(tmp_path, "other")
+        await catalogue.refresh()
+        assert catalogue.find("other") and catalogue.states("loops") == [(1, "LOADING", "")] and time.monotonic() - began < 0.9
+        while catalogue.entries["loops"].versions[1].loading:
+            await asyncio.sleep(0.02)
+        await catalogue.refresh()  # not tried again
+        ((_, state, error),) = catalogue.states("loops")
+        assert state == "END" and "was not loaded within 1 s" in error
+        catalogue.close()
+
+    asyncio.run(look())
+    end.set()
+    assert [(event, values["model"]) for event, values in said] == [("loaded", "other"), ("refused", "loops")]
 
 
 def test_what_is_served_without_a_configuration_and_with_one(tmp_path):

@@ -1,5 +1,6 @@
 """Which models and versions are served: found in a directory, loaded beside the ones in service, and replaced without a gap.
 
+What cannot be read is skipped and said. A model that takes long to load, or loops, is waited for only so long.
 All of them, unless a ModelServerConfig (TensorFlow Serving's models.config) is asked for: then those it names, by its rules.
 """
 
@@ -8,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,11 @@ from tfbig.core.errors import UserError
 from tfbig.deploy import artefact
 from tfbig.deploy.server import servable
 from tfbig.deploy.server.batching import Batcher
+from tfbig.deploy.server.loading import beside
 from tfbig.deploy.server.status import Failure
+
+PATIENCE_S = 10.0  # that others wait for a model that is being loaded
+LOADING_S = 600.0  # after which it is given up
 
 
 @dataclass
@@ -28,6 +32,15 @@ class Version:
     fingerprint: tuple = ()
     batcher: Batcher | None = None
     loaded: int = 0  # when it was, in seconds since 1970
+    loading: asyncio.Task | None = None
+    waited: bool = False  # for as long as others have patience
+
+    def close(self) -> None:
+        """Ends it; what is queued is still answered."""
+        if self.loading:
+            self.loading.cancel()
+        if self.batcher:
+            self.batcher.close()
 
 
 @dataclass
@@ -40,7 +53,7 @@ class Entry:
 
 
 class Catalogue:
-    """The models under `root`. All methods are for the event loop's thread; loading happens in another.
+    """The models under `root`. All methods are for the event loop's thread; loading happens in others.
 
     Args:
         root: a directory of models (NAME/VERSION/...), or of one model's versions.
@@ -48,30 +61,42 @@ class Catalogue:
         unverified: whether models without artefact.json are served.
         say: is told events as (event, values).
         config: a ModelServerConfig as text, read again when it changes; None serves every model and version.
+        loading_s: seconds after which a model that is still not loaded is given up.
 
     Raises:
         UserError: no such directory, or no such configuration.
     """
 
-    def __init__(self, root: Path, engine: str, unverified: bool, say: Callable, config: Path | None = None):
+    def __init__(self, root: Path, engine: str, unverified: bool, say: Callable, config: Path | None = None, loading_s: float = LOADING_S):
         self.root, self.engine, self.unverified, self.say, self.config = root.resolve(), engine, unverified, say, config
+        self.loading_s = loading_s
         if not self.root.is_dir():
             raise UserError(f"{root}: no such directory. Expected models, NAME/VERSION/..., as python -m tfbig.export writes them.")
-        self.single = self.root.name if artefact.versions(self.root) else None
+        try:
+            self.single = self.root.name if artefact.versions(self.root) else None
+        except OSError as error:
+            raise UserError(f"{root}: cannot be read: {error.strerror}.") from error
+        self.skipped: dict[Path, str] = {}  # and why
         self.entries: dict[str, Entry] = {}
         self.configured: set[str] | None = None  # names; None: no configuration
         self.changing = asyncio.Lock()  # one change at a time: each awaits loading
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._config_seen = _fingerprint(config) if config is not None else ()
         if config is not None:
             self.apply(read_config(config))
 
-    def folders(self) -> dict[str, Path]:
-        """The directories of all models by name, in service or not; links are not followed."""
+    async def folders(self) -> dict[str, list[int]]:
+        """The versions that the directory holds of each model, in service or not; links are not followed.
+
+        What cannot be read, or asked for, is no reason to leave the others: it is said once and skipped.
+        """
         if self.single:
-            return {self.single: self.root}
-        inside = (entry for entry in self.root.iterdir() if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith("."))
-        return {entry.name: entry for entry in sorted(inside) if artefact.versions(entry)}
+            return {self.single: await beside(artefact.versions, self.root)}
+        versions, skipped = await beside(_look, self.root)
+        for folder, reason in skipped.items():
+            if self.skipped.get(folder) != reason:
+                self.say("skipped", {"folder": _readable(folder), "error": reason})
+        self.skipped = skipped
+        return versions
 
     def find(self, name: str, version: int | None = None, label: str | None = None) -> Batcher:
         """The queue of the version that is asked for; without one, of the latest.
@@ -115,12 +140,12 @@ class Catalogue:
             await self._refresh()
 
     async def _refresh(self) -> None:
-        folders = {name: folder for name, folder in self.folders().items() if self.configured is None or name in self.configured}
-        for name, folder in folders.items():
+        folders = {name: versions for name, versions in (await self.folders()).items() if self.configured is None or name in self.configured}
+        for name, versions in folders.items():
             entry = self.entries.setdefault(name, Entry())
-            wanted = _chosen(artefact.versions(folder), entry.policy)
+            wanted = _chosen(versions, entry.policy)
             for number in wanted:
-                await self._load(name, entry, number, folder / str(number))
+                await self._load(name, entry, number, (self.root if self.single else self.root / name) / str(number))
             # A gap is worse than an old version: it stays until another one answers.
             if any(entry.versions[number].batcher for number in wanted) or not wanted:
                 for number in [number for number in entry.versions if number not in wanted]:
@@ -131,39 +156,64 @@ class Catalogue:
             if name not in (self.configured or ()):  # what the configuration says of a model outlives its directory
                 del self.entries[name]
 
+    async def first(self) -> None:
+        """Looks, and waits until there is something to serve or nothing more is being loaded."""
+        await self.refresh()
+        while not self.serves():
+            versions = [version for entry in self.entries.values() for version in entry.versions.values()]
+            loading = {version.loading for version in versions if version.loading}
+            if not loading:
+                return
+            await asyncio.wait(loading, return_when=asyncio.FIRST_COMPLETED)
+
+    def serves(self) -> bool:
+        """Whether any model can be asked."""
+        return any(version.batcher for entry in self.entries.values() for version in entry.versions.values())
+
     async def _load(self, name: str, entry: Entry, number: int, folder: Path) -> None:
-        found = entry.versions.setdefault(number, Version())
-        if found.batcher:
+        """Begins to load a version that is new or has changed since it was refused, and waits for it while others can."""
+        version = entry.versions.setdefault(number, Version())
+        if version.batcher:
             return
-        fingerprint = _fingerprint(folder)
-        if fingerprint == found.fingerprint:
-            return  # refused before, and unchanged since
-        found.state, found.error, found.fingerprint = "LOADING", "", fingerprint
-        started, loop = time.monotonic(), asyncio.get_running_loop()
+        if version.loading is None:
+            fingerprint = await beside(_fingerprint, folder)
+            if fingerprint == version.fingerprint:
+                return  # refused before, and unchanged since
+            version.state, version.error, version.fingerprint, version.waited = "LOADING", "", fingerprint, False
+            version.loading = asyncio.create_task(self._loaded(name, version, number, folder))
+        if not version.waited:
+            await asyncio.wait({version.loading}, timeout=PATIENCE_S)
+            version.waited = True
+
+    async def _loaded(self, name: str, version: Version, number: int, folder: Path) -> None:
+        """Puts a version into service, or says why not."""
+        started = time.monotonic()
         try:
-            made = await loop.run_in_executor(self.pool, servable.load, name, number, folder, self.engine, self.unverified)
-        except asyncio.CancelledError:  # who asked for it went away; the next look loads it
-            found.state, found.fingerprint = "START", ()
-            raise
+            async with asyncio.timeout(self.loading_s) as timer:
+                loaded = await beside(servable.load, name, number, folder, self.engine, self.unverified)
         except Exception as error:
-            found.state, found.error = "END", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            self.say("refused", {"model": name, "version": number, "error": found.error})
-            return
-        found.batcher, found.state, found.loaded = Batcher(made, loop), "AVAILABLE", int(time.time())
-        self.say("loaded", {"model": name, "version": number, "seconds": round(time.monotonic() - started, 3)})
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            if timer.expired():
+                reason = f"{folder}: was not loaded within {self.loading_s:g} s, and is given up until it changes."
+            version.state, version.error = "END", _readable(reason)
+            self.say("refused", {"model": name, "version": number, "error": version.error})
+        else:
+            version.batcher = Batcher(loaded, asyncio.get_running_loop())
+            version.state, version.loaded = "AVAILABLE", int(time.time())
+            self.say("loaded", {"model": name, "version": number, "seconds": round(time.monotonic() - started, 3)})
+        finally:
+            version.loading = None
 
     def _retire(self, name: str, entry: Entry, number: int) -> None:
-        found = entry.versions.pop(number)
-        if found.batcher:
-            found.batcher.close()  # what is queued is still answered
+        version = entry.versions.pop(number)
+        version.close()
+        if version.batcher:
             self.say("unloaded", {"model": name, "version": number})
 
     def close(self) -> None:
         for entry in self.entries.values():
-            for found in entry.versions.values():
-                if found.batcher:
-                    found.batcher.close()
-        self.pool.shutdown(wait=False, cancel_futures=True)
+            for version in entry.versions.values():
+                version.close()
 
     def _read_config(self) -> None:
         """Takes the configuration again when its file has changed; one that cannot be read changes nothing."""
@@ -213,6 +263,27 @@ def _chosen(versions: list[int], policy: tuple) -> list[int]:
     if policy[0] == "all":
         return versions
     return [number for number in versions if number in policy[1:]] if policy[0] == "specific" else versions[-policy[1] :]
+
+
+def _look(root: Path) -> tuple[dict[str, list[int]], dict[Path, str]]:
+    """The models in a directory with their versions, and what is skipped with the reason."""
+    models, skipped = {}, {}
+    for entry in sorted(root.iterdir()):
+        try:
+            versions = [] if entry.name.startswith(".") or entry.is_symlink() else artefact.versions(entry)
+            if versions:
+                entry.name.encode()
+                models[entry.name] = versions
+        except OSError as error:
+            skipped[entry] = f"cannot be read: {error.strerror}"
+        except UnicodeEncodeError:
+            skipped[entry] = "its name is no UTF-8, so nobody could ask for it"
+    return models, skipped
+
+
+def _readable(text: object) -> str:
+    """A text that can be sent: bytes of file names that are no UTF-8 are shown as such."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def _fingerprint(path: Path) -> tuple:

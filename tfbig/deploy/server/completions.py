@@ -20,6 +20,7 @@ from tfbig.core.errors import UserError
 from tfbig.deploy.server import json_format
 from tfbig.deploy.server.admission import Admission
 from tfbig.deploy.server.catalogue import Catalogue
+from tfbig.deploy.server.loading import beside
 from tfbig.deploy.server.status import Failure, invalid
 from tfbig.deploy.server.writing import Choice, Writer
 
@@ -121,9 +122,8 @@ class Completions:
         if found is None:
             if not servable.text or self.read is None:
                 raise invalid(f"model: {servable.name} version {servable.version} is no language model")
-            loop = asyncio.get_running_loop()
             try:
-                made = await loop.run_in_executor(None, self.read, servable.text)
+                made = await beside(self.read, servable.text)
             except (UserError, KeyError, TypeError, ValueError) as error:
                 raise Failure("FAILED_PRECONDITION", f"model: {servable.name}: its tokenizer cannot be read: {error}") from None
             found = self.writers[servable] = Writer(servable.text["generation"], *made)

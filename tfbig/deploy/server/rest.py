@@ -101,7 +101,7 @@ class Rest:
     async def _get(self, scope, method: str, path: str, receive) -> tuple[int, bytes, bytes]:
         """Everything but predictions: health, page, metrics, status, metadata."""
         if method == "GET" and path == "/healthz":
-            ready = not self.draining and any(found.batcher for entry in self.catalogue.entries.values() for found in entry.versions.values())
+            ready = not self.draining and self.catalogue.serves()
             return (200 if ready else 503), JSON, json_format.dumps({"status": "draining" if self.draining else "ok" if ready else "no model is loaded"})
         if method == "GET" and path == "/":
             return 200, HTML, self.page

@@ -131,7 +131,7 @@ class Service:
 
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid("Expected a model_config_list.")
-        known = self.catalogue.folders()
+        known = await self.catalogue.folders()
         unknown = [one.name for one in request.config.model_config_list.config if one.name not in known]
         if unknown:
             raise invalid(f"Not among the served directory's models: {', '.join(unknown[:5])}. A path outside of it cannot be served.")

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +19,13 @@ from pathlib import Path
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import tf
 from tfbig.deploy.server.admission import Admission, Limits
-from tfbig.deploy.server.catalogue import Catalogue
+from tfbig.deploy.server.catalogue import LOADING_S, Catalogue
 from tfbig.deploy.server.completions import Completions
 from tfbig.deploy.server.monitoring import Monitor
 from tfbig.deploy.server.rest import Rest
 
 TIDY_S = 5.0  # between collections of what refers to itself, such as failed requests and their tracebacks
+END_S = 10.0  # beyond the time to drain, until a process that was asked to end does so whatever still runs in it
 TEXT_SHARE = 0.75  # of the time to drain that texts may go on for; what is left is for telling their readers
 
 
@@ -38,6 +40,7 @@ class Settings:
         config: a ModelServerConfig that chooses models, versions and labels; None serves all there are.
         unverified: serve models without artefact.json, their operations checked all the same.
         poll_s: seconds between looks for new versions.
+        loading_s: seconds for loading one model; longer ones are given up.
         drain_s: seconds that running requests have to finish when the server stops.
         log_requests: one line for each REST request too, not only for events.
         read_tokenizer: see Completions; None: no texts are written token by token.
@@ -52,6 +55,7 @@ class Settings:
     config: Path | None = None
     unverified: bool = False
     poll_s: float = 2.0
+    loading_s: float = LOADING_S
     drain_s: float = 20.0
     log_requests: bool = False
     read_tokenizer: Callable | None = None
@@ -74,14 +78,26 @@ def serve(settings: Settings, say=log) -> dict:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UserError(f"serve: needs {error.name}, not installed. Run pip install 'tfbig[serve]'.") from error
+    last = threading.Timer(settings.drain_s + END_S, _end, (say,))
+    last.daemon = True
+    run = asyncio.run
     with contextlib.suppress(ImportError):
         import uvloop
 
-        return uvloop.run(_serve(settings, say))
-    return asyncio.run(_serve(settings, say))
+        run = uvloop.run
+    try:
+        return run(_serve(settings, say, last))
+    finally:
+        last.cancel()
 
 
-async def _serve(settings: Settings, say) -> dict:
+def _end(say) -> None:
+    """Ends the process at once: something in it, such as a model's endless loop, does not end by itself."""
+    say("killed", {"error": f"It did not end within {END_S:g} s beyond the time to drain."})
+    os._exit(1)
+
+
+async def _serve(settings: Settings, say, last: threading.Timer) -> dict:
     import uvicorn
 
     from tfbig.deploy.server import rpc
@@ -90,12 +106,12 @@ async def _serve(settings: Settings, say) -> dict:
     listening = _bound(settings.host, settings.port)
     if settings.grpc_port:  # gRPC binds it again when there is something to serve
         _bound(settings.host, settings.grpc_port, "--grpc-port").close()
-    catalogue = Catalogue(settings.root, settings.engine, settings.unverified, say, settings.config)
+    catalogue = Catalogue(settings.root, settings.engine, settings.unverified, say, settings.config, settings.loading_s)
     monitor, stop, loop = Monitor(), asyncio.Event(), asyncio.get_running_loop()
     # From here on, not only once it serves: an interrupt that is raised while models are loaded can be lost in what it interrupts.
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loading, stopping = asyncio.ensure_future(catalogue.refresh()), asyncio.ensure_future(stop.wait())
+        loop.add_signal_handler(number, _stop, stop, last)
+    loading, stopping = asyncio.ensure_future(catalogue.first()), asyncio.ensure_future(stop.wait())
     await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
         loading.cancel()
@@ -109,7 +125,7 @@ async def _serve(settings: Settings, say) -> dict:
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     absent = [f"{name}: {settings.config} names it, but {settings.root} holds no version of it that it asks for." for name, entry in catalogue.entries.items() if not entry.versions]
-    if not any(found.batcher for entry in catalogue.entries.values() for found in entry.versions.values()):
+    if not catalogue.serves():
         reasons = absent + [f"{name}/{number}: {found.error}" for name, entry in catalogue.entries.items() for number, found in entry.versions.items()]
         catalogue.close()
         raise UserError("\n".join([f"{settings.root}: nothing in it can be served.", *(reasons or ["Expected NAME/VERSION/..., as python -m tfbig.export writes them."])]))
@@ -146,6 +162,12 @@ async def _serve(settings: Settings, say) -> dict:
     answered = sum(monitor.requests.values())
     say("stopped", {"answered": answered})
     return {"answered": answered}
+
+
+def _stop(stop: asyncio.Event, last: threading.Timer) -> None:
+    if not stop.is_set():
+        stop.set()
+        last.start()
 
 
 def _bound(host: str, port: int, option: str = "--port") -> socket.socket:
