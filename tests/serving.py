@@ -159,3 +159,39 @@ def write_models(root):
     labels = {"mnist_mlp": 'version_labels { key: "stable" value: 1 }'}
     listed = (f'config {{ name: "{name}" base_path: "/models/{name}" model_version_policy {{ all {{}} }} {labels.get(name, "")} }}' for name in names)
     (root / "models.config").write_text(f"model_config_list {{ {' '.join(listed)} }}")
+
+
+@contextlib.asynccontextmanager
+async def grpc_service(ask, **limits):
+    """A gRPC server in this process whose models answer by `ask`: its address, its monitor, its admission."""
+    from types import SimpleNamespace
+
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    from tfbig.deploy.server import rpc
+    from tfbig.deploy.server.admission import Admission, Limits
+    from tfbig.deploy.server.monitoring import Monitor
+    from tfbig.deploy.server.servable import Servable
+
+    servable = Servable("m", 1, {"serving_default": meta_graph_pb2.SignatureDef()}, None, {})
+    catalogue = SimpleNamespace(find=lambda *_: SimpleNamespace(servable=servable, ask=ask))
+    monitor, admission = Monitor(), Admission(Limits(**limits))
+    server = rpc.build(catalogue, monitor, admission, lambda event, values: None)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}", monitor, admission
+    finally:
+        await server.stop(0)
+
+
+def predict_request():
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "m"
+    return request
+
+
+async def at_once(name, inputs, alone, pixels):
+    return {}

@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf import text_format
-from serving import SERVE, SHIPPED, P, b64, png
+from serving import SERVE, SHIPPED, P, at_once, b64, grpc_service, png, predict_request
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import model_management_pb2
 
@@ -195,42 +195,6 @@ def test_other_names_and_pages_of_others_are_refused(server, headers, status):
             assert "because this server asks for no token" in answer["error"]
 
 
-@contextlib.asynccontextmanager
-async def grpc_service(ask, **limits):
-    """A gRPC server in this process whose models answer by `ask`: its address, its monitor, its admission."""
-    from types import SimpleNamespace
-
-    from tensorflow.core.protobuf import meta_graph_pb2
-
-    from tfbig.deploy.server import rpc
-    from tfbig.deploy.server.admission import Admission, Limits
-    from tfbig.deploy.server.monitoring import Monitor
-    from tfbig.deploy.server.servable import Servable
-
-    servable = Servable("m", 1, {"serving_default": meta_graph_pb2.SignatureDef()}, None, {})
-    catalogue = SimpleNamespace(find=lambda *_: SimpleNamespace(servable=servable, ask=ask))
-    monitor, admission = Monitor(), Admission(Limits(**limits))
-    server = rpc.build(catalogue, monitor, admission, lambda event, values: None)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}", monitor, admission
-    finally:
-        await server.stop(0)
-
-
-def predict_request():
-    from tensorflow_serving.apis import predict_pb2
-
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = "m"
-    return request
-
-
-async def at_once(name, inputs, alone):
-    return {}
-
-
 def test_grpc_calls_whose_message_does_not_come():
     """Their places are not those of others: there are more of them than requests may be answered at once."""
     from tensorflow_serving.apis import prediction_service_pb2_grpc
@@ -254,7 +218,7 @@ def test_grpc_calls_whose_message_does_not_come():
 def test_grpc_calls_given_up_are_not_counted_as_answered():
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-    async def never(name, inputs, alone):
+    async def never(name, inputs, alone, pixels):
         await asyncio.Event().wait()
 
     async def look():
@@ -305,7 +269,7 @@ def test_arrays_of_grpc_count_until_they_are_answered():
     async def look():
         go_on, admission = asyncio.Event(), Admission(Limits(bodies=10_000))
 
-        async def ask(name, inputs, alone):
+        async def ask(name, inputs, alone, pixels):
             await go_on.wait()
             return {"y": inputs["x"][:1]}
 

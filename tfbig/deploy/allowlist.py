@@ -77,6 +77,8 @@ ALLOWED = frozenset(
     StatelessRandomUniformV2 StatelessTruncatedNormalV2 StatelessShuffle RandomIndexShuffle
     """.split()  # noqa: SIM905 - a page of names reads better without quotes
 )
+PICTURE_DECODERS = frozenset("DecodeAndCropJpeg DecodeBmp DecodeGif DecodeImage DecodeJpeg DecodePng DecodeWebP".split())  # noqa: SIM905
+LOOPS = frozenset(("While", "StatelessWhile", "LoopCond", "Loop", "Scan"))
 SAVE = frozenset(("SaveV2", "MergeV2Checkpoints", "ShardedFilename"))
 # Loaders run the restore operation by themselves: it may fill variables and tables, nothing else.
 RESTORE = frozenset(("AssignVariableOp", "Const", "Identity", "LookupTableImportV2", "NoOp", "PartitionedCall", "Placeholder", "StatefulPartitionedCall"))
@@ -117,8 +119,22 @@ def check_saved_model(folder: Path) -> None:
             raise UserError(f"{path}: refused: it names code of its own to load ({node.registered_name or node.registered_saver}).")
 
 
-def check_onnx(path: Path) -> None:
-    """Raises UserError if an ONNX model uses operators from elsewhere or data outside its own file."""
+def operations(graph, signature: str) -> set[str]:
+    """The operations behind a signature of a checked MetaGraphDef, those of functions included."""
+    nodes = {node.name: node for node in graph.graph_def.node}
+    functions = {function.signature.name: function for function in graph.graph_def.library.function}
+    reached, waiting = {}, [info.name for info in graph.signature_def[signature].outputs.values()]
+    while waiting:
+        name = waiting.pop().lstrip("^").partition(":")[0]
+        if name in nodes and name not in reached:
+            reached[name] = nodes[name]
+            waiting += nodes[name].input
+    inner = (node for name in _reach(reached.values(), functions) for node in functions[name].node_def)
+    return {node.op for node in (*reached.values(), *inner)}
+
+
+def check_onnx(path: Path) -> set[str]:
+    """Raises UserError if an ONNX model uses operators from elsewhere or data outside its own file. Returns its operators."""
     import onnx
 
     try:
@@ -131,6 +147,7 @@ def check_onnx(path: Path) -> None:
             raise UserError(f"{path}: refused: operator {node.op_type} is from {node.domain!r}, not among {', '.join(ONNX_DOMAINS[1:])}.")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for part in parts for tensor in _onnx_tensors(part)):
         raise UserError(f"{path}: refused: it keeps data outside its own file.")
+    return {node.op_type for part in parts for node in part.node}
 
 
 def _onnx_attributes(graph) -> list:

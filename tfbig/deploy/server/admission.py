@@ -40,6 +40,82 @@ class Limits:
     local: bool = False
 
 
+class Budget:
+    """What may be in use at once; for the event loop's thread alone.
+
+    Args:
+        unit: what is counted, in words.
+        most: how many of it.
+    """
+
+    def __init__(self, unit: str, most: int):
+        self.unit, self.most, self.taken = unit, most, 0
+
+    def take(self, count: int) -> None:
+        """Raises Failure if there are not so many left; `give` gives them back."""
+        if count and self.taken + count > self.most:
+            raise Failure("RESOURCE_EXHAUSTED", f"More than {self.most:,} {self.unit} at once. Ask again later.")
+        self.taken += count
+
+    def give(self, count: int) -> None:
+        self.taken -= count
+
+
+class Arrivals:
+    """Messages that are coming, of which nothing is seen before their end: each counts as one of the largest until then.
+
+    While others wait for a place, messages that take longer than `patience_s` lose theirs, the oldest first, and who came last
+    is let in first: many that never end cannot keep out those that are sent at once.
+
+    Args:
+        most: places.
+        seconds: for one message, the wait for its place included.
+        patience_s: as above.
+    """
+
+    def __init__(self, most: int, seconds: float, patience_s: float):
+        self.most, self.seconds, self.patience_s = most, seconds, patience_s
+        self.coming: dict[asyncio.Timeout, float] = {}  # since when, the oldest first
+        self.waiting: list[tuple[asyncio.Timeout, asyncio.Future]] = []
+        self.again: asyncio.TimerHandle | None = None
+
+    @contextlib.asynccontextmanager
+    async def place(self):
+        """Waits for a place and keeps it meanwhile; raises Failure when the time is over."""
+        try:
+            async with asyncio.timeout(self.seconds) as timer:
+                entered = asyncio.get_running_loop().create_future()
+                self.waiting.append((timer, entered))
+                self._let_in()
+                try:
+                    await entered
+                    yield
+                finally:
+                    self.coming.pop(timer, None)
+                    self.waiting = [pair for pair in self.waiting if pair[0] is not timer]
+                    self._let_in()
+        except TimeoutError:
+            raise Failure("DEADLINE_EXCEEDED", f"The message did not come within {self.seconds:g} s, or {self.patience_s:g} s while others wait") from None
+
+    def _let_in(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self.again:
+            self.again.cancel()
+            self.again = None
+        while self.waiting:
+            if len(self.coming) >= self.most:
+                oldest, since = next(iter(self.coming.items()))
+                if since + self.patience_s > loop.time():
+                    self.again = loop.call_at(since + self.patience_s, self._let_in)
+                    return
+                del self.coming[oldest]
+                oldest.reschedule(loop.time())
+            timer, entered = self.waiting.pop()
+            self.coming[timer] = loop.time()
+            if not entered.done():
+                entered.set_result(None)
+
+
 class Admission:
     """Counts what is there, over both protocols; for the event loop's thread alone.
 
@@ -77,7 +153,9 @@ class Admission:
 
     @contextlib.contextmanager
     def holding(self, size: int):
-        """Counts bytes as held meanwhile; raises Failure if that is too much together."""
+        """Counts bytes as held meanwhile; raises Failure if that is too much, alone or together."""
+        if size > self.limits.bodies:
+            raise Failure("INVALID_ARGUMENT", f"The request and its answer would take {size:,} bytes, more than {self.limits.bodies:,}. Send fewer rows at a time.")
         if self.held + size > self.limits.bodies:
             raise _too_much(self.limits.bodies)
         self.held += size

@@ -1,50 +1,87 @@
 """Dynamic batching: requests that wait while a model computes are answered together by its next call.
 
 No request is held back to fill a batch, so a lone request pays nothing for it (compare Crankshaw et al. 2017, Clipper).
+Nor does one keep the others: large ones are answered in parts, and while a call goes on for long another thread answers the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import queue
 import threading
 import time
 from dataclasses import dataclass
 
 from tfbig.core.lazy import np
-from tfbig.deploy.server.servable import Servable
+from tfbig.core.pictures import MOST_PIXELS
+from tfbig.deploy.server.admission import Budget
+from tfbig.deploy.server.servable import MOST_ROWS, Servable
 from tfbig.deploy.server.status import Failure
 
-MOST_ROWS = 64  # of a call made of several requests
+PART_PIXELS = 1 << 22  # of the pictures of a call, unless one alone has more
+PIXELS_AT_ONCE = 2 * MOST_PIXELS  # of pictures that wait or are decoded
+SLOW_S = 0.25  # a call that goes on for longer while others wait gets another thread beside it
+MOST_THREADS = 4  # of a servable
 MOST_WAITING = 1024  # requests in a queue
 QUICK_S = 0.5e-3  # a call that takes no longer is cheaper to make at once than to hand to another thread
 
 
 @dataclass
 class Job:
-    """A request in the queue; requests of equal `key` can be answered together."""
+    """A request in the queue; requests of equal `key` can be answered together. `pixels` is the number of each row, if any."""
 
     signature: str
     inputs: dict[str, np.ndarray]
     rows: int
     key: tuple
     future: asyncio.Future
+    pixels: np.ndarray | None = None
+
+    def parts(self, most_rows: int) -> list[slice]:
+        """Its rows in calls of bounded size."""
+        starts, pixels = [0], 0
+        for row in range(self.rows):
+            weight = 0 if self.pixels is None else int(self.pixels[row])
+            if row > starts[-1] and (row - starts[-1] >= most_rows or pixels + weight > PART_PIXELS):
+                starts.append(row)
+                pixels = 0
+            pixels += weight
+        return [slice(start, end) for start, end in itertools.pairwise([*starts, self.rows])]
 
 
 class Batcher:
-    """The queue of one servable and the thread that empties it."""
+    """The queue of one servable and the threads that empty it; one at a time, unless a call goes on for long.
 
-    def __init__(self, servable: Servable, loop: asyncio.AbstractEventLoop, most_rows: int = MOST_ROWS, most_waiting: int = MOST_WAITING):
+    Args:
+        servable, loop: what answers, and whose futures are given.
+        most_rows, most_waiting: rows of a call, requests in the queue.
+        pixels: of pictures that may wait or be decoded at once; shared by all models of a server.
+    """
+
+    def __init__(self, servable: Servable, loop: asyncio.AbstractEventLoop, most_rows: int = MOST_ROWS, most_waiting: int = MOST_WAITING, pixels: Budget | None = None):
         self.servable, self.loop, self.most_rows, self.most_waiting = servable, loop, most_rows, most_waiting
+        self.pixels = pixels or Budget("pixels of pictures", PIXELS_AT_ONCE)
         self.queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.usual_s: dict[str, float] = {}  # of a call with one row of numbers, by signature
-        self.waiting, self.calls, self.users, self.closed = 0, 0, 0, False
-        self.thread = threading.Thread(target=self._work, name=f"{servable.name}-{servable.version}", daemon=True)
+        self.waiting, self.calls, self.users, self.closed, self.watched = 0, 0, 0, False, False
+        self.lock = threading.Lock()  # of the three that follow
+        self.threads, self.since, self.next_job = 0, None, None  # how many; since when the last one computes; what it took too much
+        self._start()
+
+    def _start(self) -> None:
+        """A thread that takes from the queue from now on; the one that did goes on with its call and ends."""
+        self.threads, self.since = self.threads + 1, None
+        self.thread = threading.Thread(target=self._work, name=f"serve-{self.servable.name}-{self.servable.version}", daemon=True)
         self.thread.start()
 
-    def submit(self, signature: str, inputs: dict[str, np.ndarray]) -> asyncio.Future:
-        """Queues checked inputs; the future gives the outputs. To be called in the event loop's thread."""
+    def submit(self, signature: str, inputs: dict[str, np.ndarray], pixels: np.ndarray | None = None) -> asyncio.Future:
+        """Queues checked inputs; the future gives the outputs. To be called in the event loop's thread.
+
+        Args:
+            pixels: what `Servable.check` gave.
+        """
         if self.closed and not self.users:
             raise Failure("UNAVAILABLE", f"{self.servable.name} version {self.servable.version} is no longer served")
         if self.waiting >= self.most_waiting:
@@ -53,17 +90,34 @@ class Batcher:
         sizes = {len(value) if value.ndim else -1 for value in inputs.values()}
         rows = sizes.pop() if len(sizes) == 1 else -1
         future = self.loop.create_future()
-        # Scalars, unequal or empty batches are answered alone, and what the others' rows would change.
-        key = (signature, tuple(shapes)) if rows > 0 and signature not in self.servable.by_place else (id(future),)
+        total = 0 if pixels is None else int(pixels.sum())
+        # Scalars, unequal or empty batches are answered alone, what the others' rows would change, and what would keep others.
+        alone = rows <= 0 or signature in self.servable.by_place or total > PART_PIXELS
+        key = (id(future),) if alone else (signature, tuple(shapes))
+        self.pixels.take(total)
         self.waiting += 1
-        self.queue.put(Job(signature, inputs, rows, key, future))
+        self.queue.put(Job(signature, inputs, rows, key, future, pixels))
+        if not self.watched:
+            self.watched = True
+            self.loop.call_later(SLOW_S, self._watch)
         return future
 
-    async def ask(self, signature: str, inputs: dict[str, np.ndarray], alone: bool) -> dict[str, np.ndarray]:
+    def _watch(self) -> None:
+        """While a call goes on for long and others wait, another thread answers them."""
+        self.watched = self.waiting > 0
+        if not self.watched:
+            return
+        with self.lock:
+            slow = self.since is not None and time.monotonic() - self.since > SLOW_S
+            if slow and self.threads < MOST_THREADS and (self.next_job or not self.queue.empty()):
+                self._start()
+        self.loop.call_later(SLOW_S, self._watch)
+
+    async def ask(self, signature: str, inputs: dict[str, np.ndarray], alone: bool, pixels: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The outputs for checked inputs; if the request is `alone` in the server and quick to answer, without the queue."""
-        if alone and not self.waiting and self.usual_s.get(signature, 1.0) < QUICK_S and _one_row(inputs):
+        if alone and not self.waiting and self.usual_s.get(signature, 1.0) < QUICK_S and self._is_usual(signature, inputs):
             return self._timed(signature, inputs)
-        return await self.submit(signature, inputs)
+        return await self.submit(signature, inputs, pixels)
 
     def close(self) -> None:
         """Lets the thread end once everything queued so far is answered, and all that is asked by those who hold it."""
@@ -83,42 +137,55 @@ class Batcher:
                 self.queue.put(None)
 
     def _work(self) -> None:
-        held: Job | None = None
         while True:
-            first = held or self.queue.get()
-            held = None
-            if first is None:
-                return
-            batch, rows, closing = [first], first.rows, False
-            while first.rows > 0 and rows < self.most_rows:
-                try:
-                    job = self.queue.get_nowait()
-                except queue.Empty:
+            batch, closing = self._take()
+            if batch:
+                with self.lock:
+                    self.since = time.monotonic()
+                self._answer(batch)
+            with self.lock:
+                replaced = self.thread is not threading.current_thread()
+                if not replaced:
+                    self.since = None
+                if replaced or closing:
+                    self.threads -= 1
                     break
-                if job is None:
-                    closing = True
-                    break
-                if job.key != first.key or rows + job.rows > self.most_rows:
-                    held = job
-                    break
-                batch.append(job)
-                rows += job.rows
-            self._answer(batch)
-            if closing:
-                return
+        if replaced and closing:
+            self.queue.put(None)  # for the one in its place
+
+    def _take(self) -> tuple[list[Job], bool]:
+        """Waits for what is answered together next, and says whether that is all; of the thread that is not replaced."""
+        first = self.next_job or self.queue.get()
+        self.next_job = None
+        if first is None:
+            return [], True
+        batch, rows = [first], first.rows
+        while len(first.key) > 1 and rows < self.most_rows:
+            try:
+                job = self.queue.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                return batch, True
+            if job.key != first.key or rows + job.rows > self.most_rows:
+                self.next_job = job
+                break
+            batch.append(job)
+            rows += job.rows
+        return batch, False
 
     def _answer(self, batch: list[Job]) -> None:
         batch_alive = [job for job in batch if not job.future.cancelled()]
         results = self._run(batch_alive) if batch_alive else []
         if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self._deliver, len(batch), batch_alive, results)
+            self.loop.call_soon_threadsafe(self._deliver, batch, batch_alive, results)
 
     def _run(self, batch: list[Job]) -> list:
         """Outputs or an error for each request. If a call of several fails, each is asked alone: only the bad one fails."""
         self.calls += 1
         try:
             if len(batch) == 1:
-                return [self._timed(batch[0].signature, batch[0].inputs)]
+                return [self._in_parts(batch[0])]
             together = {name: np.concatenate([job.inputs[name] for job in batch]) for name in batch[0].inputs}
             outputs = self.servable.run(batch[0].signature, together)
             total = sum(job.rows for job in batch)
@@ -129,10 +196,28 @@ class Batcher:
         except Exception as error:
             return [self._alone(job) for job in batch] if len(batch) > 1 else [_failure(error)]
 
+    def _in_parts(self, job: Job) -> dict[str, np.ndarray]:
+        """The outputs for one request. What is large is left when its client has gone, before the next part."""
+        parts = job.parts(self.most_rows) if job.rows > 0 and self.servable.is_by_row(job.signature) else [slice(None)]
+        if len(parts) == 1:
+            return self._timed(job.signature, job.inputs)
+        outputs = []
+        for part in parts:
+            if job.future.cancelled():
+                raise Failure("CANCELLED", "The client went away")
+            outputs.append(self.servable.run(job.signature, {name: value[part] for name, value in job.inputs.items()}))
+            if any(value.ndim == 0 or len(value) != part.stop - part.start for value in outputs[-1].values()):
+                return self.servable.run(job.signature, job.inputs)  # not one output row for each input row
+        return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
+
+    def _is_usual(self, signature: str, inputs: dict[str, np.ndarray]) -> bool:
+        """Whether a call takes as long as others with one row; what texts, pictures and loops take depends on them."""
+        return is_one_row(inputs) and self.servable.is_steady(signature)
+
     def _timed(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         started = time.perf_counter()
         outputs = self.servable.run(signature, inputs)
-        if _one_row(inputs):
+        if is_one_row(inputs):
             took = time.perf_counter() - started
             self.usual_s[signature] = 0.9 * self.usual_s.get(signature, took) + 0.1 * took
         return outputs
@@ -143,8 +228,9 @@ class Batcher:
         except Exception as error:
             return _failure(error)
 
-    def _deliver(self, count: int, batch: list[Job], results: list) -> None:
-        self.waiting -= count
+    def _deliver(self, taken: list[Job], batch: list[Job], results: list) -> None:
+        self.waiting -= len(taken)
+        self.pixels.give(sum(int(job.pixels.sum()) for job in taken if job.pixels is not None))
         for job, result in zip(batch, results, strict=True):
             if not job.future.done():
                 if isinstance(result, Exception):
@@ -153,8 +239,8 @@ class Batcher:
                     job.future.set_result(result)
 
 
-def _one_row(inputs: dict[str, np.ndarray]) -> bool:
-    """Whether these are a row of numbers, which takes as long as any other; what texts and pictures take depends on them."""
+def is_one_row(inputs: dict[str, np.ndarray]) -> bool:
+    """Whether these are a row of numbers."""
     return all(value.dtype != object and value.ndim and len(value) == 1 for value in inputs.values())
 
 

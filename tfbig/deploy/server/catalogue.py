@@ -15,7 +15,8 @@ from pathlib import Path
 from tfbig.core.errors import UserError
 from tfbig.deploy import artefact
 from tfbig.deploy.server import servable
-from tfbig.deploy.server.batching import Batcher
+from tfbig.deploy.server.admission import Budget
+from tfbig.deploy.server.batching import PIXELS_AT_ONCE, Batcher
 from tfbig.deploy.server.loading import beside
 from tfbig.deploy.server.status import Failure
 
@@ -77,6 +78,7 @@ class Catalogue:
         except OSError as error:
             raise UserError(f"{root}: cannot be read: {error.strerror}.") from error
         self.skipped: dict[Path, str] = {}  # and why
+        self.pixels = Budget("pixels of pictures", PIXELS_AT_ONCE)
         self.entries: dict[str, Entry] = {}
         self.configured: set[str] | None = None  # names; None: no configuration
         self.changing = asyncio.Lock()  # one change at a time: each awaits loading
@@ -198,7 +200,7 @@ class Catalogue:
             version.state, version.error = "END", _readable(reason)
             self.say("refused", {"model": name, "version": number, "error": version.error})
         else:
-            version.batcher = Batcher(loaded, asyncio.get_running_loop())
+            version.batcher = Batcher(loaded, asyncio.get_running_loop(), pixels=self.pixels)
             version.state, version.loaded = "AVAILABLE", int(time.time())
             self.say("loaded", {"model": name, "version": number, "seconds": round(time.monotonic() - started, 3)})
         finally:

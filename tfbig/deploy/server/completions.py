@@ -77,22 +77,22 @@ class Completions:
         tokens = await asyncio.get_running_loop().run_in_executor(None, writer.tokens, prompt)
         out = (_Events if document.get("stream") else _Whole)(send, next(self.numbers), name, len(tokens))
         writing = asyncio.create_task(self._write(writer, batcher, tokens, choice, out))
-        gone = asyncio.create_task(_gone(receive))
+        left = asyncio.create_task(gone(receive))
         try:
             # A text ends by itself after text_seconds, but not while its client reads nothing of it.
             longest = self.limits.text_seconds + self.limits.seconds
-            await asyncio.wait({writing, gone}, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({writing, left}, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
             if not writing.done():
-                if gone.done():
+                if left.done():
                     raise Failure("CANCELLED", "The client went away")
                 failure = Failure("DEADLINE_EXCEEDED", f"No whole text within {longest:g} s")
                 failure.told = out.started
                 raise failure
             await writing
         finally:
-            for task in (writing, gone):
+            for task in (writing, left):
                 task.cancel()
-            await asyncio.gather(writing, gone, return_exceptions=True)
+            await asyncio.gather(writing, left, return_exceptions=True)
 
     async def _write(self, writer: Writer, batcher, tokens: list[int], choice: Choice, out) -> None:
         """Sends a text; one that takes too long, or goes on while the server stops, is ended."""
@@ -196,7 +196,7 @@ def models(catalogue: Catalogue) -> dict:
     return {"object": "list", "data": listed}
 
 
-async def _gone(receive) -> None:
+async def gone(receive) -> None:
     """Returns when the client has gone away."""
     while (await receive())["type"] != "http.disconnect":
         pass

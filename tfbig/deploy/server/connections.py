@@ -7,18 +7,20 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 20.0
 CONNECTIONS = 2048
+IDLE_SECONDS = 75  # that a connection may do nothing between requests
+WRITE_SECONDS, WRITE_PACE = 20.0, 16 << 10  # an answer that is not read at so many bytes per second, looked at so often, is given up
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, closing connections whose request line and headers are too long or do not come to an end.
 
     The head's time counts from the connection's start, then from each request's first byte; between requests uvicorn's own
-    keep-alive limit holds. A body that was refused before its end may go on for as long as a head.
+    keep-alive limit holds. A body that was refused before its end may go on for as long as a head. An answer must be read.
     """
 
     def connection_made(self, transport) -> None:
         super().connection_made(transport)
-        self._head, self._body, self._size, self._timer = True, False, 0, None
+        self._head, self._body, self._size, self._timer, self._unread = True, False, 0, None, None
         if len(self.connections) > CONNECTIONS:
             transport.abort()
         else:
@@ -26,6 +28,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc) -> None:
         self._rest()
+        self._read_again()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -57,6 +60,31 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._body and not self.transport.is_closing():
             self._wait()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._read_again()
+        self._look_again()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._read_again()
+
+    def _look_again(self) -> None:
+        size = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(WRITE_SECONDS, self._still_unread, size)
+
+    def _still_unread(self, before: int) -> None:
+        """Cuts the connection whose client does not read on: what waits for it takes memory."""
+        if before - self.transport.get_write_buffer_size() < WRITE_SECONDS * WRITE_PACE:
+            self.transport.abort()
+        else:
+            self._look_again()
+
+    def _read_again(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _wait(self) -> None:
         self._rest()

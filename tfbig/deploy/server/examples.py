@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from tfbig.core.lazy import np
 from tfbig.deploy.server import json_format
-from tfbig.deploy.server.servable import DEFAULT, Servable
+from tfbig.deploy.server.servable import DEFAULT, ROWS, Servable
 from tfbig.deploy.server.status import Failure, invalid
 
 INPUTS = "inputs"
 METHODS = {"tensorflow/serving/classify": "classify", "tensorflow/serving/regress": "regress"}
+MOST_CONTEXT = 64 << 20  # bytes, of all copies
 INT64 = range(-(2**63), 2**63)
 
 
@@ -96,7 +97,14 @@ def check(found, name: str, method: str) -> None:
 
 def serialised(given) -> np.ndarray:
     """An Input message's tf.Examples [n], with its context in each."""
-    if given.WhichOneof("kind") == "example_list_with_context":
+    with_context = given.WhichOneof("kind") == "example_list_with_context"
+    held = given.example_list_with_context if with_context else given.example_list
+    if len(held.examples) > ROWS:  # before a context is put into each
+        raise invalid(f"expected at most {ROWS} examples in a request. Received: {len(held.examples)}.")
+    if with_context:
+        size = len(held.examples) * held.context.ByteSize()
+        if size > MOST_CONTEXT:
+            raise invalid(f"context: expected at most {MOST_CONTEXT:,} bytes, times the examples that it is put into. Received: {size:,}.")
         merged = []
         for example in given.example_list_with_context.examples:
             whole = type(example)()

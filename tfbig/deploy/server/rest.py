@@ -9,8 +9,10 @@ import time
 from importlib import resources
 from urllib.parse import unquote
 
+from tfbig.core.lazy import np
 from tfbig.deploy.server import completions, examples, json_format, messages, monitoring
 from tfbig.deploy.server.admission import Admission
+from tfbig.deploy.server.batching import is_one_row
 from tfbig.deploy.server.catalogue import Catalogue
 from tfbig.deploy.server.servable import DEFAULT
 from tfbig.deploy.server.status import Failure, invalid
@@ -92,7 +94,7 @@ class Rest:
             self.admission.enter()
             try:
                 async with asyncio.timeout(self.limits.seconds):
-                    return await self._ask(model, asked[2], asked[3], method, content)
+                    return await self._ask(model, asked[2], asked[3], method, content, receive)
             finally:
                 self.admission.leave()
         finally:
@@ -142,42 +144,58 @@ class Rest:
                 shown.append(one)
         return json_format.dumps({"models": shown})
 
-    async def _ask(self, model: str, version: str | None, label: str | None, method: str, body: bytes) -> bytes:
+    async def _ask(self, model: str, version: str | None, label: str | None, method: str, body: bytes, receive) -> bytes:
         choice = (model, int(version) if version else None, unquote(label) if label else None)
         servable, read = self.catalogue.find(*choice).servable, _read_predict if method == "predict" else _read_examples
         if len(body) > json_format.LARGE:  # others are answered meanwhile
             made = await asyncio.get_running_loop().run_in_executor(None, read, servable, method, body)
         else:
             made = read(servable, method, body)
-        name, inputs, by_row = made
+        name, inputs, by_row, pixels = made
         batcher = self.catalogue.find(*choice)  # the version may have been replaced meanwhile
         if batcher.servable is not servable:
             batcher.servable.signature(name)
-            batcher.servable.check(name, inputs)
-        outputs, rows = await batcher.ask(name, inputs, self.admission.running == 1), len(inputs[examples.INPUTS]) if method != "predict" else 0
+            pixels = batcher.servable.check(name, inputs)
+        # Held: another version may take its place before it is asked.
+        with self.admission.holding(batcher.servable.answer_bytes(name, inputs)), batcher.held():
+            answer = batcher.ask(name, inputs, self.admission.running == 1, pixels)
+            outputs = await (answer if is_one_row(inputs) else _unless_gone(answer, receive))
+        rows = len(inputs[examples.INPUTS]) if method != "predict" else 0
         if method == "predict":
             return json_format.predictions(outputs, by_row)
-        answer = examples.classifications if method == "classify" else examples.regressions
-        return json_format.dumps({"results": answer(outputs, rows)})
+        results = examples.classifications if method == "classify" else examples.regressions
+        return json_format.dumps({"results": results(outputs, rows)})
 
 
-def _read_predict(servable, _: str, body: bytes) -> tuple[str, dict, bool]:
-    """A predict request's signature, inputs, and whether they came by row. The document's many small lists end here."""
+async def _unless_gone(answer, receive):
+    """What is awaited, unless the client goes away before: it is not gone on with then."""
+    answering, gone = asyncio.ensure_future(answer), asyncio.ensure_future(completions.gone(receive))
+    try:
+        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise Failure("CANCELLED", "The client went away")
+        return answering.result()
+    finally:
+        gone.cancel()
+        answering.cancel()
+
+
+def _read_predict(servable, _: str, body: bytes) -> tuple[str, dict, bool, np.ndarray | None]:
+    """A predict request's signature, inputs, whether they came by row, and their pixels. The document's many small lists end here."""
     plain = json_format.plain_rows(body, servable.signatures[DEFAULT].inputs) if DEFAULT in servable.signatures else None
     if plain is not None:
-        servable.check(DEFAULT, plain)
-        return DEFAULT, plain, True
+        return DEFAULT, plain, True, servable.check(DEFAULT, plain)
     document = json_format.parse(body)
     name = json_format.signature_name(document)
     inputs, by_row = json_format.predict_inputs(document, servable.signature(name).inputs)
-    servable.check(name or DEFAULT, inputs)
-    return name or DEFAULT, inputs, by_row
+    return name or DEFAULT, inputs, by_row, servable.check(name or DEFAULT, inputs)
 
 
-def _read_examples(servable, method: str, body: bytes) -> tuple[str, dict, bool]:
-    """A classify or regress request's signature and serialised examples."""
+def _read_examples(servable, method: str, body: bytes) -> tuple[str, dict, bool, np.ndarray | None]:
+    """A classify or regress request's signature, serialised examples, and their pixels."""
     document = json_format.parse(body)
-    return *examples.prepare(servable, json_format.signature_name(document), method, examples.from_json(document)), True
+    name, inputs = examples.prepare(servable, json_format.signature_name(document), method, examples.from_json(document))
+    return name, inputs, True, servable.check(name, inputs)
 
 
 def _header(scope, name: bytes) -> bytes:

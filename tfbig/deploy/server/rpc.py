@@ -6,12 +6,14 @@ import asyncio
 import time
 
 from tfbig.deploy.server import examples, messages
-from tfbig.deploy.server.admission import Admission
+from tfbig.deploy.server.admission import Admission, Arrivals
 from tfbig.deploy.server.catalogue import Catalogue
+from tfbig.deploy.server.connections import CONNECTIONS, HEAD_SECONDS, IDLE_SECONDS
 from tfbig.deploy.server.servable import DEFAULT
 from tfbig.deploy.server.status import CODES, Failure, invalid
 
 GROWTH = 8  # a request's arrays may be this much larger than the largest message: packed values repeat
+PATIENCE_S, PACE = 1.0, 8 << 20  # a message may take so long while others wait, and longer if the largest one needs it at so many bytes/s
 WAITING = 4  # calls open for each one that may be answered at once; the others' messages are still coming
 
 
@@ -36,14 +38,16 @@ class Service:
             raise Failure("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
         signature = servable.signatures[name]
         inputs = messages.arrays(request.inputs, GROWTH * self.limits.body)
-        servable.check(name, inputs)
+        pixels = servable.check(name, inputs)
         for i, wanted in enumerate(request.output_filter):
             if wanted in request.output_filter[:i]:
                 raise invalid(f"duplicate output tensor alias: {wanted}")
             if wanted not in signature.outputs:
                 raise invalid(f"output tensor alias not found in signature: {wanted} Outputs expected to be in the set {{{','.join(sorted(signature.outputs))}}}.")
-        with self.admission.holding(sum(value.nbytes for value in inputs.values())):  # few bytes may have become many
-            outputs = await batcher.ask(name, inputs, self.admission.running == 1)
+        # Few bytes may have become many, and become more.
+        size = sum(value.nbytes for value in inputs.values()) + servable.answer_bytes(name, inputs)
+        with self.admission.holding(size):
+            outputs = await batcher.ask(name, inputs, self.admission.running == 1, pixels)
         response = predict_pb2.PredictResponse()
         self._spec(response.model_spec, servable, name)
         for key in request.output_filter or outputs:
@@ -53,7 +57,8 @@ class Service:
     async def _examples(self, request, method: str):
         batcher = self._find(request.model_spec)
         name, inputs = examples.prepare(batcher.servable, request.model_spec.signature_name, method, request.input)
-        return batcher.servable, name, await batcher.submit(name, inputs), len(inputs[examples.INPUTS])
+        pixels = batcher.servable.check(name, inputs)
+        return batcher.servable, name, await batcher.submit(name, inputs, pixels), len(inputs[examples.INPUTS])
 
     async def classify(self, request):
         from tensorflow_serving.apis import classification_pb2
@@ -97,7 +102,8 @@ class Service:
         if len(tensors) > 1:
             raise invalid("Input tensor must be the same for all Signatures.")
         inputs = {examples.INPUTS: examples.serialised(request.input)}
-        found = await asyncio.gather(*(batcher.submit(name, inputs) for name in asked))
+        pixels = {name: servable.check(name, inputs) for name in asked}
+        found = await asyncio.gather(*(batcher.submit(name, inputs, pixels[name]) for name in asked))
         response = inference_pb2.MultiInferenceResponse()
         for (name, method), outputs in zip(asked.items(), found, strict=True):
             one = response.results.add()
@@ -173,6 +179,7 @@ def build(catalogue: Catalogue, monitor, admission: Admission, say):
     )
 
     limits = admission.limits
+    arrivals = Arrivals(max(1, limits.bodies // limits.body), limits.seconds, max(PATIENCE_S, limits.body / PACE))
     service, codes = Service(catalogue, admission), {code.value[0]: code for code in grpc.StatusCode}
 
     def method(call, kind, name: str, managing: bool = False):
@@ -183,7 +190,7 @@ def build(catalogue: Catalogue, monitor, admission: Admission, say):
         """
 
         async def first(messages) -> bytes:
-            async with asyncio.timeout(limits.seconds):
+            async with arrivals.place():
                 async for body in messages:
                     return body
             raise invalid("Expected a request message.")
@@ -234,6 +241,8 @@ def build(catalogue: Catalogue, monitor, admission: Admission, say):
     ))  # fmt: skip
     server = grpc.aio.server(maximum_concurrent_rpcs=WAITING * limits.at_once, options=[
         ("grpc.max_concurrent_streams", limits.at_once), ("grpc.max_receive_message_length", limits.body), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0),
+        ("grpc.max_allowed_incoming_connections", CONNECTIONS), ("grpc.server_handshake_timeout_ms", int(HEAD_SECONDS * 1e3)), ("grpc.max_connection_idle_ms", int(IDLE_SECONDS * 1e3)),
+        ("grpc.http2.bdp_probe", 0),  # it would let messages come that nobody reads yet
     ])  # fmt: skip
     for name, handlers in (("PredictionService", predictions), ("ModelService", models)):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"tensorflow.serving.{name}", handlers),))

@@ -26,6 +26,7 @@ from tfbig.deploy.server.rest import Rest
 
 TIDY_S = 5.0  # between collections of what refers to itself, such as failed requests and their tracebacks
 END_S = 10.0  # beyond the time to drain, until a process that was asked to end does so whatever still runs in it
+OPERATIONS_AT_ONCE = 32  # of TensorFlow's, for all models: with one for each core a few long ones would stop every model
 TEXT_SHARE = 0.75  # of the time to drain that texts may go on for; what is left is for telling their readers
 
 
@@ -71,6 +72,8 @@ def log(event: str, values: dict) -> None:
 def serve(settings: Settings, say=log) -> dict:
     """Serves until SIGTERM or SIGINT; returns how many requests were answered."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would say, our errors say
+    with contextlib.suppress(RuntimeError):  # TensorFlow runs already, in whatever calls this
+        tf.config.threading.set_inter_op_parallelism_threads(OPERATIONS_AT_ONCE)
     tf.constant(0)
     try:
         import orjson  # noqa: F401
@@ -101,7 +104,7 @@ async def _serve(settings: Settings, say, last: threading.Timer) -> dict:
     import uvicorn
 
     from tfbig.deploy.server import rpc
-    from tfbig.deploy.server.connections import BoundedProtocol
+    from tfbig.deploy.server.connections import IDLE_SECONDS, BoundedProtocol
 
     listening = _bound(settings.host, settings.port)
     if settings.grpc_port:  # gRPC binds it again when there is something to serve
@@ -136,7 +139,7 @@ async def _serve(settings: Settings, say, last: threading.Timer) -> dict:
     application = Rest(catalogue, monitor, admission, texts, say, settings.log_requests)
     config = uvicorn.Config(
         application, host=settings.host, port=settings.port, http=BoundedProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
-        server_header=False, date_header=True, timeout_keep_alive=75, timeout_graceful_shutdown=int(settings.drain_s) or 1,
+        server_header=False, date_header=True, timeout_keep_alive=IDLE_SECONDS, timeout_graceful_shutdown=int(settings.drain_s) or 1,
     )  # fmt: skip
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # signals are ours: health goes down before the door closes

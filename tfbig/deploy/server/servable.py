@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
+from tfbig.core.pictures import MOST_PIXELS, claimed_pixels
 from tfbig.core.workers import cores
 from tfbig.deploy import allowlist, artefact
 from tfbig.deploy.server.status import CODES, Failure
@@ -15,7 +18,11 @@ from tfbig.deploy.server.status import CODES, Failure
 DEFAULT = "serving_default"
 PREDICT = "tensorflow/serving/predict"
 ENGINES = ("tensorflow", "onnx")
+ROWS = 4096  # of a request
+MOST_ROWS = 64  # of a call, where rows can be answered in parts or together with others'
 ONNX_FILES = {DEFAULT: "model", "prefill": "prefill", "step": "step"}
+PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")  # what they begin with
+FAR_TOO_MANY = 1 << 40  # pixels, of which all rows together are still a number of 64 bits
 FACTS = {"context": int, "length": int, "limit": int, "temperature": (int, float), "top_k": (int, type(None)), "top_p": (int, float, type(None)), "start": list, "opening": list}
 ONNX_TYPES = {"float": "float32", "double": "float64", "float16": "float16", "string": "string", "bool": "bool"}
 
@@ -29,12 +36,16 @@ class Servable:
         record: the artefact's record; empty for a model that has none.
         text: of a language model that can be asked token by token, the content of tokenizer.json and generation.json.
         by_place: signatures whose answer to a row depends on its place among the rows: chosen by a fixed seed and the place.
+        operations: the names of all operations behind each signature; what is not there is not known.
     """
 
-    def __init__(self, name: str, version: int, signatures: dict, call: Callable, record: dict, text: dict | None = None):
+    def __init__(self, name: str, version: int, signatures: dict, call: Callable, record: dict, text: dict | None = None, operations: dict[str, set[str]] | None = None):
         self.name, self.version, self.signatures, self.record, self.text = name, version, signatures, record, text
         self.by_place = {DEFAULT} if text and text["generation"]["temperature"] > 0 else set()
-        self._call = call
+        self._call, self.operations = call, operations or {}
+        self._by_row = {key for key, found in signatures.items() if _all_have_rows(found)}
+        self._steady = {key for key, found in signatures.items() if _has_one_size(found) and not self.operations.get(key, set()) & allowlist.LOOPS}
+        self._row_bytes = {key: _row_bytes(found) for key, found in signatures.items()}
         self.dtypes = {key: {n: _numpy_type(info.dtype) for n, info in found.inputs.items()} for key, found in signatures.items()}
 
     def signature(self, name: str):
@@ -44,8 +55,37 @@ class Servable:
             raise Failure("INVALID_ARGUMENT", f'Serving signature name: "{name or DEFAULT}" not found in signature def')
         return found
 
-    def check(self, signature: str, inputs: dict[str, np.ndarray]) -> None:
-        """Raises Failure unless names, types and shapes are those of the signature."""
+    def is_by_row(self, signature: str) -> bool:
+        """Whether rows can be answered in parts: all inputs and outputs have them, and none depends on the others."""
+        return signature in self._by_row and signature not in self.by_place
+
+    def is_steady(self, signature: str) -> bool:
+        """Whether a call with one row takes as long as any other: all sizes behind the first are fixed, and nothing loops."""
+        return signature in self._steady
+
+    def answer_bytes(self, signature: str, inputs: dict[str, np.ndarray]) -> int:
+        """Bytes that the outputs for these rows take at least: what is declared of their sizes."""
+        return self._row_bytes[signature] * _rows(inputs)
+
+    def check(self, signature: str, inputs: dict[str, np.ndarray]) -> np.ndarray | None:
+        """Raises Failure unless names, types and shapes are those of the signature, and its rows and pictures within bounds.
+
+        Returns:
+            The pixels of each row's pictures, int64 [rows], if the signature decodes pictures.
+        """
+        self._check_shapes(signature, inputs)
+        rows = _rows(inputs)
+        most = MOST_ROWS if self.text and not self.is_by_row(signature) else ROWS
+        if rows > most:
+            raise Failure("INVALID_ARGUMENT", f"expected at most {most} rows in a request. Received: {rows}.")
+        if not self.operations.get(signature, set()) & allowlist.PICTURE_DECODERS:
+            return None
+        pixels = _pixels(inputs, rows)
+        if pixels.sum() > MOST_PIXELS:
+            raise Failure("INVALID_ARGUMENT", f"expected pictures of at most {MOST_PIXELS:,} pixels together in a request. Received: {pixels.sum():,}. Send smaller ones, or fewer at a time.")
+        return pixels
+
+    def _check_shapes(self, signature: str, inputs: dict[str, np.ndarray]) -> None:
         expected = self.signatures[signature].inputs
         if set(inputs) != set(expected):
             extra, missing = sorted(set(inputs) - set(expected)), sorted(set(expected) - set(inputs))
@@ -84,15 +124,14 @@ def load(name: str, version: int, folder: Path, engine: str, unverified: bool) -
         paths = {name: folder / f"{file}.onnx" for name, file in ONNX_FILES.items() if (folder / f"{file}.onnx").is_file()}
         if not paths:
             raise UserError(f"{folder}: has no model.onnx for --engine onnx. Export it with --format onnx.")
-        for path in paths.values():
-            allowlist.check_onnx(path)
+        operations = {key: allowlist.check_onnx(path) for key, path in paths.items()}
         parts = {key: _onnx(path) for key, path in paths.items()}
         signatures = {key: signature for key, (signature, _) in parts.items()}
         call = lambda key, inputs: parts[key][1](inputs)  # noqa: E731
     else:
         allowlist.check_saved_model(folder)
-        signatures, call = _tensorflow(folder)
-    return Servable(name, version, signatures, call, record, _text(folder, signatures))
+        signatures, call, operations = _tensorflow(folder)
+    return Servable(name, version, signatures, call, record, _text(folder, signatures), operations)
 
 
 def _text(folder: Path, signatures: dict) -> dict | None:
@@ -110,7 +149,7 @@ def _text(folder: Path, signatures: dict) -> dict | None:
     return found
 
 
-def _tensorflow(folder: Path) -> tuple[dict, Callable]:
+def _tensorflow(folder: Path) -> tuple[dict, Callable, dict[str, set[str]]]:
     from tensorflow.core.protobuf import saved_model_pb2
 
     graph = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs[0]
@@ -122,7 +161,7 @@ def _tensorflow(folder: Path) -> tuple[dict, Callable]:
         outputs = functions[signature](**{name: tf.constant(value) for name, value in inputs.items()})
         return {name: value.numpy() for name, value in outputs.items()}
 
-    return signatures, call
+    return signatures, call, {name: allowlist.operations(graph, name) for name in signatures}
 
 
 def _onnx(path: Path) -> tuple[object, Callable]:
@@ -149,6 +188,54 @@ def _onnx(path: Path) -> tuple[object, Callable]:
             for dim in part.shape:
                 one.tensor_shape.dim.add(size=dim if isinstance(dim, int) else -1)
     return signature, lambda inputs: dict(zip(names, session.run(files, inputs), strict=True))
+
+
+def _all_have_rows(signature) -> bool:
+    infos = [*signature.inputs.values(), *signature.outputs.values()]
+    return all(info.tensor_shape.dim and info.tensor_shape.dim[0].size == -1 for info in infos)
+
+
+def _has_one_size(signature) -> bool:
+    """Whether all sizes of its inputs but the first are fixed."""
+    shapes = [info.tensor_shape for info in signature.inputs.values()]
+    return all(not shape.unknown_rank and all(dim.size >= 0 for dim in shape.dim[1:]) for shape in shapes)
+
+
+def _row_bytes(signature) -> int:
+    """Bytes of one row of the outputs, where sizes are declared; texts count as one byte."""
+    shapes = [([dim.size for dim in info.tensor_shape.dim], tf.as_dtype(info.dtype)) for info in signature.outputs.values()]
+    return sum(math.prod(max(1, size) for size in sizes[1:]) * max(1, dtype.size or 1) for sizes, dtype in shapes if sizes[:1] == [-1])
+
+
+def _rows(inputs: dict[str, np.ndarray]) -> int:
+    """The most rows that any input has."""
+    return max((len(value) for value in inputs.values() if value.ndim), default=1)
+
+
+def _pixels(inputs: dict[str, np.ndarray], rows: int) -> np.ndarray:
+    """What the pictures in each row claim to hold, int64 [rows]."""
+    pixels = np.zeros(rows, np.int64)
+    for value in inputs.values():
+        if value.dtype == object:
+            for row, part in enumerate(value if value.ndim else [value]):
+                pixels[row] += sum(_claimed(item) for item in np.ravel(part))
+    return pixels
+
+
+def _claimed(content: bytes) -> int:
+    """The pixels of a picture, or of those in a serialised tf.Example."""
+    from google.protobuf.message import DecodeError
+
+    try:
+        pixels = claimed_pixels(content)
+        if pixels or content.startswith(PICTURES):
+            return min(pixels, FAR_TOO_MANY)
+        with contextlib.suppress(DecodeError):
+            features = tf.train.Example.FromString(content).features.feature.values()
+            pixels = sum(claimed_pixels(item) for feature in features for item in feature.bytes_list.value)
+    except ValueError as error:
+        raise Failure("INVALID_ARGUMENT", f"picture: {error}") from None
+    return min(pixels, FAR_TOO_MANY)
 
 
 def _numpy_type(number: int):
