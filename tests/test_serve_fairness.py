@@ -1,7 +1,8 @@
-"""One request does not stop the others: what it costs is counted before, and what takes long goes on beside them."""
+"""One request does not stop the others: its cost is counted before, what takes long goes on beside."""
 
 import asyncio
 import contextlib
+import socket
 import struct
 import threading
 import time
@@ -58,7 +59,9 @@ def test_a_call_that_goes_on_for_long_does_not_keep_the_others():
         assert await asyncio.to_thread(began.wait, 20)
         others = [batcher.submit("serving_default", rows(value)) for value in range(20)]
         answers = await asyncio.wait_for(asyncio.gather(*others), 10)
-        assert [answer["y"].tolist() for answer in answers] == [[2.0 * value] for value in range(20)] and not slow.done()
+        assert [answer["y"].tolist() for answer in answers] == [
+            [2.0 * value] for value in range(20)
+        ] and not slow.done()
         threads = batcher.threads
         batcher.close()
         go_on.set()
@@ -67,7 +70,12 @@ def test_a_call_that_goes_on_for_long_does_not_keep_the_others():
 
     batcher, threads = asyncio.run(look())
     batcher.thread.join(10)
-    assert threads == 2 and not batcher.thread.is_alive() and batcher.threads == 0 and batcher.waiting == 0
+    assert (
+        threads == 2
+        and not batcher.thread.is_alive()
+        and batcher.threads == 0
+        and batcher.waiting == 0
+    )
 
 
 def test_a_call_that_never_ends_takes_a_thread_and_no_more_than_there_are():
@@ -81,10 +89,14 @@ def test_a_call_that_never_ends_takes_a_thread_and_no_more_than_there_are():
         batcher = Batcher(served(call), asyncio.get_running_loop(), most_rows=1)
         asked = [batcher.submit("serving_default", rows(value)) for value in range(8)]
         await asyncio.sleep(batching.SLOW_S * 2 * (batching.MOST_THREADS + 2))
-        assert batcher.threads == batching.MOST_THREADS and not any(future.done() for future in asked)
+        assert batcher.threads == batching.MOST_THREADS and not any(
+            future.done() for future in asked
+        )
         batcher.close()
         go_on.set()
-        assert [answer["y"].tolist() for answer in await asyncio.gather(*asked)] == [[float(value)] for value in range(8)]
+        assert [answer["y"].tolist() for answer in await asyncio.gather(*asked)] == [
+            [float(value)] for value in range(8)
+        ]
 
     asyncio.run(look())
 
@@ -104,7 +116,9 @@ def test_many_rows_are_answered_in_parts_where_rows_are_answered_alone(outputs, 
         return answer["y"].tolist()
 
     answer = asyncio.run(look())
-    assert sizes == calls and answer == ([value + 1.0 for value in range(150)] if len(calls) > 1 else [150 * 149 / 2])
+    assert sizes == calls and answer == (
+        [value + 1.0 for value in range(150)] if len(calls) > 1 else [150 * 149 / 2]
+    )
 
 
 def test_what_nobody_waits_for_is_left_between_its_parts():
@@ -139,18 +153,29 @@ def test_only_calls_that_take_as_long_as_others_are_made_without_the_queue():
     """Not those whose inputs have free sizes, nor those with loops."""
     fixed, free = {"x": [-1, 3]}, {"x": [-1, -1]}
     steady = [served(None, *given).is_steady("serving_default") for given in ((fixed,), (free,))]
-    loops = served(None, fixed, operations={"serving_default": {"MatMul", "StatelessWhile"}}).is_steady("serving_default")
+    loops = served(
+        None, fixed, operations={"serving_default": {"MatMul", "StatelessWhile"}}
+    ).is_steady("serving_default")
     assert (steady, loops) == ([True, False], False)
 
 
 def header(width, height, before=b""):
     """A PNG's beginning, which says its size."""
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + before + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + before
+        + struct.pack(">I", 13)
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+    )
 
 
 def example(*pictures):
-    features = {f"picture_{i}": tf.train.Feature(bytes_list=tf.train.BytesList(value=[picture])) for i, picture in enumerate(pictures)}
+    features = {
+        f"picture_{i}": tf.train.Feature(bytes_list=tf.train.BytesList(value=[picture]))
+        for i, picture in enumerate(pictures)
+    }
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
@@ -161,22 +186,54 @@ def texts(*values):
 
 
 def test_pictures_are_counted_together_where_they_are_decoded():
-    """By the operations of the model's graph: in the signature for pictures and in the one for tf.Examples."""
+    """By the operations of the graph: in the signature for pictures and in that for tf.Examples."""
     model = servable.load("m", 1, SHIPPED / "1", "tensorflow", False)
     name, size = "serving_default", 8190
-    assert model.check(name, {"image_bytes": texts(header(28, 20), b"x", header(size, size))}).tolist() == [560, 0, size**2]
-    assert model.check("classify", {"inputs": texts(example(header(28, 20), header(2, 2)))}).tolist() == [564]
+    assert model.check(
+        name, {"image_bytes": texts(header(28, 20), b"x", header(size, size))}
+    ).tolist() == [560, 0, size**2]
+    assert model.check(
+        "classify", {"inputs": texts(example(header(28, 20), header(2, 2)))}
+    ).tolist() == [564]
     assert model.check("tensors", {"image": np.zeros((2, 28, 28, 1), np.float32)}) is None
-    harmless = struct.pack(">I", 13) + b"abCd" + struct.pack(">II", 28, 28) + bytes([8, 0, 0, 0, 0]) + bytes(4)
+    harmless = (
+        struct.pack(">I", 13)
+        + b"abCd"
+        + struct.pack(">II", 28, 28)
+        + bytes([8, 0, 0, 0, 0])
+        + bytes(4)
+    )
     for signature_name, values, words in (
-        (name, texts(*[header(size, size)] * 6), f"at most {MOST_PIXELS:,} pixels together in a request. Received: {6 * size**2:,}"),
-        (name, texts(header(16_000, 16_000)), "pixels together in a request. Received: 256,000,000"),
-        (name, texts(header(16_000, 16_000, harmless)), "expected a PNG that begins with the chunk IHDR"),
-        (name, texts(*[header(2**32 - 1, 2**32 - 1)] * 4096), "pixels together in a request. Received: 4,503,599,627,370,496"),
-        ("classify", texts(example(header(size, size), header(size, size))), f"Received: {2 * size**2:,}"),
+        (
+            name,
+            texts(*[header(size, size)] * 6),
+            f"at most {MOST_PIXELS:,} pixels together in a request. Received: {6 * size**2:,}",
+        ),
+        (
+            name,
+            texts(header(16_000, 16_000)),
+            "pixels together in a request. Received: 256,000,000",
+        ),
+        (
+            name,
+            texts(header(16_000, 16_000, harmless)),
+            "expected a PNG that begins with the chunk IHDR",
+        ),
+        (
+            name,
+            texts(*[header(2**32 - 1, 2**32 - 1)] * 4096),
+            "pixels together in a request. Received: 4,503,599,627,370,496",
+        ),
+        (
+            "classify",
+            texts(example(header(size, size), header(size, size))),
+            f"Received: {2 * size**2:,}",
+        ),
     ):
         with pytest.raises(Failure, match=words) as caught:
-            model.check(signature_name, {next(iter(model.signatures[signature_name].inputs)): values})
+            model.check(
+                signature_name, {next(iter(model.signatures[signature_name].inputs)): values}
+            )
         assert caught.value.code == "INVALID_ARGUMENT"
 
 
@@ -189,9 +246,13 @@ def test_rows_are_bounded_and_what_they_become_is_counted():
     assert len(proto.SerializeToString()) < 67
     with pytest.raises(Failure, match="expected at most 4096 rows in a request. Received: 4000000"):
         model.check("serving_default", messages.arrays({"x": proto}, 64 << 20))
-    assert model.answer_bytes("serving_default", {"x": np.zeros((100, 1), np.float32)}) == 100 * 4 * (50 + 4 * 256 * 64)
+    assert model.answer_bytes(
+        "serving_default", {"x": np.zeros((100, 1), np.float32)}
+    ) == 100 * 4 * (50 + 4 * 256 * 64)
     written = served(None, text={"generation": {"temperature": 1.0}})
-    with pytest.raises(Failure, match="expected at most 64 rows in a request. Received: 65"):  # they cannot be answered in parts
+    with pytest.raises(
+        Failure, match="expected at most 64 rows in a request. Received: 65"
+    ):  # they cannot be answered in parts
         written.check("serving_default", rows(*range(65)))
 
 
@@ -246,20 +307,68 @@ def test_messages_that_do_not_come_lose_their_places_to_others():
 
 
 def test_messages_that_are_coming_take_bounded_memory_and_keep_nobody_out():
-    """More streams than there is room for stop before their last byte; a request beside them is answered soon."""
+    """More streams than there are places stop before their end; a request beside them is answered."""
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
     async def look():
         async with contextlib.AsyncExitStack() as stack:
-            address, _, _ = await stack.enter_async_context(grpc_service(at_once, body=1 << 20, bodies=4 << 20, at_once=64))
-            stalled = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]))
-            calls = [stalled.stream_unary("/tensorflow.serving.PredictionService/Predict")() for _ in range(12)]
+            address, _, _ = await stack.enter_async_context(
+                grpc_service(at_once, body=1 << 20, bodies=4 << 20, at_once=64)
+            )
+            stalled = await stack.enter_async_context(
+                grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+            )
+            calls = [
+                stalled.stream_unary("/tensorflow.serving.PredictionService/Predict")()
+                for _ in range(12)
+            ]
             await asyncio.gather(*(call.wait_for_connection() for call in calls))
-            other = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]))
+            other = await stack.enter_async_context(
+                grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+            )
             began = time.monotonic()
-            answer = await prediction_service_pb2_grpc.PredictionServiceStub(other).Predict(predict_request(), timeout=20)
+            answer = await prediction_service_pb2_grpc.PredictionServiceStub(other).Predict(
+                predict_request(), timeout=20
+            )
             assert answer.model_spec.name == "m" and time.monotonic() - began < 5
             for call in calls:
                 call.cancel()
 
     asyncio.run(look())
+
+
+def test_an_answer_that_nobody_reads_is_given_up(monkeypatch):
+    import uvicorn
+
+    from tfbig.deploy.server import connections
+
+    monkeypatch.setattr(connections, "WRITE_SECONDS", 0.2)
+    ended = []
+
+    async def application(scope, receive, send):
+        head = {"type": "http.response.start", "status": 200, "headers": []}
+        await send(head)
+        for _ in range(64):
+            await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
+        ended.append((await receive())["type"])
+
+    async def look():
+        protocol = connections.BoundedProtocol
+        config = uvicorn.Config(
+            application, port=0, http=protocol, ws="none", lifespan="off", log_config=None
+        )
+        server = uvicorn.Server(config)
+        server.capture_signals = contextlib.nullcontext
+        task = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        address = server.servers[0].sockets[0].getsockname()
+        with socket.create_connection(address) as link:
+            link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            while not ended:
+                await asyncio.sleep(0.02)
+        server.should_exit = True
+        await asyncio.wait_for(task, 20)
+
+    asyncio.run(asyncio.wait_for(look(), 20))
+    assert ended == ["http.disconnect"]

@@ -112,7 +112,9 @@ def test_what_cannot_be_read_is_skipped_and_said_once(tmp_path, monkeypatch):
     said = []
 
     async def look():
-        catalogue = Catalogue(tmp_path, "tensorflow", False, lambda event, values: said.append((event, values)))
+        catalogue = Catalogue(
+            tmp_path, "tensorflow", False, lambda event, values: said.append((event, values))
+        )
         await catalogue.refresh()
         await catalogue.refresh()
         listed = json_format.dumps(completions.models(catalogue))
@@ -149,12 +151,22 @@ def test_a_model_that_never_loads_stops_neither_others_nor_the_server(tmp_path, 
     said = []
 
     async def look():
-        catalogue = module.Catalogue(tmp_path, "tensorflow", False, lambda event, values: said.append((event, values)), loading_s=1.0)
+        catalogue = module.Catalogue(
+            tmp_path,
+            "tensorflow",
+            False,
+            lambda event, values: said.append((event, values)),
+            loading_s=1.0,
+        )
         began = time.monotonic()
         await catalogue.refresh()
         write_folders(tmp_path, "other")
         await catalogue.refresh()
-        assert catalogue.find("other") and catalogue.states("loops") == [(1, "LOADING", "")] and time.monotonic() - began < 0.9
+        assert (
+            catalogue.find("other")
+            and catalogue.states("loops") == [(1, "LOADING", "")]
+            and time.monotonic() - began < 0.9
+        )
         while catalogue.entries["loops"].versions[1].loading:
             await asyncio.sleep(0.02)
         await catalogue.refresh()  # not tried again
@@ -164,7 +176,10 @@ def test_a_model_that_never_loads_stops_neither_others_nor_the_server(tmp_path, 
 
     asyncio.run(look())
     end.set()
-    assert [(event, values["model"]) for event, values in said] == [("loaded", "other"), ("refused", "loops")]
+    assert [(event, values["model"]) for event, values in said] == [
+        ("loaded", "other"),
+        ("refused", "loops"),
+    ]
 
 
 def test_what_is_served_without_a_configuration_and_with_one(tmp_path):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from tfbig.core import cli
 from tfbig.core.errors import UserError
@@ -103,13 +100,5 @@ def main(arguments: list[str] | None = None) -> int:
     return cli.run(door, arguments)
 
 
-def _leave(code: int) -> NoReturn:
-    """Ends the process as it stands: a thread in a model's endless loop can be neither waited for nor taken down in order."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(code)
-
-
 if __name__ == "__main__":
-    _leave(main())
+    sys.exit(main())

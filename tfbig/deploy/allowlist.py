@@ -77,7 +77,17 @@ ALLOWED = frozenset(
     StatelessRandomUniformV2 StatelessTruncatedNormalV2 StatelessShuffle RandomIndexShuffle
     """.split()  # noqa: SIM905 - a page of names reads better without quotes
 )
-PICTURE_DECODERS = frozenset("DecodeAndCropJpeg DecodeBmp DecodeGif DecodeImage DecodeJpeg DecodePng DecodeWebP".split())  # noqa: SIM905
+PICTURE_DECODERS = frozenset(
+    (
+        "DecodeAndCropJpeg",
+        "DecodeBmp",
+        "DecodeGif",
+        "DecodeImage",
+        "DecodeJpeg",
+        "DecodePng",
+        "DecodeWebP",
+    )
+)
 LOOPS = frozenset(("While", "StatelessWhile", "LoopCond", "Loop", "Scan"))
 SAVE = frozenset(("SaveV2", "MergeV2Checkpoints", "ShardedFilename"))
 # Loaders run the restore operation by themselves: it may fill variables and tables, nothing else.
@@ -129,12 +139,18 @@ def operations(graph, signature: str) -> set[str]:
         if name in nodes and name not in reached:
             reached[name] = nodes[name]
             waiting += nodes[name].input
-    inner = (node for name in _reach(reached.values(), functions) for node in functions[name].node_def)
+    inner = (
+        node for name in _reach(reached.values(), functions) for node in functions[name].node_def
+    )
     return {node.op for node in (*reached.values(), *inner)}
 
 
 def check_onnx(path: Path) -> set[str]:
-    """Raises UserError if an ONNX model uses operators from elsewhere or data outside its own file. Returns its operators."""
+    """Raises UserError if an ONNX model uses operators from elsewhere or data outside its own file.
+
+    Returns:
+        The names of its operators.
+    """
     import onnx
 
     try:

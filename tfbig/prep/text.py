@@ -86,8 +86,9 @@ def normalize(text: str, form: str) -> str:
 def _in_order(text: str, form: str) -> str:
     """The same text with long runs of combining marks decomposed and in canonical order.
 
-    `unicodedata` brings marks to their order by moving each past the others: n in a row take n^2 steps, which for a prompt of
-    200 KB is a minute, and it holds the interpreter's lock meanwhile. Marks that are in order are not moved.
+    `unicodedata` brings marks to their order by moving each past the others: n in a row take n^2
+    steps, which for a prompt of 200 KB is a minute, and it holds the interpreter's lock meanwhile.
+    Marks that are in order are not moved.
     """
     table = _marks(form)
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -103,8 +104,12 @@ def _in_order(text: str, form: str) -> str:
 
 @functools.cache
 def _marks(form: str) -> np.ndarray:
-    """Whether a code point becomes combining marks and nothing else, bool [n]; those from n - 1 on do not."""
-    marks = [code for code in range(0x300, 0x20000) if all(map(unicodedata.combining, _decomposed(chr(code), form)))]
+    """Whether a code point becomes combining marks only, bool [n]; those from n - 1 on do not."""
+    marks = [
+        code
+        for code in range(0x300, 0x20000)
+        if all(map(unicodedata.combining, _decomposed(chr(code), form)))
+    ]
     table = np.zeros(marks[-1] + 2, bool)
     table[marks] = True
     return table

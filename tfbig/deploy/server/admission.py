@@ -54,7 +54,10 @@ class Budget:
     def take(self, count: int) -> None:
         """Raises Failure if there are not so many left; `give` gives them back."""
         if count and self.taken + count > self.most:
-            raise Failure("RESOURCE_EXHAUSTED", f"More than {self.most:,} {self.unit} at once. Ask again later.")
+            raise Failure(
+                "RESOURCE_EXHAUSTED",
+                f"More than {self.most:,} {self.unit} at once. Ask again later.",
+            )
         self.taken += count
 
     def give(self, count: int) -> None:
@@ -62,10 +65,11 @@ class Budget:
 
 
 class Arrivals:
-    """Messages that are coming, of which nothing is seen before their end: each counts as one of the largest until then.
+    """Messages that are coming, of which nothing is seen before their end.
 
-    While others wait for a place, messages that take longer than `patience_s` lose theirs, the oldest first, and who came last
-    is let in first: many that never end cannot keep out those that are sent at once.
+    Each counts as one of the largest until then. While others wait for a place, messages that take
+    longer than `patience_s` lose theirs, the oldest first, and who came last is let in first: many
+    that never end cannot keep out those that are sent at once.
 
     Args:
         most: places.
@@ -95,7 +99,11 @@ class Arrivals:
                     self.waiting = [pair for pair in self.waiting if pair[0] is not timer]
                     self._let_in()
         except TimeoutError:
-            raise Failure("DEADLINE_EXCEEDED", f"The message did not come within {self.seconds:g} s, or {self.patience_s:g} s while others wait") from None
+            raise Failure(
+                "DEADLINE_EXCEEDED",
+                f"The message did not come within {self.seconds:g} s, "
+                f"or {self.patience_s:g} s while others wait",
+            ) from None
 
     def _let_in(self) -> None:
         loop = asyncio.get_running_loop()
@@ -155,7 +163,11 @@ class Admission:
     def holding(self, size: int):
         """Counts bytes as held meanwhile; raises Failure if that is too much, alone or together."""
         if size > self.limits.bodies:
-            raise Failure("INVALID_ARGUMENT", f"The request and its answer would take {size:,} bytes, more than {self.limits.bodies:,}. Send fewer rows at a time.")
+            raise Failure(
+                "INVALID_ARGUMENT",
+                f"The request and its answer would take {size:,} bytes, more than "
+                f"{self.limits.bodies:,}. Send fewer rows at a time.",
+            )
         if self.held + size > self.limits.bodies:
             raise _too_much(self.limits.bodies)
         self.held += size

@@ -1,7 +1,8 @@
 """Dynamic batching: requests that wait while a model computes are answered together by its next call.
 
 No request is held back to fill a batch, so a lone request pays nothing for it (compare Crankshaw et al. 2017, Clipper).
-Nor does one keep the others: large ones are answered in parts, and while a call goes on for long another thread answers the rest.
+Nor does one keep the others: large ones are answered in parts, and while a call goes on for long
+another thread answers the rest.
 """
 
 from __future__ import annotations
@@ -24,13 +25,17 @@ PART_PIXELS = 1 << 22  # of the pictures of a call, unless one alone has more
 PIXELS_AT_ONCE = 2 * MOST_PIXELS  # of pictures that wait or are decoded
 SLOW_S = 0.25  # a call that goes on for longer while others wait gets another thread beside it
 MOST_THREADS = 4  # of a servable
+ANSWERING = "answering-"  # what their names begin with
 MOST_WAITING = 1024  # requests in a queue
 QUICK_S = 0.5e-3  # a call that takes no longer is cheaper to make at once than to hand to another thread
 
 
 @dataclass
 class Job:
-    """A request in the queue; requests of equal `key` can be answered together. `pixels` is the number of each row, if any."""
+    """A request in the queue; requests of equal `key` can be answered together.
+
+    `pixels` are those of each row's pictures, if the signature decodes any.
+    """
 
     signature: str
     inputs: dict[str, np.ndarray]
@@ -44,7 +49,9 @@ class Job:
         starts, pixels = [0], 0
         for row in range(self.rows):
             weight = 0 if self.pixels is None else int(self.pixels[row])
-            if row > starts[-1] and (row - starts[-1] >= most_rows or pixels + weight > PART_PIXELS):
+            if row > starts[-1] and (
+                row - starts[-1] >= most_rows or pixels + weight > PART_PIXELS
+            ):
                 starts.append(row)
                 pixels = 0
             pixels += weight
@@ -52,7 +59,7 @@ class Job:
 
 
 class Batcher:
-    """The queue of one servable and the threads that empty it; one at a time, unless a call goes on for long.
+    """The queue of one servable and its threads: one, unless a call goes on for long.
 
     Args:
         servable, loop: what answers, and whose futures are given.
@@ -60,24 +67,38 @@ class Batcher:
         pixels: of pictures that may wait or be decoded at once; shared by all models of a server.
     """
 
-    def __init__(self, servable: Servable, loop: asyncio.AbstractEventLoop, most_rows: int = MOST_ROWS, most_waiting: int = MOST_WAITING, pixels: Budget | None = None):
+    def __init__(
+        self,
+        servable: Servable,
+        loop: asyncio.AbstractEventLoop,
+        most_rows: int = MOST_ROWS,
+        most_waiting: int = MOST_WAITING,
+        pixels: Budget | None = None,
+    ):
         self.servable, self.loop, self.most_rows, self.most_waiting = servable, loop, most_rows, most_waiting
         self.pixels = pixels or Budget("pixels of pictures", PIXELS_AT_ONCE)
         self.queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.usual_s: dict[str, float] = {}  # of a call with one row of numbers, by signature
         self.waiting, self.calls, self.users, self.closed, self.watched = 0, 0, 0, False, False
         self.lock = threading.Lock()  # of the three that follow
-        self.threads, self.since, self.next_job = 0, None, None  # how many; since when the last one computes; what it took too much
+        self.threads, self.since, self.next_job = (
+            0,
+            None,
+            None,
+        )  # how many; since when the last one computes; what it took too much
         self._start()
 
     def _start(self) -> None:
-        """A thread that takes from the queue from now on; the one that did goes on with its call and ends."""
+        """Begins a thread that takes from the queue from now on; the one before ends with its call."""
         self.threads, self.since = self.threads + 1, None
-        self.thread = threading.Thread(target=self._work, name=f"serve-{self.servable.name}-{self.servable.version}", daemon=True)
+        name = f"{ANSWERING}{self.servable.name}-{self.servable.version}"
+        self.thread = threading.Thread(target=self._work, name=name, daemon=True)
         self.thread.start()
 
-    def submit(self, signature: str, inputs: dict[str, np.ndarray], pixels: np.ndarray | None = None) -> asyncio.Future:
-        """Queues checked inputs; the future gives the outputs. To be called in the event loop's thread.
+    def submit(
+        self, signature: str, inputs: dict[str, np.ndarray], pixels: np.ndarray | None = None
+    ) -> asyncio.Future:
+        """Queues checked inputs; the future gives the outputs. For the event loop's thread.
 
         Args:
             pixels: what `Servable.check` gave.
@@ -91,7 +112,8 @@ class Batcher:
         rows = sizes.pop() if len(sizes) == 1 else -1
         future = self.loop.create_future()
         total = 0 if pixels is None else int(pixels.sum())
-        # Scalars, unequal or empty batches are answered alone, what the others' rows would change, and what would keep others.
+        # Answered alone: scalars, unequal or empty batches, what the others' rows would change, and
+        # what would keep the others.
         alone = rows <= 0 or signature in self.servable.by_place or total > PART_PIXELS
         key = (id(future),) if alone else (signature, tuple(shapes))
         self.pixels.take(total)
@@ -113,9 +135,16 @@ class Batcher:
                 self._start()
         self.loop.call_later(SLOW_S, self._watch)
 
-    async def ask(self, signature: str, inputs: dict[str, np.ndarray], alone: bool, pixels: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    async def ask(
+        self,
+        signature: str,
+        inputs: dict[str, np.ndarray],
+        alone: bool,
+        pixels: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
         """The outputs for checked inputs; if the request is `alone` in the server and quick to answer, without the queue."""
-        if alone and not self.waiting and self.usual_s.get(signature, 1.0) < QUICK_S and self._is_usual(signature, inputs):
+        quick = self.usual_s.get(signature, 1.0) < QUICK_S
+        if alone and not self.waiting and quick and self._is_usual(signature, inputs):
             return self._timed(signature, inputs)
         return await self.submit(signature, inputs, pixels)
 
@@ -154,7 +183,7 @@ class Batcher:
             self.queue.put(None)  # for the one in its place
 
     def _take(self) -> tuple[list[Job], bool]:
-        """Waits for what is answered together next, and says whether that is all; of the thread that is not replaced."""
+        """Waits for what is answered together next, and says whether that is all."""
         first = self.next_job or self.queue.get()
         self.next_job = None
         if first is None:
@@ -197,21 +226,34 @@ class Batcher:
             return [self._alone(job) for job in batch] if len(batch) > 1 else [_failure(error)]
 
     def _in_parts(self, job: Job) -> dict[str, np.ndarray]:
-        """The outputs for one request. What is large is left when its client has gone, before the next part."""
-        parts = job.parts(self.most_rows) if job.rows > 0 and self.servable.is_by_row(job.signature) else [slice(None)]
+        """The outputs for one request; a large one is left between its parts if its client has gone."""
+        parts = (
+            job.parts(self.most_rows)
+            if job.rows > 0 and self.servable.is_by_row(job.signature)
+            else [slice(None)]
+        )
         if len(parts) == 1:
             return self._timed(job.signature, job.inputs)
         outputs = []
         for part in parts:
             if job.future.cancelled():
                 raise Failure("CANCELLED", "The client went away")
-            outputs.append(self.servable.run(job.signature, {name: value[part] for name, value in job.inputs.items()}))
-            if any(value.ndim == 0 or len(value) != part.stop - part.start for value in outputs[-1].values()):
-                return self.servable.run(job.signature, job.inputs)  # not one output row for each input row
+            outputs.append(
+                self.servable.run(
+                    job.signature, {name: value[part] for name, value in job.inputs.items()}
+                )
+            )
+            if any(
+                value.ndim == 0 or len(value) != part.stop - part.start
+                for value in outputs[-1].values()
+            ):
+                return self.servable.run(
+                    job.signature, job.inputs
+                )  # not one output row for each input row
         return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
 
     def _is_usual(self, signature: str, inputs: dict[str, np.ndarray]) -> bool:
-        """Whether a call takes as long as others with one row; what texts, pictures and loops take depends on them."""
+        """Whether a call takes as long as others; what texts, pictures and loops take depends on them."""
         return is_one_row(inputs) and self.servable.is_steady(signature)
 
     def _timed(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Which models and versions are served: found in a directory, loaded beside the ones in service, and replaced without a gap.
 
-What cannot be read is skipped and said. A model that takes long to load, or loops, is waited for only so long.
+What cannot be read is skipped and said. A model that takes long to load, or loops, is waited for
+only so long.
 All of them, unless a ModelServerConfig (TensorFlow Serving's models.config) is asked for: then those it names, by its rules.
 """
 
@@ -54,7 +55,7 @@ class Entry:
 
 
 class Catalogue:
-    """The models under `root`. All methods are for the event loop's thread; loading happens in others.
+    """The models under `root`. Its methods are for the event loop's thread; others do the loading.
 
     Args:
         root: a directory of models (NAME/VERSION/...), or of one model's versions.
@@ -68,7 +69,15 @@ class Catalogue:
         UserError: no such directory, or no such configuration.
     """
 
-    def __init__(self, root: Path, engine: str, unverified: bool, say: Callable, config: Path | None = None, loading_s: float = LOADING_S):
+    def __init__(
+        self,
+        root: Path,
+        engine: str,
+        unverified: bool,
+        say: Callable,
+        config: Path | None = None,
+        loading_s: float = LOADING_S,
+    ):
         self.root, self.engine, self.unverified, self.say, self.config = root.resolve(), engine, unverified, say, config
         self.loading_s = loading_s
         if not self.root.is_dir():
@@ -87,9 +96,9 @@ class Catalogue:
             self.apply(read_config(config))
 
     async def folders(self) -> dict[str, list[int]]:
-        """The versions that the directory holds of each model, in service or not; links are not followed.
+        """The versions that the directory holds of each model, in service or not, without links.
 
-        What cannot be read, or asked for, is no reason to leave the others: it is said once and skipped.
+        What cannot be read, or asked for, is said once and skipped.
         """
         if self.single:
             return {self.single: await beside(artefact.versions, self.root)}
@@ -142,12 +151,17 @@ class Catalogue:
             await self._refresh()
 
     async def _refresh(self) -> None:
-        folders = {name: versions for name, versions in (await self.folders()).items() if self.configured is None or name in self.configured}
+        folders = {
+            name: versions
+            for name, versions in (await self.folders()).items()
+            if self.configured is None or name in self.configured
+        }
         for name, versions in folders.items():
             entry = self.entries.setdefault(name, Entry())
             wanted = _chosen(versions, entry.policy)
             for number in wanted:
-                await self._load(name, entry, number, (self.root if self.single else self.root / name) / str(number))
+                folder = self.root if self.single else self.root / name
+                await self._load(name, entry, number, folder / str(number))
             # A gap is worse than an old version: it stays until another one answers.
             if any(entry.versions[number].batcher for number in wanted) or not wanted:
                 for number in [number for number in entry.versions if number not in wanted]:
@@ -162,7 +176,9 @@ class Catalogue:
         """Looks, and waits until there is something to serve or nothing more is being loaded."""
         await self.refresh()
         while not self.serves():
-            versions = [version for entry in self.entries.values() for version in entry.versions.values()]
+            versions = [
+                version for entry in self.entries.values() for version in entry.versions.values()
+            ]
             loading = {version.loading for version in versions if version.loading}
             if not loading:
                 return
@@ -170,10 +186,14 @@ class Catalogue:
 
     def serves(self) -> bool:
         """Whether any model can be asked."""
-        return any(version.batcher for entry in self.entries.values() for version in entry.versions.values())
+        return any(
+            version.batcher
+            for entry in self.entries.values()
+            for version in entry.versions.values()
+        )
 
     async def _load(self, name: str, entry: Entry, number: int, folder: Path) -> None:
-        """Begins to load a version that is new or has changed since it was refused, and waits for it while others can."""
+        """Begins to load a version that is new, or changed since it was refused; others wait a while."""
         version = entry.versions.setdefault(number, Version())
         if version.batcher:
             return
@@ -181,7 +201,12 @@ class Catalogue:
             fingerprint = await beside(_fingerprint, folder)
             if fingerprint == version.fingerprint:
                 return  # refused before, and unchanged since
-            version.state, version.error, version.fingerprint, version.waited = "LOADING", "", fingerprint, False
+            version.state, version.error, version.fingerprint, version.waited = (
+                "LOADING",
+                "",
+                fingerprint,
+                False,
+            )
             version.loading = asyncio.create_task(self._loaded(name, version, number, folder))
         if not version.waited:
             await asyncio.wait({version.loading}, timeout=PATIENCE_S)
@@ -192,17 +217,23 @@ class Catalogue:
         started = time.monotonic()
         try:
             async with asyncio.timeout(self.loading_s) as timer:
-                loaded = await beside(servable.load, name, number, folder, self.engine, self.unverified)
+                how = (folder, self.engine, self.unverified)
+                loaded = await beside(servable.load, name, number, *how)
         except Exception as error:
-            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            reason = (
+                str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            )
             if timer.expired():
-                reason = f"{folder}: was not loaded within {self.loading_s:g} s, and is given up until it changes."
+                reason = f"{folder}: was not loaded within {self.loading_s:g} s; given up until it changes."
             version.state, version.error = "END", _readable(reason)
             self.say("refused", {"model": name, "version": number, "error": version.error})
         else:
             version.batcher = Batcher(loaded, asyncio.get_running_loop(), pixels=self.pixels)
             version.state, version.loaded = "AVAILABLE", int(time.time())
-            self.say("loaded", {"model": name, "version": number, "seconds": round(time.monotonic() - started, 3)})
+            self.say(
+                "loaded",
+                {"model": name, "version": number, "seconds": round(time.monotonic() - started, 3)},
+            )
         finally:
             version.loading = None
 
@@ -272,7 +303,9 @@ def _look(root: Path) -> tuple[dict[str, list[int]], dict[Path, str]]:
     models, skipped = {}, {}
     for entry in sorted(root.iterdir()):
         try:
-            versions = [] if entry.name.startswith(".") or entry.is_symlink() else artefact.versions(entry)
+            versions = (
+                [] if entry.name.startswith(".") or entry.is_symlink() else artefact.versions(entry)
+            )
             if versions:
                 entry.name.encode()
                 models[entry.name] = versions

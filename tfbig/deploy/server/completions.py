@@ -1,6 +1,7 @@
 """POST /v1/completions: text from language models, whole or as server-sent events, in the form of OpenAI's completions API.
 
-Its clients also list the models (GET /v1/models); chats (POST /v1/chat/completions) are refused in the API's form.
+Its clients also list the models (GET /v1/models); chats (POST /v1/chat/completions) are refused in
+the API's form.
 Parameters: model (NAME or NAME/VERSION), prompt, max_tokens, temperature, top_p, top_k, seed, stop, stream; what is left out
 is as the artefact says. `finish_reason` is "stop", "length", or "abort" where the server ended the text.
 """
@@ -184,15 +185,21 @@ def error(failure: Failure) -> dict:
 
 
 def no_chat() -> Failure:
-    """What a request for a chat is answered: these models go on with a text, and no template makes partners in a talk of them."""
-    return invalid(f"messages: no model here was trained to chat. POST {PATH} with model and prompt: the text goes on from there.")
+    """What a chat is answered: no template makes a model that goes on with texts a partner in talks."""
+    return invalid(
+        f"messages: no model here was trained to chat. POST {PATH} with model and prompt: "
+        "the text goes on from there."
+    )
 
 
 def models(catalogue: Catalogue) -> dict:
     """The models that can be asked now, as clients of this API list them."""
-    served = {name: [version for version in entry.versions.values() if version.batcher] for name, entry in sorted(catalogue.entries.items())}
-    facts = {"object": "model", "owned_by": "tfbig"}
-    listed = [{"id": name, "created": max(version.loaded for version in versions), **facts} for name, versions in served.items() if versions]
+    listed = []
+    for name, entry in sorted(catalogue.entries.items()):
+        loaded = [version.loaded for version in entry.versions.values() if version.batcher]
+        if loaded:
+            facts = {"object": "model", "owned_by": "tfbig"}
+            listed.append({"id": name, "created": max(loaded), **facts})
     return {"object": "list", "data": listed}
 
 

@@ -8,14 +8,16 @@ HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 20.0
 CONNECTIONS = 2048
 IDLE_SECONDS = 75  # that a connection may do nothing between requests
-WRITE_SECONDS, WRITE_PACE = 20.0, 16 << 10  # an answer that is not read at so many bytes per second, looked at so often, is given up
+WRITE_SECONDS = 20.0  # between looks at whether an answer is read
+WRITE_PACE = 16 << 10  # bytes per second at which it must be
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, closing connections whose request line and headers are too long or do not come to an end.
 
     The head's time counts from the connection's start, then from each request's first byte; between requests uvicorn's own
-    keep-alive limit holds. A body that was refused before its end may go on for as long as a head. An answer must be read.
+    keep-alive limit holds. A body that was refused before its end may go on for as long as a head.
+    An answer must be read.
     """
 
     def connection_made(self, transport) -> None:
@@ -77,6 +79,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _still_unread(self, before: int) -> None:
         """Cuts the connection whose client does not read on: what waits for it takes memory."""
         if before - self.transport.get_write_buffer_size() < WRITE_SECONDS * WRITE_PACE:
+            if self.cycle is not None:
+                self.cycle.disconnected = True  # what still writes is told so at once
             self.transport.abort()
         else:
             self._look_again()

@@ -100,11 +100,16 @@ def serialised(given) -> np.ndarray:
     with_context = given.WhichOneof("kind") == "example_list_with_context"
     held = given.example_list_with_context if with_context else given.example_list
     if len(held.examples) > ROWS:  # before a context is put into each
-        raise invalid(f"expected at most {ROWS} examples in a request. Received: {len(held.examples)}.")
+        raise invalid(
+            f"expected at most {ROWS} examples in a request. Received: {len(held.examples)}."
+        )
     if with_context:
         size = len(held.examples) * held.context.ByteSize()
         if size > MOST_CONTEXT:
-            raise invalid(f"context: expected at most {MOST_CONTEXT:,} bytes, times the examples that it is put into. Received: {size:,}.")
+            raise invalid(
+                f"context: expected at most {MOST_CONTEXT:,} bytes, times the examples that it is "
+                f"put into. Received: {size:,}."
+            )
         merged = []
         for example in given.example_list_with_context.examples:
             whole = type(example)()

@@ -55,7 +55,8 @@ def _hint(body: bytes) -> str:
         text = "\0"
     if "\0" not in text:
         return ""
-    return '. Bytes are sent as base64 inside JSON: {"instances": [{"b64": "..."}]}, where ... is what base64 -w0 FILE prints'
+    form = '{"instances": [{"b64": "..."}]}'
+    return f". Bytes are sent as base64 inside JSON: {form}, where ... is what base64 -w0 FILE prints"
 
 
 def _check_depth(body: bytes) -> None:
@@ -355,7 +356,7 @@ def dumps(value) -> bytes:
     try:
         if _finite(value):
             return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-    except TypeError:  # half a character, or a number of more than 64 bits: an artefact's record may hold them
+    except TypeError:  # an artefact's record may hold half a character, or more than 64 bits
         return json.dumps(value, default=lambda item: item.tolist()).encode()
     return json.dumps(value, ensure_ascii=False, default=lambda item: item.tolist()).encode()
 

@@ -1,4 +1,4 @@
-"""Calls that may never end, such as reading a model's files and running what it holds, beside everything else."""
+"""Calls that may never end, such as reading a model's files and running what it holds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import contextlib
 import threading
 from collections.abc import Callable
 
+BESIDE = "beside-"  # what the threads' names begin with
+
 
 def beside(function: Callable, *arguments) -> asyncio.Future:
     """What a call in a thread of its own gives or raises.
 
-    Unlike those of an executor, a thread that hangs keeps no other call waiting, nor the end of the process.
+    Unlike those of an executor, a thread that hangs keeps no other call waiting, nor the process's end.
     """
     loop = asyncio.get_running_loop()
     future = loop.create_future()
@@ -34,5 +36,5 @@ def beside(function: Callable, *arguments) -> asyncio.Future:
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(deliver, *outcome)
 
-    threading.Thread(target=work, name=f"beside-{function.__name__}", daemon=True).start()
+    threading.Thread(target=work, name=f"{BESIDE}{function.__name__}", daemon=True).start()
     return future

@@ -169,7 +169,10 @@ class Rest:
 
 async def _unless_gone(answer, receive):
     """What is awaited, unless the client goes away before: it is not gone on with then."""
-    answering, gone = asyncio.ensure_future(answer), asyncio.ensure_future(completions.gone(receive))
+    answering, gone = (
+        asyncio.ensure_future(answer),
+        asyncio.ensure_future(completions.gone(receive)),
+    )
     try:
         await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
@@ -181,7 +184,10 @@ async def _unless_gone(answer, receive):
 
 
 def _read_predict(servable, _: str, body: bytes) -> tuple[str, dict, bool, np.ndarray | None]:
-    """A predict request's signature, inputs, whether they came by row, and their pixels. The document's many small lists end here."""
+    """A predict request's signature, inputs, whether they came by row, and their pixels.
+
+    The document's many small lists end here.
+    """
     plain = json_format.plain_rows(body, servable.signatures[DEFAULT].inputs) if DEFAULT in servable.signatures else None
     if plain is not None:
         return DEFAULT, plain, True, servable.check(DEFAULT, plain)
@@ -194,7 +200,9 @@ def _read_predict(servable, _: str, body: bytes) -> tuple[str, dict, bool, np.nd
 def _read_examples(servable, method: str, body: bytes) -> tuple[str, dict, bool, np.ndarray | None]:
     """A classify or regress request's signature, serialised examples, and their pixels."""
     document = json_format.parse(body)
-    name, inputs = examples.prepare(servable, json_format.signature_name(document), method, examples.from_json(document))
+    name, inputs = examples.prepare(
+        servable, json_format.signature_name(document), method, examples.from_json(document)
+    )
     return name, inputs, True, servable.check(name, inputs)
 
 

@@ -13,7 +13,8 @@ from tfbig.deploy.server.servable import DEFAULT
 from tfbig.deploy.server.status import CODES, Failure, invalid
 
 GROWTH = 8  # a request's arrays may be this much larger than the largest message: packed values repeat
-PATIENCE_S, PACE = 1.0, 8 << 20  # a message may take so long while others wait, and longer if the largest one needs it at so many bytes/s
+PATIENCE_S = 1.0  # that a message may take to come while others wait for its place
+PACE = 8 << 20  # bytes per second; the largest message may take what it needs at this pace
 WAITING = 4  # calls open for each one that may be answered at once; the others' messages are still coming
 
 
@@ -179,7 +180,8 @@ def build(catalogue: Catalogue, monitor, admission: Admission, say):
     )
 
     limits = admission.limits
-    arrivals = Arrivals(max(1, limits.bodies // limits.body), limits.seconds, max(PATIENCE_S, limits.body / PACE))
+    places, patience_s = max(1, limits.bodies // limits.body), max(PATIENCE_S, limits.body / PACE)
+    arrivals = Arrivals(places, limits.seconds, patience_s)
     service, codes = Service(catalogue, admission), {code.value[0]: code for code in grpc.StatusCode}
 
     def method(call, kind, name: str, managing: bool = False):
@@ -241,7 +243,9 @@ def build(catalogue: Catalogue, monitor, admission: Admission, say):
     ))  # fmt: skip
     server = grpc.aio.server(maximum_concurrent_rpcs=WAITING * limits.at_once, options=[
         ("grpc.max_concurrent_streams", limits.at_once), ("grpc.max_receive_message_length", limits.body), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0),
-        ("grpc.max_allowed_incoming_connections", CONNECTIONS), ("grpc.server_handshake_timeout_ms", int(HEAD_SECONDS * 1e3)), ("grpc.max_connection_idle_ms", int(IDLE_SECONDS * 1e3)),
+        ("grpc.max_allowed_incoming_connections", CONNECTIONS),
+        ("grpc.server_handshake_timeout_ms", int(HEAD_SECONDS * 1e3)),
+        ("grpc.max_connection_idle_ms", int(IDLE_SECONDS * 1e3)),
         ("grpc.http2.bdp_probe", 0),  # it would let messages come that nobody reads yet
     ])  # fmt: skip
     for name, handlers in (("PredictionService", predictions), ("ModelService", models)):

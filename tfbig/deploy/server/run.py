@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import datetime
 import gc
@@ -19,14 +20,17 @@ from pathlib import Path
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import tf
 from tfbig.deploy.server.admission import Admission, Limits
+from tfbig.deploy.server.batching import ANSWERING
 from tfbig.deploy.server.catalogue import LOADING_S, Catalogue
 from tfbig.deploy.server.completions import Completions
+from tfbig.deploy.server.loading import BESIDE
 from tfbig.deploy.server.monitoring import Monitor
 from tfbig.deploy.server.rest import Rest
 
 TIDY_S = 5.0  # between collections of what refers to itself, such as failed requests and their tracebacks
-END_S = 10.0  # beyond the time to drain, until a process that was asked to end does so whatever still runs in it
-OPERATIONS_AT_ONCE = 32  # of TensorFlow's, for all models: with one for each core a few long ones would stop every model
+END_S = 10.0  # beyond the time to drain, after which a process ends whatever still runs in it
+# TensorFlow's, for all models. By default there are as many as cores, and as few long ones stop all.
+OPERATIONS_AT_ONCE = 32
 TEXT_SHARE = 0.75  # of the time to drain that texts may go on for; what is left is for telling their readers
 
 
@@ -88,14 +92,30 @@ def serve(settings: Settings, say=log) -> dict:
         import uvloop
 
         run = uvloop.run
+    code = 1
     try:
-        return run(_serve(settings, say, last))
+        answered = run(_serve(settings, say, last))
+        code = 0
+        return answered
+    except UserError:
+        code = 2
+        raise
     finally:
         last.cancel()
+        atexit.register(_leave, code)
+
+
+def _leave(code: int) -> None:
+    """Ends the process as it stands if a thread is still in a model: Python's own end would abort."""
+    if any(thread.name.startswith((BESIDE, ANSWERING)) for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code)
 
 
 def _end(say) -> None:
-    """Ends the process at once: something in it, such as a model's endless loop, does not end by itself."""
+    """Ends the process at once: something in it does not end by itself."""
     say("killed", {"error": f"It did not end within {END_S:g} s beyond the time to drain."})
     os._exit(1)
 

@@ -36,15 +36,28 @@ class Servable:
         record: the artefact's record; empty for a model that has none.
         text: of a language model that can be asked token by token, the content of tokenizer.json and generation.json.
         by_place: signatures whose answer to a row depends on its place among the rows: chosen by a fixed seed and the place.
-        operations: the names of all operations behind each signature; what is not there is not known.
+        operations: the names of all operations behind each signature; what is not there is unknown.
     """
 
-    def __init__(self, name: str, version: int, signatures: dict, call: Callable, record: dict, text: dict | None = None, operations: dict[str, set[str]] | None = None):
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        signatures: dict,
+        call: Callable,
+        record: dict,
+        text: dict | None = None,
+        operations: dict[str, set[str]] | None = None,
+    ):
         self.name, self.version, self.signatures, self.record, self.text = name, version, signatures, record, text
         self.by_place = {DEFAULT} if text and text["generation"]["temperature"] > 0 else set()
         self._call, self.operations = call, operations or {}
         self._by_row = {key for key, found in signatures.items() if _all_have_rows(found)}
-        self._steady = {key for key, found in signatures.items() if _has_one_size(found) and not self.operations.get(key, set()) & allowlist.LOOPS}
+        self._steady = {
+            key
+            for key, found in signatures.items()
+            if _has_one_size(found) and not self.operations.get(key, set()) & allowlist.LOOPS
+        }
         self._row_bytes = {key: _row_bytes(found) for key, found in signatures.items()}
         self.dtypes = {key: {n: _numpy_type(info.dtype) for n, info in found.inputs.items()} for key, found in signatures.items()}
 
@@ -56,11 +69,11 @@ class Servable:
         return found
 
     def is_by_row(self, signature: str) -> bool:
-        """Whether rows can be answered in parts: all inputs and outputs have them, and none depends on the others."""
+        """Whether rows can be answered in parts: inputs and outputs have them, independent ones."""
         return signature in self._by_row and signature not in self.by_place
 
     def is_steady(self, signature: str) -> bool:
-        """Whether a call with one row takes as long as any other: all sizes behind the first are fixed, and nothing loops."""
+        """Whether a call with one row takes as long as any other: of fixed size, without loops."""
         return signature in self._steady
 
     def answer_bytes(self, signature: str, inputs: dict[str, np.ndarray]) -> int:
@@ -68,7 +81,7 @@ class Servable:
         return self._row_bytes[signature] * _rows(inputs)
 
     def check(self, signature: str, inputs: dict[str, np.ndarray]) -> np.ndarray | None:
-        """Raises Failure unless names, types and shapes are those of the signature, and its rows and pictures within bounds.
+        """Raises Failure unless names, types and shapes fit the signature, and sizes the bounds.
 
         Returns:
             The pixels of each row's pictures, int64 [rows], if the signature decodes pictures.
@@ -77,12 +90,18 @@ class Servable:
         rows = _rows(inputs)
         most = MOST_ROWS if self.text and not self.is_by_row(signature) else ROWS
         if rows > most:
-            raise Failure("INVALID_ARGUMENT", f"expected at most {most} rows in a request. Received: {rows}.")
+            raise Failure(
+                "INVALID_ARGUMENT", f"expected at most {most} rows in a request. Received: {rows}."
+            )
         if not self.operations.get(signature, set()) & allowlist.PICTURE_DECODERS:
             return None
         pixels = _pixels(inputs, rows)
         if pixels.sum() > MOST_PIXELS:
-            raise Failure("INVALID_ARGUMENT", f"expected pictures of at most {MOST_PIXELS:,} pixels together in a request. Received: {pixels.sum():,}. Send smaller ones, or fewer at a time.")
+            raise Failure(
+                "INVALID_ARGUMENT",
+                f"expected pictures of at most {MOST_PIXELS:,} pixels together in a request. "
+                f"Received: {pixels.sum():,}. Send smaller ones, or fewer at a time.",
+            )
         return pixels
 
     def _check_shapes(self, signature: str, inputs: dict[str, np.ndarray]) -> None:
@@ -198,13 +217,22 @@ def _all_have_rows(signature) -> bool:
 def _has_one_size(signature) -> bool:
     """Whether all sizes of its inputs but the first are fixed."""
     shapes = [info.tensor_shape for info in signature.inputs.values()]
-    return all(not shape.unknown_rank and all(dim.size >= 0 for dim in shape.dim[1:]) for shape in shapes)
+    return all(
+        not shape.unknown_rank and all(dim.size >= 0 for dim in shape.dim[1:]) for shape in shapes
+    )
 
 
 def _row_bytes(signature) -> int:
     """Bytes of one row of the outputs, where sizes are declared; texts count as one byte."""
-    shapes = [([dim.size for dim in info.tensor_shape.dim], tf.as_dtype(info.dtype)) for info in signature.outputs.values()]
-    return sum(math.prod(max(1, size) for size in sizes[1:]) * max(1, dtype.size or 1) for sizes, dtype in shapes if sizes[:1] == [-1])
+    shapes = [
+        ([dim.size for dim in info.tensor_shape.dim], tf.as_dtype(info.dtype))
+        for info in signature.outputs.values()
+    ]
+    return sum(
+        math.prod(max(1, size) for size in sizes[1:]) * max(1, dtype.size or 1)
+        for sizes, dtype in shapes
+        if sizes[:1] == [-1]
+    )
 
 
 def _rows(inputs: dict[str, np.ndarray]) -> int:
@@ -232,7 +260,9 @@ def _claimed(content: bytes) -> int:
             return min(pixels, FAR_TOO_MANY)
         with contextlib.suppress(DecodeError):
             features = tf.train.Example.FromString(content).features.feature.values()
-            pixels = sum(claimed_pixels(item) for feature in features for item in feature.bytes_list.value)
+            pixels = sum(
+                claimed_pixels(item) for feature in features for item in feature.bytes_list.value
+            )
     except ValueError as error:
         raise Failure("INVALID_ARGUMENT", f"picture: {error}") from None
     return min(pixels, FAR_TOO_MANY)

@@ -59,7 +59,10 @@ class Writer:
         """A prompt as the model reads it: behind the start of a document if it knows one and there is room."""
         context, start = self.facts["context"], self.facts["start"]
         if len(prompt) > self.most_characters:  # before anything is made of it
-            raise invalid(f"prompt: expected at most the model's context of {context} tokens. Received: {len(prompt):,} characters.")
+            raise invalid(
+                f"prompt: expected at most the model's context of {context} tokens. "
+                f"Received: {len(prompt):,} characters."
+            )
         try:
             given = self.tokenizer.encode(self.plain(prompt)).tolist()
         except UserError as error:
