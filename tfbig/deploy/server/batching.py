@@ -22,7 +22,7 @@ from tfbig.deploy.server.servable import MOST_ROWS, Servable
 from tfbig.deploy.server.status import Failure
 
 PART_PIXELS = 1 << 22  # of the pictures of a call, unless one alone has more
-PIXELS_AT_ONCE = 2 * MOST_PIXELS  # of pictures that wait or are decoded
+PIXELS_AT_ONCE = 4 * MOST_PIXELS  # of pictures that wait or are decoded
 SLOW_S = 0.25  # a call that goes on for longer while others wait gets another thread beside it
 MOST_THREADS = 4  # of a servable
 ANSWERING = "answering-"  # what their names begin with
@@ -80,12 +80,10 @@ class Batcher:
         self.queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.usual_s: dict[str, float] = {}  # of a call with one row of numbers, by signature
         self.waiting, self.calls, self.users, self.closed, self.watched = 0, 0, 0, False, False
-        self.lock = threading.Lock()  # of the three that follow
-        self.threads, self.since, self.next_job = (
-            0,
-            None,
-            None,
-        )  # how many; since when the last one computes; what it took too much
+        self.lock = threading.Lock()  # of `threads` and `since`
+        self.threads = 0
+        self.since: float | None = None  # when the last thread began its call
+        self.next_job: Job | None = None  # taken from the queue, but not answered with what was before
         self._start()
 
     def _start(self) -> None:

@@ -31,6 +31,7 @@ TIDY_S = 5.0  # between collections of what refers to itself, such as failed req
 END_S = 10.0  # beyond the time to drain, after which a process ends whatever still runs in it
 # TensorFlow's, for all models. By default there are as many as cores, and as few long ones stop all.
 OPERATIONS_AT_ONCE = 32
+OTHER_FILES = 1024  # that the process may have open beside its connections
 TEXT_SHARE = 0.75  # of the time to drain that texts may go on for; what is left is for telling their readers
 
 
@@ -105,6 +106,17 @@ def serve(settings: Settings, say=log) -> dict:
         atexit.register(_leave, code)
 
 
+def _allow_files(number: int) -> None:
+    """Lets the process open so many files if it may: each connection is one, and models need some."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _leave(code: int) -> None:
     """Ends the process as it stands if a thread is still in a model: Python's own end would abort."""
     if any(thread.name.startswith((BESIDE, ANSWERING)) for thread in threading.enumerate()):
@@ -124,8 +136,9 @@ async def _serve(settings: Settings, say, last: threading.Timer) -> dict:
     import uvicorn
 
     from tfbig.deploy.server import rpc
-    from tfbig.deploy.server.connections import IDLE_SECONDS, BoundedProtocol
+    from tfbig.deploy.server.connections import CONNECTIONS, IDLE_SECONDS, BoundedProtocol
 
+    _allow_files(2 * CONNECTIONS + OTHER_FILES)
     listening = _bound(settings.host, settings.port)
     if settings.grpc_port:  # gRPC binds it again when there is something to serve
         _bound(settings.host, settings.grpc_port, "--grpc-port").close()
