@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tfbig.core.contracts import Component, Dataset, Feature, Program, Task, Trial, knob
 from tfbig.core.errors import PartlyRefused
 from tfbig.core.lazy import keras, np, tf
+from tfbig.core.pictures import MOST_PIXELS
 from tfbig.prep import image as prep
 from tfbig.tasks import _pictures
 
@@ -160,6 +161,11 @@ class ImageClassification(Task):
         probabilities, index = tf.math.top_k(outputs["probability"], min(SERVED_LABELS, len(self.labels)))
         labels = tf.gather(names, index)
         return {"label": labels[:, 0], "probability": probabilities[:, 0], "labels": labels, "probabilities": probabilities}
+
+    def remarks(self, service):
+        """What kinds of pictures are taken, and which are not."""
+        taken = f"JPEG, PNG, GIF (its first frame) and BMP, of at most {MOST_PIXELS:,} pixels, turned as their EXIF says"
+        return [f"Pictures are taken as {taken}. WebP, TIFF, BMPs with a palette of colours and torn files are refused."]
 
     def programs(self, model, service):
         """classify: pictures as tf.Examples, serialised, for TensorFlow Serving's Classify. Gives names and scores [batch, k]."""
