@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import tfbig
 from tfbig import export as door
@@ -106,6 +107,30 @@ def source_of(run):
 
     opened = tfbig.train.Run.open(run.path)
     return door._source(opened, "best", opened.experiment.task.service(), Silent)
+
+
+def test_exports_are_verified_from_the_files_that_users_have(tmp_path, monkeypatch):
+    """JPEGs with EXIF, as they are stored; without the unreadable ones, for which others stood in."""
+    for part, count in (("train", 8), ("validation", 4), ("test", 6)):
+        for label in "ab":
+            (tmp_path / "pictures" / part / label).mkdir(parents=True)
+            for i in range(count):
+                exif = Image.Exif()
+                exif[0x0112] = 1 + i
+                noise = np.random.RandomState(i + 100 * (label == "b")).randint(0, 256, (9, 12, 3)).astype(np.uint8)
+                Image.fromarray(noise).save(tmp_path / "pictures" / part / label / f"{i}.jpg", exif=exif.tobytes())
+    (tmp_path / "pictures" / "test" / "a" / "3.jpg").write_bytes(b"no picture")
+    data = ("data=image_folder", f"data.path={tmp_path / 'pictures'}", "data.side=6", "data.on_error=skip", "model.units=4")
+    run = tfbig.train("mnist_mlp", *data, "train.batch_size=4", "train.length=2", "train.evaluate_every=2", run=tmp_path / "run")
+    files = [path.read_bytes() for path in sorted((tmp_path / "pictures" / "test").glob("*/*.jpg")) if path.read_bytes() != b"no picture"]
+    monkeypatch.setattr(door, "EXAMPLES", 5)
+    for stored_bytes, stored in ((1 << 30, 11), (1, 5)):  # a few at least, and all as far as they are not too much
+        monkeypatch.setattr(door, "STORED_BYTES", stored_bytes)
+        source = source_of(run)
+        served, task = source.reference.served["image_bytes"], source.programs.task
+        assert served[:stored].tolist() == files[:stored] and len(served) == len(files) == 11
+        np.testing.assert_array_equal(task.decode({"image_bytes": tf.constant(served)})["image"], source.reference.raw["image"])
+    assert len(source.reference.outputs["label"]) == source.reference.metrics["accuracy"]["count"] == 11
 
 
 def test_an_artefact_that_answers_otherwise_is_not_published(run, tmp_path):
