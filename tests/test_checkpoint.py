@@ -17,7 +17,8 @@ from training import FACTS, LOUD, Silent, assert_equal, make, run_to, values
 from tfbig.core import files
 from tfbig.core.errors import DiskFull, NonFinite, RunFailure, UserError
 from tfbig.core.run import Run
-from tfbig.engine import checkpoint
+from tfbig.core.workers import cores
+from tfbig.engine import checkpoint, machine
 from tfbig.engine.setup import Setup
 from tfbig.engine.trained import load_step
 
@@ -41,6 +42,39 @@ def test_resume_is_exact_for_other_models(tmp_path, recipe):
     for length in (5, 8):
         part, _, _ = run_to(tmp_path / "parts", length, *settings, *small, recipe=recipe)
     assert_equal(whole, part)
+
+
+THREADS = """
+import sys, tfbig
+settings = ("model.filters=8,16", "optim.warmup=0", "optim.schedule=constant", "train.evaluate_every=50", "train.final_split=none", "data.validation=64")
+for number, length in enumerate(sys.argv[2:]):
+    tfbig.train("mnist_cnn", *settings, f"train.length={length}", run=f"{sys.argv[1]}/{number}")
+if not sys.argv[2:]:
+    tfbig.train(None, "train.length=6", resume=f"{sys.argv[1]}/1")
+"""
+
+
+def test_resume_is_exact_with_other_cores(tmp_path):
+    """How sums are split depends on the number of threads, which therefore stays what it was; where another one is asked for, it is said."""
+
+    def call(*lengths, **variables):
+        command = [sys.executable, "-c", THREADS, str(tmp_path), *lengths]
+        done = subprocess.run(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **variables}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    call("6", "3", TF_NUM_INTRAOP_THREADS="3")
+    before = checkpoint.newest_state(tmp_path / "1" / "checkpoints")[1]["machine"]
+    assert before == {"device": "CPU", "threads": 3, "workers": 1}
+    told = call()
+    assert ("computed with 3 threads on" in told) == (cores() != 3) and "until now it was" not in told
+    for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER):
+        whole, part = ((tmp_path / run / "checkpoints" / checkpoint.folder_name(6) / name).read_bytes() for run in "01")
+        assert whole == part
+    assert machine.changes(before, {**before, "threads": 2, "workers": 2}) == [
+        "until now it was computed with threads 3, now 2; workers 1, now 2: it goes on equal but for rounding, not to the last bit"
+    ]
+    assert machine.changes({}, before) == machine.changes(before, before) == []
 
 
 KILLED = """

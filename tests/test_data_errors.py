@@ -1,5 +1,7 @@
 """Records that cannot be read or hold NaN: named, or left out and counted; the batches stay a function of their number."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,10 +10,9 @@ from training import FACTS, Silent, make, values
 import tfbig
 from tfbig.core.contracts import Feature
 from tfbig.core.errors import RunFailure, UserError
-from tfbig.core.run import Run
 from tfbig.core.workers import Share
 from tfbig.data import image_folder
-from tfbig.engine import batches, job, loop
+from tfbig.engine import batches, job, loop, overview
 from tfbig.engine.readable import Readable
 from tfbig.engine.setup import Setup
 
@@ -188,16 +189,31 @@ def test_measured_the_same_in_memory_and_from_files(folder, monkeypatch):
     assert found[0] == found[1] and list(found[0][1]) == [3, 4, 31]
 
 
-def test_classes_that_a_split_lacks_are_noted(tmp_path):
-    for name, count in (("a", 12), ("b", 12), ("lone", 1)):
+def test_what_is_wrong_with_the_data_is_said_before_training(tmp_path, monkeypatch):
+    for name, count in (("a", 40), ("b", 12), ("lone", 1)):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for i in range(count):
-            Image.new("L", (8, 8), 10 * i).save(tmp_path / "pictures" / name / f"{i}.png")
-    made, seen = make(*settings(tmp_path / "pictures")), Silent()
-    run = Run.create(tmp_path / "run", made)
-    for _ in range(2):
-        job.measure(run, made, Readable(made.data), seen.note)
-    assert seen.notes == ["classes without an example in the validation split: lone"]
+            Image.new("L", (8, 8), 5 * i).save(tmp_path / "pictures" / name / f"{i}.png")
+    made = make(*settings(tmp_path / "pictures"))
+    made = dataclasses.replace(made, train=dataclasses.replace(made.train, batch_size=64))
+    data = Readable(made.data)
+    splits = {split: job.described(data, split) for split in ("train", "validation")}
+    monkeypatch.setattr(type(made.data), "notes", lambda self: ["2 pictures stand in two splits"])
+    assert list(overview.concerns(made, data, splits)) == [
+        "2 pictures stand in two splits",
+        "classes without an example in the validation split: lone",
+        "classes with fewer than 10 training examples, from which little can be learnt: lone (1)",
+        "the validation split has 5 examples: see the intervals of its metrics for how little they say",
+        "the test split has 5 examples: see the intervals of its metrics for how little they say",
+        "train.batch_size: a batch of 64 holds the 43 training examples more than once; a smaller one makes more steps of an epoch",
+    ]
+    splits["train"]["classes"] = {"a": 43, "b": 0, "lone": 0}
+    with pytest.raises(UserError, match="data: all 43 training examples are of the class a, so there is nothing to learn"):
+        list(overview.concerns(made, data, splits))
+    for split, message in (("validation", "the validation split is empty"), ("test", "train.final_split: the test split is empty. Set")):
+        monkeypatch.setattr(type(made.data), "size", lambda self, asked, split=split: 0 if asked == split else 5)
+        with pytest.raises(UserError, match=message):
+            overview.refuse_empty(made, data)
 
 
 def test_a_shift_larger_than_the_picture():

@@ -13,6 +13,7 @@ from tfbig.core import config
 from tfbig.core import run as run_directory
 from tfbig.core.errors import UserError
 from tfbig.core.run import Run
+from tfbig.data.image_folder import ImageFolder
 from tfbig.engine import checkpoint, job, processes
 
 SIZES = ("data.side=8", "data.channels=1", "model.units=4", "train.batch_size=6", "train.evaluate_every=2", "train.length=4", "device.block=2")
@@ -140,6 +141,16 @@ def test_a_finished_run_is_left_as_it_is(run, monkeypatch, capsys):
     assert "nothing was left to train" in capsys.readouterr().err
     tfbig.train(None, "train.final_split=validation", resume=run.path)
     assert read == ["validation"] and set(run.read_json("metrics.json")) == {"test", "validation"}
+
+
+def test_a_training_begins_with_what_it_is_made_of(run, monkeypatch, capsys):
+    monkeypatch.setattr(ImageFolder, "notes", lambda self: ["3 pictures were left out"])
+    (run.path / "data.json").unlink()
+    tfbig.train(None, "train.length=6", resume=run.path)
+    said = capsys.readouterr().err.splitlines()
+    begun = said.index("examples: 32 train, 4 validation, 4 test; 2 classes")
+    assert said[begun + 1 : begun + 3] == ["training: 6 steps of 6 examples, 1.12 epochs; evaluated every 2 steps", "3 pictures were left out"]
+    assert run.read_json("data.json")["notes"] == ["3 pictures were left out"]
 
 
 def test_of_two_that_start_in_one_new_directory_one_gets_it(tmp_path, monkeypatch):

@@ -124,7 +124,7 @@ def _source(run: Run, step: str, service: Component, console):
     from tfbig.engine.trained import Trained
 
     trained = Trained(run, step, console)
-    measure(run, run.experiment, trained.setup.data, console.note)  # refuses data that has changed: what is verified is what was evaluated
+    measure(run, run.experiment, trained.setup.data)  # refuses data that has changed: what is verified is what was evaluated
     setup, proof = _in_float32(trained)
     task, data, split = setup.task, setup.data, "test"
     console.note("evaluating the model that is exported")
@@ -143,7 +143,7 @@ def _source(run: Run, step: str, service: Component, console):
     facts = {
         "purpose": (type(run.experiment.task).__doc__ or "").split("\n")[0].rstrip(".") + ".",
         "config": config.to_json(run.experiment),
-        "data": {"card": saved["card"], "facts": saved["facts"], "splits": {name: entry["size"] for name, entry in saved["splits"].items()}},
+        "data": {"card": saved["card"], "notes": saved.get("notes", []), "facts": saved["facts"], "splits": {name: entry["size"] for name, entry in saved["splits"].items()}},
         "metrics": metrics,
         "parameters": setup.model.count_params(),
         "labels": list(data.label_names),

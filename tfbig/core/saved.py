@@ -18,7 +18,7 @@ FOR_PEOPLE = "Remove it: it is for people and the report only."
 FILES = {  # name -> (shape, what to do about a file of another one)
     "config.json": ({"experiment": dict, "tfbig?": str, "changed?": {...: (str, str)}}, "Bring the old file back, or start a new run."),
     "env.json": ({"packages?": {...: str}}, FOR_PEOPLE),
-    "data.json": ({"card": dict, "fingerprint?": str, "splits": {...: {"size": int, "classes": {...: int}}}, "facts": dict}, MEASURED),
+    "data.json": ({"card": dict, "notes?": [str], "fingerprint?": str, "splits": {...: {"size": int, "classes": {...: int}}}, "facts": dict}, MEASURED),
     "skipped.json": ({...: {int: str}}, FOUND),
     "metrics.json": ({...: {"split": str, "count": int, "step": int, "metrics": {...: {"value": NUMBER, "low": NUMBER, "high": NUMBER}}}}, EVALUATED),
     "summary.json": ({"parameters": int, "steps": int, "epochs": int | float, "seconds": int | float, "primary": str}, FOR_PEOPLE),

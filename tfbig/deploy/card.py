@@ -30,6 +30,7 @@ def text(record: dict) -> str:
         "## Data",
         "",
         *(f"- {key}: {value}" for key, value in data["card"].items()),
+        *(f"- {note}" for note in data.get("notes", [])),
         "",
         "## Use",
         "",

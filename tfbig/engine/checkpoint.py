@@ -275,6 +275,14 @@ def newest_intact(checkpoints: Path, weights: list, others: list | None = None, 
     return None
 
 
+def newest_state(checkpoints: Path) -> tuple[Path, dict] | None:
+    """The folder and the state of the newest checkpoint whose state is whole, without its tensors; None: there is none."""
+    for step in reversed(steps(checkpoints)):
+        with contextlib.suppress(ValueError):  # said when the checkpoint is passed over
+            return checkpoints / folder_name(step), read_state(checkpoints / folder_name(step))
+    return None
+
+
 def prune(checkpoints: Path, keep: int, best: int | None, newest: int) -> None:
     """Removes all but the `keep` latest checkpoints and the best one; of those up to `newest`, since later ones were passed over as damaged."""
     older = [each for each in steps(checkpoints) if each <= newest][:-keep]

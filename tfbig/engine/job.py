@@ -10,7 +10,6 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
 
 import tfbig
 from tfbig.core import config
@@ -21,7 +20,7 @@ from tfbig.core.interrupt import watch_signals
 from tfbig.core.lazy import keras, load, np, tf
 from tfbig.core.run import Follower, Run
 from tfbig.core.workers import place
-from tfbig.engine import checkpoint, loop
+from tfbig.engine import checkpoint, loop, machine, overview
 from tfbig.engine.evaluate import Evaluation
 from tfbig.engine.flops import forward_flops
 from tfbig.engine.readable import Readable, told
@@ -30,7 +29,6 @@ from tfbig.engine.setup import Lengths, Setup, build_task, device_text
 from tfbig.engine.strategy import Workers
 from tfbig.engine.trained import load_step
 
-SHOWN = 5  # names in a note
 COMPARED = 16  # examples of a split that several workers compare with each other
 
 
@@ -64,11 +62,8 @@ class Journal:
         self.console.note(text)
 
 
-def measure(run: Run, experiment: Experiment, data: Readable, note: Callable[[str], None]) -> dict:
-    """What preprocessing needs to know of the training split: measured once, then read from data.json.
-
-    A run's first look is where classes that a split has no example of are noted.
-    """
+def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
+    """What preprocessing needs to know of the training split: measured once, then read from data.json."""
     splits, saved = {}, run.read_json("data.json")
     if saved is not None:
         now = data.fingerprint()
@@ -86,10 +81,8 @@ def measure(run: Run, experiment: Experiment, data: Readable, note: Callable[[st
     facts = experiment.task.measure(data)
     for split in ("train", "validation"):  # nothing of the test split is read before training is over
         splits[split] = described(data, split)
-        absent = [name for name, count in splits[split]["classes"].items() if not count]
-        if absent:
-            note(f"classes without an example in the {split} split: {', '.join(absent[:SHOWN])}{f' and {len(absent) - SHOWN:,} more' if len(absent) > SHOWN else ''}")
-    run.write_json("data.json", {"card": data.card(), "fingerprint": data.fingerprint(), "splits": splits, "facts": facts})
+    known = {"card": data.card(), "notes": data.notes(), "fingerprint": data.fingerprint()}
+    run.write_json("data.json", {**known, "splits": splits, "facts": facts})
     return facts
 
 
@@ -112,17 +105,22 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
         run.read_json("metrics.json")  # written again after training: a damaged one is said now
         load()  # is no part of the training's time
         started = time.monotonic()
-        workers = Workers(place(experiment.device.strategy))
+        workers = _workers(run, console)
         data = Readable(experiment.data, run.read_json("skipped.json"))
-        facts = measure(run, experiment, data, console.note)
+        overview.refuse_empty(experiment, data)
+        facts = measure(run, experiment, data)
         compare(workers, experiment, data)
+        if workers.is_chief:
+            splits = run.read_json("data.json")["splits"]
+            for line in (*overview.lines(experiment, data), *overview.concerns(experiment, data, splits)):
+                console.note(line)
         facts = json.loads(workers.gather(json.dumps(facts))[0])  # the chief's: rounding may differ elsewhere
         with watch_signals() as signals:  # TensorFlow's native code loses what a handler raises while a model is built
             setup = Setup(experiment, facts, workers, data)
             setup.other_variables  # noqa: B018 - the optimiser and the step, too
         signals.act()
-        machine = device_text() if workers.count == 1 else f"{workers.count} workers, the chief's on {device_text()}"
-        console.note(f"{setup.model.count_params():,} parameters, {machine}, XLA {'on' if setup.jit else 'off'} ({setup.jit_reason})")
+        devices = device_text() if workers.count == 1 else f"{workers.count} workers, the chief's on {device_text()}"
+        console.note(f"{setup.model.count_params():,} parameters, {devices}, XLA {'on' if setup.jit else 'off'} ({setup.jit_reason})")
         present = checkpoint.steps(run.checkpoints)
         if present:
             data.examples("train", np.arange(1))  # a run is unfinished only once its data is known to be there
@@ -147,6 +145,17 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
                 record(run, setup, experiment.train.final_split, step, console)
         run.mark_done()
         return run.read_json("summary.json")
+
+
+def _workers(run: Run, console: loop.Observer) -> Workers:
+    """Who trains, computing as the run was computed so far if that can be; says what differs."""
+    newest = checkpoint.newest_state(run.checkpoints)
+    before = newest[1].get("machine", {}) if newest else {}
+    kept = machine.keep_threads(before)  # before TensorFlow computes anything, which workers do when they meet
+    workers = Workers(place(run.experiment.device.strategy))
+    for line in (*kept, *machine.changes(before, machine.described(workers.count))):
+        console.note(line)
+    return workers
 
 
 def compare(workers: Workers, experiment: Experiment, data: Readable) -> None:
@@ -257,7 +266,7 @@ def evaluate_split(
     run: Run, setup: Setup, split: str, step: int, console: loop.Observer
 ) -> tuple[dict, dict[str, list[dict]]]:
     """The split's entry of metrics.json, and the report's panels by section: see `write_panels`."""
-    measure(run, run.experiment, setup.data, console.note)  # refuses data that has changed
+    measure(run, run.experiment, setup.data)  # refuses data that has changed
     run.read_json("metrics.json")  # written again afterwards: a damaged one is said now
     known = told(setup.data.skipped)
     result: Evaluation = setup.evaluate(split, keep_outputs=True)

@@ -16,7 +16,7 @@ from tfbig.core.errors import Interrupted, NonFinite, RunFailure, UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.interrupt import watch_signals
 from tfbig.core.lazy import np, tf
-from tfbig.engine import checkpoint
+from tfbig.engine import checkpoint, machine
 from tfbig.engine.hooks import Hooks
 from tfbig.engine.optimizer import learning_rate
 from tfbig.engine.setup import Setup
@@ -114,19 +114,16 @@ def check_settings(experiment: Experiment, checkpoints: Path) -> str:
     Raises:
         UserError: it was made with other settings, of those that may not change in a run that goes on.
     """
-    for step in reversed(checkpoint.steps(checkpoints)):
-        folder = checkpoints / checkpoint.folder_name(step)
-        try:
-            made = checkpoint.read_state(folder)
-        except ValueError:  # said when the checkpoint is passed over
-            continue
-        before, now = made.get("settings", {}), config.lasting(experiment)
-        wrong = [key for key, value in before.items() if key in now and now[key] != value]
-        if wrong:
-            lines = [f"{key}: {config.text_of(before[key])} in the checkpoint, {config.text_of(now[key])} in config.json" for key in wrong]
-            raise UserError("\n".join([f"{folder}: was made with other settings than config.json has. Set them back there, or start a new run.", *lines]))
-        return made.get("tfbig", tfbig.__version__)
-    return tfbig.__version__
+    newest = checkpoint.newest_state(checkpoints)
+    if newest is None:
+        return tfbig.__version__
+    folder, made = newest
+    before, now = made.get("settings", {}), config.lasting(experiment)
+    wrong = [key for key, value in before.items() if key in now and now[key] != value]
+    if wrong:
+        lines = [f"{key}: {config.text_of(before[key])} in the checkpoint, {config.text_of(now[key])} in config.json" for key in wrong]
+        raise UserError("\n".join([f"{folder}: was made with other settings than config.json has. Set them back there, or start a new run.", *lines]))
+    return made.get("tfbig", tfbig.__version__)
 
 
 def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
@@ -229,5 +226,5 @@ def save(setup: Setup, state: State, hooks: Hooks, writer: checkpoint.Writer) ->
         return
     with state.waiting("checkpoints"), averaged_weights(setup):
         remembered, arrays = hooks.remembered()
-        made = {"settings": config.lasting(setup.experiment), "tfbig": tfbig.__version__}
+        made = {"settings": config.lasting(setup.experiment), "tfbig": tfbig.__version__, "machine": machine.described(setup.workers.count)}
         writer.save(state.step, setup.model.variables, setup.other_variables, {**state.to_json(), **made, "callbacks": remembered}, arrays)

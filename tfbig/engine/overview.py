@@ -1,0 +1,72 @@
+"""What is said before a training starts: what it is made of, and what is wrong with that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tfbig.core.contracts import SPLITS
+from tfbig.core.errors import UserError
+from tfbig.core.experiment import Experiment
+from tfbig.engine.readable import Readable
+from tfbig.engine.setup import Lengths
+
+SHOWN = 5  # names in a line
+FEW_OF_A_CLASS = 10  # training examples
+FEW_TO_MEASURE = 30  # examples of a held-out split
+
+
+def refuse_empty(experiment: Experiment, data: Readable) -> None:
+    """Refuses splits without the examples that a training cannot do without; held-out ones are read much later."""
+    if not data.size("train"):
+        raise UserError("data: the training split is empty. Expected at least one example.")
+    if not data.size("validation"):
+        raise UserError("data: the validation split is empty, so no checkpoint could be told to be better. Expected at least one example.")
+    if experiment.train.final_split == "test" and not data.size("test"):
+        raise UserError("train.final_split: the test split is empty. Set train.final_split=validation, or none.")
+
+
+def lines(experiment: Experiment, data: Readable) -> list[str]:
+    """Examples of each split, classes, steps."""
+    sizes, lengths = ", ".join(f"{data.size(split):,} {split}" for split in SPLITS), Lengths.of(experiment)
+    classes = f"; {len(data.label_names):,} classes" if data.label_names else ""
+    epochs = f"{lengths.total / lengths.epoch:,.3g} epochs"
+    return [
+        f"examples: {sizes}{classes}",
+        f"training: {lengths.total:,} steps of {experiment.train.batch_size:,} examples, {epochs}; evaluated every {lengths.evaluate:,} steps",
+    ]
+
+
+def concerns(experiment: Experiment, data: Readable, splits: dict[str, dict]) -> Iterator[str]:
+    """What may make a training worth less than it seems, a line each.
+
+    Args:
+        experiment: what is trained.
+        data: its examples.
+        splits: the sizes and, where they are known, the examples of each class; as in data.json.
+
+    Raises:
+        UserError: nothing could be learnt, all training examples being of one class.
+    """
+    yield from data.notes()
+    for split in SPLITS[:2]:  # of the test split only the size is known before training is over
+        classes = splits[split]["classes"]
+        absent = [name for name, count in classes.items() if not count]
+        if split == "train" and len(classes) > 1 and len(absent) == len(classes) - 1:
+            only = next(name for name, count in classes.items() if count)
+            raise UserError(f"data: all {data.size(split):,} training examples are of the class {only}, so there is nothing to learn. Expected two classes at least.")
+        if absent:
+            yield f"classes without an example in the {split} split: {_some(absent)}"
+    few = [f"{name} ({count})" for name, count in splits["train"]["classes"].items() if 0 < count < FEW_OF_A_CLASS]
+    if few:
+        yield f"classes with fewer than {FEW_OF_A_CLASS} training examples, from which little can be learnt: {_some(few)}"
+    for split in SPLITS[1:]:
+        if 0 < data.size(split) < FEW_TO_MEASURE:
+            yield f"the {split} split has {data.size(split):,} examples: see the intervals of its metrics for how little they say"
+    batch, size = experiment.train.batch_size, data.size("train")
+    if batch > size:
+        yield f"train.batch_size: a batch of {batch:,} holds the {size:,} training examples more than once; a smaller one makes more steps of an epoch"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
