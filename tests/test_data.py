@@ -312,13 +312,13 @@ def test_pictures_behind_links_are_read_once(tmp_path):
     data = ImageFolder(path=str(folder), side=6)
     assert data.label_names == ("cat", "dog", "eel", "fox")
     counts = sum(np.bincount(data.arrays(split)["label"], minlength=4) for split in SPLITS)
-    assert counts.tolist() == [20 + 6, 20, 20, 3] and data.remarks() == []
+    assert counts.tolist() == [20 + 6, 20, 20, 3] and data.notes() == []
     assert len(_pictures.find(folder)[0]) == 60 + 6
 
 
 def test_what_is_left_out_of_a_folder_is_said(tmp_path):
     picture, folder = Image.new("RGB", (8, 8)), draw_folder(tmp_path / "mine")
-    assert ImageFolder(path=str(folder), side=6).remarks() == []
+    assert ImageFolder(path=str(folder), side=6).notes() == []
     for name in ("cat/1.webp", "cat/2.WEBP", "dog/1.tiff"):
         picture.save(folder / name)
     (folder / "cat" / "notes").write_text("")
@@ -326,9 +326,9 @@ def test_what_is_left_out_of_a_folder_is_said(tmp_path):
     (folder / "eel" / "gone.png").symlink_to(folder / "nowhere")
     data = ImageFolder(path=str(folder), side=6)
     expected = "being no pictures of a class, ending in .png, .jpg, .jpeg, .jpe, .jfif, .bmp, .gif: 2 .webp, 1 without an ending, 1 .tiff, 1 broken link, 1 .png"
-    assert data.remarks() == [f"left out of {folder}, {expected}"]
+    assert data.notes() == [f"left out of {folder}, {expected}"]
     draw_folder(tmp_path / "parts" / "train", count=10), draw_folder(tmp_path / "parts" / "more")
-    assert ImageFolder(path=str(tmp_path / "parts"), side=6).remarks()[0].endswith(": 1 folder")
+    assert ImageFolder(path=str(tmp_path / "parts"), side=6).notes()[0].endswith(": 1 folder")
     assert [path.name for path in _pictures.find(folder / "dog")[0] if path.suffix == ".tiff"] == ["1.tiff"]  # which decoding will refuse
 
 

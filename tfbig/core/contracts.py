@@ -143,10 +143,6 @@ class Dataset(Component):
         """
         return {}
 
-    def remarks(self) -> list[str]:
-        """Sentences on the data that are said when a run starts, such as what was left out of it."""
-        return []
-
     def fingerprint(self) -> str:
         """Changes when the examples or their splits change; empty where they cannot.
 

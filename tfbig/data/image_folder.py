@@ -89,7 +89,7 @@ class ImageFolder(Dataset):
         """What the folder held when it was first looked into; each command and each call from Python looks anew."""
         return _files(self)
 
-    def remarks(self):
+    def notes(self):
         """Says what in the folder is left out."""
         parts = [path for split in PARTS if (path := _part(self.root, split))] or [self.root]
         taken = {path for files in self._listed[1].values() for path, _ in files}

@@ -76,8 +76,6 @@ def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
             if not data.skipped[split] and experiment.data.on_error == "stop" and entry["size"] != data.size(split):
                 raise UserError(f"data: its {split} split had {entry['size']:,} examples when {run.path} was started, and has {data.size(split):,} now. {remedy}")
         return saved["facts"]
-    for remark in data.remarks():
-        note(remark)
     facts = experiment.task.measure(data)
     for split in ("train", "validation"):  # nothing of the test split is read before training is over
         splits[split] = described(data, split)
