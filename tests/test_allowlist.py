@@ -89,6 +89,24 @@ def test_restoring_from_a_file_of_its_own_choice_is_refused(tmp_path):
         allowlist.check_saved_model(path.parent)
 
 
+@pytest.mark.parametrize(("length", "words"), [(1, "calls itself"), (2, "calls itself"), (101, "deeper than 100")])
+def test_functions_that_nest_without_end_are_refused(length, words, tmp_path):
+    """One that calls itself, two that call each other, and a long chain: native code would run out of its stack."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = shutil.copytree(SHIPPED, tmp_path / "model") / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    library = model.meta_graphs[0].graph_def.library
+    for i in range(length):
+        following = (i + 1) % length if words == "calls itself" else i + 1
+        call = added(library, i).node_def.add(name="call", op="PartitionedCall")
+        if following < length:
+            call.attr["f"].func.name = f"__inference_{following}_1"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=words):
+        allowlist.check_saved_model(path.parent)
+
+
 def test_a_saver_that_a_signature_uses_is_refused(tmp_path):
     from tensorflow.core.protobuf import saved_model_pb2
 

@@ -6,6 +6,7 @@ everything unknown is refused by name. SavedModel's own saving and restoring of 
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
 
 from tfbig.core.errors import UserError
@@ -92,6 +93,7 @@ LOOPS = frozenset(("While", "StatelessWhile", "LoopCond", "Loop", "Scan"))
 SAVE = frozenset(("SaveV2", "MergeV2Checkpoints", "ShardedFilename"))
 # Loaders run the restore operation by themselves: it may fill variables and tables, nothing else.
 RESTORE = frozenset(("AssignVariableOp", "Const", "Identity", "LookupTableImportV2", "NoOp", "PartitionedCall", "Placeholder", "StatefulPartitionedCall"))
+DEEPEST = 100  # functions that call each other
 ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 
 
@@ -108,6 +110,7 @@ def check_saved_model(folder: Path) -> None:
         raise UserError(f"{path}: refused: expected one graph with its objects, as tf.saved_model.save writes it. Received: {len(graphs)} graph(s).")
     graph = graphs[0]
     functions = {function.signature.name: function for function in graph.graph_def.library.function}
+    _check_nesting(path, functions)
     saves, restores = _saver_nodes(graph)
     restored = _reach(restores, functions)
     others = [node for node in graph.graph_def.node if node not in saves and node not in restores]
@@ -241,6 +244,32 @@ def _reach_names(names, functions: dict) -> set[str]:
             found.add(name)
             waiting += [inner for node in functions[name].node_def for inner in _called(node, functions)]
     return found
+
+
+def _check_nesting(path: Path, functions: dict) -> None:
+    """Raises UserError for functions that call themselves, or each other too deep.
+
+    Native code that follows them would run out of its stack, and end the whole process.
+    """
+    called = {
+        name: {inner for node in function.node_def for inner in _called(node, functions)}
+        for name, function in functions.items()
+    }
+    callers = collections.Counter(inner for names in called.values() for inner in names)
+    level = {name: 1 for name in functions if not callers[name]}
+    waiting = list(level)
+    while waiting:  # each function behind all that call it
+        name = waiting.pop()
+        for inner in called[name]:
+            level[inner] = max(level.get(inner, 0), level[name] + 1)
+            callers[inner] -= 1
+            if not callers[inner]:
+                waiting.append(inner)
+    recursive = sorted(name for name in functions if callers[name] > 0)
+    if recursive:
+        raise UserError(f"{path}: refused: function {recursive[0]} calls itself, directly or not.")
+    if max(level.values(), default=0) > DEEPEST:
+        raise UserError(f"{path}: refused: its functions call each other deeper than {DEEPEST}.")
 
 
 def _check_nodes(path: Path, nodes, allowed, where: str) -> None:
