@@ -220,6 +220,18 @@ def test_full_run(run):
     assert page.tags.count("svg") >= 9 and path.stat().st_size < 2e6
 
 
+def test_deployment_shows_formats_side_by_side(run):
+    times = {size: {"p50_ms": 1.5, "p99_ms": 2.25, "examples_per_s": 1234.0} for size in ("1", "8", "32")}
+    entry = {"metrics": {"accuracy": {"value": 0.9}}, "latency": times, "size": 3e6, "peak_memory_mb": 321.0, "cold_start_s": 0.7}
+    formats = {"saved_model": {**entry, "largest_difference": 0.0}, "onnx": {**entry, "largest_difference": None}}
+    trials = [{"program": "classify", "rows": 64, "per_s": 500.0, "unit": "example"}]
+    export = {"version": 3, "created": "now", "path": "<here>", "checks": [1, 2], "verification": formats, "trials": trials}
+    run.write_json("export.json", export)
+    text = report.write(run.path).read_text()
+    assert "Cannot be shown" not in text and "Version 3, now; 2 checks passed; &lt;here&gt;" in text
+    assert text.count("1.50<small>2.25</small>") == 6 and "not finite" in text and "1,234 examples/s" in text and "500 examples/s" in text
+
+
 def test_files_of_another_form_cost_their_part_alone(run):
     for name, value in (("summary.json", 5), ("panels.json", [{"kind": "pie", "title": "x"}]), ("metrics.json", {"test": 1}), ("env.json", []), ("export.json", 5)):
         run.write_json(name, value)
