@@ -216,6 +216,17 @@ def test_what_is_wrong_with_the_data_is_said_before_training(tmp_path, monkeypat
             overview.refuse_empty(made, data)
 
 
+def test_classes_without_a_readable_picture_are_noted(folder, tmp_path_factory):
+    """Where pictures are read before training, that is, of splits held in memory."""
+    for part in ("train", "validation", "test"):
+        (folder / part / "c").mkdir()
+        (folder / part / "c" / "0.jpg").write_bytes(b"no picture")
+    made, seen = make(*settings(folder, "data.on_error=skip")), Silent()
+    job.measure(Run.create(tmp_path_factory.mktemp("runs") / "run", made), made, Readable(made.data), seen.note)
+    expected = [f"classes without an example in the {split} split: c" for split in ("train", "validation")]
+    assert seen.notes == (expected if image_folder.MEMORY_BYTES else [])
+
+
 def test_a_shift_larger_than_the_picture():
     with pytest.raises(UserError, match="task.crop_padding: expected less than the side of the pictures, 28 x 28. Received: 40"):
         Setup(make("task.crop_padding=40"), FACTS)
