@@ -1,6 +1,7 @@
 """Every dataset keeps its specification, keeps its splits disjoint and repeats; without a network."""
 
 import dataclasses
+import json
 import os
 import random
 import shutil
@@ -14,7 +15,7 @@ from PIL import Image
 from tfbig.core import registry
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import NoData, UserError
-from tfbig.data import _images, _splits, _tfds, image_folder, mnist, tiny_shakespeare
+from tfbig.data import _images, _splits, _tfds, image_folder, mnist, tfds_images, tiny_shakespeare
 from tfbig.data.cifar10 import CIFAR10
 from tfbig.data.fashion_mnist import FashionMNIST
 from tfbig.data.image_folder import ImageFolder
@@ -28,13 +29,14 @@ from tfbig.tasks import _pictures
 from tfbig.tasks.image_classification import ImageClassification
 
 
-def prepare_set(folder, count=60, side=12, file_format="array_record"):
-    """Writes a small labelled image set with TensorFlow Datasets' own builder."""
+def prepare_set(folder, count=60, side=12, file_format="array_record", configs=(), prepared=(None,)):
+    """Writes a small labelled image set with TensorFlow Datasets' own builder, some of its configurations if it has any."""
     import tensorflow_datasets as tfds
 
     class TinySquares(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
         pkg_dir_path = folder
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in configs]
 
         def _info(self):
             features = tfds.features.FeaturesDict(
@@ -49,7 +51,8 @@ def prepare_set(folder, count=60, side=12, file_format="array_record"):
             for i in range(first, first + number):
                 yield i, {"image": np.full((side, side + i % 5, 3), i * 3 % 256, np.uint8), "label": i % 3}
 
-    TinySquares(data_dir=folder, file_format=file_format).download_and_prepare()
+    for config in prepared:
+        TinySquares(data_dir=folder, file_format=file_format, config=config).download_and_prepare()
 
 
 def draw_folder(folder, classes=("cat", "dog", "eel"), count=20):
@@ -247,6 +250,98 @@ def test_damaged_prepared_data(tmp_path, monkeypatch):
             _tfds.read_all("tiny_squares", "train[:5]")
 
 
+def test_configurations_are_named(tmp_path, monkeypatch):
+    """A name alone means the default one, and never whichever happens to be there."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    prepare_set(tmp_path, configs=("plain", "grey", "large"), prepared=("grey", "large"))
+    for config in ("grey", "large"):
+        builder = _tfds.open_builder(f"tiny_squares/{config}", random_access=True)
+        assert builder.info.full_name == f"tiny_squares/{config}/1.0.0"
+        data = TFDSImages(builder=f"tiny_squares/{config}", side=8, test_part="test", validation=15)
+        assert data.size("train") == 45 and data.card()["title"] == builder.info.full_name
+    with pytest.raises(NoData, match="since its default one is plain, which is not prepared. Prepared configurations of tiny_squares: grey, large. Give one, such as tiny_squares/grey"):
+        _tfds.find("tiny_squares")
+    with pytest.raises(NoData, match="no dataset 'tiny_squares/wide', .* Prepared configurations of tiny_squares: grey, large"):
+        _tfds.find("tiny_squares/wide")
+    prepare_set(tmp_path, configs=("plain", "grey", "large"), prepared=("plain",))
+    assert _tfds.find("tiny_squares") == tmp_path / "tiny_squares" / "plain" / "1.0.0"
+    shutil.rmtree(tmp_path / "tiny_squares" / ".config")
+    with pytest.raises(NoData, match="since its default one is not known"):
+        _tfds.find("tiny_squares")
+
+
+def test_configurations_of_the_library(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    for version in ("9.0.0", "10.0.0"):
+        (tmp_path / "imagenet_resized" / "32x32" / version).mkdir(parents=True)
+        (tmp_path / "imagenet_resized" / "32x32" / version / "dataset_info.json").touch()
+    assert _tfds.find("imagenet_resized/32x32").name == "10.0.0"
+    with pytest.raises(NoData, match="default one is 8x8, which is not prepared. Prepared configurations of imagenet_resized: 32x32"):
+        _tfds.find("imagenet_resized")
+    with pytest.raises(NoData, match="no dataset 'imagenet_resized/9x9'.* Its configurations: 8x8, 16x16, 32x32, 64x64"):
+        _tfds.find("imagenet_resized/9x9")
+
+
+def edited(path, change):
+    """Changes a JSON file by a function of its value."""
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_crafted_folders_of_prepared_data(tmp_path, monkeypatch):
+    """One message each, and no module that such a folder names is imported."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "crafted.py").write_text("raise SystemExit('run')")
+    prepare_set(tmp_path)
+    home, whole = tmp_path / "tiny_squares" / "1.0.0", tmp_path / "whole"
+    shutil.copytree(home, whole)
+    shard = next(home.glob("*train*"))
+
+    def described(**changes):
+        edited(home / "dataset_info.json", lambda info: [split.update(changes) for split in info["splits"]])
+
+    def featured(name, **changes):
+        edited(home / "features.json", lambda value: (value["featuresDict"]["features"][name] if name else value).update(changes))
+
+    foreign = "expected features of TensorFlow Datasets' own classes, .* Received: 'crafted.Thing'"
+    cases = [
+        (lambda: featured("", pythonClassName="crafted.Thing"), foreign),
+        (lambda: featured("image", pythonClassName="crafted.Thing"), foreign),
+        (lambda: (home / "features.json").write_text('{"type": "crafted.Thing", "content": {}}'), foreign),
+        (lambda: (home / "features.json").write_text("[" * 100_000), "features.json cannot be read"),
+        (lambda: featured("label", pythonClassName="tensorflow_datasets.no.Thing"), "cannot be opened: Unrecognized FeatureConnector"),
+        (shard.unlink, "train.array_record.* cannot be read: .*No such file"),
+        (lambda: shard.write_bytes(b"short"), "train.array_record.* cannot be read: "),
+        (lambda: described(shardLengths=["70"]), "expected 70 records, as dataset_info.json says. Received: 60"),
+        (lambda: described(shardLengths=["-5"]), "expected -5 records"),
+        (lambda: described(shardLengths=["9000000000000"]), "expected 9,000,000,000,000 records"),
+        (lambda: described(filepathTemplate="../../../etc/passwd"), "expected the files of .* inside. Received: /"),
+        (lambda: edited(home / "dataset_info.json", lambda info: info.update(splits=info["splits"][1:])), "data.builder: expected a dataset with a part train"),
+    ]
+    for change, message in cases:
+        shutil.rmtree(home)
+        shutil.copytree(whole, home)
+        change()
+        tfds_images._builder.cache_clear()
+        with pytest.raises(UserError, match=message):
+            _ = TFDSImages(builder="tiny_squares", side=8, test_part="test", validation=15).label_names
+
+
+def test_small_sets_hold_what_was_published(small_published, monkeypatch):
+    usual = _tfds.read_all
+    changes = {"image": lambda value: value[:5], "label": lambda value: value + 1}
+    for key, change in changes.items():
+        monkeypatch.setattr(_tfds, "read_all", lambda name, part, key=key, change=change: {**usual(name, part), key: change(usual(name, part)[key])})
+        with pytest.raises(NoData, match=r"cifar10 in .*: expected in train image uint8 \[400, 32, 32, 3\], label 0 ... 9. Received: image"):
+            CIFAR10(validation=50).arrays("train")
+    monkeypatch.setattr(_tfds, "read_all", lambda name, part: {"picture": np.zeros(3)})
+    tiny_shakespeare._text.cache_clear()
+    with pytest.raises(NoData, match="tiny_shakespeare in .*: expected texts in train"):
+        TinyShakespeare(context=8).content()
+
+
 def test_wrong_parts_and_keys_of_a_large_set(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     prepare_set(tmp_path)
@@ -254,6 +349,8 @@ def test_wrong_parts_and_keys_of_a_large_set(tmp_path, monkeypatch):
     for changes, message in (
         ({"test_part": "tset"}, "data.test_part: expected one of train, test. Received: 'tset'"),
         ({"label_key": "lable"}, "data.label_key: expected one of image, label"),
+        ({"label_key": "image"}, "data.label_key: expected a feature of labels. Received: 'image', Image"),
+        ({"image_key": "label"}, "data.image_key: expected a feature of pictures. Received: 'label', ClassLabel"),
         ({"validation": 60}, "data.validation: expected fewer than the 60"),
         ({"validation_part": "test"}, "expected another part than data.test_part"),
     ):

@@ -153,6 +153,41 @@ def test_hidden_files_are_not_read_from_folders(tmp_path):
     assert [text for _, _, text in TextFiles(path=str(folder / "._a.txt")).documents()] == ["._a.txt"]
 
 
+def test_linked_folders_are_read_and_the_rest_is_said(tmp_path):
+    """Each linked folder once, so that links in a circle end; what is no text by its name is counted, and so are documents."""
+    folder, elsewhere = tmp_path / "texts", tmp_path / "elsewhere"
+    for path in (folder / "sub", elsewhere):
+        path.mkdir(parents=True)
+    for name, text in (("a.txt", "abc" * 40), ("sub/b.txt", "bcd" * 40), ("c.html", "<p>"), ("sub/d.HTML", "<p>"), ("notes", "x"), ("empty.jsonl", '{"text": ""}')):
+        (folder / name).write_text(text)
+    (elsewhere / "e.txt").write_text("cde" * 40)
+    for link, target in (("linked", elsewhere), ("again", elsewhere), ("sub/circle", folder), ("f.txt", elsewhere / "e.txt"), ("lost.txt", tmp_path / "no")):
+        (folder / link).symlink_to(target)
+    data = TextFiles(path=str(folder), validation=0.2, test=0.2)
+    assert [name.removeprefix(f"{folder}/") for _, name, _ in data.documents()] == ["a.txt:0", "again/e.txt:0", "empty.jsonl, line 1", "f.txt:0", "sub/b.txt:0"]
+    files, documents = data.left_out()
+    assert files == f"4 files of {folder} left out, since they are no text files by their names: 2 .html, 1 links that lead nowhere, 1 without an ending; the first: c.html"
+    assert documents == "2 of 5 documents left out: 1 too short, 1 exact duplicates"
+    assert data.card()["left out"] == f"{files}; {documents}"
+    (folder / "c.html").unlink()
+    assert TextFiles(path=str(folder / "a.txt")).left_out() == []
+
+
+def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.txt").write_text("text")
+    usual = text_files.os.scandir
+
+    def refuse(path):
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", path)
+        return usual(path)
+
+    monkeypatch.setattr(text_files.os, "scandir", refuse)
+    with pytest.raises(UserError, match="sub: cannot be read: Permission denied"):
+        TextFiles(path=str(tmp_path)).check()
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "sentencepiece"])
 def test_another_vocabulary_is_other_data(tmp_path, kind):
     """And nothing else that lies beside it."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tfbig.core.errors import NoData
-from tfbig.core.lazy import load, tf
+from tfbig.core.lazy import load, np
 
 REACH = (("storage.googleapis.com", 443), ("github.com", 443))
 PATIENCE_S = 2.0
+NAME = re.compile(r"\w+(/\w[\w.+=@-]*)?", re.ASCII)  # of a dataset, and of its configuration
+CLASS_KEYS = ("pythonClassName", "type")  # in features.json, today and before
+OWN_CLASS = re.compile(r"tensorflow_datasets(\.\w+)+", re.ASCII)
 
 
 def folder() -> Path:
@@ -30,29 +35,96 @@ def online() -> bool:
 
 
 def find(name: str, *, random_access: bool = False) -> Path | None:
-    """The folder of a dataset's newest prepared version; None: it is absent, but can be downloaded. Looked for without TensorFlow.
+    """The folder of a dataset's newest prepared version; None: it is absent, but can be downloaded.
+
+    Looked for without TensorFlow.
+
+    Args:
+        name: TensorFlow Datasets' name, such as "cifar10", or name/configuration, such as
+            "imagenet_resized/64x64"; a name alone means its default configuration.
+        random_access: whether it must be stored as ArrayRecord.
 
     Raises:
-        NoData: it is neither prepared nor can it be downloaded.
+        NoData: it is neither prepared nor can it be downloaded, or configurations are and none is meant.
     """
     where = folder()
     if os.environ.get("TFDS_DATA_DIR") and not where.is_dir():
-        raise NoData(f"TFDS_DATA_DIR: expected a folder of prepared datasets. Received: {where}, which does not exist.")
-    prepared = _newest(where / name)
+        received = f"{where}, which does not exist"
+        raise NoData(f"TFDS_DATA_DIR: expected a folder of prepared datasets. Received: {received}.")
+    base, _, config = name.partition("/")
+    unknown = f"data: TensorFlow Datasets knows no dataset {name!r}, and {where} holds none."
+    if not NAME.fullmatch(name):
+        raise NoData(f"{unknown} A name is such as cifar10 or imagenet_resized/64x64.")
+    prepared = _newest(where / name) or (None if config else _default(where / base))
     if prepared is not None:
         return prepared
     import tensorflow_datasets as tfds
 
     try:
-        tfds.builder_cls(name)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:  # the latter: no name that it could have
-        raise NoData(f"data: TensorFlow Datasets knows no dataset {name!r}, and {where} holds none.") from error
+        configs = tuple(tfds.builder_cls(base).builder_configs)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:  # no name it could have
+        raise NoData(f"{unknown}{_prepared_configs(where / base)}") from error
+    if config and config not in configs:
+        known = f"Its configurations: {', '.join(configs)}." if configs else f"{base} has no configurations."
+        raise NoData(f"{unknown} {known}")
     if not online():
         raise NoData(
             f"data: {name} is not in {where}, and there is no network to download it. On a machine with network run\n"
             f"  {_command(name, random_access)}\nthen copy ~/tensorflow_datasets here and set TFDS_DATA_DIR to the copy."
         )
     return None
+
+
+def _newest(base: Path) -> Path | None:
+    """The newest version prepared in a folder: BASE/1.2.3."""
+    versions = [path.parent for path in base.glob("*/dataset_info.json")]
+    versions = [path for path in versions if all(part.isdecimal() for part in path.name.split("."))]
+    return max(versions, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
+
+
+def _configs(base: Path) -> list[str]:
+    """The configurations of a dataset that are prepared: BASE/CONFIGURATION/1.2.3."""
+    inside = sorted(base.iterdir()) if base.is_dir() else []
+    return [path.name for path in inside if not path.name.startswith(".") and _newest(path)]
+
+
+def _prepared_configs(base: Path) -> str:
+    configs = _configs(base)
+    return f" Prepared configurations of {base.name}: {', '.join(configs)}." if configs else ""
+
+
+def _default(base: Path) -> Path | None:
+    """The newest version of the default configuration; None: no configuration is prepared.
+
+    Raises:
+        NoData: others are, or the default one is not known.
+    """
+    configs = _configs(base)
+    if not configs:
+        return None
+    default = _default_config(base)
+    if default in configs:
+        return _newest(base / default)
+    known = f"{default}, which is not prepared" if default else "not known"
+    raise NoData(
+        f"data: expected the configuration of {base.name} by name, since its default one is {known}."
+        f"{_prepared_configs(base)} Give one, such as {base.name}/{configs[0]}."
+    )
+
+
+def _default_config(base: Path) -> str | None:
+    """The name of a dataset's default configuration: as noted when it was prepared, else the library's."""
+    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
+        noted = json.loads((base / ".config" / "metadata.json").read_text("utf-8")).get("default_config_name")
+        if isinstance(noted, str):
+            return noted
+    import tensorflow_datasets as tfds
+
+    try:
+        default = tfds.builder_cls(base.name).default_builder_config
+    except (tfds.core.registered.DatasetNotFoundError, ValueError):  # a dataset of the user's own
+        return None
+    return default.name if default else None
 
 
 def _command(name: str, random_access: bool) -> str:
@@ -74,13 +146,16 @@ def open_builder(name: str, *, random_access: bool = False):
 
     where, prepared = folder(), find(name, random_access=random_access)
     if prepared is not None:
+        _refuse_foreign_classes(prepared)
         load()  # quietly, before it is imported from elsewhere
         try:
             builder = tfds.builder_from_directory(prepared)
-        except Exception as error:  # protobuf, JSON and assertions: whatever a damaged description may raise
-            raise NoData(f"data: {prepared} cannot be opened: {_reason(error)}\nDelete that folder and prepare it again.") from error
-        if builder.name != name:
-            raise NoData(f"data: expected {name} in {prepared}. Found: {builder.name}.")
+        except Exception as error:  # whatever a damaged description may raise
+            raise _damaged(f"{prepared} cannot be opened: {_reason(error)}") from error
+        stored = prepared.relative_to(where).parent.as_posix()
+        described = "/".join(filter(None, (builder.name, builder.info.config_name)))
+        if described != stored:
+            raise NoData(f"data: expected {stored} in {prepared}. Found: {described}.")
         return _with_access(builder, name, where) if random_access else builder
     print(f"{name}: downloading and preparing, once, into {where}", file=sys.stderr)
     try:
@@ -97,11 +172,62 @@ def _reason(error: Exception) -> str:
     return re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", str(error).strip().partition("\n")[0])
 
 
-def _newest(base: Path) -> Path | None:
-    """The folder of a dataset's newest prepared version: NAME/1.2.3 or NAME/CONFIG/1.2.3."""
-    found = [path.parent for pattern in ("*", "*/*") for path in base.glob(f"{pattern}/dataset_info.json")]
-    found = [path for path in found if all(part.isdigit() for part in path.name.split("."))]
-    return max(found, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
+def _damaged(what: str) -> NoData:
+    return NoData(f"data: {what}\nDelete that folder and prepare it again.")
+
+
+def _refuse_foreign_classes(prepared: Path) -> None:
+    """Refuses features of classes that are not TensorFlow Datasets' own.
+
+    The library imports the module of whatever class features.json names: code of whoever made the folder.
+    """
+    path = prepared / "features.json"
+    try:
+        features = json.loads(path.read_text("utf-8"))
+        classes = list(_classes(features))
+    except FileNotFoundError:  # said by the library
+        return
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(f"{path} cannot be read: {error}") from error
+    foreign = next((name for name in classes if not OWN_CLASS.fullmatch(name)), None)
+    if foreign is not None:
+        raise NoData(
+            f"data: {path}: expected features of TensorFlow Datasets' own classes, since nothing that a "
+            f"folder names is run. Received: {foreign[:100]!r}. Prepare the dataset with those."
+        )
+
+
+def _classes(features) -> Iterator[str]:
+    """The names of the classes in a features.json, wherever they stand."""
+    if isinstance(features, dict):
+        yield from (features[key] for key in CLASS_KEYS if isinstance(features.get(key), str))
+    inside = features.values() if isinstance(features, dict) else features if isinstance(features, list) else ()
+    for value in inside:
+        yield from _classes(value)
+
+
+def check_records(builder, part: str) -> None:
+    """Refuses a part of an ArrayRecord dataset whose files do not hold the records that its description says.
+
+    Raises:
+        NoData: a file is missing, damaged, outside the dataset's folder, or holds more or fewer records.
+    """
+    from array_record.python import array_record_module
+
+    base, split = Path(builder.data_dir), builder.info.splits[part]
+    for file, expected in zip(split.filepaths, split.shard_lengths, strict=True):
+        path = Path(os.path.normpath(file))
+        if path.parent != base:
+            raise _damaged(f"{base}: expected the files of {part} inside. Received: {path}.")
+        try:
+            reader = array_record_module.ArrayRecordReader(str(path))
+            count = reader.num_records()
+            reader.close()
+        except Exception as error:  # the library raises RuntimeError and more
+            raise _damaged(f"{path} cannot be read: {_reason(error)}") from error
+        if count != expected:
+            said = f"{expected:,} records, as dataset_info.json says"
+            raise _damaged(f"{path}: expected {said}. Received: {count:,}.")
 
 
 def _with_access(builder, name: str, where: Path):
@@ -121,6 +247,29 @@ def read_all(name: str, part: str) -> dict:
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     try:
         batch = builder.as_dataset(split=part, batch_size=-1, shuffle_files=False, read_config=config)
-    except (AssertionError, OSError, ValueError, tf.errors.OpError) as error:
-        raise NoData(f"data: {name} in {builder.data_dir} cannot be read: {_reason(error)}\nDelete that folder and prepare it again.") from error
+    except Exception as error:  # whatever a damaged description or file may raise
+        raise _damaged(f"{name} in {builder.data_dir} cannot be read: {_reason(error)}") from error
     return {key: value.numpy() for key, value in batch.items() if hasattr(value, "numpy")}
+
+
+def read_labelled(name: str, part: str, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
+    """A small labelled set's pictures, uint8 [n, *shape], and labels, int32 [n].
+
+    Args:
+        name: of the dataset.
+        part: of it.
+        shape: [n, height, width, channels] as published.
+        classes: labels are 0 ... classes - 1.
+
+    Raises:
+        NoData: it holds something else.
+    """
+    arrays = read_all(name, part)
+    image, label = (arrays.get(key, np.empty(0)) for key in ("image", "label"))
+    right = image.shape == shape and image.dtype == np.uint8
+    right = right and label.shape == shape[:1] and label.dtype.kind in "iu"
+    if not right or label.min() < 0 or label.max() >= classes:
+        expected = f"image uint8 {list(shape)}, label 0 ... {classes - 1}"
+        received = f"image {image.dtype} {list(image.shape)}, label {label.dtype} {list(label.shape)}"
+        raise _damaged(f"{name} in {folder()}: expected in {part} {expected}. Received: {received}.")
+    return {"image": image, "label": label.astype(np.int32)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfbig.core.lazy import np
 from tfbig.data import _tfds
 from tfbig.data._images import MemoryImages
 
@@ -23,8 +22,8 @@ class FashionMNIST(MemoryImages):
         _tfds.find("fashion_mnist")
 
     def published_arrays(self, part):
-        arrays = _tfds.read_all("fashion_mnist", part)
-        return {"image": arrays["image"], "label": arrays["label"].astype(np.int32)}
+        shape = (self.published[part], *self.shape)
+        return _tfds.read_labelled("fashion_mnist", part, shape, len(self.label_names))
 
     def card(self):
         return {

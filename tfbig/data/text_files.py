@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from tfbig.data._text import TextWindows
 from tfbig.prep import text as prep
 
 LARGE, PART = 64 * 2**20, 2**20  # bytes: files from the first on are read in parts of the second
+KINDS = 5  # of files left out that are named
 PLAIN, LINES, PACKED = (".txt", ".md", ".text"), (".jsonl", ".ndjson"), (".xz", ".gz")
 
 
@@ -22,7 +25,8 @@ PLAIN, LINES, PACKED = (".txt", ".md", ".text"), (".jsonl", ".ndjson"), (".xz", 
 class TextFiles(TextWindows):
     """Text of the user's own: a file, a folder searched for .txt and .md, or JSON lines; .gz and .xz are unpacked.
 
-    Of a folder, hidden files and what lies in hidden folders are not read.
+    Of a folder, hidden files and what lies in hidden folders are not read; linked folders are, each once.
+    Files with other endings are left out, and that is said.
 
     Each plain file is one document unless `separator` cuts it, or it is longer than LARGE: then it is read in parts, cut at
     line ends, each a document. Each JSON line is one.
@@ -47,11 +51,24 @@ class TextFiles(TextWindows):
             return [path]
         if not path.is_dir():  # said when it is read, since a run can be used where its text is not
             raise UserError(f"data.path: expected a file or folder. Received: {self.path}, which does not exist.")
-        suffixes = PLAIN + LINES
-        inside = sorted(p for p in path.rglob("*") if _ending(_unpacked(p)) in suffixes and p.is_file() and not is_hidden(p.relative_to(path)))
-        if not inside:
-            raise UserError(f"data.path: expected a folder with files ending in {', '.join(suffixes)}, packed or not ({', '.join(PACKED)}). Received: {path}, which holds none that is not hidden.")
-        return inside
+        texts = [file for file in _inside(path) if _is_text(file)]
+        if not texts:
+            endings = f"{', '.join(PLAIN + LINES)}, packed or not ({', '.join(PACKED)})"
+            received = f"{path}, which holds none that is not hidden"
+            raise UserError(f"data.path: expected a folder with files ending in {endings}. Received: {received}.")
+        return texts
+
+    def left_out(self):
+        path = Path(self.path).expanduser()
+        others = [file for file in _inside(path) if not _is_text(file)] if path.is_dir() else []
+        if not others:
+            return super().left_out()
+        kinds = Counter(_kind(file) for file in others)
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(KINDS))
+        more = f", {len(kinds) - KINDS:,} other kinds" if len(kinds) > KINDS else ""
+        first = others[0].relative_to(path)
+        sentence = f"{len(others):,} files of {path} left out, since they are no text files by their names: {counts}{more}; the first: {first}"
+        return [sentence, *super().left_out()]
 
     def content(self):
         digest = hashlib.sha256(repr((self.field, self.separator, self.errors)).encode())
@@ -108,6 +125,40 @@ class TextFiles(TextWindows):
 
     def source_card(self):
         return {"title": f"Text in {Path(self.path).name}", "source": self.path, "licence": "the user's own", "citation": "none"}
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What is in a folder and in those inside it, linked ones too, sorted, without what is hidden.
+
+    A folder that several links lead to is taken once, so that links in a circle end.
+    """
+
+    def refuse(error: OSError):
+        raise UserError(f"{error.filename}: cannot be read: {error.strerror}.") from error
+
+    found, seen = [], set()
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        found += [Path(root, name) for name in names if not is_hidden(name)]
+    return sorted(found)
+
+
+def _is_text(path: Path) -> bool:
+    return _ending(_unpacked(path)) in PLAIN + LINES and path.is_file()
+
+
+def _kind(path: Path) -> str:
+    """What a file that is no text file is, by its name."""
+    if path.is_symlink() and not path.exists():
+        return "links that lead nowhere"
+    if not path.is_file():
+        return "no regular files"
+    return _ending(path) or "without an ending"
 
 
 def _unpacked(path: Path) -> Path:

@@ -17,7 +17,7 @@ from tfbig.data._images import check_split, decode_pictures
 class TFDSImages(Dataset):
     """Any labelled image dataset of TensorFlow Datasets, read at random from ArrayRecord files, larger than memory or not."""
 
-    builder: str = knob("imagenet2012", "TensorFlow Datasets' name of the dataset")
+    builder: str = knob("imagenet2012", "TensorFlow Datasets' name, or name/configuration, such as imagenet_resized/64x64")
     side: int = knob(224, "height and width in pixels: the centre square, resized", low=1)
     test_part: str = knob("validation", "published part used as test split (ImageNet's own test labels are not published)")
     validation_part: str = knob("", "published part used as validation split; empty: held out from train")
@@ -54,7 +54,13 @@ class TFDSImages(Dataset):
     def _records(self, split: str, positions: np.ndarray) -> tuple[list[dict], list[str]]:
         """Stored records, their pictures encoded, and what messages call them."""
         rows = _rows(self, split)[np.asarray(positions, np.int64)]
-        records = _source(self, self._part(split)).__getitems__([int(row) for row in rows])
+        source = _source(self, self._part(split))
+        try:
+            records = source.__getitems__([int(row) for row in rows])
+        except Exception as error:  # whatever a damaged record may raise
+            where = f"rows {rows.min():,} to {rows.max():,} of {self.builder}"
+            message = f"data: {where} cannot be read: {error}. Prepare the dataset again."
+            raise UserError(message) from error
         return records, [f"picture {row} of {self.builder}" for row in rows]
 
     def fingerprint(self):
@@ -78,16 +84,28 @@ class TFDSImages(Dataset):
 
 @functools.lru_cache(maxsize=4)
 def _builder(data: TFDSImages):
+    import tensorflow_datasets as tfds
+
     builder = _tfds.open_builder(data.builder, random_access=True)
     features = builder.info.features
     for key in ("image_key", "label_key"):
         if getattr(data, key) not in features:
             raise UserError(f"data.{key}: expected one of {', '.join(sorted(features))}. Received: {getattr(data, key)!r}.")
+    if "train" not in builder.info.splits:
+        raise UserError(f"data.builder: expected a dataset with a part train. Received: {builder.info.full_name}.")
     for name, part in (("test_part", data.test_part), ("validation_part", data.validation_part or "train")):
         if part not in builder.info.splits:
             raise UserError(f"data.{name}: expected one of {', '.join(builder.info.splits)}. Received: {part!r}.")
     if data.validation_part and data.validation_part == data.test_part:
         raise UserError(f"data.validation_part: expected another part than data.test_part. Received: {data.validation_part!r} for both.")
+    kinds = {"image_key": (tfds.features.Image, "pictures"), "label_key": (tfds.features.ClassLabel, "labels")}
+    for key, (kind, what) in kinds.items():
+        feature = features[getattr(data, key)]
+        if not isinstance(feature, kind):
+            received = f"{getattr(data, key)!r}, {type(feature).__name__}"
+            raise UserError(f"data.{key}: expected a feature of {what}. Received: {received}.")
+    for part in dict.fromkeys(("train", data.test_part, data.validation_part or "train")):
+        _tfds.check_records(builder, part)
     return builder
 
 

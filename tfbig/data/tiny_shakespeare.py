@@ -6,6 +6,7 @@ import functools
 import hashlib
 from dataclasses import dataclass
 
+from tfbig.core.errors import NoData
 from tfbig.data import _tfds
 from tfbig.data._text import TextWindows
 from tfbig.prep import text as prep
@@ -36,4 +37,8 @@ class TinyShakespeare(TextWindows):
 
 @functools.lru_cache(maxsize=3)
 def _text(split: str) -> bytes:
-    return b"".join(_tfds.read_all("tiny_shakespeare", split)["text"])
+    texts = _tfds.read_all("tiny_shakespeare", split).get("text", ())
+    if not len(texts) or not all(isinstance(text, bytes) for text in texts):
+        received = "none. Delete its folder and prepare it again."
+        raise NoData(f"data: tiny_shakespeare in {_tfds.folder()}: expected texts in {split}. Received: {received}")
+    return b"".join(texts)
