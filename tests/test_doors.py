@@ -133,6 +133,8 @@ def test_predict(run, tmp_path):
         ("large.png", Image.new("1", (9_000, 8_000)), "large.png: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: more than 67,108,864 pixels"),
         ("webp.png", encoded("WEBP"), "webp.png: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: Unknown image file format: expected JPEG, PNG, GIF or BMP"),
         ("short.npy", b"\x93NUMPY\x01\x00v\x00{", "short.npy: is no whole .npy file"),
+        ("open.npy", b"\x93NUMPY\x01\x00\x0a\x00((((((((((", "open.npy: is no whole .npy file"),
+        ("vast.npy", b"\x93NUMPY\x01\x00\x49\x00{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000,)}  \n", "vast.npy: is no whole .npy file"),
         ("float.npy", np.zeros((2, 28, 28), np.float32), "expected uint8 [n, 28, 28, 1] with at least one picture. Received: float32 [2, 28, 28]"),
         ("shape.npy", np.zeros((2, 30, 28), np.uint8), "Received: uint8 [2, 30, 28]"),
         ("object.npy", np.array([{}], dtype=object), "object.npy: is no whole .npy file"),

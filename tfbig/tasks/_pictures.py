@@ -101,8 +101,8 @@ def read(path: Path, task: Task, decode) -> list[tuple[str, np.ndarray]]:
     if content[:6] == b"\x93NUMPY":
         try:
             array = np.load(io.BytesIO(content), allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise UserError(f"{path}: is no whole .npy file: {error}.") from error
+        except Exception as error:  # a header is read as Python, which has many errors of its own
+            raise UserError(f"{path}: is no whole .npy file: {str(error)[:200]}.") from error
         pictures = _pictures(array, task, str(path))
         return [(f"{path}[{i}]" if len(pictures) > 1 else str(path), picture) for i, picture in enumerate(pictures)]
     try:
