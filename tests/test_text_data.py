@@ -165,12 +165,11 @@ def test_linked_folders_are_read_and_the_rest_is_said(tmp_path):
         (folder / link).symlink_to(target)
     data = TextFiles(path=str(folder), validation=0.2, test=0.2)
     assert [name.removeprefix(f"{folder}/") for _, name, _ in data.documents()] == ["a.txt:0", "again/e.txt:0", "empty.jsonl, line 1", "f.txt:0", "sub/b.txt:0"]
-    files, documents = data.left_out()
+    files, documents = data.notes()
     assert files == f"4 files of {folder} left out, since they are no text files by their names: 2 .html, 1 links that lead nowhere, 1 without an ending; the first: c.html"
     assert documents == "2 of 5 documents left out: 1 too short, 1 exact duplicates"
-    assert data.card()["left out"] == f"{files}; {documents}"
     (folder / "c.html").unlink()
-    assert TextFiles(path=str(folder / "a.txt")).left_out() == []
+    assert TextFiles(path=str(folder / "a.txt")).notes() == []
 
 
 def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch):

@@ -150,10 +150,6 @@ class Dataset(Component):
         """
         return ""
 
-    def left_out(self) -> list[str]:
-        """What of the source is no example, and why, one sentence each; said before a training starts."""
-        return []
-
     def card(self) -> dict[str, Any]:
         """What a data card says: title, source, licence, citation."""
         return {}

@@ -143,7 +143,7 @@ class TextWindows(Dataset):
         """Title, source, licence and citation."""
         raise NotImplementedError
 
-    def left_out(self):
+    def notes(self):
         counts = dict(self._opened[0]["cleaning"])
         read, _, _ = counts.pop("read"), counts.pop("kept"), counts.pop("split")
         reasons = [f"{number:,} {reason}" for reason, number in counts.items() if number]
@@ -161,8 +161,6 @@ class TextWindows(Dataset):
         told["leak check"] = ", ".join(
             f"{share:.2%} of {split}'s blocks of {store.BLOCK} characters are in training text" for split, share in saved["overlap"].items()
         )
-        if left := self.left_out():
-            told["left out"] = "; ".join(left)
         told["tokenizer"] = f"{tokenizer.kind}, {tokenizer.size:,} tokens"
         return {**self.source_card(), **told}
 

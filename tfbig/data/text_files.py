@@ -58,17 +58,17 @@ class TextFiles(TextWindows):
             raise UserError(f"data.path: expected a folder with files ending in {endings}. Received: {received}.")
         return texts
 
-    def left_out(self):
+    def notes(self):
         path = Path(self.path).expanduser()
         others = [file for file in _inside(path) if not _is_text(file)] if path.is_dir() else []
         if not others:
-            return super().left_out()
+            return super().notes()
         kinds = Counter(_kind(file) for file in others)
         counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(KINDS))
         more = f", {len(kinds) - KINDS:,} other kinds" if len(kinds) > KINDS else ""
         first = others[0].relative_to(path)
         sentence = f"{len(others):,} files of {path} left out, since they are no text files by their names: {counts}{more}; the first: {first}"
-        return [sentence, *super().left_out()]
+        return [sentence, *super().notes()]
 
     def content(self):
         digest = hashlib.sha256(repr((self.field, self.separator, self.errors)).encode())
