@@ -14,7 +14,7 @@ from tfbig.core.contracts import Feature
 from tfbig.core.errors import NonFinite, UserError
 from tfbig.core.experiment import OPTIMIZERS, Optim
 from tfbig.deploy import verify
-from tfbig.engine import batches, checkpoint, evaluate, loop, order
+from tfbig.engine import batches, checkpoint, evaluate, loop, order, overview
 from tfbig.engine.optimizer import build_optimizer, build_schedule
 from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT
@@ -166,6 +166,14 @@ def test_accumulation_gives_the_same_step():
     assert whole["loss"] == pytest.approx(parts["loss"], rel=1e-5)
     for x, y in zip(a.model.get_weights(), b.model.get_weights(), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+def test_batch_normalisation_in_parts_is_told():
+    for settings, told in ((["train.accumulate=2"], 1), ([], 0)):
+        made = make("model.filters=4", *settings, recipe="mnist_cnn")
+        notes = list(overview.micro_statistics(made, tfbig.build(made)[1]))
+        assert len(notes) == told and all(f"each micro-batch of {made.train.batch_size // 2} examples" in note for note in notes)
+    assert not list(overview.micro_statistics(make("train.accumulate=2"), tfbig.build(make())[1]))
 
 
 def test_clipping_bounds_the_update():

@@ -75,7 +75,7 @@ def _has_ended(run: Run) -> bool:
         return False
     console, experiment = Console(quiet=isinstance(run, Follower)), run.experiment
     console.note(f"{run.path} is finished: trained for {experiment.train.length}, its metrics are in metrics.json.")
-    console.note(f"To go on: python -m tfbig.train --resume {shlex.quote(str(run.path))} train.length=LONGER")
+    console.note(cli.spoken(f"To go on: python -m tfbig.train --resume {shlex.quote(str(run.path))} train.length=LONGER"))
     return True
 
 

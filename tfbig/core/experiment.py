@@ -31,7 +31,7 @@ class Train(Component):
 
     length: str = knob("10ep", 'whole training: "10ep" (epochs) or "20_000" (steps)')
     batch_size: int = knob(64, "examples per optimiser step", low=1, high=1_048_576)
-    accumulate: int = knob(1, "micro-batches a batch is split into, to save memory; same result", low=1)
+    accumulate: int = knob(1, "micro-batches a batch is split into, to save memory; same result, but batch normalisation takes each one's own statistics", low=1)
     remat: bool = knob(False, "compute activations again for the gradient instead of keeping them, to save memory; same result, slower")
     evaluate_every: str = knob("1ep", "between evaluations on the validation split: epochs, steps or % of length")
     save_every: str = knob("1ep", "between checkpoints: epochs, steps or % of length; each evaluation saves too")

@@ -119,6 +119,8 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
         signals.act()
         devices = device_text() if workers.count == 1 else f"{workers.count} workers, the chief's on {device_text()}"
         console.note(f"{setup.model.count_params():,} parameters, {devices}, XLA {'on' if setup.jit else 'off'} ({setup.jit_reason})")
+        for line in overview.micro_statistics(experiment, setup.model):
+            console.note(line)
         present = checkpoint.steps(run.checkpoints)
         if present:
             data.examples("train", np.arange(1))  # a run is unfinished only once its data is known to be there

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
+from tfbig.core.lazy import keras
 from tfbig.engine.readable import Readable
 from tfbig.engine.setup import Lengths
+from tfbig.engine.strategy import layers
 
 SHOWN = 5  # names in a line
 FEW_OF_A_CLASS = 10  # training examples
@@ -65,6 +67,17 @@ def concerns(experiment: Experiment, data: Readable, splits: dict[str, dict]) ->
     batch, size = experiment.train.batch_size, data.size("train")
     if batch > size:
         yield f"train.batch_size: a batch of {batch:,} holds the {size:,} training examples more than once; a smaller one makes more steps of an epoch"
+
+
+def micro_statistics(experiment: Experiment, model: keras.Model) -> Iterator[str]:
+    """Says that a split batch is not the whole one to layers that look at all of its rows."""
+    parts = experiment.train.accumulate
+    if parts > 1 and any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers(model)):
+        rows = experiment.train.batch_size // parts
+        yield (
+            f"train.accumulate: batch normalisation takes the statistics of each micro-batch of {rows:,} examples, and adds each to its "
+            f"moving averages, {parts} a step: the result is not that of whole batches"
+        )
 
 
 def _some(names: list[str]) -> str:
