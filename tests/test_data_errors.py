@@ -217,15 +217,17 @@ def test_what_is_wrong_with_the_data_is_said_before_training(tmp_path, monkeypat
             overview.refuse_empty(made, data)
 
 
-def test_classes_without_a_readable_picture_are_noted(folder, tmp_path_factory):
+def test_classes_without_a_readable_picture_are_noted(folder):
     """Where pictures are read before training, that is, of splits held in memory."""
     for part in ("train", "validation", "test"):
         (folder / part / "c").mkdir()
         (folder / part / "c" / "0.jpg").write_bytes(b"no picture")
-    made, seen = make(*settings(folder, "data.on_error=skip")), Silent()
-    job.measure(Run.create(tmp_path_factory.mktemp("runs") / "run", made), made, Readable(made.data), seen.note)
-    expected = [f"classes without an example in the {split} split: c" for split in ("train", "validation")]
-    assert seen.notes == (expected if image_folder.MEMORY_BYTES else [])
+    made = make(*settings(folder, "data.on_error=skip"))
+    data = Readable(made.data)
+    splits = {split: job.described(data, split) for split in ("train", "validation")}
+    notes = [note for note in overview.concerns(made, data, splits) if "without an example" in note]
+    expected = [f"classes without an example in the {split} split: c" for split in splits]
+    assert notes == (expected if image_folder.MEMORY_BYTES else [])
 
 
 def test_a_shift_larger_than_the_picture():
