@@ -10,7 +10,6 @@ from training import FACTS, Silent, make, values
 import tfbig
 from tfbig.core.contracts import Feature
 from tfbig.core.errors import RunFailure, UserError
-from tfbig.core.run import Run
 from tfbig.core.workers import Share
 from tfbig.data import image_folder
 from tfbig.engine import batches, job, loop, overview
