@@ -55,6 +55,9 @@ def test_a_long_run_of_unreadable_records():
         def size(self, split):
             return 2000
 
+        def lengths(self, split):
+            return None
+
         def examples(self, split, positions):
             if ((positions >= 100) & (positions < 1500)).any():
                 raise OSError("lost")
@@ -114,7 +117,7 @@ class Floats:
 
     spec, label_names, on_error, max_skipped = {"image": Feature(shape=(2, 2, 1), dtype="float32")}, (), "stop", 1
     size = lambda self, split: 5  # noqa: E731
-    arrays = lambda self, split: None  # noqa: E731
+    arrays = lengths = lambda self, split: None  # noqa: E731
 
     def examples(self, split, positions):
         image = np.ones((len(positions), 2, 2, 1), np.float32) * np.asarray(positions)[:, None, None, None]

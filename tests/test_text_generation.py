@@ -86,10 +86,11 @@ def test_loss_against_numpy(corpus, z_loss):
     total = np.log(np.exp(logits).sum(-1))
     surprise = total - np.take_along_axis(logits, raw["tokens"][:, 1:, None], 2)[..., 0]
     real = np.arange(16)[None] < raw["length"][:, None]
-    loss, logs = task.loss(model, ready, training=False)
-    assert float(loss) == pytest.approx(surprise[real].mean() + z_loss * (total[real] ** 2).mean(), rel=1e-5)
+    sums = {name: (total.numpy().sum(), weight.numpy().sum()) for name, (total, weight) in task.loss(model, ready, training=False).items()}
+    expected = surprise[real].sum() + z_loss * (total[real] ** 2).sum()
+    assert sums["loss"] == (pytest.approx(expected, rel=1e-5), real.sum())
     if z_loss:
-        assert float(logs["cross_entropy"]) == pytest.approx(surprise[real].mean(), rel=1e-5)
+        assert sums["cross_entropy"] == (pytest.approx(surprise[real].sum(), rel=1e-5), real.sum())
     outputs = task.predict(model, ready)
     np.testing.assert_allclose(outputs["log_probability"].numpy()[real], -surprise[real], rtol=1e-4)
     measured = {name: (total.numpy().sum(), count.numpy().sum()) for name, (total, count) in task.metrics(outputs, ready).items()}
@@ -305,9 +306,9 @@ def test_commands(corpus, tmp_path):
 
 
 def test_models_and_tasks_that_do_not_fit(corpus):
-    with pytest.raises(UserError, match="data: expected text, for this task. Received: MNIST, pictures"):
+    with pytest.raises(UserError, match="data: expected data that gives tokens, for this task. Received: MNIST, which gives image and label"):
         tfbig.recipe("sotu_gpt", "data=mnist")
-    with pytest.raises(UserError, match="data: expected pictures, for this task. Received: SOTU, text"):
+    with pytest.raises(UserError, match="data: expected data that gives image and label, for this task. Received: SOTU, which gives tokens"):
         tfbig.recipe("mnist_mlp", "data=sotu")
-    with pytest.raises(UserError, match="model: expected one of tokens->logits, for this task. Received: MLP, values->features"):
+    with pytest.raises(UserError, match="model: expected a model that takes tokens and gives logits, for this task. Received: MLP, which takes image and gives features"):
         tfbig.recipe("sotu_gpt", "model=mlp")

@@ -27,8 +27,9 @@ def recipe(name: str | Experiment, *settings: str) -> Experiment:
 def build(experiment: str | Experiment, *settings: str) -> tuple[Task, keras.Model]:
     """The bound task and the untrained, plain Keras functional model of an experiment or a recipe's name, with "key=value" overrides."""
     from tfbig.engine import job
+    from tfbig.report.console import Console
 
-    return job.build(recipe(experiment, *settings))
+    return job.build(recipe(experiment, *settings), Console())
 
 
 def batches(task: Task, split: str, batch_size: int) -> tf.data.Dataset:

@@ -173,7 +173,7 @@ def _in_float32(trained):
     from tfbig.engine.setup import Setup
 
     exact = dataclasses.replace(experiment, device=dataclasses.replace(experiment.device, precision="float32"))
-    setup = Setup(exact, trained.task.facts)
+    setup = Setup(exact, trained.task.facts, parts=trained.task.parts)
     pairs = list(zip(setup.model.variables, trained.model.variables, strict=True))
     for new, old in pairs:
         if new.path.split("/")[-2:] != old.path.split("/")[-2:] or new.shape != old.shape:

@@ -28,7 +28,9 @@ def plan(recipe: str | Experiment, *settings: str, hardware: str | None = None, 
     """
     from tfbig.engine import plan as engine
     from tfbig.engine.readable import Readable
-    from tfbig.engine.setup import Setup
+    from tfbig.engine.setup import Setup, training_facts
+    from tfbig.engine.trained import load_parts
+    from tfbig.report.console import Console
 
     there = None if hardware is None else named(hardware)
     if price is not None and not 0 < price < math.inf:
@@ -38,7 +40,8 @@ def plan(recipe: str | Experiment, *settings: str, hardware: str | None = None, 
     experiment.data.check()
     load()
     at, data = time.monotonic(), Readable(experiment.data)
-    setup = Setup(experiment, experiment.task.measure(data), data=data)
+    used = load_parts(None, experiment.task, Console())
+    setup = Setup(experiment, training_facts(experiment, data), data=data, parts=used)
     prepared = time.monotonic() - at
     found = engine.by_arithmetic(setup, there) if there else engine.by_trying(setup, prepared)
     if price is not None:

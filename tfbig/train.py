@@ -183,8 +183,9 @@ def _look(given) -> dict:
         return config.to_json(experiment)
     experiment.data.check()
     from tfbig.engine import job
+    from tfbig.report.console import Console
 
-    found = job.dry_run(experiment)
+    found = job.dry_run(experiment, Console())
     if not given.json:
         print("\n".join(f"{name.replace('_', ' '):<26} {value:,}" if type(value) is int else f"{name.replace('_', ' '):<26} {value}" for name, value in found.items()))
     return found

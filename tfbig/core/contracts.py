@@ -7,7 +7,7 @@ list is written twice. A file of `models/`, `data/` or `tasks/` defines exactly 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -41,13 +41,33 @@ def knob(default: Any, doc: str, *, low=None, high=None, above=None, choices: tu
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """Shape, type and unit of one named part of an example, without the batch axis."""
+    """Shape, type and unit of one named part of an example, without the batch axis.
+
+    The first axis may be free, None, with the `most` that it holds: boxes of a picture, samples of a
+    recording, letters of a text. A dataset then gives an array of each example's own length, and the
+    reader pads with zeros and adds how many are real, as NAME_count, int32 [batch].
+
+    Example:
+        Feature(shape=(None, 4), dtype="float32", unit="pixels", most=32)  # at most 32 boxes
+    """
 
     shape: tuple[int | None, ...]
     dtype: str
+    """NumPy's name, or "string" for what stays on the host."""
     unit: str = ""
     values: int | None = None
     """Numbers that stand for one of so many things (tokens, labels): 0 ... values - 1."""
+    most: int | None = None
+    """The longest that the free axis may be."""
+
+    def __post_init__(self):
+        is_free = bool(self.shape) and self.shape[0] is None
+        assert is_free == (self.most is not None), "a free first axis needs `most`, others none"
+
+    @property
+    def longest(self) -> tuple[int, ...]:
+        """The shape with the free axis at its longest."""
+        return self.shape if self.most is None else (self.most, *self.shape[1:])
 
 
 Spec = dict[str, Feature]
@@ -70,12 +90,13 @@ class Component:
 class Model(Component):
     """An architecture: from an input specification to a plain Keras functional model."""
 
-    kind: ClassVar[str] = "values->features"
-    """What goes in and what comes out; a task takes the models of one kind.
+    takes: ClassVar[frozenset[str]] = frozenset({"image"})
+    """The kinds of input that it can be built on, such as image, tokens, samples, sequence."""
 
-    "values->features": numbers [batch, ...] to features [batch, width], on which the task puts its head.
-    "tokens->logits": whole numbers [batch, length] to scores of each next token [batch, length, values].
-    """
+    gives: ClassVar[frozenset[str]] = frozenset({"features"})
+    """The kinds of output that it has: "features" [batch, width], on which a task puts its head;
+    "logits" [batch, length, values], scores of each next token; "sequence" [batch, length, width];
+    "pyramid", a list of maps from fine to coarse; ..."""
 
     def build(self, spec: Spec) -> keras.Model:
         """A functional model from the inputs named in `spec`.
@@ -89,7 +110,7 @@ class Model(Component):
         raise UserError(f"init: {type(self).__name__} reads no weights from elsewhere. Received: {source}.")
 
     def cached(self, model: keras.Model) -> tuple[keras.Model, keras.Model]:
-        """For "tokens->logits": two functional models that share the weights of `model` and go on from what was computed.
+        """For models that give logits: two functional models that share the weights of `model` and go on from what was computed.
 
         Returns:
             (prefill, step). Prefill takes [tokens [batch, length], count [batch]] to [logits [batch, values] of the token
@@ -102,8 +123,8 @@ class Model(Component):
 class Dataset(Component):
     """Examples with random access by position, in three disjoint splits: train, validation, test."""
 
-    kind: ClassVar[str] = "pictures"
-    """What its examples are; a task learns from the datasets of one kind."""
+    gives: ClassVar[frozenset[str]] = frozenset()
+    """The kinds of things that its examples hold, such as image, label, tokens, boxes, samples."""
 
     background: ClassVar[int] = 255
     """Pictures: what shows through the transparent parts of a PNG, in training and in use; 0 black ... 255 white, as on a page."""
@@ -129,8 +150,23 @@ class Dataset(Component):
         raise NotImplementedError
 
     def examples(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """The raw examples at `positions` (int64 [n]), stacked: name -> [n, ...]."""
+        """The raw examples at `positions` (int64 [n]), stacked: name -> [n, ...].
+
+        A feature with a free axis is a list of n arrays instead, each as long as it is.
+        """
         raise NotImplementedError
+
+    def lengths(self, split: str) -> dict[str, np.ndarray] | None:
+        """How long each example's features with a free axis are: name -> int [n].
+
+        Given, batches are made of examples of like length; None: all are padded to the longest.
+        """
+        return None
+
+    def groups(self, split: str) -> np.ndarray | None:
+        """What each example belongs to that may not stand in two splits, such as a speaker, a gene
+        or a document: numbers or names [n]; None where there is no such thing."""
+        return None
 
     def arrays(self, split: str) -> dict[str, np.ndarray] | None:
         """The whole split if it is small enough to live on the device, else None. Same rows as `examples`."""
@@ -208,11 +244,14 @@ class Task(Component):
     preprocess_on: ClassVar[str] = "host"
     """ "device": `preprocess` is numeric and runs inside the compiled step; "host": it runs in the input pipeline."""
 
-    model_kind: ClassVar[str] = "values->features"
-    """Which models it can be learnt by; see `Model.kind`."""
+    takes: ClassVar[frozenset[str]] = frozenset()
+    """What a dataset must give; see `Dataset.gives`."""
 
-    data_kind: ClassVar[str] = "pictures"
-    """Which datasets it learns from; see `Dataset.kind`."""
+    feeds: ClassVar[frozenset[str]] = frozenset({"image"})
+    """What the model must take; see `Model.takes`."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    """What the model must give; see `Model.gives`."""
 
     derived: ClassVar[dict[str, tuple[str, Callable[[float], float]]]] = {}
     """Metrics that are an increasing function of another one, such as a perplexity of a mean: name -> (metric, function)."""
@@ -233,10 +272,39 @@ class Task(Component):
     """("prefill", "step") where `programs` has these two: what `Model.cached` gives, with named inputs and outputs, to
     generate one token after another. ONNX then holds them, each in a file of its name."""
 
-    def bind(self, model: Model, data: Dataset, facts: dict[str, Any]) -> Task:
-        """A copy that knows its parts."""
+    @classmethod
+    def wanted_data(cls, data: type[Dataset] | Dataset) -> str:
+        """What it expects instead of this dataset, in words; empty where the dataset fits."""
+        return f"data that gives {_listed(cls.takes)}" if cls.takes - data.gives else ""
+
+    @classmethod
+    def wanted_model(cls, model: type[Model] | Model) -> str:
+        """What it expects instead of this model, in words; empty where the model fits."""
+        if cls.feeds <= model.takes and cls.needs <= model.gives:
+            return ""
+        return f"a model that takes {_listed(cls.feeds)} and gives {_listed(cls.needs)}"
+
+    def fits(self, model: Model, data: Dataset) -> Iterator[tuple[str, str]]:
+        """Yields ("data" or "model", what is missing, in words) where they cannot serve this task."""
+        if expected := self.wanted_data(data):
+            yield "data", _mismatch(expected, data, f"gives {_listed(data.gives)}")
+        if expected := self.wanted_model(model):
+            own = f"takes {_listed(model.takes)} and gives {_listed(model.gives)}"
+            yield "model", _mismatch(expected, model, own)
+
+    def uses(self) -> dict[str, str]:
+        """Other runs that the task needs, frozen: a teacher, a tokenizer of pictures, a judge; name ->
+        run directory, as a setting gives it. They are copied into the run, and a bound task has each
+        as `parts[name]`, with `model`, `task` and `predict`.
+        """
+        return {}
+
+    def bind(
+        self, model: Model, data: Dataset, facts: dict[str, Any], parts: Mapping[str, Any] = {}
+    ) -> Task:
+        """A copy that knows its model, its data, the facts measured on it, and the runs it uses."""
         bound = dataclasses.replace(self)
-        for name, value in (("model", model), ("data", data), ("facts", facts)):
+        for name, value in (("model", model), ("data", data), ("facts", facts), ("parts", parts)):
             object.__setattr__(bound, name, value)
         return bound
 
@@ -255,8 +323,14 @@ class Task(Component):
         """The trainable model, head included."""
         raise NotImplementedError
 
-    def loss(self, model: keras.Model, batch: dict[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """The scalar to minimise (mean over the batch) and further scalars worth logging."""
+    def loss(
+        self, model: keras.Model, batch: dict[str, tf.Tensor], training: bool
+    ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+        """Per example (sum, weight), each [batch]: "loss", which is minimised, and more to be logged.
+
+        The engine divides once, all sums by all weights of the whole batch. Padding weighs 0; a text
+        weighs as much as it has tokens. A weight does not depend on the model.
+        """
         raise NotImplementedError
 
     def predict(self, model: keras.Model, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -266,6 +340,30 @@ class Task(Component):
     def metrics(self, outputs: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
         """Per example (sum, count), each [batch]: a metric is all sums over all counts, so padding never counts."""
         raise NotImplementedError
+
+    def records(
+        self, outputs: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """What an evaluation keeps of each example besides its metrics: small arrays [batch, ...].
+
+        They are what `score`, `panels` and the check of an export see; outputs are not kept. Numbers
+        only, of one shape whatever the example's length. Example: 100 boxes with class and score.
+        """
+        return {}
+
+    def examine(self, records: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Once for each evaluation, on the host: records of all examples to what `score` needs of
+        each, such as counts of n-grams; name -> [n, ...]."""
+        return records
+
+    def score(self, statistics: dict[str, np.ndarray]) -> dict[str, float | None]:
+        """Metrics that need all examples together, such as average precision, from what `examine`
+        gave; None where there is too little of what is counted.
+
+        It is called for the split and for some hundred resamples of it (with `statistics` of drawn
+        examples), from which the intervals come.
+        """
+        return {}
 
     def signature(self) -> dict[str, tf.TensorSpec]:
         """What a served model receives: name -> tensor specification with a batch axis (encoded images, text, samples)."""
@@ -310,13 +408,13 @@ class Task(Component):
         """Sentences for the model card: how to use the served model, and what it cannot do."""
         return []
 
-    def panels(self, split: str, positions: np.ndarray, outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    def panels(self, split: str, positions: np.ndarray, records: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         """What a report shows of a finished evaluation, as JSON values (see tfbig/report/panels.py for the kinds).
 
         Args:
             split: what was evaluated.
             positions: int64 [n], of the examples in the split: all but unreadable ones.
-            outputs: of `predict` for these examples, each [n, ...].
+            records: of `records` for these examples, each [n, ...].
         """
         return []
 
@@ -348,3 +446,12 @@ class Task(Component):
             JSON values, one for each prediction.
         """
         raise NotImplementedError
+
+
+def _listed(kinds: frozenset[str]) -> str:
+    return " and ".join(sorted(kinds)) or "nothing"
+
+
+def _mismatch(expected: str, component: Component, own: str) -> str:
+    name = type(component).__name__
+    return f"expected {expected}, for this task. Received: {name}, which {own}."

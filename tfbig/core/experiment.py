@@ -32,6 +32,9 @@ class Train(Component):
     length: str = knob("10ep", 'whole training: "10ep" (epochs) or "20_000" (steps)')
     batch_size: int = knob(64, "examples per optimiser step", low=1, high=1_048_576)
     accumulate: int = knob(1, "micro-batches a batch is split into, to save memory; same result, but batch normalisation takes each one's own statistics", low=1)
+    shapes: int = knob(
+        4, "data of any length: fixed lengths to which batches of like length are padded", low=1
+    )
     remat: bool = knob(False, "compute activations again for the gradient instead of keeping them, to save memory; same result, slower")
     evaluate_every: str = knob("1ep", "between evaluations on the validation split: epochs, steps or % of length")
     save_every: str = knob("1ep", "between checkpoints: epochs, steps or % of length; each evaluation saves too")
@@ -139,7 +142,7 @@ class Experiment(Component):
 
     name: str = knob("experiment", "the recipe's name; names the run directory")
     seed: int = knob(0, "of initial weights, order, augmentation and dropout", low=0, high=2**31 - 1)
-    init: str | None = knob(None, "weights from elsewhere to start from, such as a folder with .safetensors files or hub:PRESET; none: fresh ones", path=True)
+    init: str | None = knob(None, "weights to start from: another run's by the names of its layers, a folder with .safetensors files, or hub:PRESET; none: fresh ones", path=True)
     task: Task = field(metadata={"doc": "what is learnt", "kind": "tasks"})
     model: Model = field(metadata={"doc": "the architecture", "kind": "models"})
     data: Dataset = field(metadata={"doc": "the examples", "kind": "data"})
@@ -150,7 +153,4 @@ class Experiment(Component):
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.name or "/" in self.name or self.name.startswith("."):
             yield "name", f"expected a word that can name a directory. Received: {self.name!r}."
-        if self.data.kind != self.task.data_kind:
-            yield "data", f"expected {self.task.data_kind}, for this task. Received: {type(self.data).__name__}, {self.data.kind}."
-        if self.model.kind != self.task.model_kind:
-            yield "model", f"expected one of {self.task.model_kind}, for this task. Received: {type(self.model).__name__}, {self.model.kind}."
+        yield from self.task.fits(self.model, self.data)

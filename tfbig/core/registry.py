@@ -1,6 +1,6 @@
 """The registry: a file's name in tasks/, models/ or data/ is the component's name; nothing is listed by hand.
 
-Listing reads docstrings with `ast`, so it imports nothing. A name with a dot is a module of the user's own.
+Listing reads docstrings with `ast`, so it imports nothing. Any other name is a module of the user's own.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+import importlib.util
 import os
 import shlex
 from pathlib import Path
@@ -121,20 +122,24 @@ def _own_module(key: str, name: str):
 
 def component(kind: str, name: str, likely: list[str] | None = None) -> type:
     """The class of a component: the one a file defines; `likely` are those to suggest if there is none of that name."""
-    if "." in name:
+    known = _files(kind)
+    if name in known:
+        module = importlib.import_module(f"tfbig.{kind}.{name}")
+    elif "." in name or _is_module(name):
         module = _own_module(KEYS[kind], name)
     else:
-        known = _files(kind)
-        if name not in known:
-            expected = f"{KEYS[kind]}: expected one of {', '.join(known)}, or a module of your own such as my.module"
-            meant = likely and nearest(name, likely) or nearest(name, known)
-            raise UserError(f"{expected}. Received: {name!r}.{meant}")
-        module = importlib.import_module(f"tfbig.{kind}.{name}")
+        expected = f"{KEYS[kind]}: expected one of {', '.join(known)}, or a module of your own"
+        meant = likely and nearest(name, likely) or nearest(name, known)
+        raise UserError(f"{expected}. Received: {name!r}.{meant}")
     is_one = lambda value: isinstance(value, type) and issubclass(value, BASES[kind]) and value.__module__ == module.__name__  # noqa: E731
     found = [value for value in vars(module).values() if is_one(value)]
     if len(found) != 1:
         raise UserError(f"{KEYS[kind]}: expected {module.__name__} to define one {BASES[kind].__name__}. Found: {len(found)}.")
     return found[0]
+
+
+def _is_module(name: str) -> bool:
+    return name.isidentifier() and importlib.util.find_spec(name) is not None
 
 
 def name_of(value) -> str:

@@ -134,18 +134,19 @@ def _elsewhere(key: str, experiment: Any, fitting: bool = False) -> str:
 def fitting_components(kind: str, experiment: Any) -> list[str]:
     """The names of a kind's components ("tasks", "models", "data") that fit an experiment's task."""
     task = experiment.task
-    wanted = {"models": task.model_kind, "data": task.data_kind}.get(kind)
-    return [name for name, (_, kind_of) in _components(kind).items() if wanted in (None, kind_of)]
+    wanted = {"models": task.wanted_model, "data": task.wanted_data}.get(kind)
+    components = _components(kind).items()
+    return [name for name, (_, each) in components if wanted is None or not wanted(each)]
 
 
 @functools.cache
-def _components(kind: str) -> dict[str, tuple[frozenset[str], str | None]]:
-    """Of every component of the package: its settings, and what it takes or gives."""
+def _components(kind: str) -> dict[str, tuple[frozenset[str], type]]:
+    """Every component of the package: its settings, and its class."""
     classes = {name: registry.component(kind, name) for name in registry.describe(kind)}
     return {
         name: (
             frozenset(field.name for field in dataclasses.fields(each)),
-            getattr(each, "kind", None),
+            each,
         )
         for name, each in classes.items()
     }

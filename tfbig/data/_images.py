@@ -22,6 +22,8 @@ DECODED_TOGETHER = 64
 class MemoryImages(Dataset):
     """Labelled pictures in memory, published as train and test; part of train is held out for validation."""
 
+    gives = frozenset({"image", "label"})
+
     validation: int = knob(5_000, "training examples held out for validation, the same share of each class", low=1)
     split_seed: int = knob(0, "of the choice of validation examples", low=0, high=2**32 - 1)
 

@@ -29,7 +29,7 @@ class TextWindows(Dataset):
     first a target once. A window's `length` says how many of its targets are real.
     """
 
-    kind = "text"
+    gives = frozenset({"tokens"})
 
     context: int = knob(64, "tokens that a window's last target is predicted from", low=1)
     stride: int | None = knob(None, "tokens between the starts of training windows; none: context, so an epoch reads each token once", low=1)

@@ -29,6 +29,8 @@ class ImageFolder(Dataset):
     Pictures are JPEG, PNG, GIF or BMP, decoded as exported models do; see `tfbig.prep.image.decode`.
     """
 
+    gives = frozenset({"image", "label"})
+
     path: str = knob("", "the folder; its subfolders are the classes, or train and test with the classes inside", path=True)
     side: int = knob(64, "height and width in pixels: the centre square, resized", low=1)
     channels: int = knob(3, "3: colour, 1: grey", choices=(1, 3))

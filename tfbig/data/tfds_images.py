@@ -17,6 +17,8 @@ from tfbig.data._images import check_split, decode_pictures
 class TFDSImages(Dataset):
     """Any labelled image dataset of TensorFlow Datasets, read at random from ArrayRecord files, larger than memory or not."""
 
+    gives = frozenset({"image", "label"})
+
     builder: str = knob("imagenet2012", "TensorFlow Datasets' name, or name/configuration, such as imagenet_resized/64x64")
     side: int = knob(224, "height and width in pixels: the centre square, resized", low=1)
     test_part: str = knob("validation", "published part used as test split (ImageNet's own test labels are not published)")

@@ -7,47 +7,94 @@ steps. Slab m always holds the batches of steps m * block ... (m + 1) * block - 
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 from collections.abc import Iterator
 
-from tfbig.core.contracts import Dataset, Task
+from tfbig.core.contracts import Dataset, Feature, Task
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
-from tfbig.core.workers import Share
-from tfbig.engine import order
+from tfbig.core.workers import Share, cores
+from tfbig.engine import order, shapes
 from tfbig.engine.readable import ERRORS
 
 SLAB_BYTES = 128 * 2**20
+TEXT_BYTES = 256  # assumed of one text
+VISITS = 4  # of an epoch to each shape, at least
+COUNT = Feature(shape=(), dtype="int32")
 
 
-def block_length(data: Dataset, batch_size: int, wanted: int) -> int:
-    """Steps per slab: as many as wanted, while a slab of raw examples stays small."""
-    example = sum(int(np.prod(feature.shape)) * np.dtype(feature.dtype).itemsize for feature in data.spec.values())
-    return max(1, min(wanted, SLAB_BYTES // max(1, example * batch_size)))
+def block_length(task: Task, batch_size: int, wanted: int) -> int:
+    """Steps per slab: as many as wanted, while a slab of raw examples stays small.
+
+    Where examples stand in several shapes, an epoch visits each of them several times.
+    """
+    features = task.data.spec.values()
+    example = sum(int(np.prod(feature.longest)) * _item_bytes(feature) for feature in features)
+    block = min(wanted, SLAB_BYTES // max(1, example * batch_size))
+    shapes = len(task.facts.get("shapes", ()))
+    if shapes > 1:
+        block = min(block, task.data.size("train") // (batch_size * shapes * VISITS))
+    return max(1, block)
+
+
+def _item_bytes(feature: Feature) -> int:
+    return TEXT_BYTES if feature.dtype == "string" else np.dtype(feature.dtype).itemsize
 
 
 class Reader:
-    """A function from rows (int64 [n]) of a split to raw examples: a gather if the split fits in memory, else random access."""
+    """A function from rows (int64 [n]) of a split to raw examples, padded to one shape.
+
+    A gather if the split fits in memory, else random access.
+    """
 
     def __init__(self, data: Dataset, split: str):
         self.data, self.split, self.failure = data, split, None
-        arrays = data.arrays(split)
-        self.tensors = None if arrays is None else {name: tf.constant(value) for name, value in arrays.items()}
+        spec, most = data.spec, shapes.free(data.spec)
+        self.spec = {**spec, **{f"{name}_count": COUNT for name in most}}
+        arrays = None if most else data.arrays(split)
+        self.tensors = None
+        if arrays is not None:
+            self.tensors = {name: tf.constant(value) for name, value in arrays.items()}
 
-    def __call__(self, row: tf.Tensor) -> dict[str, tf.Tensor]:
+    def __call__(self, row: tf.Tensor, padded: shapes.Padded) -> dict[str, tf.Tensor]:
         if self.tensors is not None:
             return {name: tf.gather(value, row) for name, value in self.tensors.items()}
-        spec = self.data.spec
-        values = tf.numpy_function(self._load, [row], [tf.dtypes.as_dtype(feature.dtype) for feature in spec.values()], stateful=False)
-        count = row.shape[0]
-        return {name: tf.ensure_shape(value, (count, *spec[name].shape)) for name, value in zip(spec, values, strict=True)}
+        types = [tf.dtypes.as_dtype(feature.dtype) for feature in self.spec.values()]
+        load = functools.partial(self._load, padded=padded)
+        values = tf.numpy_function(load, [row], types, stateful=False)
+        raw = {}
+        for (name, feature), value in zip(self.spec.items(), values, strict=True):
+            length = (padded[name],) if name in padded else feature.shape[:1]
+            raw[name] = tf.ensure_shape(value, (row.shape[0], *length, *feature.shape[1:]))
+        return raw
 
-    def _load(self, rows: np.ndarray) -> list[np.ndarray]:
+    def _load(self, rows: np.ndarray, padded: shapes.Padded) -> list[np.ndarray]:
         try:
             examples = self.data.examples(self.split, rows)
+            for name, length in padded.items():
+                examples[f"{name}_count"] = shapes.counts(examples[name])
+                examples[name] = self._padded(name, examples[name], length, rows)
         except ERRORS as error:  # TensorFlow would pass on its text only, with a traceback in it
-            self.failure = error if isinstance(error, UserError) else UserError(f"data: the {self.split} split cannot be read: {error}.")
+            self.failure = error
+            if not isinstance(error, UserError):
+                message = f"data: the {self.split} split cannot be read: {error}."
+                self.failure = UserError(message)
             raise
-        return [np.ascontiguousarray(examples[name], feature.dtype) for name, feature in self.data.spec.items()]
+        return [self._array(examples[name], feature) for name, feature in self.spec.items()]
+
+    @staticmethod
+    def _array(values, feature: Feature) -> np.ndarray:
+        dtype = object if feature.dtype == "string" else feature.dtype
+        return np.ascontiguousarray(values, dtype)
+
+    def _padded(self, name: str, values: list[np.ndarray], length: int, rows: np.ndarray):
+        try:
+            return shapes.pad(values, length, self.spec[name])
+        except ValueError as error:
+            message, place = error.args
+            which = f"example {rows[place]:,} of the {self.split} split"
+            raise UserError(f"data: {which}: {name}: {message}") from error
 
     @contextlib.contextmanager
     def failures(self) -> Iterator[None]:
@@ -63,37 +110,88 @@ class Reader:
 class Slabs:
     """Slabs of training batches by step: name -> [block, batch, ...].
 
-    They hold raw examples with their "key" if the task preprocesses on the device, model-ready ones otherwise. Reading in
-    order is what it is made for; any other step costs no more than a new start of the pipeline.
+    They hold raw examples with their "key" if the task preprocesses on the device, model-ready ones
+    otherwise. All examples of a slab are padded to one shape. Reading in order is what it is made
+    for; any other step costs no more than a new start of the pipeline.
     """
 
-    def __init__(self, task: Task, *, batch_size: int, block: int, seed: int, offsets: np.ndarray | None = None):
-        """`offsets` (int64 [n]): the places in each batch that are read here; by default all of them."""
-        offsets = np.arange(batch_size) if offsets is None else offsets
-        self.block, self._next, self._number, self._slab = block, None, None, None
-        size, take = task.data.size("train"), Reader(task.data, "train")
-        if size == 0:
+    def __init__(
+        self,
+        task: Task,
+        *,
+        batch_size: int,
+        block: int,
+        seed: int,
+        offsets: np.ndarray | None = None,
+    ):
+        """`offsets` (int64 [n]): the places in each batch that are read; by default all of them."""
+        self.task, self.batch_size, self.block, self.seed = task, batch_size, block, seed
+        self.offsets = np.arange(batch_size) if offsets is None else offsets
+        if task.data.size("train") == 0:
             raise UserError("data: the training split is empty. Expected at least one example.")
+        self.groups = shapes.groups(task.data, "train", task.facts.get("shapes"))
+        self._take = Reader(task.data, "train")
+        self._readers: dict[int, tuple[int, Iterator]] = {}  # group -> (its next slab, reader)
+        self._number = self._slab = self._window = self._turns = None
+        self.spec = self._pipeline(0, 0).element_spec  # of the first group
+
+    def _pipeline(self, group: int, start: int) -> tf.data.Dataset:
+        """The slabs of one group from its `start`-th on."""
+        members, block, count = self.groups[group], self.block, len(self.offsets)
 
         def slab(number: tf.Tensor) -> dict[str, tf.Tensor]:
-            first = order.positions(number * block, block) * batch_size
-            position = tf.reshape(first[:, None] + tf.constant(offsets, tf.int64), [block * len(offsets)])
-            raw = {**take(order.rows(position, size, seed)), "key": order.keys(position, seed)}
-            ready = raw if task.preprocess_on == "device" else task.preprocess(raw, training=True)
-            return {name: tf.reshape(value, (block, len(offsets), *value.shape[1:])) for name, value in ready.items()}
+            first = order.positions(number * block, block) * self.batch_size
+            position = tf.reshape(
+                first[:, None] + tf.constant(self.offsets, tf.int64), [block * count]
+            )
+            row = order.rows(position, members.size, self.seed)
+            row = row if members.rows is None else tf.gather(members.rows, row)
+            # No two examples of a run share a key: groups take every so-many-th.
+            key = order.keys(position * len(self.groups) + group, self.seed)
+            raw = {**self._take(row, members.padded), "key": key}
+            ready = raw
+            if self.task.preprocess_on == "host":
+                ready = self.task.preprocess(raw, training=True)
+            return {
+                name: tf.reshape(value, (block, count, *value.shape[1:]))
+                for name, value in ready.items()
+            }
 
-        self._slabs = lambda first: tf.data.Dataset.range(first, 2**62).map(slab, num_parallel_calls=2, deterministic=True).prefetch(2)
-        self.spec, self._failures = self._slabs(0).element_spec, take.failures
+        numbers = tf.data.Dataset.range(start, 2**62)
+        return numbers.map(slab, num_parallel_calls=cores(), deterministic=True).prefetch(2)
 
     def at(self, step: int) -> tuple[dict[str, tf.Tensor], int]:
         """The slab that holds a step, and the step's place in it."""
         number, first = divmod(step, self.block)
         if number != self._number:
-            if self._next is None or number != self._number + 1:
-                self._next = iter(self._slabs(number))
-            with self._failures():
-                self._slab, self._number = next(self._next), number
+            group, wanted = self._turn(number)
+            following, reader = self._readers.pop(group, (None, None))
+            if following != wanted:
+                reader = iter(self._pipeline(group, wanted))
+            with self._take.failures():
+                self._slab, self._number = next(reader), number
+            self._readers[group] = wanted + 1, reader
         return self._slab, first
+
+    def _turn(self, number: int) -> tuple[int, int]:
+        """The group of a slab, and the slab's number in it."""
+        if len(self.groups) == 1:
+            return 0, number
+        window, place = divmod(number, shapes.WINDOW)
+        if window != self._window:
+            self._window, self._turns = window, self._turns_of(window)
+        return self._turns[place]
+
+    def _turns_of(self, window: int) -> list[tuple[int, int]]:
+        """The turns of a window of slabs: groups shuffled, to be in no fixed rhythm, but each
+        group's own slabs in order."""
+        first, sizes = window * shapes.WINDOW, [group.size for group in self.groups]
+        turns = [shapes.turn(first + place, sizes) for place in range(shapes.WINDOW)]
+        places = [sorted(own for group, own in turns if group == g) for g in range(len(sizes))]
+        following = [iter(own) for own in places]
+        position = order.positions(first, shapes.WINDOW)
+        shuffled = order.rows(position, shapes.WINDOW, self.seed).numpy()
+        return [(turns[i][0], next(following[turns[i][0]])) for i in shuffled]
 
 
 def share_offsets(batch_size: int, accumulate: int, share: Share) -> np.ndarray:
@@ -104,34 +202,48 @@ def share_offsets(batch_size: int, accumulate: int, share: Share) -> np.ndarray:
 
 def evaluation_batches(
     task: Task, split: str, batch_size: int, index: int = 0, count: int = 1
-) -> Iterator[tuple[int, dict[str, tf.Tensor], int]]:
-    """Every example of a split once, in order, as (first row, raw or model-ready batch, how many of its rows are real).
+) -> Iterator[tuple[np.ndarray, dict[str, tf.Tensor]]]:
+    """Every example of a split once, as (its positions, raw or model-ready batch).
 
-    Of `count` readers, reader `index` gets every count-th batch.
-
-    The last batch is filled up with copies of the split's first rows, so that all batches have one shape.
+    A batch has rows for all of its shape; those behind the positions are copies that fill it up.
+    Of `count` readers, reader `index` gets every count-th batch; one that would get none gets one
+    without positions, so that all of them make calls.
     """
-    size, take = task.data.size(split), Reader(task.data, split)
-    if size == 0:
+    if task.data.size(split) == 0:
         raise UserError(f"data: the {split} split is empty, so there is nothing to evaluate.")
-    starts = range(index * batch_size, size, count * batch_size)
-    idle = not starts  # more readers than batches: one batch all the same, with no real row, so that all make the same calls
-    starts = range(1) if idle else starts
+    take = Reader(task.data, split)
+    groups = shapes.groups(task.data, split, task.facts.get("shapes"))
+    planned = list(shapes.batches_of(groups, batch_size))
+    idle = index >= len(planned)
+    for group, places in itertools.groupby(planned[index::count] or planned[:1], lambda at: at[0]):
+        firsts = [place for _, place in places]
+        elements = iter(_evaluation_pipeline(task, take, group, firsts, batch_size))
+        for first in firsts:
+            with take.failures():
+                batch = next(elements)
+            real = 0 if idle else min(batch_size, group.size - first)
+            yield group.at(np.arange(first, first + real)), batch
 
-    def load(start: tf.Tensor) -> dict[str, tf.Tensor]:
-        raw = take(order.positions(start, batch_size) % size)
+
+def _evaluation_pipeline(task, take, group, firsts, batch_size) -> tf.data.Dataset:
+    def load(first: tf.Tensor) -> dict[str, tf.Tensor]:
+        row = order.positions(first, batch_size) % group.size
+        raw = take(row if group.rows is None else tf.gather(group.rows, row), group.padded)
         return raw if task.preprocess_on == "device" else task.preprocess(raw, training=False)
 
-    batches = tf.data.Dataset.range(starts.start, starts.stop, starts.step).map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
-    elements = iter(batches)
-    for first in starts:
-        with take.failures():
-            batch = next(elements)
-        yield first, batch, 0 if idle else min(batch_size, size - first)
+    places = tf.data.Dataset.from_tensor_slices(np.array(firsts, np.int64))
+    return places.map(load, num_parallel_calls=cores(), deterministic=True).prefetch(2)
 
 
 def dataset(task: Task, split: str, batch_size: int) -> tf.data.Dataset:
-    """One pass over a split as model-ready batches, for a plain `fit` or `evaluate`; the last batch may be short."""
-    take = Reader(task.data, split)
+    """One pass over a split as model-ready batches, for a plain `fit` or `evaluate`.
+
+    The last batch may be short. Features of any length are padded to the longest there may be.
+    """
+    take, longest = Reader(task.data, split), shapes.free(task.data.spec)
     rows = tf.data.Dataset.range(task.data.size(split)).batch(batch_size)
-    return rows.map(lambda row: task.preprocess(take(row), training=False), num_parallel_calls=2).prefetch(2)
+
+    def load(row: tf.Tensor) -> dict[str, tf.Tensor]:
+        return task.preprocess(take(row, longest), training=False)
+
+    return rows.map(load, num_parallel_calls=cores()).prefetch(2)

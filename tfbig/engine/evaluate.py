@@ -9,25 +9,29 @@ from dataclasses import dataclass, field
 from tfbig.core.contracts import Task
 from tfbig.core.lazy import np, tf
 from tfbig.engine import batches
-from tfbig.engine.strategy import Workers
+from tfbig.engine.strategy import Workers, exact
 
 Z95 = 1.959964  # standard normal deviate of a two-sided 95 % interval
 FEWEST = 5  # examples that a bootstrap needs
+SCORE_RESAMPLES = 200  # of a metric that is computed anew from each
 RESAMPLES, GROUPS = 1000, 1000  # of a bootstrap; more of either costs time and changes nothing that is shown
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics of one split: name -> {value, low, high, count}, and the outputs if they were asked for.
+    """Metrics of one split: name -> {value, low, high, count}, and what they are made of.
 
     Attributes:
-        measured: positions of the examples that count, int64 [count]: all but those for which another one stood in.
-        outputs: of the whole split, stand-ins included.
+        measured: positions of the examples that count, int64 [count]: all but those for which
+            another one stood in.
+        records: what `Task.records` keeps of these examples, name -> [count, ...].
+        outputs: of the whole split, stand-ins included, if they were asked for.
     """
 
     split: str
     measured: np.ndarray
     metrics: dict[str, dict]
+    records: dict[str, np.ndarray] = field(default_factory=dict)
     outputs: dict = field(default_factory=dict)
 
     @property
@@ -36,13 +40,23 @@ class Evaluation:
 
 
 def compile_predict(task: Task, model, jit: bool) -> Callable:
-    """Compiles raw or model-ready batches -> (outputs, per-example metrics); one program for evaluation and prediction."""
+    """Compiles raw or model-ready batches -> (outputs, what an evaluation keeps of each example).
+
+    One program for evaluation and prediction. What is kept: metric -> [batch, 2], its sum and its
+    count, under "metrics"; and `Task.records` under "records".
+    """
 
     @tf.function(jit_compile=jit or None, autograph=False)
     def run(batch, with_metrics):
         ready = task.preprocess(batch, training=False) if task.preprocess_on == "device" else batch
         outputs = task.predict(model, ready)
-        return outputs, task.metrics(outputs, ready) if with_metrics else {}
+        if not with_metrics:
+            return outputs, {}
+        metrics = {
+            name: tf.stack([exact(total), tf.cast(count, exact(total).dtype)], 1)
+            for name, (total, count) in task.metrics(outputs, ready).items()
+        }
+        return outputs, {"metrics": metrics, "records": task.records(outputs, ready)}
 
     return run
 
@@ -68,30 +82,75 @@ def evaluate(
         keep_outputs: whether to return the outputs of all examples as well.
         progress: is told how many of how many examples are done.
     """
-    sums: dict[str, np.ndarray] = {}  # name -> per example (sum, count), [2, size]
-    kept: dict[str, list] = {}
     size, done = task.data.size(split), 0
+    kept: dict[str, dict[str, np.ndarray]] = {"metrics": {}, "records": {}, "outputs": {}}
     mine = (workers.place.index, workers.count) if workers else (0, 1)
-    for first, batch, real in batches.evaluation_batches(task, split, min(batch_size, max(1, size)), *mine):
+    batch_size = min(batch_size, max(1, size))
+    for positions, batch in batches.evaluation_batches(task, split, batch_size, *mine):
         outputs, measured = run(batch, True)
-        for name, pair in measured.items():
-            rows = sums.setdefault(name, np.zeros((2, size)))
-            rows[:, first : first + real] = [part.numpy()[:real] for part in pair]
         if keep_outputs:
-            for name, value in outputs.items():
-                kept.setdefault(name, []).append(value.numpy()[:real])
-        done += real
+            measured = {**measured, "outputs": outputs}
+        for part, tensors in measured.items():
+            for name, value in tensors.items():
+                dtype = np.float64 if part == "metrics" else value.dtype.as_numpy_dtype
+                rows = kept[part].setdefault(name, np.zeros((size, *value.shape[1:]), dtype))
+                rows[positions] = value.numpy()[: len(positions)]
+        done += len(positions)
         progress(done, size)
     left_out = np.zeros(size)  # records for which another one stood in
     left_out[list(getattr(task.data, "skipped", {}).get(split, {}))] = 1
-    if workers and workers.count > 1:  # each example was measured by one worker; for the others it is zero
-        sums = {name: workers.total_array(rows) for name, rows in sorted(sums.items())}
+    if workers and workers.count > 1:  # each example was measured by one worker, is zero elsewhere
+        for part in ("metrics", "records"):
+            for name, rows in sorted(kept[part].items()):
+                kept[part][name] = workers.total_array(rows).astype(rows.dtype)
         left_out = workers.total_array(left_out)
-    sums = {name: rows[:, left_out == 0] for name, rows in sums.items()} if left_out.any() else sums
-    metrics = {name: interval(*rows) for name, rows in sums.items()}
+    measured = np.flatnonzero(left_out == 0)
+    if len(measured) < size:
+        for part in ("metrics", "records"):
+            kept[part] = {name: rows[measured] for name, rows in kept[part].items()}
+    metrics = metrics_of(task, kept["metrics"], kept["records"])
+    return Evaluation(split, measured, metrics, kept["records"], kept["outputs"])
+
+
+def metrics_of(task: Task, pairs: dict[str, np.ndarray], records: dict[str, np.ndarray]) -> dict:
+    """Every metric with its interval, from what was kept of each example.
+
+    Args:
+        task: the bound task; its `score` gives the metrics that need all examples together.
+        pairs: metric -> [n, 2], its sum and its count for each example.
+        records: of `Task.records`, name -> [n, ...].
+    """
+    metrics = {name: interval(*rows.T) for name, rows in pairs.items()}
+    if records:
+        metrics |= scored(task, records)
     for name, (source, function) in task.derived.items():
-        metrics[name] = {key: value if key == "count" or value is None else function(value) for key, value in metrics[source].items()}
-    return Evaluation(split, np.flatnonzero(left_out == 0), metrics, {name: np.concatenate(parts) for name, parts in kept.items()})
+        of = metrics[source].items()
+        metrics[name] = {
+            key: value if key == "count" or value is None else function(value) for key, value in of
+        }
+    return metrics
+
+
+def scored(task: Task, records: dict[str, np.ndarray]) -> dict[str, dict]:
+    """The metrics of `Task.score`, with intervals by a bootstrap over examples."""
+    statistics = task.examine(records)
+    size = len(next(iter(statistics.values())))
+    values, draws = task.score(statistics), {}
+    if values and size >= FEWEST:
+        random = np.random.default_rng(0)
+        for _ in range(SCORE_RESAMPLES):
+            rows = random.integers(0, size, size)
+            resampled = {name: value[rows] for name, value in statistics.items()}
+            for name, value in task.score(resampled).items():
+                draws.setdefault(name, []).append(np.nan if value is None else value)
+    metrics = {}
+    for name, value in values.items():
+        low, high = None, None
+        if value is not None and np.isfinite(draws.get(name, np.nan)).any():
+            tail = expanded_tail(size)
+            low, high = (float(x) for x in np.nanquantile(draws[name], (tail, 1 - tail)))
+        metrics[name] = {"value": value, "low": low, "high": high, "count": size}
+    return metrics
 
 
 def interval(total: np.ndarray, count: np.ndarray) -> dict:
@@ -120,17 +179,22 @@ def bootstrap(total: np.ndarray, count: np.ndarray) -> tuple[float, float]:
     wide enough for few examples and, unlike a normal one, does not leave the range of what was measured: no loss below 0.
     Of many examples, sums over groups are drawn, which have the same variance.
     """
-    from scipy import special
-
     if len(total) > GROUPS:
         group = np.arange(len(total)) % GROUPS
         total, count = np.bincount(group, total), np.bincount(group, count)
     n = len(total)
     rows = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
     values = total[rows].sum(1) / count[rows].sum(1)
-    tail = special.ndtr(-math.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.975))
+    tail = expanded_tail(n)
     low, high = np.quantile(values, (tail, 1 - tail))
     return float(low), float(high)
+
+
+def expanded_tail(n: int) -> float:
+    """What a bootstrap's 95 % interval leaves out on either side, so that n examples are covered."""
+    from scipy import special
+
+    return float(special.ndtr(-math.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.975)))
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:

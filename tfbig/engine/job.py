@@ -20,14 +20,15 @@ from tfbig.core.interrupt import watch_signals
 from tfbig.core.lazy import keras, load, np, tf
 from tfbig.core.run import Follower, Run
 from tfbig.core.workers import place
-from tfbig.engine import checkpoint, loop, machine, overview
+from tfbig.engine import checkpoint, loop, machine, overview, parts
 from tfbig.engine.evaluate import Evaluation
 from tfbig.engine.flops import forward_flops
 from tfbig.engine.readable import Readable, told
 from tfbig.engine.records import is_recorded
-from tfbig.engine.setup import Lengths, Setup, build_task, device_text
+from tfbig.engine.setup import Lengths, Setup, build_task, device_text, training_facts
 from tfbig.engine.strategy import Workers
-from tfbig.engine.trained import load_step
+from tfbig.engine.trained import load_parts, load_step
+from tfbig.engine.warm_start import start_from
 
 COMPARED = 16  # examples of a split that several workers compare with each other
 
@@ -76,7 +77,7 @@ def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
             if not data.skipped[split] and experiment.data.on_error == "stop" and entry["size"] != data.size(split):
                 raise UserError(f"data: its {split} split had {entry['size']:,} examples when {run.path} was started, and has {data.size(split):,} now. {remedy}")
         return saved["facts"]
-    facts = experiment.task.measure(data)
+    facts = training_facts(experiment, data)
     for split in ("train", "validation"):  # nothing of the test split is read before training is over
         splits[split] = described(data, split)
     known = {"card": data.card(), "notes": data.notes(), "fingerprint": data.fingerprint()}
@@ -113,8 +114,12 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
             for line in (*overview.lines(experiment, data), *overview.concerns(experiment, data, splits)):
                 console.note(line)
         facts = json.loads(workers.gather(json.dumps(facts))[0])  # the chief's: rounding may differ elsewhere
+        if workers.is_chief:
+            parts.copy(run, experiment.task, console.note)
+        workers.meet()
+        used = load_parts(run, experiment.task, console)
         with watch_signals() as signals:  # TensorFlow's native code loses what a handler raises while a model is built
-            setup = Setup(experiment, facts, workers, data)
+            setup = Setup(experiment, facts, workers, data, used)
             setup.other_variables  # noqa: B018 - the optimiser and the step, too
         signals.act()
         devices = device_text() if workers.count == 1 else f"{workers.count} workers, the chief's on {device_text()}"
@@ -126,7 +131,7 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
             data.examples("train", np.arange(1))  # a run is unfinished only once its data is known to be there
             run.unmark_done()
         else:
-            start_from(setup)
+            start_from(setup, console.note)
             with watch_signals() as signals:
                 write_panels(run, {"inputs": setup.task.training_panels(first_batch(setup))}, 0)
             signals.act()
@@ -168,20 +173,13 @@ def compare(workers: Workers, experiment: Experiment, data: Readable) -> None:
     for split in SPLITS[:2]:
         size = data.size(split)
         shown = data.examples(split, np.unique(np.linspace(0, size - 1, min(size, COMPARED)).astype(np.int64)))
-        digest = hashlib.sha256(b"".join(np.ascontiguousarray(shown[name]).tobytes() for name in sorted(shown)))
+        digest = hashlib.sha256()
+        for name in sorted(shown):
+            for value in shown[name]:
+                digest.update(value if isinstance(value, bytes) else np.asarray(value).tobytes())
         facts[f"data, {split} split"] = f"{size:,} examples, digest {digest.hexdigest()[:12]}"
     facts["data"] = f"fingerprint {data.fingerprint()[:12] or 'none'}"
     workers.same(facts, "Expected the same configuration, data and software everywhere.")
-
-
-def start_from(setup: Setup) -> None:
-    """Weights from elsewhere, if the experiment names any, in place of fresh ones."""
-    if setup.experiment.init is None:
-        return
-    setup.experiment.model.load(setup.model, setup.experiment.init)
-    if setup.step.average is not None:
-        for average, weight in zip(setup.step.average.variables, setup.step.average.source, strict=True):
-            average.assign(weight)
 
 
 def first_batch(setup: Setup) -> dict[str, np.ndarray]:
@@ -269,14 +267,13 @@ def evaluate_split(
     measure(run, run.experiment, setup.data)  # refuses data that has changed
     run.read_json("metrics.json")  # written again afterwards: a damaged one is said now
     known = told(setup.data.skipped)
-    result: Evaluation = setup.evaluate(split, keep_outputs=True)
+    result: Evaluation = setup.evaluate(split)
     console.evaluated(step, split, result.metrics)
     if told(setup.data.skipped) != known:
         console.note(told(setup.data.skipped))
     entry = {"dataset": type(run.experiment.data).__name__, "split": split, "count": result.count, "step": step, "metrics": result.metrics}
-    outputs = {name: value[result.measured] for name, value in result.outputs.items()}
     samples = setup.task.samples(setup.model, setup.jit)
-    return entry, {"samples": samples, split: setup.task.panels(split, result.measured, outputs)}
+    return entry, {"samples": samples, split: setup.task.panels(split, result.measured, result.records)}
 
 
 def write_panels(run: Run, sections: dict[str, list[dict]], step: int) -> None:
@@ -310,11 +307,12 @@ def write_result(run: Run, setup: Setup, entry: dict, panels: dict[str, list[dic
     run.write_json("data.json", saved)
 
 
-def dry_run(experiment: Experiment) -> dict:
+def dry_run(experiment: Experiment, console: loop.Observer) -> dict:
     """Builds everything, makes one step, and says what it takes."""
     started = time.monotonic()
     data = Readable(experiment.data)
-    setup = Setup(experiment, experiment.task.measure(data), data=data)
+    facts, used = training_facts(experiment, data), load_parts(None, experiment.task, console)
+    setup = Setup(experiment, facts, data=data, parts=used)
     slab, first = setup.slabs.at(0)
     scalars = setup.run_block(slab, tf.constant(first), tf.constant(1))
     loss = float(scalars["loss"][0])
@@ -337,8 +335,9 @@ def dry_run(experiment: Experiment) -> dict:
     }
 
 
-def build(experiment: Experiment):
+def build(experiment: Experiment, console: loop.Observer):
     """The bound task and its untrained Keras model, for use without a run: (task, model)."""
     data = Readable(experiment.data)
-    return build_task(experiment, experiment.task.measure(data), data)
+    facts, used = training_facts(experiment, data), load_parts(None, experiment.task, console)
+    return build_task(experiment, facts, data, used)
 

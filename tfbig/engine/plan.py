@@ -182,7 +182,7 @@ def _evaluation_seconds(setup: Setup) -> tuple[float, float]:
     task, size = setup.task, setup.task.data.size("validation")
     batch_size = min(evaluation_batch(setup.experiment), size)
     seconds, at = [], time.monotonic()
-    for _, batch, _ in batches.evaluation_batches(task, "validation", batch_size):
+    for _, batch in batches.evaluation_batches(task, "validation", batch_size):
         for part in tf.nest.flatten(setup.predict(batch, True)[1]):  # what an evaluation fetches
             part.numpy()
         seconds.append(time.monotonic() - at)

@@ -76,13 +76,20 @@ class Readable:
                 self._count({split: {**self.skipped[split], **{int(i): what for i, what in found.items()}}})
 
     def _readable(self, split: str, position: int) -> int:
-        wrong, size = self.skipped.get(split), None
-        while wrong and position in wrong:
-            size = size or self._data.size(split)
-            if len(wrong) >= size:
-                raise UserError(f"data: no record of the {split} split can be read. The first: {next(iter(wrong.values()))}")
-            position = (position + 1) % size
-        return position
+        """The position itself, or of the record that stands in: the next that is no longer."""
+        wrong = self.skipped.get(split)
+        if not wrong or position not in wrong:
+            return position
+        size, lengths = self._data.size(split), self._data.lengths(split) or {}
+        for place in range(position + 1, position + size):
+            other = place % size
+            fits = all(values[other] <= values[position] for values in lengths.values())
+            if other not in wrong and fits:
+                return other
+        raise UserError(
+            f"data: no record of the {split} split can stand in for one that cannot be read. "
+            f"The first of those: {next(iter(wrong.values()))}"
+        )
 
     def _each(self, split: str, rows: np.ndarray) -> dict[int, str]:
         """Which of the rows cannot be read, and why."""
@@ -115,8 +122,14 @@ def not_finite(examples: dict[str, np.ndarray]) -> dict[int, str]:
     """The rows (by their place) that hold NaN or an infinite number, and in which part."""
     wrong = {}
     for name, values in examples.items():
-        if values.dtype.kind == "f":
-            rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
+        if isinstance(values, list):  # each as long as it is
+            finite = [value.dtype.kind != "f" or np.isfinite(value).all() for value in values]
+        elif values.dtype.kind == "f":
+            finite = np.isfinite(values.reshape(len(values), -1)).all(1)
+        else:
+            finite = None
+        if finite is not None:
+            rows = np.flatnonzero(~np.asarray(finite))
             wrong.update({int(row): f"{name} holds NaN or an infinite number" for row in rows})
     return wrong
 

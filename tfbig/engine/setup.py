@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, tf
 from tfbig.core.workers import Place, cores
-from tfbig.engine import batches, evaluate, remat
+from tfbig.engine import batches, evaluate, remat, shapes
 from tfbig.engine.optimizer import build_optimizer
 from tfbig.engine.readable import Readable
 from tfbig.engine.step import Step, compile_block, wants_halves, wants_jit
@@ -23,9 +23,11 @@ _BUILDING = threading.RLock()  # a model may be built of another one
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
-def build_task(experiment: Experiment, facts: dict, data: Readable | None = None) -> tuple[Task, keras.Model]:
+def build_task(
+    experiment: Experiment, facts: dict, data: Readable | None = None, parts: Mapping = {}
+) -> tuple[Task, keras.Model]:
     """The bound task and its model with fresh weights, both decided by the experiment and its seed alone."""
-    task = experiment.task.bind(experiment.model, data or Readable(experiment.data), facts)
+    task = experiment.task.bind(experiment.model, data or Readable(experiment.data), facts, parts)
     with _BUILDING:  # seed and policy are the process's: another thread that builds would draw from the same numbers
         before = keras.config.dtype_policy()
         keras.utils.set_random_seed(experiment.seed)
@@ -36,6 +38,14 @@ def build_task(experiment: Experiment, facts: dict, data: Readable | None = None
             raise UserError(str(error)) from error
         finally:
             keras.config.set_dtype_policy(before)
+
+
+def training_facts(experiment: Experiment, data: Readable) -> dict:
+    """What preprocessing and batches need to know of the training split (JSON values)."""
+    facts, train = experiment.task.measure(data), experiment.train
+    if data.lengths("train") is not None:
+        facts = {**facts, "shapes": shapes.measured(data, train.shapes, train.batch_size)}
+    return facts
 
 
 @dataclass(frozen=True)
@@ -63,12 +73,19 @@ class Lengths:
 class Setup:
     """Everything a training run works with."""
 
-    def __init__(self, experiment: Experiment, facts: dict, workers: Workers | None = None, data: Readable | None = None):
+    def __init__(
+        self,
+        experiment: Experiment,
+        facts: dict,
+        workers: Workers | None = None,
+        data: Readable | None = None,
+        parts: Mapping = {},
+    ):
         self.experiment, self.workers, self.data = experiment, workers or Workers(Place()), data or Readable(experiment.data)
-        self.task, self.model = build_task(experiment, facts, self.data)
+        self.task, self.model = build_task(experiment, facts, self.data, parts)
         synchronised = self.workers.count > 1 and join(self.model, sync_batch_norm=experiment.device.sync_batch_norm)
         self.jit, self.jit_reason = wants_jit(experiment.device.jit, self.model, synchronised)
-        self.block = batches.block_length(experiment.data, experiment.train.batch_size, experiment.device.block)
+        self.block = batches.block_length(self.task, experiment.train.batch_size, experiment.device.block)
 
     # What only training needs is made when it is asked for: using a trained model must not need its data.
 

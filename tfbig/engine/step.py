@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 
@@ -61,46 +62,68 @@ def _copy(variable) -> tf.Tensor:
 class Step:
     """One optimiser step on one batch, as graph code: preprocess, loss, gradient, clipping, update.
 
-    Of several workers each computes its share of the batch; what they apply is the sum, so that all make the same update.
+    A task gives sums and weights per example, and only here are they divided: once, by the weight
+    of the whole batch. Halves, micro-batches and workers therefore just add up, however unevenly
+    their examples weigh, and padding that weighs nothing changes nothing.
     """
 
-    def __init__(self, experiment: Experiment, task: Task, model, optimizer, workers: Workers, jit: bool, halves: bool = False):
-        self.halves = halves  # of each batch, computed side by side: see `wants_halves`
+    def __init__(
+        self,
+        experiment: Experiment,
+        task: Task,
+        model,
+        optimizer,
+        workers: Workers,
+        jit: bool,
+        halves: bool = False,
+    ):
+        """`halves`: whether each batch's halves are computed side by side, see `wants_halves`."""
+        self.halves = halves
         self.task, self.model, self.optimizer, self.workers = task, model, optimizer, workers
-        self.share = workers.share(experiment.train.batch_size // experiment.train.accumulate)
+        self.rows, self.accumulate = experiment.train.batch_size, experiment.train.accumulate
+        self.share = workers.share(self.rows // self.accumulate)
         self.logged: list[str] = []  # what the loss gives; known once it was traced
-        self.accumulate, self.clip_norm = experiment.train.accumulate, experiment.optim.clip_norm
+        self.clip_norm = experiment.optim.clip_norm
         self.scaling = LossScale() if experiment.device.precision == "float16" else None
         ema = experiment.train.ema
         self.average = WeightAverage(model.trainable_variables, ema) if ema is not None else None
-        # Several workers: the sum cannot be part of an XLA program, so what comes before it and after it are compiled.
-        compiled = lambda function: tf.function(function, jit_compile=True, autograph=False) if jit else function  # noqa: E731
-        self._compiled_gradients, self._compiled_update = compiled(self._gradients), compiled(self._update)
-        # The innermost graph that may hold sums, as tf.distribute wants it: one micro-batch.
-        self._micro_batch = self._side_by_side if jit else lambda batch: workers.run(lambda: self._side_by_side(batch))
+        # A sum over workers is no part of an XLA program: what is before and behind it is compiled.
+        self._compiled_gradients, self._compiled_update = self._gradients, self._update
+        if jit:
+            compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
+            self._compiled_gradients = compiled(self._gradients)
+            self._compiled_update = compiled(self._update)
+        self.jit = jit
 
     @property
     def extra_variables(self) -> list:
         """State beside the model's and the optimiser's."""
-        return (self.scaling.variables if self.scaling else []) + (self.average.variables if self.average else [])
+        scaling = self.scaling.variables if self.scaling else []
+        return scaling + (self.average.variables if self.average else [])
 
     def __call__(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Updates everything once; returns float32 scalars, "loss" among them."""
         if self.workers.count == 1:
             return self._update(*self._gradients(batch))
-        found = self._compiled_gradients(batch)
-        return self._compiled_update(*self.workers.run(lambda: self._total(*found)))
+        gradients, sums = self._compiled_gradients(batch)
+        return self._compiled_update(*self.workers.run(lambda: self._total(gradients, sums)))
 
-    def _total(self, gradients, logs):
-        """The whole batch's gradients and scalars from each worker's own."""
-        names, part = sorted(logs), self.share.size / self.share.whole
-        summed = self.workers.total([*gradients, *(tf.cast(logs[name], tf.float32) * part for name in names)])
+    def _total(self, gradients, sums):
+        """The whole batch's gradients and sums from each worker's own, in one transfer."""
+        names = sorted(sums)
+        summed = self.workers.total([*gradients, *(sums[name] for name in names)])
         return summed[: len(gradients)], dict(zip(names, summed[len(gradients) :], strict=True))
 
-    def _update(self, gradients, logs):
+    def _update(self, gradients, sums):
+        """Applies the gradients of the sum over the batch, once divided by the batch's weight."""
+        weights = {name: _or_one(pair[1]) for name, pair in sums.items()}
+        logs = {name: pair[0] / weights[name] for name, pair in sums.items()}
+        gradients = [
+            gradient / tf.cast(weights["loss"] / self.rows, gradient.dtype)
+            for gradient in gradients
+        ]
         if self.clip_norm is not None:
-            gradients, norm = tf.clip_by_global_norm(gradients, self.clip_norm)
-            logs = {**logs, "gradient_norm": norm}
+            gradients, logs["gradient_norm"] = tf.clip_by_global_norm(gradients, self.clip_norm)
         if self.scaling is None:
             self.optimizer.apply(gradients, self.model.trainable_variables)
         else:
@@ -114,58 +137,83 @@ class Step:
 
         @tf.function(autograph=False)
         def trace(batch):
-            ready = self.task.preprocess(batch, training=True) if self.task.preprocess_on == "device" else batch
-            return self.task.loss(self.model, ready, training=True)[1]
+            if self.task.preprocess_on == "device":
+                batch = self.task.preprocess(batch, training=True)
+            return self.task.loss(self.model, batch, training=True)
 
-        self.logged = sorted({"loss", *trace.get_concrete_function(spec).structured_outputs})
+        self.logged = sorted(trace.get_concrete_function(spec).structured_outputs)
         return sorted([*self.logged, *(["gradient_norm"] if self.clip_norm is not None else [])])
 
     def _gradients(self, batch):
+        """Gradients of the loss's sum / rows, and name -> [sum, weight], of this worker's rows."""
         if self.task.preprocess_on == "device":
             batch = self.task.preprocess(batch, training=True)
         if self.accumulate == 1:
             return self._micro_batch(batch)
-        parts = {name: tf.reshape(value, [self.accumulate, -1, *value.shape[1:]]) for name, value in batch.items()}
+        parts = {
+            name: tf.reshape(value, [self.accumulate, -1, *value.shape[1:]])
+            for name, value in batch.items()
+        }
 
-        def add(i, total, logs):
-            gradients, values = self._micro_batch({name: tf.gather(value, i) for name, value in parts.items()})
-            return i + 1, [a + b for a, b in zip(total, gradients, strict=True)], {name: logs[name] + tf.cast(values[name], tf.float32) for name in logs}
+        def add(i, gradients, sums):
+            part = self._micro_batch({name: tf.gather(value, i) for name, value in parts.items()})
+            return i + 1, *_added((gradients, sums), part)
 
-        # A loop, not a list: one part's activations are gone before the next one's are made, and the program stays small.
-        nothing = [tf.zeros(v.shape, v.dtype) for v in self.model.trainable_variables], dict.fromkeys(self.logged, tf.constant(0.0))
-        _, total, logs = tf.while_loop(lambda i, *_: i < self.accumulate, add, (tf.constant(0), *nothing), parallel_iterations=1)
-        share = 1.0 / self.accumulate
-        return [gradient * share for gradient in total], {name: value * share for name, value in logs.items()}
+        # A loop, not a list: one part's activations are gone before the next one's are made, and
+        # the program stays small.
+        no_gradients = [tf.zeros(v.shape, v.dtype) for v in self.model.trainable_variables]
+        exact_type = keras.backend.result_type("float32", *(g.dtype for g in no_gradients))
+        no_sums = {name: tf.zeros([2], exact_type) for name in self.logged}
+        _, gradients, sums = tf.while_loop(
+            lambda i, *_: i < self.accumulate,
+            add,
+            (tf.constant(0), no_gradients, no_sums),
+            parallel_iterations=1,
+        )
+        return gradients, sums
+
+    def _micro_batch(self, batch):
+        """The innermost graph that may hold sums over workers, as tf.distribute wants it."""
+        if self.jit:
+            return self._side_by_side(batch)
+        return self.workers.run(lambda: self._side_by_side(batch))
 
     def _side_by_side(self, batch):
         rows = next(iter(batch.values())).shape[0]
         if not self.halves or rows % 2:
             return self._micro_gradients(batch)
-        found = [self._micro_gradients({name: value[at : at + rows // 2] for name, value in batch.items()}) for at in (0, rows // 2)]
-        mean = lambda a, b: (exact(a) + exact(b)) / 2  # noqa: E731
-        (gradients, logs), (others, other_logs) = found
-        return [mean(a, b) for a, b in zip(gradients, others, strict=True)], {name: mean(logs[name], other_logs[name]) for name in logs}
+        middle = rows // 2
+        first = self._micro_gradients({name: value[:middle] for name, value in batch.items()})
+        second = self._micro_gradients({name: value[middle:] for name, value in batch.items()})
+        return _added(first, second)
 
     def _micro_gradients(self, batch):
         variables = self.model.trainable_variables
         with computing(self.share):  # the gradient may compute parts of the model again
             with tf.GradientTape() as tape:
-                loss, logs = self.task.loss(self.model, batch, training=True)
-                loss = exact(loss)
-                for extra in self.model.losses:
-                    loss += tf.cast(extra, loss.dtype)
-                # Scaled before the gradient is taken: through synchronised statistics it also reaches other workers' rows.
-                target = loss if self.workers.count == 1 else loss * (self.share.size / self.share.whole)
-                target = target if self.scaling is None else target * self.scaling.scale.value
-            gradients = tape.gradient(target, [v.value for v in variables], unconnected_gradients="zero")
+                losses = self.task.loss(self.model, batch, training=True)
+                sums = {name: _summed(*pair) for name, pair in losses.items()}
+                total, weight = tf.unstack(sums["loss"])
+                for penalty in self.model.losses:  # weighs as much as the examples it stands with
+                    total += tf.cast(penalty, total.dtype) * tf.stop_gradient(weight)
+                # Divided by a number that all parts share, to stay in the range of a mean: float16
+                # would overflow. The weight of the whole batch is known to `_update` only.
+                target = total / self.rows
+                if self.scaling is not None:
+                    target *= self.scaling.scale.value
+            values = [v.value for v in variables]
+            gradients = tape.gradient(target, values, unconnected_gradients="zero")
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         if self.scaling is not None:
             gradients = [gradient / self.scaling.scale.value for gradient in gradients]
-        return gradients, {"loss": loss, **logs}
+        return gradients, {**sums, "loss": tf.stack([total, weight])}
 
     def _apply_if_finite(self, gradients) -> None:
-        """Applies the update, then takes it back where a gradient overflowed (no branch: the step stays one program)."""
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+        """Applies the update, then takes it back where a gradient overflowed.
+
+        No branch: the step stays one program.
+        """
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in gradients])
         state = [*self.model.trainable_variables, *self.optimizer.variables]
         before = [tf.identity(variable.value) for variable in state]
         with tf.control_dependencies(before):
@@ -175,12 +223,28 @@ class Step:
         self.scaling.update(finite)
 
 
+def _summed(sums: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """[sum, weight] of a batch, [2], from those of its examples, each [batch]."""
+    return tf.stack([tf.reduce_sum(exact(sums)), tf.cast(tf.reduce_sum(weights), exact(sums).dtype)])
+
+
+def _added(first, second):
+    """(gradients, name -> [sum, weight]) of two parts of a batch together."""
+    gradients = [a + b for a, b in zip(first[0], second[0], strict=True)]
+    return gradients, {name: first[1][name] + second[1][name] for name in first[1]}
+
+
+def _or_one(weight: tf.Tensor) -> tf.Tensor:
+    """A divisor that is never zero: the sum over a batch that weighs nothing is zero, too."""
+    return tf.where(weight > 0, weight, tf.ones_like(weight))
+
+
 def compile_block(step: Step, slab_spec: dict[str, tf.TensorSpec], jit: bool) -> Callable:
     """Compiles consecutive steps over a slab into one program.
 
     Args:
         step: the training step.
-        slab_spec: name -> [block, batch, ...] of the slabs to come.
+        slab_spec: name -> [block, batch, ...] of a slab; others may be padded to other lengths.
         jit: whether XLA compiles it.
 
     Returns:
@@ -190,10 +254,9 @@ def compile_block(step: Step, slab_spec: dict[str, tf.TensorSpec], jit: bool) ->
     """
     block = next(iter(slab_spec.values())).shape[0]
     names = step.scalar_names({name: tf.TensorSpec(spec.shape[1:], spec.dtype) for name, spec in slab_spec.items()})
-    number = tf.TensorSpec((), tf.int32)
     jit = jit and step.workers.count == 1  # otherwise the step compiles its parts
 
-    @tf.function(jit_compile=jit or None, autograph=False, input_signature=[slab_spec, number, number])
+    @tf.function(jit_compile=jit or None, autograph=False)  # traced again for each shape
     def run_block(slab, first, count):
         arrays = tuple(tf.TensorArray(tf.float32, block, element_shape=()) for _ in names)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
+from tfbig.core.contracts import Feature, Task
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
 from tfbig.core.run import Run
-from tfbig.engine import checkpoint, loop
+from tfbig.engine import checkpoint, loop, shapes
 from tfbig.engine.readable import Readable
 from tfbig.engine.setup import Setup
+
+PARTS = "parts"  # a run's folder of the runs that it uses
 
 
 class Trained:
@@ -28,7 +32,9 @@ class Trained:
             raise UserError(f"{run.path / 'data.json'}: missing. Train first: python -m tfbig.train --resume {shlex.quote(str(run.path))}")
         choose_step(run, wanted)  # this and the next are told before anything heavy is imported
         loop.check_settings(experiment, run.checkpoints)
-        self.setup = Setup(experiment, saved["facts"], data=Readable(experiment.data, run.read_json("skipped.json")))
+        data = Readable(experiment.data, run.read_json("skipped.json"))
+        parts = load_parts(run, experiment.task, console)
+        self.setup = Setup(experiment, saved["facts"], data=data, parts=parts)
         self.task, self.model = self.setup.task, self.setup.model
         self.step = load_step(self.setup, run, wanted, console)
         self.run = run
@@ -62,24 +68,77 @@ class Trained:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _checked(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Raw examples as arrays, if they are as the dataset's `spec` says."""
+        """Raw examples as arrays, padded where they may be of any length, if they are as `spec` says."""
         spec = self.task.data.spec
-        form = ", ".join(f"{name!r}: {feature.dtype} {['n', *feature.shape]}".replace("'n'", "n") for name, feature in spec.items())
+        form = ", ".join(f"{name!r}: {_form(feature)}" for name, feature in spec.items())
         if not isinstance(raw, Mapping) or not raw or any(name not in spec for name in raw):
-            received = (", ".join(map(str, raw)) or "none") if isinstance(raw, Mapping) else type(raw).__name__
+            received = type(raw).__name__
+            if isinstance(raw, Mapping):
+                received = ", ".join(map(str, raw)) or "none"
             raise UserError(f"expected raw examples by name: {{{form}}}. Received: {received}.")
-        values = {}
-        for name, value in raw.items():
-            try:
-                values[name] = np.asarray(value)
-            except ValueError as error:  # rows of several lengths
-                raise UserError(f"{name}: expected one array. {error}") from error
-            feature, shape = spec[name], values[name].shape
-            if values[name].ndim == 0 or shape[1:] != feature.shape or values[name].dtype != feature.dtype:
-                raise UserError(f"{name}: expected {feature.dtype} {['n', *feature.shape]} ({feature.unit}). Received: {values[name].dtype} {list(shape)}.")
-        if len({len(value) for value in values.values()}) > 1:
-            raise UserError(f"expected as many rows of each. Received: {', '.join(f'{len(value):,} of {name}' for name, value in values.items())}.")
+        free = [name for name in raw if spec[name].most is not None]
+        values = {name: _array(name, raw[name], spec[name]) for name in raw if name not in free}
+        values |= self._padded({name: raw[name] for name in free})
+        sizes = {name: len(values[name]) for name in raw}
+        if len(set(sizes.values())) > 1:
+            told = ", ".join(f"{size:,} of {name}" for name, size in sizes.items())
+            raise UserError(f"expected as many rows of each. Received: {told}.")
         return values
+
+    def _padded(self, raw: dict[str, list]) -> dict[str, np.ndarray]:
+        """Features with a free axis, padded alike, and how many of each are real."""
+        spec, values = self.task.data.spec, {}
+        for name, rows in raw.items():
+            values[name] = [_array(name, [row], spec[name])[0] for row in rows]
+        padded = shapes.fitting(values, self.task.facts.get("shapes", []), shapes.free(spec))
+        arrays = {}
+        for name, rows in values.items():
+            try:
+                arrays[name] = shapes.pad(rows, padded[name], spec[name])
+            except ValueError as error:
+                raise UserError(f"{name}: example {error.args[1]:,}: {error.args[0]}") from error
+            arrays[f"{name}_count"] = shapes.counts(rows)
+        return arrays
+
+
+def _form(feature: Feature) -> str:
+    """What an array of a feature must be, in words: float32 [n, 28, 28, 1]."""
+    sizes = ["any" if size is None else str(size) for size in feature.shape]
+    return f"{feature.dtype} [{', '.join(['n', *sizes])}]"
+
+
+def _array(name: str, value, feature: Feature) -> np.ndarray:
+    """A user's value as an array of this feature, of any length where its axis is free."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # rows of several lengths
+        raise UserError(f"{name}: expected one array. {error}") from error
+    fixed = 1 if feature.most is None else 2
+    is_shaped = array.ndim == 1 + len(feature.shape) and array.shape[fixed:] == feature.shape[fixed - 1 :]
+    if not is_shaped or array.dtype != feature.dtype:
+        unit = f" ({feature.unit})" if feature.unit else ""
+        received = f"{array.dtype} {list(array.shape)}"
+        raise UserError(f"{name}: expected {_form(feature)}{unit}. Received: {received}.")
+    return array
+
+
+def load_parts(run: Run | None, task: Task, console: loop.Observer) -> dict[str, Trained]:
+    """The runs that a task uses, frozen, by name: as copied into `run`, else where they are."""
+    parts = {}
+    for name, source in task.uses().items():
+        copied = run.path / PARTS / name if run is not None else None
+        used = open_part(name, copied if copied is not None and copied.is_dir() else source)
+        parts[name] = Trained(used, "best", console)
+        parts[name].model.trainable = False
+    return parts
+
+
+def open_part(name: str, source: str | Path) -> Run:
+    """A run that a task uses; an error says what for."""
+    try:
+        return Run.open(source)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 def choose_step(run: Run, wanted: str = "best") -> int:

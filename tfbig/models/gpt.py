@@ -46,7 +46,7 @@ class GPT(Model):
     block: int | None = knob(None, "queries handled together, for long sequences in little memory; none: all", low=1)
     deviation: float = knob(0.02, "standard deviation of initial weights; those that write to the residual stream: over sqrt(2 depth)", above=0)
 
-    kind = "tokens->logits"
+    takes, gives = frozenset({"tokens"}), frozenset({"logits"})
 
     @classmethod
     def of(cls, size: str, **settings) -> GPT:

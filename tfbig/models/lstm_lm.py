@@ -17,7 +17,7 @@ class LSTMLM(Model):
     units: tuple[int, ...] = knob((256,), "width of each LSTM layer", low=1)
     dropout: float = knob(0.0, "share dropped of the embedding and of each layer's output while training", low=0, high=0.95)
 
-    kind = "tokens->logits"
+    takes, gives = frozenset({"tokens"}), frozenset({"logits"})
 
     def build(self, spec):
         """Tokens [batch, length] to logits [batch, length, values]."""

@@ -38,6 +38,7 @@ class ImageClassification(Task):
     flip: bool = knob(False, "training: mirror left-right at random")
     cutout: int = knob(0, "training: side in pixels of a black square put at random (DeVries and Taylor 2017)", low=0)
 
+    takes, feeds, needs = frozenset({"image", "label"}), frozenset({"image"}), frozenset({"features"})
     primary = ("accuracy", "max")
     asked_with = "PICTURE"
     preprocess_on = "device"
@@ -92,7 +93,8 @@ class ImageClassification(Task):
         logits = model(batch["image"], training=training)
         losses = self._cross_entropy(logits, batch["label"])
         hits = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(batch["label"], tf.int32)), tf.float32)
-        return tf.reduce_mean(losses), {"accuracy": tf.reduce_mean(hits)}
+        weight = tf.ones_like(hits)
+        return {"loss": (losses, weight), "accuracy": (hits, weight)}
 
     def _cross_entropy(self, logits, label):
         exact = tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits)
@@ -119,6 +121,13 @@ class ImageClassification(Task):
             rank = tf.reduce_sum(tf.cast(logits > own[:, None], tf.int32), axis=1)
             measured["top_5_accuracy"] = (tf.cast(rank < 5, tf.float32), one)
         return measured
+
+    def records(self, outputs, batch):
+        """The most probable label and its probability, each [batch]."""
+        return {
+            "label": outputs["label"],
+            "confidence": tf.reduce_max(outputs["probability"], -1),
+        }
 
     def signature(self):
         """Encoded pictures (JPEG, PNG, BMP, GIF): bytes [batch]; what becomes of them, `tfbig.prep.image.decode` says."""
@@ -198,12 +207,11 @@ class ImageClassification(Task):
             graded["top_5_accuracy"] = (tf.cast(among, tf.float32), one)
         return graded
 
-    def panels(self, split, positions, outputs):
+    def panels(self, split, positions, records):
         """Confusion matrix, measures of each class, reliability diagram, and the most confident mistakes as pictures."""
-        probability, said, names = outputs["probability"], outputs["label"], self.labels
+        confidence, said, names = records["confidence"], records["label"], self.labels
         arrays = self.data.arrays(split)
         label = (self.data.examples(split, positions) if arrays is None else {"label": arrays["label"][positions]})["label"]
-        confidence = probability[np.arange(len(said)), said]
         counts = np.zeros((len(names), len(names)), np.int64)
         np.add.at(counts, (label, said), 1)
         bins, error = _reliability(confidence, said == label)

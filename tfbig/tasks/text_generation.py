@@ -48,8 +48,7 @@ class TextGeneration(Task):
     primary = ("loss", "min")
     asked_with = "PROMPT"
     preprocess_on = "device"
-    model_kind = "tokens->logits"
-    data_kind = "text"
+    takes, feeds, needs = frozenset({"tokens"}), frozenset({"tokens"}), frozenset({"logits"})
     derived = {"perplexity": ("loss", lambda loss: math.exp(min(loss, LARGEST_EXPONENT)))}
     request = Generation
     service = _served_text.Service
@@ -82,12 +81,16 @@ class TextGeneration(Task):
         return tf.cast(tf.range(self.context)[None] < batch["length"][:, None], tf.float32)
 
     def loss(self, model, batch, training):
-        logits, real = tf.cast(model(batch["tokens"], training=training), tf.float32), self._real(batch)
-        mean = lambda value: tf.reduce_sum(value * real) / tf.maximum(tf.reduce_sum(real), 1.0)  # noqa: E731
-        entropy = mean(tf.nn.sparse_softmax_cross_entropy_with_logits(batch["target"], logits))
+        """Per text: its tokens' cross-entropies in nats, and as weight how many of them are real."""
+        logits = tf.cast(model(batch["tokens"], training=training), tf.float32)
+        real = self._real(batch)
+        count = tf.reduce_sum(real, -1)
+        surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["target"], logits)
+        entropy = tf.reduce_sum(surprise * real, -1)
         if not self.z_loss:
-            return entropy, {}
-        return entropy + self.z_loss * mean(tf.reduce_logsumexp(logits, -1) ** 2), {"cross_entropy": entropy}
+            return {"loss": (entropy, count)}
+        penalty = self.z_loss * tf.reduce_sum(tf.reduce_logsumexp(logits, -1) ** 2 * real, -1)
+        return {"loss": (entropy + penalty, count), "cross_entropy": (entropy, count)}
 
     def predict(self, model, inputs):
         """Returns, for each target [batch, context], its log_probability in nats and whether it was the likeliest (right)."""
@@ -112,6 +115,10 @@ class TextGeneration(Task):
             "accuracy": (tf.reduce_sum(tf.cast(outputs["right"], tf.float32) * real, -1), count),
             "bits_per_byte": (tf.reduce_sum(surprise * text, -1) / math.log(2), tf.reduce_sum(size, -1)),
         }
+
+    def records(self, outputs, batch):
+        """Each target's log-probability [batch, context]."""
+        return {"log_probability": outputs["log_probability"]}
 
     def signature(self):
         """Token windows, to be scored: whole numbers [batch, context + 1] and how many of the targets are real [batch]."""
@@ -144,11 +151,12 @@ class TextGeneration(Task):
     def remarks(self, service):
         return _served_text.remarks(self, service)
 
-    def panels(self, split, positions, outputs):
+    def panels(self, split, positions, records):
         """The loss at each place of the context: how much what came before helps."""
         size = len(positions)
         length = self.data.examples(split, positions[-1:])["length"]  # only the last window can be short
-        full = outputs["log_probability"][: size - 1] if length.size and length[0] < self.context else outputs["log_probability"]
+        full = records["log_probability"]
+        full = full[: size - 1] if length.size and length[0] < self.context else full
         if not len(full):
             return []
         curve = {"name": split, "x": list(range(1, self.context + 1)), "y": [round(float(y), 5) for y in -full.mean(0)]}

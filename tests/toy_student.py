@@ -1,0 +1,26 @@
+"""A toy task of two stages: a student that learns what a frozen run of `toy_sequences` says."""
+
+from dataclasses import dataclass, replace
+
+from toy_sequences import StepRegression, recipe
+
+from tfbig.core.contracts import knob
+from tfbig.core.lazy import tf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Student(StepRegression):
+    """A number for each step, as a teacher gives it."""
+
+    teacher: str = knob("", "run directory of the teacher", path=True)
+
+    def uses(self):
+        return {"teacher": self.teacher}
+
+    def loss(self, model, batch, training):
+        said = self.parts["teacher"].model(batch["x"], training=False)[..., 0]
+        return super().loss(model, {**batch, "y": tf.stop_gradient(said)}, training)
+
+
+def student():
+    return replace(recipe(), name="toy_student", task=Student())
