@@ -11,7 +11,9 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 
 def kinds(cell) -> set[str]:
     """What a cell has put out: MIME types, and "stdout"; the log on stderr is no result."""
-    streams = {output.name for output in cell.outputs if output.output_type == "stream"} - {"stderr"}
+    streams = {output.name for output in cell.outputs if output.output_type == "stream"} - {
+        "stderr"
+    }
     return streams.union(*(output.data for output in cell.outputs if "data" in output))
 
 
@@ -23,5 +25,11 @@ def test_notebook(path):
     nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     text = "".join(str(output) for cell in cells for output in cell.outputs)
-    assert "image/png" in text and "Did you mean optim.learning_rate?" in text and "report.html" in text
-    assert [kinds(cell) for cell in cells] == kept, "the notebook's outputs are of an earlier version of it: save them again"
+    assert (
+        "image/png" in text
+        and "Did you mean optim.learning_rate?" in text
+        and "report.html" in text
+    )
+    assert [kinds(cell) for cell in cells] == kept, (
+        "the notebook's outputs are of an earlier version of it: save them again"
+    )

@@ -1,4 +1,4 @@
-"""Charts as inline SVG. Their text stays text, so that the reader's browser draws it, in whatever script it is written.
+"""Charts as inline SVG. Their text stays text: the reader's browser draws it, whatever its script.
 
 What a chart shows is a panel's: see tfbig/report/panels.py.
 """
@@ -14,7 +14,9 @@ from collections.abc import Iterator
 # Okabe and Ito's palette, told apart by colour-blind readers too.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK, LINE, FILL = "#333333", "#b0b0b0", "#dddddd"
-VARIABLES = {INK: "--ink", LINE: "--line", FILL: "--fill"} | {colour: f"--c{i}" for i, colour in enumerate(COLOURS)}
+VARIABLES = {INK: "--ink", LINE: "--line", FILL: "--fill"} | {
+    colour: f"--c{i}" for i, colour in enumerate(COLOURS)
+}
 MOST_POINTS = 1000
 STYLE = {
     "svg.fonttype": "none",
@@ -60,10 +62,16 @@ def legend(panel: dict) -> list[tuple[str, str, bool]]:
     It is shown beside the chart as HTML, where names may be long.
     """
     if panel["kind"] == "calibration":
-        return [("--c0", "measured", False), ("--line", "perfect", True), ("--fill", "share of examples", False)]
+        return [
+            ("--c0", "measured", False),
+            ("--line", "perfect", True),
+            ("--fill", "share of examples", False),
+        ]
     names = [(each["name"], False) for each in panel.get("series", ())]
     names += [(level["name"], True) for level in panel.get("levels", ())]
-    entries = [(f"--c{number % len(COLOURS)}", name, dashed) for number, (name, dashed) in enumerate(names)]
+    entries = [
+        (f"--c{number % len(COLOURS)}", name, dashed) for number, (name, dashed) in enumerate(names)
+    ]
     return entries if len(entries) > 1 else []
 
 
@@ -101,18 +109,24 @@ def _svg(figure) -> str:
 
 def _thinned(series: dict) -> tuple[list, list]:
     """A series without its gaps, thinned to what can be seen."""
-    pairs = [(x, y) for x, y in zip(series["x"], series["y"], strict=True) if y is not None and math.isfinite(y)]
+    pairs = [
+        (x, y)
+        for x, y in zip(series["x"], series["y"], strict=True)
+        if y is not None and math.isfinite(y)
+    ]
     every = max(1, math.ceil(len(pairs) / MOST_POINTS))
     kept = pairs[::every] + ([pairs[-1]] if pairs and (len(pairs) - 1) % every else [])
     return [x for x, _ in kept], [y for _, y in kept]
 
 
 def _plain_axis(axis, values: list, most: int = 6) -> None:
-    """At most so many spaces between ticks, at whole numbers where all values are such; without offsets or powers."""
+    """At most so many spaces between ticks, which are whole numbers where all values are."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     whole = bool(values) and all(isinstance(value, int) for value in values)
-    axis.set_major_locator(MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=whole, min_n_ticks=1 if whole else 2))
+    axis.set_major_locator(
+        MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=whole, min_n_ticks=1 if whole else 2)
+    )
     axis.set_major_formatter(FuncFormatter(_tick))
 
 
@@ -146,7 +160,13 @@ def curves(panel: dict):
     figure, axes = _figure(4.4, 2.6)
     drawn = [_thinned(series) for series in panel["series"]]
     for number, (x, y) in enumerate(drawn):
-        axes.plot(x, y, color=COLOURS[number % len(COLOURS)], marker="o" if len(x) < 30 else None, markersize=3)
+        axes.plot(
+            x,
+            y,
+            color=COLOURS[number % len(COLOURS)],
+            marker="o" if len(x) < 30 else None,
+            markersize=3,
+        )
     values = [value for _, y in drawn for value in y]
     _plain_axis(axes.xaxis, [value for x, _ in drawn for value in x])
     _plain_axis(axes.yaxis, [])
@@ -164,11 +184,21 @@ def points(panel: dict):
     for number, series in enumerate(panel["series"]):
         style = "-" if series.get("line") else "none"
         colour = COLOURS[number % len(COLOURS)]
-        axes.plot(series["x"], series["y"], color=colour, linestyle=style, linewidth=1, marker="o", markersize=4)
+        axes.plot(
+            series["x"],
+            series["y"],
+            color=colour,
+            linestyle=style,
+            linewidth=1,
+            marker="o",
+            markersize=4,
+        )
         for x, y, label in zip(series["x"], series["y"], series.get("labels", ()), strict=False):
             axes.annotate(label, (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
     for number, level in enumerate(panel.get("levels", ()), len(panel["series"])):
-        axes.axhline(level["y"], color=COLOURS[number % len(COLOURS)], linestyle="--", linewidth=1.2)
+        axes.axhline(
+            level["y"], color=COLOURS[number % len(COLOURS)], linestyle="--", linewidth=1.2
+        )
     values = [x for series in panel["series"] for x in series["x"]]
     _plain_axis(axes.xaxis, values)
     _plain_axis(axes.yaxis, [])
@@ -179,7 +209,7 @@ def points(panel: dict):
 
 
 def calibration(panel: dict):
-    """Accuracy by confidence, against perfect calibration, and how many examples there are of each confidence."""
+    """Accuracy by confidence, against perfect calibration, and the share of examples."""
     figure, axes = _figure(4.4, 3.4)
     full = [part for part in panel["bins"] if part["count"]]
     total = sum(part["count"] for part in full) or 1
@@ -188,7 +218,9 @@ def calibration(panel: dict):
     axes.bar(middles, [part["count"] / total for part in full], width=widths, color=FILL)
     axes.plot([0, 1], [0, 1], color=LINE, linewidth=1.2, linestyle="--")
     measured = [part["accuracy"] for part in full]
-    axes.plot([part["confidence"] for part in full], measured, color=COLOURS[0], marker="o", markersize=4)
+    axes.plot(
+        [part["confidence"] for part in full], measured, color=COLOURS[0], marker="o", markersize=4
+    )
     axes.set(xlabel="confidence", ylabel="accuracy, share of examples", xlim=(0, 1), ylim=(0, 1.02))
     return figure
 
@@ -208,7 +240,15 @@ def heat(panel: dict):
 def slices(panel: dict):
     """The points of one part: a value for each trial, by one setting."""
     figure, axes = _figure(2.6, 2.1)
-    axes.plot(panel["x"], panel["y"], linestyle="none", marker="o", markersize=3.5, alpha=0.7, color=COLOURS[0])
+    axes.plot(
+        panel["x"],
+        panel["y"],
+        linestyle="none",
+        marker="o",
+        markersize=3.5,
+        alpha=0.7,
+        color=COLOURS[0],
+    )
     if panel.get("ticks"):
         turned = {"rotation": 30, "ha": "right"} if max(map(len, panel["ticks"])) > 4 else {}
         axes.set_xticks(range(len(panel["ticks"])), panel["ticks"], **turned)
@@ -236,8 +276,13 @@ def parallel(panel: dict):
     # Colours tell the better half apart: the worst trials would take the whole scale otherwise.
     middle, best = ordered[len(ordered) // 2], ordered[-1]
     limits = (middle, best) if middle != best else (ordered[0], best)
-    norm, colours = Normalize(*sorted(limits), clip=True), colormaps["viridis_r" if smaller else "viridis"]
-    for rank, line in enumerate(sorted(panel["lines"], key=lambda line: line["value"], reverse=smaller)):
+    norm, colours = (
+        Normalize(*sorted(limits), clip=True),
+        colormaps["viridis_r" if smaller else "viridis"],
+    )
+    for rank, line in enumerate(
+        sorted(panel["lines"], key=lambda line: line["value"], reverse=smaller)
+    ):
         shown = [(x, y) for x, y in enumerate(line["values"]) if y is not None]
         if rank == len(ordered) - 1:
             style = {"color": COLOURS[1], "linewidth": 2.2}
@@ -249,11 +294,23 @@ def parallel(panel: dict):
         for position, text in axis["ticks"]:
             place = {"xytext": (3, 0), "textcoords": "offset points", "va": "center"}
             axes.annotate(text, (x, position), fontsize=7, **place)
-    axes.set_xticks(range(len(panel["axes"])), [axis["label"] for axis in panel["axes"]], rotation=20, ha="right", fontsize=7)
+    axes.set_xticks(
+        range(len(panel["axes"])),
+        [axis["label"] for axis in panel["axes"]],
+        rotation=20,
+        ha="right",
+        fontsize=7,
+    )
     axes.set(yticks=[], ylim=(-0.05, 1.05), xlim=(-0.15, len(panel["axes"]) - 0.45))
     axes.spines[:].set_visible(False)
     axes.grid(False)
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, pad=0.01, aspect=30, extend="max" if smaller else "min")
+    bar = figure.colorbar(
+        ScalarMappable(norm, colours),
+        ax=axes,
+        pad=0.01,
+        aspect=30,
+        extend="max" if smaller else "min",
+    )
     bar.set_label(panel["label"])
     return figure
 

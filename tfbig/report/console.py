@@ -53,7 +53,12 @@ class Console:
 
     def __init__(self, total: int | None = None, stream=None, quiet: bool = False):
         self.total, self.stream, self.quiet = total, stream or sys.stderr, quiet
-        self.live, self.task, self.spoken, self.started = None, None, time.monotonic(), time.monotonic()
+        self.live, self.task, self.spoken, self.started = (
+            None,
+            None,
+            time.monotonic(),
+            time.monotonic(),
+        )
         self.first_step = None
         with contextlib.suppress(Exception):  # a stream without isatty is no terminal
             if total and not quiet and self.stream.isatty():
@@ -80,8 +85,18 @@ class Console:
             self.live.reset(self.task, completed=step)
 
     def trained(self, step: int, values: dict[str, float]) -> None:
-        scalars = [scalar_text(name, values[name]) for name in values if name not in ("loss", "learning_rate", "examples_per_s")]
-        told = "  ".join([scalar_text("loss", values["loss"]), *scalars, f"{values['examples_per_s']:,.0f} examples/s"])
+        scalars = [
+            scalar_text(name, values[name])
+            for name in values
+            if name not in ("loss", "learning_rate", "examples_per_s")
+        ]
+        told = "  ".join(
+            [
+                scalar_text("loss", values["loss"]),
+                *scalars,
+                f"{values['examples_per_s']:,.0f} examples/s",
+            ]
+        )
         if self.live is not None:
             self.live.update(self.task, completed=step, told=told)
             return
@@ -91,18 +106,26 @@ class Console:
         if now - self.spoken >= PLAIN_SECONDS:
             self.spoken = now
             speed = (step - self.first_step) / max(1e-9, now - self.started)
-            left = f", {duration_text((self.total - step) / speed)} left" if self.total and speed > 0 else ""
+            left = (
+                f", {duration_text((self.total - step) / speed)} left"
+                if self.total and speed > 0
+                else ""
+            )
             of = f"/{self.total:,}" if self.total else ""
             self.note(f"step {step:,}{of}: {told.replace('  ', ', ')}{left}")
 
     def evaluated(self, step: int, split: str, metrics: dict[str, dict]) -> None:
-        self.note(f"step {step:,} {split}: {', '.join(metric_text(name, metric) for name, metric in metrics.items())}")
+        self.note(
+            f"step {step:,} {split}: {', '.join(metric_text(name, metric) for name, metric in metrics.items())}"
+        )
 
     def note(self, text: str) -> None:
         """A line of its own, above the live one."""
         if self.quiet:
             return
-        with contextlib.suppress(OSError, ValueError):  # a closed stderr is no reason to stop training
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # a closed stderr is no reason to stop training
             if self.live is not None:
                 self.live.console.print(text, highlight=False, markup=False, soft_wrap=True)
             else:

@@ -49,7 +49,11 @@ def write(folder: Path) -> Path:
         *section("Time and machine", _machine, summary, read("env.json")),
         *section("Do it again", _commands, config, run),
     ]
-    warning = f"Left out, since they do not hold what was written there: {', '.join(damaged)}." if damaged else ""
+    warning = (
+        f"Left out, since they do not hold what was written there: {', '.join(damaged)}."
+        if damaged
+        else ""
+    )
     path = run.path / "report.html"
     page.write(path, run.path.resolve().name, headline, sections, warning)
     return path
@@ -62,12 +66,17 @@ def _headline(run: Run, config: dict, summary: dict, metrics: dict) -> Headline:
     if final and primary in final["metrics"]:
         metric = final["metrics"][primary]
         headline.value = metric_value(primary, metric["value"])
-        spread = f"95 % interval {_interval(primary, metric)}, " if metric["low"] is not None else ""
+        spread = (
+            f"95 % interval {_interval(primary, metric)}, " if metric["low"] is not None else ""
+        )
         headline.text = f"{final['split']} {primary}, {spread}{final['count']:,} examples"
     parts = [str(experiment.get(key, {}).get("name", "?")) for key in ("task", "model", "data")]
-    line = f"{experiment.get('name', 'run')}: {' · '.join(parts)} · seed {experiment.get('seed', '?')}"
+    line = (
+        f"{experiment.get('name', 'run')}: {' · '.join(parts)} · seed {experiment.get('seed', '?')}"
+    )
     if summary:
-        line += f" · {summary['parameters']:,} parameters · {summary['epochs']:g} epochs in {duration_text(summary['seconds'])}"
+        trained = f"{summary['epochs']:g} epochs in {duration_text(summary['seconds'])}"
+        line += f" · {summary['parameters']:,} parameters · {trained}"
     headline.lines.append(line)
     if not run.is_done:
         headline.lines.append("Training has not finished.")
@@ -80,11 +89,16 @@ def _metrics(metrics: dict) -> list[dict]:
     names = list(dict.fromkeys(name for split in splits for name in metrics[split]["metrics"]))
     if not names:
         return []
-    rows = [[name, *(_with_interval(name, metrics[split]["metrics"].get(name)) for split in splits)] for name in names]
+    rows = [
+        [name, *(_with_interval(name, metrics[split]["metrics"].get(name)) for split in splits)]
+        for name in names
+    ]
     rows.append(["examples", *(f"{metrics[split]['count']:,}" for split in splits)])
     rows.append(["checkpoint of step", *(f"{metrics[split]['step']:,}" for split in splits)])
     caption = "Below each value, its 95 % confidence interval."
-    return [{"kind": "table", "title": "", "headers": ["", *splits], "rows": rows, "caption": caption}]
+    return [
+        {"kind": "table", "title": "", "headers": ["", *splits], "rows": rows, "caption": caption}
+    ]
 
 
 def _with_interval(name: str, metric: dict | None) -> str | list[str]:
@@ -109,12 +123,16 @@ def _evaluations(panels: list[dict], metrics: dict) -> list[Section]:
     sections = []
     for split, title in EVALUATED.items():
         steps = {panel.get("step") for panel in panels if panel.get("section") == split}
-        count = metrics.get(split, {}).get("count") if isinstance(metrics.get(split), dict) else None
+        count = (
+            metrics.get(split, {}).get("count") if isinstance(metrics.get(split), dict) else None
+        )
         of = f"{count:,} examples, " if isinstance(count, int) else ""
         lines = [f"{of}checkpoint of step {', '.join(map(str, steps))}."] if steps else []
         sections += section(title, _panels, panels, split, lines=lines)
     unnoted = any("section" not in panel for panel in panels)
-    return sections + section("Predictions", _panels, panels, None, lines=[UNNOTED] if unnoted else [])
+    return sections + section(
+        "Predictions", _panels, panels, None, lines=[UNNOTED] if unnoted else []
+    )
 
 
 def _learning(run: Run, summary: dict) -> list[dict]:
@@ -123,7 +141,11 @@ def _learning(run: Run, summary: dict) -> list[dict]:
         return []
 
     def training(key: str) -> dict:
-        return {"name": "training", "x": [line["step"] for line in trained], "y": [line.get(key) for line in trained]}
+        return {
+            "name": "training",
+            "x": [line["step"] for line in trained],
+            "y": [line.get(key) for line in trained],
+        }
 
     def validation(name: str) -> dict:
         values = [line.get("metrics", {}).get(name, {}).get("value") for line in evaluated]
@@ -137,11 +159,16 @@ def _learning(run: Run, summary: dict) -> list[dict]:
     if primary != "loss":
         own = [training(primary)] if primary in trained[0] else []
         panels.append(curves(primary.capitalize(), *own, validation(primary)))
-    speed = {name: values if name == "name" else values[1:] or values for name, values in training("examples_per_s").items()}
+    speed = {
+        name: values if name == "name" else values[1:] or values
+        for name, values in training("examples_per_s").items()
+    }
     return [
         *panels,
         curves("Learning rate", training("learning_rate"), from_zero=True),
-        curves("Examples per second", speed, from_zero=True),  # without the first, which includes compiling
+        curves(
+            "Examples per second", speed, from_zero=True
+        ),  # without the first, which includes compiling
     ]
 
 
@@ -151,7 +178,9 @@ def _data(data: dict) -> list[dict]:
     card, splits, facts = data.get("card", {}), data.get("splits", {}), data.get("facts", {})
     rows = [[key, value] for key, value in card.items()]
     rows += [[f"{split} examples", f"{entry['size']:,}"] for split, entry in splits.items()]
-    plain = {key: _words(value) for key, value in facts.items() if isinstance(value, (list, int, float))}
+    plain = {
+        key: _words(value) for key, value in facts.items() if isinstance(value, (list, int, float))
+    }
     rows += [[f"training {key}", text] for key, text in plain.items() if len(text) < 200]
     panels = [{"kind": "table", "title": "Data card", "headers": ["", ""], "rows": rows}]
     classes = splits.get("train", {}).get("classes") or {}
@@ -174,31 +203,63 @@ def _deployment(export: dict) -> list[dict]:
     if not export:
         return []
     entries = export["verification"]
-    heads = ["format", "metrics", "difference", "ms, batch 1", "batch 8", "batch 32", "rate", "MB", "memory MB", "start s"]
+    heads = [
+        "format",
+        "metrics",
+        "difference",
+        "ms, batch 1",
+        "batch 8",
+        "batch 32",
+        "rate",
+        "MB",
+        "memory MB",
+        "start s",
+    ]
     title = f"Version {export['version']}, {export['created']}; {len(export['checks'])} checks passed; {export['path']}"
     rows = [_format_row(name, entry) for name, entry in entries.items()]
-    caption = "Milliseconds: the median, and below it the 99th percentile. Difference: the largest from the evaluated model's outputs."
+    caption = "Milliseconds: the median, and below it the 99th percentile."
+    caption += " Difference: the largest from the evaluated model's outputs."
     panels = [{"kind": "table", "title": title, "headers": heads, "rows": rows, "caption": caption}]
-    trials = [[trial["program"], f"{trial['rows']:,}", f"{trial['per_s']:,.0f} {trial['unit']}s/s"] for trial in export.get("trials", [])]
+    trials = [
+        [trial["program"], f"{trial['rows']:,}", f"{trial['per_s']:,.0f} {trial['unit']}s/s"]
+        for trial in export.get("trials", [])
+    ]
     if trials:
         title = "Signatures that answered as the evaluated model does"
-        panels.append({"kind": "table", "title": title, "headers": ["signature", "rows together", "rate"], "rows": trials})
+        panels.append(
+            {
+                "kind": "table",
+                "title": title,
+                "headers": ["signature", "rows together", "rate"],
+                "rows": trials,
+            }
+        )
     latency = [entry["latency"]["1"]["p50_ms"] for entry in entries.values()]
     size = [entry["size"] / 1e6 for entry in entries.values()]
     return [
         *panels,
-        {"kind": "bars", "title": "Latency at batch 1", "labels": list(entries), "values": latency, "x_label": "ms, median"},
+        {
+            "kind": "bars",
+            "title": "Latency at batch 1",
+            "labels": list(entries),
+            "values": latency,
+            "x_label": "ms, median",
+        },
         {"kind": "bars", "title": "Size", "labels": list(entries), "values": size, "x_label": "MB"},
     ]
 
 
 def _format_row(name: str, entry: dict) -> list:
-    metrics = ", ".join(f"{metric} {number(measured['value'])}" for metric, measured in entry["metrics"].items())
+    metrics = ", ".join(
+        f"{metric} {number(measured['value'])}" for metric, measured in entry["metrics"].items()
+    )
     times = [entry["latency"][size] for size in ("1", "8", "32")]
     return [
         name,
         metrics,
-        "not finite" if entry["largest_difference"] is None else f"{entry['largest_difference']:.1e}",
+        "not finite"
+        if entry["largest_difference"] is None
+        else f"{entry['largest_difference']:.1e}",
         *([f"{time['p50_ms']:.2f}", f"{time['p99_ms']:.2f}"] for time in times),
         f"{entry['latency']['32']['examples_per_s']:,.0f} {entry.get('unit', 'example')}s/s",
         f"{entry['size'] / 1e6:.2f}",
@@ -211,10 +272,16 @@ def _configuration(config: dict) -> list[dict]:
     changed, general, groups = config.get("changed", {}), [], []
     for key, value in config.get("experiment", {}).items():
         if isinstance(value, dict):
-            items = [_setting(f"{key}.{name}", name, item, changed) for name, item in value.items() if name != "name"]
+            items = [
+                _setting(f"{key}.{name}", name, item, changed)
+                for name, item in value.items()
+                if name != "name"
+            ]
             own = _setting(key, "", value.get("name", ""), changed)
             title = f"{key}={value['name']}" if "name" in value else key
-            groups.append({"name": f"{title} (recipe: {own[2]})" if own[2] else title, "items": items})
+            groups.append(
+                {"name": f"{title} (recipe: {own[2]})" if own[2] else title, "items": items}
+            )
         else:
             general.append(_setting(key, key, value, changed))
     groups = [{"name": "experiment", "items": general}] * bool(general) + groups
@@ -223,7 +290,13 @@ def _configuration(config: dict) -> list[dict]:
 
 def _setting(path: str, name: str, value, changed: dict) -> list[str]:
     """A setting's name, its value in words, and what the recipe has, if that is something else."""
-    shown = ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
+    shown = (
+        ", ".join(map(str, value))
+        if isinstance(value, list)
+        else "none"
+        if value is None
+        else str(value)
+    )
     return [name, shown, str(changed[path][0]) if path in changed else ""]
 
 
@@ -231,13 +304,19 @@ def _machine(summary: dict, env: dict) -> list[dict]:
     rows = []
     if summary:
         parts = f", in {summary['parts']} parts" if summary.get("parts", 1) > 1 else ""
-        waited = [f"{summary[f'waited_for_{what}']:.1%} of the time for {what}" for what in ("data", "checkpoints")]
+        waited = [
+            f"{summary[f'waited_for_{what}']:.1%} of the time for {what}"
+            for what in ("data", "checkpoints")
+        ]
         rows += [
             ["training time", duration_text(summary["seconds"]) + parts],
             ["examples per second", number(summary["examples_per_s"])],
             ["forward operations per example", f"{summary['forward_flops']:,}"],
             ["compiled with XLA", f"{'yes' if summary['jit'] else 'no'} ({summary['jit_reason']})"],
-            ["steps", f"{summary['steps']:,}, stopped {summary['stopped']}; best at {summary['best_step'] or 0:,}"],
+            [
+                "steps",
+                f"{summary['steps']:,}, stopped {summary['stopped']}; best at {summary['best_step'] or 0:,}",
+            ],
             ["checkpoint", f"{summary['checkpoint_mb']} MB"],
             ["training stood still", ", ".join(waited)],
             ["device", summary["device"]],
@@ -252,10 +331,20 @@ def _machine(summary: dict, env: dict) -> list[dict]:
 
 
 def _commands(config: dict, run: Run) -> list[dict]:
-    changed = " ".join(shlex.quote(f"{key}={pair[1]}") for key, pair in config.get("changed", {}).items())
+    changed = " ".join(
+        shlex.quote(f"{key}={pair[1]}") for key, pair in config.get("changed", {}).items()
+    )
     name = config.get("experiment", {}).get("name", "RECIPE")
     path, given = shlex.quote(str(run.path)), "INPUT"
-    with contextlib.suppress(UserError):  # of another version, or a component that is not there: the rest is shown all the same
+    with contextlib.suppress(
+        UserError
+    ):  # of another version, or a component that is not there: the rest is shown all the same
         given = run.experiment.task.asked_with
     lines = [f"python -m tfbig.train {name} {changed}".strip(), f"python -m tfbig.evaluate {path}"]
-    return [{"kind": "texts", "title": "", "items": ["\n".join([*lines, f"python -m tfbig.predict {path} {given}"])]}]
+    return [
+        {
+            "kind": "texts",
+            "title": "",
+            "items": ["\n".join([*lines, f"python -m tfbig.predict {path} {given}"])],
+        }
+    ]

@@ -10,7 +10,13 @@ from tfbig.core.files import write_atomic
 from tfbig.report.panels import render, templates
 
 BROKEN = "Cannot be shown: a file does not hold what was written there."
-MISFITS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what values of another form lead to
+MISFITS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)  # what values of another form lead to
 
 
 @dataclass
@@ -31,7 +37,9 @@ class Section:
     lines: list[str] = field(default_factory=list)
 
 
-def section(title: str, panels_of: Callable[..., list[dict]], *given, lines: list[str] = ()) -> list[Section]:
+def section(
+    title: str, panels_of: Callable[..., list[dict]], *given, lines: list[str] = ()
+) -> list[Section]:
     """The section of these panels, as a list of one; of none if there is nothing to show."""
     try:
         drawn = [render(panel) for panel in panels_of(*given)]
@@ -40,7 +48,9 @@ def section(title: str, panels_of: Callable[..., list[dict]], *given, lines: lis
     return [Section(title, drawn, list(lines))] if drawn or lines else []
 
 
-def write(path: Path, title: str, headline: Headline | None, sections: list[Section], warning: str = "") -> None:
+def write(
+    path: Path, title: str, headline: Headline | None, sections: list[Section], warning: str = ""
+) -> None:
     """Writes the page; a headline of None cannot be shown."""
     page = templates().get_template("page.html")
     values = {"headline": headline, "sections": sections, "warning": warning, "broken": BROKEN}

@@ -29,9 +29,23 @@ from tfbig.report import charts
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-KINDS = ("curves", "matrix", "calibration", "pictures", "bars", "table", "texts", "settings", "points", "slices", "parallel")
+KINDS = (
+    "curves",
+    "matrix",
+    "calibration",
+    "pictures",
+    "bars",
+    "table",
+    "texts",
+    "settings",
+    "points",
+    "slices",
+    "parallel",
+)
 WIDE = ("pictures", "texts", "settings", "slices", "parallel")  # take the page's whole width
-MOST_CELLS = 20  # labels of a matrix that is shown as a table; of a larger one, its worst cells are named
+MOST_CELLS = (
+    20  # labels of a matrix that is shown as a table; of a larger one, its worst cells are named
+)
 NAMED = 20
 NUMBER = re.compile(r"[-+]?[\d,.]+(e[-+]?\d+)?( ?%)?|-|")
 
@@ -42,7 +56,13 @@ def templates() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("tfbig.report", "")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def render(panel: dict) -> str:
@@ -94,25 +114,36 @@ def _worst(rows: list[dict]) -> list[tuple[str, list]]:
         if i != j and cell["count"]
     ]
     worst = sorted(wrong, key=lambda each: -each[0])[:NAMED]
-    return [("", _cells([true, said, f"{count:,}", f"{share:.1%}"])) for count, share, true, said in worst]
+    return [
+        ("", _cells([true, said, f"{count:,}", f"{share:.1%}"]))
+        for count, share, true, said in worst
+    ]
 
 
 def _bars(panel: dict) -> dict[str, Any]:
     top = max([*panel["values"], 0]) or 1
-    rows = [(label, value, 100 * max(0, value) / top) for label, value in zip(panel["labels"], panel["values"], strict=True)]
+    rows = [
+        (label, value, 100 * max(0, value) / top)
+        for label, value in zip(panel["labels"], panel["values"], strict=True)
+    ]
     return {"rows": rows}
 
 
 def _cells(row: list) -> list[tuple[str, str]]:
     """A table's row as (text, note)."""
-    return [(str(cell[0]), str(cell[1])) if isinstance(cell, list) else (str(cell), "") for cell in row]
+    return [
+        (str(cell[0]), str(cell[1])) if isinstance(cell, list) else (str(cell), "") for cell in row
+    ]
 
 
 def _table(panel: dict) -> dict[str, Any]:
     """Cells as (text, note), and which columns hold numbers."""
     rows = [_cells(row) for row in panel["rows"]]
     columns = range(len(panel["headers"]))
-    numeric = [any(row[i][0] for row in rows) and all(NUMBER.fullmatch(row[i][0]) for row in rows) for i in columns]
+    numeric = [
+        any(row[i][0] for row in rows) and all(NUMBER.fullmatch(row[i][0]) for row in rows)
+        for i in columns
+    ]
     marks = panel.get("marks") or [""] * len(rows)
     return {"rows": list(zip(marks, rows, strict=True)), "numeric": numeric}
 

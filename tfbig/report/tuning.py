@@ -17,7 +17,9 @@ class Progress:
         self.primary, self.better = search.base.task.primary
 
     def note(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # a closed stderr is no reason to stop searching
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # a closed stderr is no reason to stop searching
             print(self.prefix + text, file=self.stream, flush=True)
 
     def resumed(self, outcomes: dict[str, dict]) -> None:
@@ -26,8 +28,12 @@ class Progress:
 
     def _is_best(self, value: float) -> bool:
         """Whether a trial that has ended is the best, also of those that other workers trained."""
-        ended = [line["outcome"]["metrics"] for line in self.search.journal() if line["event"] == "end"]
-        return value == (max if self.better == "max" else min)([value, *(one[self.primary] for one in ended if one)])
+        ended = [
+            line["outcome"]["metrics"] for line in self.search.journal() if line["event"] == "end"
+        ]
+        return value == (max if self.better == "max" else min)(
+            [value, *(one[self.primary] for one in ended if one)]
+        )
 
     def observe(self, planned) -> Quiet:
         own = [setting for setting in planned.settings if setting not in self.search.space.fixed]
@@ -43,7 +49,9 @@ class Progress:
             return
         value = outcome["metrics"][self.primary]
         mark = ", best so far" if self._is_best(value) else ""
-        self.note(f"trial {name}: {self.primary} {metric_value(self.primary, value)} in {duration_text(outcome['seconds'])}{mark}")
+        self.note(
+            f"trial {name}: {self.primary} {metric_value(self.primary, value)} in {duration_text(outcome['seconds'])}{mark}"
+        )
 
 
 class Quiet:
@@ -60,7 +68,9 @@ class Quiet:
 
     def evaluated(self, step: int, split: str, metrics: dict) -> None:
         if split == "test":
-            shown = ", ".join(f"{name} {metric_value(name, metric['value'])}" for name, metric in metrics.items())
+            shown = ", ".join(
+                f"{name} {metric_value(name, metric['value'])}" for name, metric in metrics.items()
+            )
             self.progress.note(f"test: {shown}")
 
     def note(self, text: str) -> None:
