@@ -1,10 +1,14 @@
-"""A campaign of faults against one training: kills, terminations, damaged checkpoints; and what they cost.
+"""A campaign of faults against one training.
+
+Kills, terminations, damaged checkpoints; and what they cost.
 
     python benchmarks/faults.py --kills 200 --terms 50 --flips 1000
-    python benchmarks/faults.py --kills 0 --terms 0 --flips 0 --goodput 10     # one kill a minute: what is left of the speed
+    # One kill a minute: what is left of the speed
+    python benchmarks/faults.py --kills 0 --terms 0 --flips 0 --goodput 10
 
-The training is `mnist_mlp` with Dropout and random shifts, a checkpoint every few steps. Half of the kills wait for a
-checkpoint write to be under way. At the end weights, optimiser and history are compared, bit for bit, with a training that nobody disturbed.
+The training is `mnist_mlp` with Dropout and random shifts, a checkpoint every few steps. Half of
+the kills wait for a checkpoint write to be under way. At the end weights, optimiser and history are
+compared, bit for bit, with a training that nobody disturbed.
 """
 
 from __future__ import annotations
@@ -22,16 +26,31 @@ from pathlib import Path
 from tfbig.engine import checkpoint
 
 SETTINGS = (
-    "mnist_mlp", "model.dropout=0.3", "task.crop_padding=2", "train.batch_size=32", "train.evaluate_every=1000",
-    "train.final_split=none", "data.validation=500", "device.block=10",
-)  # fmt: skip
+    "mnist_mlp",
+    "model.dropout=0.3",
+    "task.crop_padding=2",
+    "train.batch_size=32",
+    "train.evaluate_every=1000",
+    "train.final_split=none",
+    "data.validation=500",
+    "device.block=10",
+)
 EVERY = 10  # steps between checkpoints
 
 
 def start(path: Path, length: int, save_every: int = EVERY) -> subprocess.Popen:
     fresh = not (path / "config.json").exists()
-    words = [*SETTINGS, f"train.save_every={save_every}", f"train.length={length}", f"run={path}"] if fresh else ["--resume", str(path)]
-    return subprocess.Popen([sys.executable, "-m", "tfbig.train", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    words = (
+        [*SETTINGS, f"train.save_every={save_every}", f"train.length={length}", f"run={path}"]
+        if fresh
+        else ["--resume", str(path)]
+    )
+    return subprocess.Popen(
+        [sys.executable, "-m", "tfbig.train", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def newest(path: Path) -> int:
@@ -39,7 +58,11 @@ def newest(path: Path) -> int:
 
 
 def log_step(path: Path) -> int:
-    lines = (path / "metrics.jsonl").read_text().splitlines() if (path / "metrics.jsonl").exists() else []
+    lines = (
+        (path / "metrics.jsonl").read_text().splitlines()
+        if (path / "metrics.jsonl").exists()
+        else []
+    )
     return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
 
 
@@ -68,17 +91,30 @@ def disturb(path: Path, length: int, count: int, signum: int, dice: random.Rando
 
 def same(a: Path, b: Path, step: int) -> bool:
     """Weights, optimiser and evaluations, byte for byte."""
-    files = [f"checkpoints/{checkpoint.folder_name(step)}/{name}" for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER)]
-    history = lambda path: [  # noqa: E731
-        {key: line[key] for key in ("step", "metrics")} for line in map(json.loads, (path / "metrics.jsonl").read_text().splitlines()) if line["kind"] == "evaluation"
+    files = [
+        f"checkpoints/{checkpoint.folder_name(step)}/{name}"
+        for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER)
     ]
-    return all((a / name).read_bytes() == (b / name).read_bytes() for name in files) and history(a) == history(b)
+
+    def history(path):
+        return [
+            {key: line[key] for key in ("step", "metrics")}
+            for line in map(json.loads, (path / "metrics.jsonl").read_text().splitlines())
+            if line["kind"] == "evaluation"
+        ]
+
+    return all((a / name).read_bytes() == (b / name).read_bytes() for name in files) and history(
+        a
+    ) == history(b)
 
 
 def is_intact(folder: Path) -> bool:
     try:
         state = checkpoint.read_state(folder)
-        return all(checkpoint.read_file(folder, name, state) is not None for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER))
+        return all(
+            checkpoint.read_file(folder, name, state) is not None
+            for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER)
+        )
     except ValueError:
         return False
 
@@ -108,7 +144,9 @@ def damage(path: Path, step: int, flips: int, dice: random.Random) -> dict:
 
 
 def steps_in(path: Path, seconds: float, kill_every: float | None) -> int:
-    """The steps that are saved after so many seconds of training, started again at once after each kill."""
+    """The steps that are saved after so many seconds of training, started again at once after each
+    kill.
+    """
     begun = time.monotonic()
     while (left := seconds - (time.monotonic() - begun)) > 0:
         process = start(path, 10**9, save_every=500)
@@ -123,16 +161,27 @@ def steps_in(path: Path, seconds: float, kill_every: float | None) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--terms", type=int, default=50)
     parser.add_argument("--flips", type=int, default=1000)
-    parser.add_argument("--goodput", type=float, default=0, metavar="MINUTES", help="train so long undisturbed, and as long with a kill each minute")
+    parser.add_argument(
+        "--goodput",
+        type=float,
+        default=0,
+        metavar="MINUTES",
+        help="train so long undisturbed, and as long with a kill each minute",
+    )
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     dice = random.Random(given.seed)
     with tempfile.TemporaryDirectory() as folder:
-        for name, count, signum in (("kills", given.kills, signal.SIGKILL), ("terms", given.terms, signal.SIGTERM)):
+        for name, count, signum in (
+            ("kills", given.kills, signal.SIGKILL),
+            ("terms", given.terms, signal.SIGTERM),
+        ):
             if not count:
                 continue
             length = 100 * (count + 1)
@@ -142,10 +191,35 @@ def main() -> None:
             undisturbed = time.monotonic() - at
             at = time.monotonic()
             seen = disturb(path, length, count, signum, dice)
-            print(name, json.dumps({**seen, "bit_equal": same(whole, path, length), "seconds": round(time.monotonic() - at), "undisturbed_seconds": round(undisturbed)}), flush=True)
+            print(
+                name,
+                json.dumps(
+                    {
+                        **seen,
+                        "bit_equal": same(whole, path, length),
+                        "seconds": round(time.monotonic() - at),
+                        "undisturbed_seconds": round(undisturbed),
+                    }
+                ),
+                flush=True,
+            )
         if given.goodput:
-            whole, killed = (steps_in(Path(folder, f"goodput_{every}"), 60 * given.goodput, every) for every in (None, 60))
-            print("goodput", json.dumps({"minutes": given.goodput, "steps_undisturbed": whole, "steps_with_kills": killed, "goodput": round(killed / whole, 4)}), flush=True)
+            whole, killed = (
+                steps_in(Path(folder, f"goodput_{every}"), 60 * given.goodput, every)
+                for every in (None, 60)
+            )
+            print(
+                "goodput",
+                json.dumps(
+                    {
+                        "minutes": given.goodput,
+                        "steps_undisturbed": whole,
+                        "steps_with_kills": killed,
+                        "goodput": round(killed / whole, 4),
+                    }
+                ),
+                flush=True,
+            )
         if not given.flips:
             return
         if not (given.kills or given.terms):

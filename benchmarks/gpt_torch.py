@@ -1,4 +1,6 @@
-"""The peer of benchmarks/gpt.py: GPT-2's architecture in plain PyTorch, trained and sampled as is usual there.
+"""The peer of benchmarks/gpt.py.
+
+GPT-2's architecture in plain PyTorch, trained and sampled as is usual there.
 
 Started by gpt.py in an interpreter that has torch; needs neither tfbig nor TensorFlow.
 """
@@ -21,12 +23,21 @@ class Block(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm_1, self.norm_2 = nn.LayerNorm(width, bias=bias), nn.LayerNorm(width, bias=bias)
-        self.qkv, self.out = nn.Linear(width, 3 * width, bias=bias), nn.Linear(width, width, bias=bias)
-        self.hidden, self.back = nn.Linear(width, 4 * width, bias=bias), nn.Linear(4 * width, width, bias=bias)
+        self.qkv, self.out = (
+            nn.Linear(width, 3 * width, bias=bias),
+            nn.Linear(width, width, bias=bias),
+        )
+        self.hidden, self.back = (
+            nn.Linear(width, 4 * width, bias=bias),
+            nn.Linear(4 * width, width, bias=bias),
+        )
 
     def forward(self, x, cache=None, at: int = 0):
         b, t, d = x.shape
-        q, k, v = (part.view(b, t, self.heads, d // self.heads).transpose(1, 2) for part in self.qkv(self.norm_1(x)).split(d, dim=2))
+        q, k, v = (
+            part.view(b, t, self.heads, d // self.heads).transpose(1, 2)
+            for part in self.qkv(self.norm_1(x)).split(d, dim=2)
+        )
         if cache is not None:
             cache[0][:, :, at : at + t], cache[1][:, :, at : at + t] = k, v
             k, v = cache[0][:, :, : at + t], cache[1][:, :, : at + t]
@@ -45,7 +56,14 @@ class GPT(nn.Module):
         self.head.weight = self.tokens.weight
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * depth) if name.endswith(("out.weight", "back.weight")) else 0.02)
+                nn.init.normal_(
+                    parameter,
+                    std=(
+                        0.02 / math.sqrt(2 * depth)
+                        if name.endswith(("out.weight", "back.weight"))
+                        else 0.02
+                    ),
+                )
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
@@ -67,7 +85,12 @@ class GPT(nn.Module):
         """Sampled tokens behind a prompt [b, t], with a cache of keys and values."""
         heads, width = self.blocks[0].heads, self.tokens.weight.shape[1]
         shape = (prompt.shape[0], heads, self.context, width // heads)
-        caches, tokens, at, made = [(torch.zeros(shape), torch.zeros(shape)) for _ in self.blocks], prompt, 0, []
+        caches, tokens, at, made = (
+            [(torch.zeros(shape), torch.zeros(shape)) for _ in self.blocks],
+            prompt,
+            0,
+            [],
+        )
         for _ in range(length):
             logits = self(tokens, caches, at, last=True)[:, -1]
             at += tokens.shape[1]
@@ -78,7 +101,9 @@ class GPT(nn.Module):
 
 def batch(data, context: int, size: int):
     start = torch.randint(len(data) - context, (size,))
-    return torch.stack([data[i : i + context] for i in start]), torch.stack([data[i + 1 : i + context + 1] for i in start])
+    return torch.stack([data[i : i + context] for i in start]), torch.stack(
+        [data[i + 1 : i + context + 1] for i in start]
+    )
 
 
 def step_of(setting: dict, model, forward, optimizer, data):
@@ -98,7 +123,9 @@ def step_of(setting: dict, model, forward, optimizer, data):
 
 
 def to_target(setting: dict, model, forward, optimizer, step) -> dict:
-    """Seconds of training, compiling included, until the loss over the validation split is at most the target."""
+    """Seconds of training, compiling included, until the loss over the validation split is at most
+    the target.
+    """
     held = torch.tensor(setting["validation"])
     context, spent, total, curve = setting["shape"]["context"], 0.0, setting["steps"], []
     whole = (len(held) - 1) // context * context
@@ -106,14 +133,22 @@ def to_target(setting: dict, model, forward, optimizer, step) -> dict:
     for number in range(total):
         started = time.perf_counter()
         warm, share = 100, (number - 100) / (total - 100)
-        rate = setting["rate"] * (number / warm if number < warm else 0.1 + 0.45 * (1 + math.cos(math.pi * share)))
+        rate = setting["rate"] * (
+            number / warm if number < warm else 0.1 + 0.45 * (1 + math.cos(math.pi * share))
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         step()
         spent += time.perf_counter() - started
         if (number + 1) % 100 == 0:
             with torch.no_grad():
-                loss = sum(float(F.cross_entropy(model(a).flatten(0, 1), b.flatten(), reduction="sum")) for a, b in zip(x.split(64), y.split(64), strict=True)) / whole
+                loss = (
+                    sum(
+                        float(F.cross_entropy(model(a).flatten(0, 1), b.flatten(), reduction="sum"))
+                        for a, b in zip(x.split(64), y.split(64), strict=True)
+                    )
+                    / whole
+                )
             curve.append([number + 1, round(spent, 2), round(loss, 4)])
             if loss <= setting["target"]:
                 break
@@ -131,7 +166,11 @@ def main() -> None:
     else:
         forward = torch.compile(model) if setting["compile"] else model
         optimizer = model.optimizer(setting["rate"], 0.1)
-        data = torch.tensor(setting["train"]) if setting["train"] else torch.randint(setting["shape"]["size"], (100_000,))
+        data = (
+            torch.tensor(setting["train"])
+            if setting["train"]
+            else torch.randint(setting["shape"]["size"], (100_000,))
+        )
         step = step_of(setting, model, forward, optimizer, data)
 
         def act():
@@ -147,7 +186,15 @@ def main() -> None:
         started = time.perf_counter()
         act()
         seconds = time.perf_counter() - started
-        print(json.dumps({"seconds": seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}), flush=True)
+        print(
+            json.dumps(
+                {
+                    "seconds": seconds,
+                    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                }
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

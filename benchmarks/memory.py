@@ -1,10 +1,13 @@
-"""Peak memory of training beside PyTorch: plain, in micro-batches (accumulation) and with recomputed activations.
+"""Peak memory of training beside PyTorch.
+
+Plain, in micro-batches (accumulation) and with recomputed activations.
 
     python benchmarks/memory.py --torch-python PATH        # or vit, gpt, mlp, cnn, lstm; --steps 6
 
-Every way runs in a process of its own. Reported are its largest resident set and what that is above the set just before
-training (libraries and data loaded, weights made), which is what a training adds; and the median seconds of a step.
-Models and batches are larger than the recipes', so that activations are most of it.
+Every way runs in a process of its own. Reported are its largest resident set and what that is above
+the set just before training (libraries and data loaded, weights made), which is what a training
+adds; and the median seconds of a step. Models and batches are larger than the recipes', so that
+activations are most of it.
 """
 
 from __future__ import annotations
@@ -22,13 +25,41 @@ BATCH, CONTEXT, TOKENS = {"vit": 128, "gpt": 8, "mlp": 4096, "cnn": 256, "lstm":
 SHAPE = {"size": TOKENS, "context": CONTEXT, "width": 192, "depth": 6, "heads": 6, "bias": False}
 EXPERIMENTS = {
     "mlp": ["mnist_mlp", "model.units=512,512,512,512"],
-    "cnn": ["mnist_cnn", "task.crop_padding=0", "model.filters=32,64", "model.normalization=none", "model.dropout=0"],
+    "cnn": [
+        "mnist_cnn",
+        "task.crop_padding=0",
+        "model.filters=32,64",
+        "model.normalization=none",
+        "model.dropout=0",
+    ],
     "lstm": ["mnist_lstm", "optim.clip_norm=none"],
-    "vit": ["mnist_vit", "task.crop_padding=0", "optim.clip_norm=none", "model.depth=12", "model.patch=4"],
-    "gpt": ["sotu_gpt", "model.positions=learned", "model.normalization=layer", "model.activation=gelu", "model.qk_norm=false", "model.width=192",
-            "model.depth=6", "model.heads=6", f"data.context={CONTEXT}", "data.tokenizer=characters", "data.min_count=50"],
-}  # fmt: skip
-WAYS = {"plain": [], "accumulate 4": ["train.accumulate=4"], "remat": ["train.remat=true"], "both": ["train.accumulate=4", "train.remat=true"]}
+    "vit": [
+        "mnist_vit",
+        "task.crop_padding=0",
+        "optim.clip_norm=none",
+        "model.depth=12",
+        "model.patch=4",
+    ],
+    "gpt": [
+        "sotu_gpt",
+        "model.positions=learned",
+        "model.normalization=layer",
+        "model.activation=gelu",
+        "model.qk_norm=false",
+        "model.width=192",
+        "model.depth=6",
+        "model.heads=6",
+        f"data.context={CONTEXT}",
+        "data.tokenizer=characters",
+        "data.min_count=50",
+    ],
+}
+WAYS = {
+    "plain": [],
+    "accumulate 4": ["train.accumulate=4"],
+    "remat": ["train.remat=true"],
+    "both": ["train.accumulate=4", "train.remat=true"],
+}
 
 
 def resident_mb() -> float:
@@ -44,7 +75,11 @@ def measure(step, steps: int) -> None:
         step()
         times.append(time.perf_counter() - at)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    print(json.dumps({"peak_mb": peak, "added_mb": peak - before, "step_s": statistics.median(times[1:])}))
+    print(
+        json.dumps(
+            {"peak_mb": peak, "added_mb": peak - before, "step_s": statistics.median(times[1:])}
+        )
+    )
 
 
 def ours(model: str, way: str, steps: int) -> None:
@@ -53,7 +88,13 @@ def ours(model: str, way: str, steps: int) -> None:
     import tfbig
     from tfbig.engine.setup import Setup
 
-    words = [*EXPERIMENTS[model], f"train.batch_size={BATCH[model]}", "device.block=1", "train.length=1000", *WAYS[way]]
+    words = [
+        *EXPERIMENTS[model],
+        f"train.batch_size={BATCH[model]}",
+        "device.block=1",
+        "train.length=1000",
+        *WAYS[way],
+    ]
     experiment = tfbig.recipe(*words)
     setup = Setup(experiment, experiment.task.measure(experiment.data))
     slab, _ = setup.slabs.at(0)
@@ -70,11 +111,16 @@ def torch_peer(model: str, way: str, steps: int) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(2)
     network, blocks, inputs, targets = _torch_model(model, torch, nn)
-    optimizer, parts = torch.optim.AdamW(network.parameters(), 1e-3), 4 if way in ("accumulate 4", "both") else 1
+    optimizer, parts = (
+        torch.optim.AdamW(network.parameters(), 1e-3),
+        (4 if way in ("accumulate 4", "both") else 1),
+    )
     if way in ("remat", "both"):
         for block in blocks:
             usual = block.forward
-            block.forward = lambda *given, usual=usual, **options: checkpoint(usual, *given, use_reentrant=False, **options)
+            block.forward = lambda *given, usual=usual, **options: checkpoint(
+                usual, *given, use_reentrant=False, **options
+            )
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -100,12 +146,27 @@ def _torch_model(model: str, torch, nn):
         class Patches(nn.Module):
             def __init__(self):
                 super().__init__()
-                self.embed, self.position = nn.Linear(16, 64), nn.Parameter(torch.randn(49, 64) * 0.02)
-                layer = lambda: nn.TransformerEncoderLayer(64, 4, 128, 0.1, nn.functional.gelu, batch_first=True, norm_first=True)  # noqa: E731
-                self.blocks, self.norm, self.head = nn.ModuleList(layer() for _ in range(12)), nn.LayerNorm(64), nn.Linear(64, 10)
+                self.embed, self.position = (
+                    nn.Linear(16, 64),
+                    nn.Parameter(torch.randn(49, 64) * 0.02),
+                )
+
+                def layer():
+                    return nn.TransformerEncoderLayer(
+                        64, 4, 128, 0.1, nn.functional.gelu, batch_first=True, norm_first=True
+                    )
+
+                self.blocks, self.norm, self.head = (
+                    nn.ModuleList(layer() for _ in range(12)),
+                    nn.LayerNorm(64),
+                    nn.Linear(64, 10),
+                )
 
             def forward(self, x):
-                x = self.embed(x.reshape(-1, 7, 4, 7, 4).transpose(2, 3).reshape(-1, 49, 16)) + self.position
+                x = (
+                    self.embed(x.reshape(-1, 7, 4, 7, 4).transpose(2, 3).reshape(-1, 49, 16))
+                    + self.position
+                )
                 for block in self.blocks:
                     x = block(x)
                 return self.head(self.norm(x).mean(1))
@@ -117,15 +178,26 @@ def _torch_model(model: str, torch, nn):
 
         network = rows_lstm(nn)
         return network, [network.rnn], image, label
-    conv = lambda a, b: nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.MaxPool2d(2), nn.ReLU())  # noqa: E731
-    dense = lambda a, b: nn.Sequential(nn.Linear(a, b), nn.ReLU())  # noqa: E731
-    body = [conv(1, 32), conv(32, 64), nn.Flatten(), dense(3136, 128)] if model == "cnn" else [nn.Flatten(), dense(784, 512), *(dense(512, 512) for _ in range(3))]
+
+    def conv(a, b):
+        return nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.MaxPool2d(2), nn.ReLU())
+
+    def dense(a, b):
+        return nn.Sequential(nn.Linear(a, b), nn.ReLU())
+
+    body = (
+        [conv(1, 32), conv(32, 64), nn.Flatten(), dense(3136, 128)]
+        if model == "cnn"
+        else [nn.Flatten(), dense(784, 512), *(dense(512, 512) for _ in range(3))]
+    )
     network = nn.Sequential(*body, nn.Linear(128 if model == "cnn" else 512, 10))
     return network, [layer for layer in body if isinstance(layer, nn.Sequential)], image, label
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("models", nargs="*", help=f"of {', '.join(BATCH)}; by default all of them")
     parser.add_argument("--torch-python", help="an interpreter that has torch")
     parser.add_argument("--steps", type=int, default=6)
@@ -138,12 +210,23 @@ def main() -> None:
         for who in ("ours", *(["torch"] if given.torch_python else [])):
             for way in WAYS:
                 python = sys.executable if who == "ours" else given.torch_python
-                done = subprocess.run([python, __file__, "--steps", str(given.steps), "--run", who, model, way], capture_output=True, text=True)
+                done = subprocess.run(
+                    [python, __file__, "--steps", str(given.steps), "--run", who, model, way],
+                    capture_output=True,
+                    text=True,
+                )
                 if done.returncode:
-                    print(f"{model:<5} {who:<6} {way:<13} {done.stderr.strip().splitlines()[-1]}", flush=True)
+                    print(
+                        f"{model:<5} {who:<6} {way:<13} {done.stderr.strip().splitlines()[-1]}",
+                        flush=True,
+                    )
                     continue
                 found = json.loads(done.stdout.splitlines()[-1])
-                print(f"{model:<5} {who:<6} {way:<13} peak {found['peak_mb']:6,.0f} MB, {found['added_mb']:6,.0f} added; {found['step_s']:.3f} s a step", flush=True)
+                print(
+                    f"{model:<5} {who:<6} {way:<13} peak {found['peak_mb']:6,.0f} MB,"
+                    f" {found['added_mb']:6,.0f} added; {found['step_s']:.3f} s a step",
+                    flush=True,
+                )
     return None
 
 

@@ -1,10 +1,13 @@
-"""What `plan` foretells from a short try against what a training then takes: time and peak memory, for every recipe that runs here.
+"""What `plan` foretells from a short try against what a training then takes.
+
+Time and peak memory, for every recipe that runs here.
 
     python benchmarks/plan.py                  # or names of recipes; --steps 200, --rounds 1
 
-Each recipe is planned and then trained with the same settings, in processes of their own. Times are those that `plan`
-foretells for the training without its final test and `train` reports, without the import of the libraries; memory is the
-largest resident set of each process, by the operating system.
+Each recipe is planned and then trained with the same settings, in processes of their own. Times are
+those that `plan` foretells for the training without its final test and `train` reports, without the
+import of the libraries; memory is the largest resident set of each process, by the operating
+system.
 """
 
 from __future__ import annotations
@@ -18,18 +21,34 @@ import sys
 import tempfile
 from pathlib import Path
 
-STEPS = {"mnist_mlp": 20_000, "mnist_cnn": 200, "mnist_lstm": 400, "mnist_vit": 300, "cifar10_cnn": 60, "sotu_gpt": 100, "shakespeare_char_gpt": 300,
-         "shakespeare_char_gpt_fast": 300, "shakespeare_lstm": 100}  # fmt: skip
+STEPS = {
+    "mnist_mlp": 20_000,
+    "mnist_cnn": 200,
+    "mnist_lstm": 400,
+    "mnist_vit": 300,
+    "cifar10_cnn": 60,
+    "sotu_gpt": 100,
+    "shakespeare_char_gpt": 300,
+    "shakespeare_char_gpt_fast": 300,
+    "shakespeare_lstm": 100,
+}
 
 
 def call(door: str, words: list[str]) -> tuple[dict, float]:
     """A command's JSON and its largest resident set in MB."""
-    process = subprocess.Popen([sys.executable, "-m", f"tfbig.{door}", *words, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"tfbig.{door}", *words, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     out, err = process.stdout.read(), process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(err.strip().splitlines()[-1] if err.strip() else f"exit code {process.returncode}")
+        raise RuntimeError(
+            err.strip().splitlines()[-1] if err.strip() else f"exit code {process.returncode}"
+        )
     return json.loads(out), usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
@@ -46,16 +65,27 @@ def compare(recipe: str, steps: int, folder: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recipes", nargs="*", help=f"of {', '.join(STEPS)}; by default all of them")
-    parser.add_argument("--steps", type=int, help="of each training; by default what takes some twenty seconds")
+    parser.add_argument(
+        "--steps", type=int, help="of each training; by default what takes some twenty seconds"
+    )
     parser.add_argument("--rounds", type=int, default=1)
     given = parser.parse_args()
-    print(f"{'recipe':<26}{'seconds':>20}{'ms a step':>22}{'peak MB':>20}   foretold, measured, ratio", flush=True)
+    print(
+        f"{'recipe':<26}{'seconds':>20}{'ms a step':>22}{'peak MB':>20}   foretold, measured,"
+        " ratio",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder:
         for recipe in given.recipes or STEPS:
             try:
-                rounds = [compare(recipe, given.steps or STEPS.get(recipe, 100), Path(folder)) for _ in range(given.rounds)]
+                rounds = [
+                    compare(recipe, given.steps or STEPS.get(recipe, 100), Path(folder))
+                    for _ in range(given.rounds)
+                ]
             except RuntimeError as error:
                 print(f"{recipe:<26} {error}", flush=True)
                 continue

@@ -2,9 +2,12 @@
 
     python benchmarks/scaling.py --torch-python PATH     # --rounds 3 --steps 120
 
-1. Training speed by one process that uses all cores against workers that share them, interleaved rounds: examples/s, ratio.
-2. Time per step of the loop against the same compiled steps called on one slab again and again: the loop's own overhead.
-3. Seconds to sum an array over two processes: TensorFlow's collective as used here against PyTorch's gloo.
+1. Training speed by one process that uses all cores against workers that share them, interleaved
+rounds: examples/s, ratio.
+2. Time per step of the loop against the same compiled steps called on one slab again and again: the
+loop's own overhead.
+3. Seconds to sum an array over two processes: TensorFlow's collective as used here against
+PyTorch's gloo.
 """
 
 from __future__ import annotations
@@ -23,7 +26,11 @@ SIZES = (100_000, 1_000_000, 10_000_000)  # float32 values, as many as a model h
 TRAININGS = {
     "mnist_mlp": ["mnist_mlp", "train.batch_size=512"],
     "mnist_cnn": ["mnist_cnn", "train.batch_size=512"],
-    "mnist_cnn, own statistics": ["mnist_cnn", "train.batch_size=512", "device.sync_batch_norm=false"],
+    "mnist_cnn, own statistics": [
+        "mnist_cnn",
+        "train.batch_size=512",
+        "device.sync_batch_norm=false",
+    ],
     "mnist_vit": ["mnist_vit", "train.batch_size=256"],
 }
 
@@ -31,11 +38,24 @@ TRAININGS = {
 def speed(settings: list[str], workers: int, steps: int, folder: Path) -> float:
     """Examples a second of a training, without its first, compiling part."""
     path = folder / f"{workers}_{time.monotonic_ns()}"
-    words = [*settings, f"train.length={steps}", f"train.evaluate_every={steps}", "train.final_split=none", "data.validation=500", f"run={path}"]
-    start = ["tfbig.train", *words] if workers == 1 else ["tfbig.launch", "--workers", str(workers), "--", "train", *words]
+    words = [
+        *settings,
+        f"train.length={steps}",
+        f"train.evaluate_every={steps}",
+        "train.final_split=none",
+        "data.validation=500",
+        f"run={path}",
+    ]
+    start = (
+        ["tfbig.train", *words]
+        if workers == 1
+        else ["tfbig.launch", "--workers", str(workers), "--", "train", *words]
+    )
     subprocess.run([sys.executable, "-m", *start], check=True, capture_output=True)
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return statistics.median([line["examples_per_s"] for line in lines if line["kind"] == "train"][1:])
+    return statistics.median(
+        [line["examples_per_s"] for line in lines if line["kind"] == "train"][1:]
+    )
 
 
 def overhead(steps: int = 2000) -> dict:
@@ -49,10 +69,20 @@ def overhead(steps: int = 2000) -> dict:
     class Silent:
         restored = trained = evaluated = note = lambda *arguments: None
 
-    experiment = tfbig.recipe("mnist_mlp", "model.units=1", "train.batch_size=1", f"train.length={steps}", f"train.evaluate_every={steps}", "data.validation=500")
+    experiment = tfbig.recipe(
+        "mnist_mlp",
+        "model.units=1",
+        "train.batch_size=1",
+        f"train.length={steps}",
+        f"train.evaluate_every={steps}",
+        "data.validation=500",
+    )
     setup = Setup(experiment, experiment.task.measure(experiment.data))
     slab, _ = setup.slabs.at(0)
-    call = lambda: setup.run_block(slab, tf.constant(0), tf.constant(setup.block))["loss"].numpy()  # noqa: E731
+
+    def call():
+        return setup.run_block(slab, tf.constant(0), tf.constant(setup.block))["loss"].numpy()
+
     call()
     times = []
     for _ in range(steps // setup.block):
@@ -64,7 +94,10 @@ def overhead(steps: int = 2000) -> dict:
     loop.train_until(setup.block * 2, setup, state, Silent(), signals, None)
     at = time.perf_counter()
     loop.train_until(setup.block * 2 + steps, setup, state, Silent(), signals, None)
-    return {"loop_us": 1e6 * (time.perf_counter() - at) / steps, "program_us": 1e6 * statistics.median(times)}
+    return {
+        "loop_us": 1e6 * (time.perf_counter() - at) / steps,
+        "program_us": 1e6 * statistics.median(times),
+    }
 
 
 def sums_here() -> None:
@@ -78,7 +111,9 @@ def sums_here() -> None:
     workers, found = Workers(place()), {}
     for size in SIZES:
         value = tf.constant(np.ones(size, np.float32))
-        total = tf.function(lambda x: workers.run(lambda: workers.total([x])[0][:1]), autograph=False)
+        total = tf.function(
+            lambda x: workers.run(lambda: workers.total([x])[0][:1]), autograph=False
+        )
         found[size] = _median_seconds(lambda total=total, value=value: total(value).numpy())
     if workers.is_chief:
         print(json.dumps(found))
@@ -108,12 +143,23 @@ def _median_seconds(function, rounds: int = 10) -> float:
 
 
 def pair(commands: list[list[str]], environments: list[dict]) -> dict:
-    processes = [subprocess.Popen(command, env={**os.environ, **own}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for command, own in zip(commands, environments, strict=True)]
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **own},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for command, own in zip(commands, environments, strict=True)
+    ]
     return json.loads(processes[0].communicate()[0].splitlines()[-1])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--torch-python", help="an interpreter that has torch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=120)
@@ -127,19 +173,47 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         for name, settings in TRAININGS.items():
-            rounds = [[speed(settings, workers, given.steps * (20 if name == "mnist_mlp" else 1), Path(folder)) for workers in (1, 2)] for _ in range(given.rounds)]
+            rounds = [
+                [
+                    speed(
+                        settings,
+                        workers,
+                        given.steps * (20 if name == "mnist_mlp" else 1),
+                        Path(folder),
+                    )
+                    for workers in (1, 2)
+                ]
+                for _ in range(given.rounds)
+            ]
             ratios = sorted(two / one for one, two in rounds)
-            print(f"{name:<26} one process {statistics.median(one for one, _ in rounds):,.0f} examples/s, two workers {statistics.median(two for _, two in rounds):,.0f}; ratio {statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]", flush=True)
+            print(
+                f"{name:<26} one process {statistics.median(one for one, _ in rounds):,.0f}"
+                f" examples/s, two workers {statistics.median(two for _, two in rounds):,.0f};"
+                f" ratio {statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]",
+                flush=True,
+            )
     found = overhead()
-    print(f"loop {found['loop_us']:.0f} us a step, program alone {found['program_us']:.0f} us: overhead {found['loop_us'] - found['program_us']:.0f} us", flush=True)
+    print(
+        f"loop {found['loop_us']:.0f} us a step, program alone {found['program_us']:.0f} us:"
+        f" overhead {found['loop_us'] - found['program_us']:.0f} us",
+        flush=True,
+    )
     ours = pair([[sys.executable, __file__, "--sums", "here"]] * 2, environments(2))
     peer = {}
     if given.torch_python:
         port = free_ports(1)[0]
-        peer = pair([[given.torch_python, __file__, "--sums", f"{rank},{port}"] for rank in (0, 1)], [{}, {}])
+        peer = pair(
+            [[given.torch_python, __file__, "--sums", f"{rank},{port}"] for rank in (0, 1)],
+            [{}, {}],
+        )
     for size, seconds in ours.items():
-        other = f", gloo {peer[size] * 1e3:.2f} ms, ratio {peer[size] / seconds:.2f}" if peer else ""
-        print(f"sum of {int(size):,} values: {seconds * 1e3:.2f} ms, {4 * int(size) / seconds / 1e9:.2f} GB/s{other}")
+        other = (
+            f", gloo {peer[size] * 1e3:.2f} ms, ratio {peer[size] / seconds:.2f}" if peer else ""
+        )
+        print(
+            f"sum of {int(size):,} values: {seconds * 1e3:.2f} ms,"
+            f" {4 * int(size) / seconds / 1e9:.2f} GB/s{other}"
+        )
     return None
 
 

@@ -1,4 +1,7 @@
-"""Peers side by side: each a process that stays loaded and idle while another is timed; a round times each once."""
+"""Peers side by side: each a process that stays loaded and idle while another is timed.
+
+A round times each once.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,13 @@ class Peer:
     """A process that answers each JSON line it is given with another."""
 
     def __init__(self, command: list[str]):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
 
     def ask(self, **question) -> dict:
         self.process.stdin.write(json.dumps(question) + "\n")
@@ -30,10 +39,16 @@ class Peer:
 
 
 def interleave(peers: dict[str, Peer], steps: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds that each peer takes for its steps, round by round; one round before them compiles and warms up."""
+    """Seconds that each peer takes for its steps, round by round.
+
+    One round before them compiles and warms up.
+    """
     for peer in peers.values():
         peer.ask(steps=steps)
-    timed = [{name: peer.ask(steps=steps)["seconds"] for name, peer in peers.items()} for _ in range(rounds)]
+    timed = [
+        {name: peer.ask(steps=steps)["seconds"] for name, peer in peers.items()}
+        for _ in range(rounds)
+    ]
     return {name: [one[name] for one in timed] for name in peers}
 
 
@@ -42,4 +57,8 @@ def show(seconds: dict[str, list[float]], examples: int) -> None:
     for name, own in seconds.items():
         ratios = sorted(a / b for a, b in zip(own, seconds["ours"], strict=True))
         rate = examples / statistics.median(own)
-        print(f"{name:<14} {rate:>10,.0f} examples/s   {statistics.median(ratios):6.2f} x ours' time [{ratios[0]:.2f}, {ratios[-1]:.2f}]", flush=True)
+        print(
+            f"{name:<14} {rate:>10,.0f} examples/s   {statistics.median(ratios):6.2f} x ours' time"
+            f" [{ratios[0]:.2f}, {ratios[-1]:.2f}]",
+            flush=True,
+        )

@@ -1,11 +1,15 @@
-"""Time to the same best score, beside plain Keras Tuner: hyperband on MNIST with the same space, proposals, data and metric.
+"""Time to the same best score, beside plain Keras Tuner.
+
+Hyperband on MNIST with the same space, proposals, data and metric.
 
     python benchmarks/tuning.py --seeds 1 2 3 --epochs 9
 
-Keras Tuner trains with `model.fit` on arrays, as its documentation writes it, and reloads the weights of a promoted trial.
-Both sides get the same seed, so the oracle's first proposals are the same. Each search runs in a process of its own, the two sides
-in turn; its clock starts once libraries are loaded and data is in memory. The target is the lower of the two best validation accuracies;
-a ratio is the time Keras Tuner took to reach it over ours, so more than 1 means that ours is faster.
+Keras Tuner trains with `model.fit` on arrays, as its documentation writes it, and reloads the
+weights of a promoted trial. Both sides get the same seed, so the oracle's first proposals are the
+same. Each search runs in a process of its own, the two sides in turn; its clock starts once
+libraries are loaded and data is in memory. The target is the lower of the two best validation
+accuracies; a ratio is the time Keras Tuner took to reach it over ours, so more than 1 means that
+ours is faster.
 """
 
 from __future__ import annotations
@@ -64,7 +68,9 @@ def keras_tuner(folder: Path, seed: int, epochs: int) -> list[tuple[float, float
     arrays = {split: recipe.data.arrays(split) for split in ("train", "validation")}
     x, y = {}, {}
     for split, raw in arrays.items():
-        x[split] = ((raw["image"].astype("float32") - facts["mean"][0]) / facts["std"][0]).astype("float32")
+        x[split] = ((raw["image"].astype("float32") - facts["mean"][0]) / facts["std"][0]).astype(
+            "float32"
+        )
         y[split] = raw["label"]
 
     def build(hp):
@@ -90,8 +96,22 @@ def keras_tuner(folder: Path, seed: int, epochs: int) -> list[tuple[float, float
             super().on_trial_end(trial)
             found.append((time.time() - started, self.oracle.get_trial(trial.trial_id).score))
 
-    tuner = Timed(build, "val_accuracy", max_epochs=epochs, factor=3, seed=seed, directory=folder, project_name="search")
-    tuner.search(x["train"], y["train"], batch_size=BATCH, validation_data=(x["validation"], y["validation"]), verbose=0)
+    tuner = Timed(
+        build,
+        "val_accuracy",
+        max_epochs=epochs,
+        factor=3,
+        seed=seed,
+        directory=folder,
+        project_name="search",
+    )
+    tuner.search(
+        x["train"],
+        y["train"],
+        batch_size=BATCH,
+        validation_data=(x["validation"], y["validation"]),
+        verbose=0,
+    )
     return [(seconds, score) for seconds, score in found if score is not None]
 
 
@@ -101,7 +121,9 @@ def reached(trials: list[tuple[float, float]], target: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--side", choices=("ours", "keras_tuner"), help=argparse.SUPPRESS)
@@ -115,8 +137,19 @@ def main() -> None:
     for number, seed in enumerate(given.seeds):
         found = {}
         for side in ("ours", "keras_tuner") if number % 2 == 0 else ("keras_tuner", "ours"):
-            command = [sys.executable, __file__, "--side", side, "--seeds", str(seed), "--epochs", str(given.epochs)]
-            answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+            command = [
+                sys.executable,
+                __file__,
+                "--side",
+                side,
+                "--seeds",
+                str(seed),
+                "--epochs",
+                str(given.epochs),
+            ]
+            answer = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True
+            ).stdout
             found[side] = [tuple(pair) for pair in json.loads(answer.strip().splitlines()[-1])]
         target = min(max(score for _, score in trials) for trials in found.values())
         times = {side: reached(trials, target) for side, trials in found.items()}
@@ -125,14 +158,19 @@ def main() -> None:
         whole.append(ends["keras_tuner"] / ends["ours"])
         for side, trials in found.items():
             print(
-                f"seed {seed} {side:<12} {len(trials)} trials in {ends[side]:6.1f} s, best {max(s for _, s in trials):.2%}, {target:.2%} after {times[side]:6.1f} s",
+                f"seed {seed} {side:<12} {len(trials)} trials in {ends[side]:6.1f} s, best"
+                f" {max(s for _, s in trials):.2%}, {target:.2%} after {times[side]:6.1f} s",
                 flush=True,
             )
         print(
-            f"seed {seed} ratio of the times to {target:.2%}: {ratios[-1]:.2f}, of the whole searches: {whole[-1]:.2f}", flush=True
+            f"seed {seed} ratio of the times to {target:.2%}: {ratios[-1]:.2f}, of the whole"
+            f" searches: {whole[-1]:.2f}",
+            flush=True,
         )
     print(
-        f"median ratio of the times to the same best score: {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]; of the whole searches: {statistics.median(whole):.2f}"
+        f"median ratio of the times to the same best score: {statistics.median(ratios):.2f}"
+        f" [{min(ratios):.2f}, {max(ratios):.2f}]; of the whole searches:"
+        f" {statistics.median(whole):.2f}"
     )
 
 

@@ -1,4 +1,6 @@
-"""Drives Debian's headless Chromium through its DevTools protocol, for the test of the server's page."""
+"""Drives Debian's headless Chromium through its DevTools protocol, for the test of the server's
+page.
+"""
 
 import asyncio
 import base64
@@ -10,7 +12,9 @@ from pathlib import Path
 
 from tornado.websocket import websocket_connect
 
-BINARY = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BINARY = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 
 
 class Browser:
@@ -20,16 +24,35 @@ class Browser:
         self.profile, self.number = profile, 0
 
     async def __aenter__(self):
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--window-size=900,700"]
-        command = [BINARY, *options, "--remote-debugging-port=0", f"--user-data-dir={self.profile}", "about:blank"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        options = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--window-size=900,700",
+        ]
+        command = [
+            BINARY,
+            *options,
+            "--remote-debugging-port=0",
+            f"--user-data-dir={self.profile}",
+            "about:blank",
+        ]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         port = self.profile / "DevToolsActivePort"
         await self.until(lambda: port.exists() and len(port.read_text().split()) == 2, 60)
         number, path = port.read_text().split()
-        self.socket = await websocket_connect(f"ws://127.0.0.1:{number}{path}", max_message_size=64 << 20)
+        self.socket = await websocket_connect(
+            f"ws://127.0.0.1:{number}{path}", max_message_size=64 << 20
+        )
         self.session = None
         target = (await self.call("Target.createTarget", url="about:blank"))["targetId"]
-        self.session = (await self.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
+        self.session = (await self.call("Target.attachToTarget", targetId=target, flatten=True))[
+            "sessionId"
+        ]
         return self
 
     async def __aexit__(self, *_):
@@ -39,7 +62,12 @@ class Browser:
 
     async def call(self, method: str, **parameters):
         self.number += 1
-        message = {"id": self.number, "method": method, "params": parameters, **({"sessionId": self.session} if self.session else {})}
+        message = {
+            "id": self.number,
+            "method": method,
+            "params": parameters,
+            **({"sessionId": self.session} if self.session else {}),
+        }
         await self.socket.write_message(json.dumps(message))
         while True:
             answer = json.loads(await asyncio.wait_for(self.socket.read_message(), 60))
@@ -48,7 +76,9 @@ class Browser:
                 return answer["result"]
 
     async def evaluate(self, expression: str):
-        result = await self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        result = await self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
@@ -56,24 +86,40 @@ class Browser:
         """Waits until an expression is true, and returns its value."""
         end = time.monotonic() + seconds
         while not (value := await self.evaluate(expression)):
-            assert time.monotonic() < end, f"never true: {expression}\n{await self.evaluate('document.body.innerText')}"
+            assert time.monotonic() < end, (
+                f"never true: {expression}\n{await self.evaluate('document.body.innerText')}"
+            )
             await asyncio.sleep(0.05)
         return value
 
     async def draw(self, points):
         """One stroke of the mouse through these points of the window."""
         (x, y), *others = points
-        await self.call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, button="left", clickCount=1)
+        await self.call(
+            "Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, button="left", clickCount=1
+        )
         for x, y in others:
-            await self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, button="left", buttons=1)
-        await self.call("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, button="left", clickCount=1)
+            await self.call(
+                "Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, button="left", buttons=1
+            )
+        await self.call(
+            "Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, button="left", clickCount=1
+        )
 
     async def key(self, key: str, shift: bool = False, control: bool = False):
         for kind in ("keyDown", "keyUp"):
-            await self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, modifiers=8 * shift + 2 * control)
+            await self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                modifiers=8 * shift + 2 * control,
+            )
 
     async def screenshot(self, path: Path):
-        path.write_bytes(base64.b64decode((await self.call("Page.captureScreenshot", format="png"))["data"]))
+        path.write_bytes(
+            base64.b64decode((await self.call("Page.captureScreenshot", format="png"))["data"])
+        )
 
     @staticmethod
     async def until(condition, seconds: float):

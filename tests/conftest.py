@@ -1,4 +1,8 @@
-"""What all tests share: memory that stays level, and fixtures of the server's tests. What is heavy is imported when one is asked for."""
+"""What all tests share.
+
+Memory that stays level, and fixtures of the server's tests. What is heavy is imported when one is
+asked for.
+"""
 
 import gc
 
@@ -6,14 +10,20 @@ import pytest
 
 
 def pytest_collection_finish():
-    """What is imported by now stays to the end; set aside, it costs the collections below nothing."""
+    """What is imported by now stays to the end.
+
+    Set aside, it costs the collections below nothing.
+    """
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def level_memory():
-    """Trained models are cycles that hold a copy of their data: left to the collector's own pace they pile up to gigabytes."""
+    """Trained models are cycles that hold a copy of their data.
+
+    Left to the collector's own pace they pile up to gigabytes.
+    """
     yield
     gc.collect()
 

@@ -20,8 +20,13 @@ class Desk:
     async def __aenter__(self):
         self.catalogue = Catalogue(self.folder, self.engine, False, lambda event, values: None)
         await self.catalogue.refresh()
-        self.texts, self.monitor = Completions(self.catalogue, self.admission, _read_tokenizer), Monitor()
-        self.application = Rest(self.catalogue, self.monitor, self.admission, self.texts, lambda event, values: None)
+        self.texts, self.monitor = (
+            Completions(self.catalogue, self.admission, _read_tokenizer),
+            Monitor(),
+        )
+        self.application = Rest(
+            self.catalogue, self.monitor, self.admission, self.texts, lambda event, values: None
+        )
         return self
 
     async def __aexit__(self, *_):
@@ -46,7 +51,11 @@ class Desk:
             else:
                 pieces.append(message["body"])
 
-        await self.application({"type": "http", "method": "POST", "raw_path": b"/v1/completions", "headers": []}, receive, send)
+        await self.application(
+            {"type": "http", "method": "POST", "raw_path": b"/v1/completions", "headers": []},
+            receive,
+            send,
+        )
         return (status or [499])[0], b"".join(pieces)
 
     async def stream(self, **body):
@@ -54,7 +63,9 @@ class Desk:
         status, content = await self.ask({"model": "tiny", "stream": True, **body})
         assert status == 200 and content.endswith(b"data: [DONE]\n\n"), content
         events = [json.loads(part.removeprefix(b"data: ")) for part in content.split(b"\n\n")[:-2]]
-        assert [event["choices"][0]["finish_reason"] for event in events[:-1]] == [None] * (len(events) - 1)
+        assert [event["choices"][0]["finish_reason"] for event in events[:-1]] == [None] * (
+            len(events) - 1
+        )
         pieces = [event["choices"][0]["text"] for event in events]
         return "".join(pieces), events[-1]["choices"][0]["finish_reason"], pieces
 

@@ -1,4 +1,7 @@
-"""What the tests of searches share: small searches, training that is only pretended, a search's story."""
+"""What the tests of searches share.
+
+Small searches, training that is only pretended, a search's story.
+"""
 
 import contextlib
 from pathlib import Path
@@ -11,7 +14,11 @@ from tfbig.engine import tuning
 from tfbig.engine.conductor import Conductor
 
 MLP = tfbig.recipe("mnist_mlp")
-SPACE = ["optim.learning_rate=log:1e-4..1e-1", "model.units=in:16,32,64", "model.dropout=lin:0..0.5"]
+SPACE = [
+    "optim.learning_rate=log:1e-4..1e-1",
+    "model.units=in:16,32,64",
+    "model.dropout=lin:0..0.5",
+]
 TINY = ["train.length=20", "train.evaluate_every=10"]
 
 
@@ -65,11 +72,20 @@ def go(search, ended=lambda name, outcome: None, observe=silent):
 def story(search):
     """What was proposed and what it came to, in order, without times."""
     kept = [line for line in search.journal() if line["event"] in ("start", "end")]
-    return [(line["event"], line["trial"], line.get("values"), line.get("outcome", {}).get("metrics")) for line in kept]
+    return [
+        (line["event"], line["trial"], line.get("values"), line.get("outcome", {}).get("metrics"))
+        for line in kept
+    ]
 
 
 def plan_as_mlp(planned):
-    return tuning.Plan(name=planned.name, run=planned.run, settings=planned.settings, experiment=MLP, evaluations=None)
+    return tuning.Plan(
+        name=planned.name,
+        run=planned.run,
+        settings=planned.settings,
+        experiment=MLP,
+        evaluations=None,
+    )
 
 
 def failing(*errors, then=pretend):

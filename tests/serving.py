@@ -1,4 +1,7 @@
-"""A server in a process of its own, models for it, and ways to ask; for the tests of tfbig.serve."""
+"""A server in a process of its own, models for it, and ways to ask.
+
+For the tests of tfbig.serve.
+"""
 
 import base64
 import contextlib
@@ -32,8 +35,20 @@ class Server:
     """A server in a process of its own on free ports."""
 
     def __init__(self, folder, *options):
-        command = [*SERVE, str(folder), "--port", "0", "--grpc-port", "0", "--poll", "0.2", *map(str, options)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [
+            *SERVE,
+            str(folder),
+            "--port",
+            "0",
+            "--grpc-port",
+            "0",
+            "--poll",
+            "0.2",
+            *map(str, options),
+        ]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         self.events = []
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -61,11 +76,18 @@ class Server:
     def ask(self, method, path, body=None, headers=None):
         """(status, JSON or text)."""
         link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        link.request(method, path, body if isinstance(body, (bytes, type(None))) else json.dumps(body), headers or {})
+        link.request(
+            method,
+            path,
+            body if isinstance(body, (bytes, type(None))) else json.dumps(body),
+            headers or {},
+        )
         response = link.getresponse()
         content, kind = response.read(), response.getheader("content-type")
         link.close()
-        return response.status, json.loads(content) if kind == "application/json" else content.decode()
+        return response.status, (
+            json.loads(content) if kind == "application/json" else content.decode()
+        )
 
     def __enter__(self):
         return self
@@ -97,7 +119,10 @@ class Examples(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def classify(self, inputs):
         x = self.read(inputs)
-        return {"classes": tf.stack([tf.fill(tf.shape(x), "low"), tf.fill(tf.shape(x), "high")], 1), "scores": tf.stack([-x, x], 1)}
+        return {
+            "classes": tf.stack([tf.fill(tf.shape(x), "low"), tf.fill(tf.shape(x), "high")], 1),
+            "scores": tf.stack([-x, x], 1),
+        }
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def regress(self, inputs):
@@ -110,9 +135,15 @@ class Examples(tf.Module):
 def example_model(folder):
     """`regress` declares predict, as TensorFlow 2 does for every signature."""
     made = Examples()
-    tf.saved_model.save(made, str(folder), {"serving_default": made.classify, "classify": made.classify, "regress": made.regress})
+    tf.saved_model.save(
+        made,
+        str(folder),
+        {"serving_default": made.classify, "classify": made.classify, "regress": made.regress},
+    )
     updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(folder))
-    updater.replace_method_name(signature_key="classify", method_name="tensorflow/serving/classify", tags="serve")
+    updater.replace_method_name(
+        signature_key="classify", method_name="tensorflow/serving/classify", tags="serve"
+    )
     updater.save()
 
 
@@ -125,7 +156,9 @@ def grpc_predict(server, contents, **spec):
     if "version" in spec:
         request.model_spec.version.value = spec["version"]
     for name, value in contents.items():
-        request.inputs[name].CopyFrom(value if isinstance(value, TensorProto) else tf.make_tensor_proto(value))
+        request.inputs[name].CopyFrom(
+            value if isinstance(value, TensorProto) else tf.make_tensor_proto(value)
+        )
     request.output_filter.extend(spec.get("only", ()))
     return server.predictions.Predict(request, timeout=60)
 
@@ -136,7 +169,9 @@ def some_digits():
 
 
 def write_models(root):
-    """Models of all kinds: a good one, one for examples, one that writes files, one that was changed, one that is a zip."""
+    """Models of all kinds: a good one, one for examples, one that writes files, one that was
+    changed, one that is a zip.
+    """
     shutil.copytree(SHIPPED, root / "mnist_mlp")
     example_model(root / "examples" / "1")
 
@@ -148,7 +183,11 @@ def write_models(root):
 
     evil = Evil()
     tf.saved_model.save(evil, str(root / "evil" / "1"), evil.serve)
-    changed = shutil.copytree(SHIPPED / "1", root / "changed" / "1") / "variables" / "variables.data-00000-of-00001"
+    changed = (
+        shutil.copytree(SHIPPED / "1", root / "changed" / "1")
+        / "variables"
+        / "variables.data-00000-of-00001"
+    )
     content = bytearray(changed.read_bytes())
     content[1000] ^= 1
     changed.write_bytes(content)
@@ -157,13 +196,20 @@ def write_models(root):
     (root / "linked").symlink_to(SHIPPED)
     names = ("mnist_mlp", "examples", "evil", "changed", "zipped", "linked")
     labels = {"mnist_mlp": 'version_labels { key: "stable" value: 1 }'}
-    listed = (f'config {{ name: "{name}" base_path: "/models/{name}" model_version_policy {{ all {{}} }} {labels.get(name, "")} }}' for name in names)
+    listed = (
+        f'config {{ name: "{name}" base_path: "/models/{name}" model_version_policy {{ all {{}} }}'
+        f" {labels.get(name, '')} }}"
+        for name in names
+    )
     (root / "models.config").write_text(f"model_config_list {{ {' '.join(listed)} }}")
 
 
 @contextlib.asynccontextmanager
 async def grpc_service(ask, **limits):
-    """A gRPC server in this process whose models answer by `ask`: its address, its monitor, its admission."""
+    """A gRPC server in this process whose models answer by `ask`.
+
+    Its address, its monitor, its admission.
+    """
     from types import SimpleNamespace
 
     from tensorflow.core.protobuf import meta_graph_pb2

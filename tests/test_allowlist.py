@@ -1,4 +1,6 @@
-"""Programs and artefacts that could do more than compute are refused before anything of them runs."""
+"""Programs and artefacts that could do more than compute are refused before anything of them
+runs.
+"""
 
 import os
 import shutil
@@ -44,13 +46,26 @@ class Python(tf.Module):
 class Restores(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def serve(self, x):
-        return {"y": tf.raw_ops.RestoreV2(prefix=x, tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.string])[0]}
+        return {
+            "y": tf.raw_ops.RestoreV2(
+                prefix=x, tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.string]
+            )[0]
+        }
 
 
 class Table(tf.Module):
     def __init__(self, path):
         super().__init__()
-        self.table = tf.lookup.StaticHashTable(tf.lookup.TextFileInitializer(path, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER), -1)
+        self.table = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(
+                path,
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            -1,
+        )
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def serve(self, x):
@@ -59,7 +74,14 @@ class Table(tf.Module):
 
 @pytest.mark.parametrize(
     ("module", "words"),
-    [(Writes, "WriteFile writes files"), (Reads, "ReadFile reads files"), (Prints, "PrintV2 prints"), (Python, "EagerPyFunc calls Python"), (Restores, "RestoreV2 reads files"), (Table, "InitializeTableFromTextFileV2 reads files")],
+    [
+        (Writes, "WriteFile writes files"),
+        (Reads, "ReadFile reads files"),
+        (Prints, "PrintV2 prints"),
+        (Python, "EagerPyFunc calls Python"),
+        (Restores, "RestoreV2 reads files"),
+        (Table, "InitializeTableFromTextFileV2 reads files"),
+    ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_programs_that_do_more_than_compute_are_refused(module, words, tmp_path):
@@ -89,9 +111,14 @@ def test_restoring_from_a_file_of_its_own_choice_is_refused(tmp_path):
         allowlist.check_saved_model(path.parent)
 
 
-@pytest.mark.parametrize(("length", "words"), [(1, "calls itself"), (2, "calls itself"), (101, "deeper than 100")])
+@pytest.mark.parametrize(
+    ("length", "words"), [(1, "calls itself"), (2, "calls itself"), (101, "deeper than 100")]
+)
 def test_functions_that_nest_without_end_are_refused(length, words, tmp_path):
-    """One that calls itself, two that call each other, and a long chain: native code would run out of its stack."""
+    """One that calls itself, two that call each other, and a long chain.
+
+    Native code would run out of its stack.
+    """
     from tensorflow.core.protobuf import saved_model_pb2
 
     path = shutil.copytree(SHIPPED, tmp_path / "model") / "saved_model.pb"
@@ -121,20 +148,37 @@ def test_a_saver_that_a_signature_uses_is_refused(tmp_path):
 
 def saving_while_restoring(graph, target):
     """Writes a file in the function that loaders run by themselves."""
-    node = next(node for node in graph.graph_def.node if node.name == graph.saver_def.restore_op_name)
-    function = next(one for one in graph.graph_def.library.function if one.signature.name == node.attr["f"].func.name)
-    for name, value, dtype in (("file", str(target), tf.string), ("names", ["a"], tf.string), ("slices", [""], tf.string), ("value", [1.0], tf.float32)):
+    node = next(
+        node for node in graph.graph_def.node if node.name == graph.saver_def.restore_op_name
+    )
+    function = next(
+        one
+        for one in graph.graph_def.library.function
+        if one.signature.name == node.attr["f"].func.name
+    )
+    for name, value, dtype in (
+        ("file", str(target), tf.string),
+        ("names", ["a"], tf.string),
+        ("slices", [""], tf.string),
+        ("value", [1.0], tf.float32),
+    ):
         constant = function.node_def.add(name=f"evil_{name}", op="Const")
         constant.attr["dtype"].type = dtype.as_datatype_enum
         constant.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, dtype))
-    save = function.node_def.add(name="evil", op="SaveV2", input=[f"evil_{name}:output:0" for name in ("file", "names", "slices", "value")])
+    save = function.node_def.add(
+        name="evil",
+        op="SaveV2",
+        input=[f"evil_{name}:output:0" for name in ("file", "names", "slices", "value")],
+    )
     save.attr["dtypes"].list.type.append(tf.float32.as_datatype_enum)
     function.control_ret["evil"] = "evil"
     function.signature.control_output.append("evil")
 
 
 def restoring_a_constant(graph, target):
-    node = next(node for node in graph.graph_def.node if node.name == graph.saver_def.restore_op_name)
+    node = next(
+        node for node in graph.graph_def.node if node.name == graph.saver_def.restore_op_name
+    )
     constant = graph.graph_def.node.add(name="elsewhere", op="Const")
     constant.attr["dtype"].type = tf.string.as_datatype_enum
     constant.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(str(target)))
@@ -152,14 +196,25 @@ def without_objects(change):
         (restoring_a_constant, "restores from a file of its own choice"),
         (without_objects(saving_while_restoring), "expected one graph with its objects"),
         (without_objects(restoring_a_constant), "expected one graph with its objects"),
-        (lambda graph, _: graph.graph_def.library.function[0].attr["api_implements"].CopyFrom(tf.compat.v1.AttrValue(s=b"x")), "api_implements"),
+        (
+            lambda graph, _: (
+                graph.graph_def.library.function[0]
+                .attr["api_implements"]
+                .CopyFrom(tf.compat.v1.AttrValue(s=b"x"))
+            ),
+            "api_implements",
+        ),
     ],
 )
 def test_what_a_loader_runs_by_itself_cannot_write_or_choose_files(change, message, tmp_path):
     from tensorflow.core.protobuf import saved_model_pb2
 
     folder = shutil.copytree(SHIPPED, tmp_path / "1")
-    assert set(servable.load("good", 1, folder, "tensorflow", False).signatures) == {"serving_default", "tensors", "classify"}
+    assert set(servable.load("good", 1, folder, "tensorflow", False).signatures) == {
+        "serving_default",
+        "tensors",
+        "classify",
+    }
     (folder / "artefact.json").unlink()
     model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     change(model.meta_graphs[0], tmp_path / "written")
@@ -175,7 +230,9 @@ class Keeps(tf.Module):
 
     def __init__(self):
         super().__init__()
-        self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(["a"], [1], tf.string, tf.int64), -1)
+        self.table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(["a"], [1], tf.string, tf.int64), -1
+        )
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def serve(self, x):
@@ -196,17 +253,36 @@ def added(library, name):
 
 
 def saving(graph, target):
-    """Puts a function that writes a file in the saver's place, which no loader runs; returns its name."""
+    """Puts a function that writes a file in the saver's place, which no loader runs.
+
+    Returns its name.
+    """
     made = added(graph.graph_def.library, "evil")
-    for name, value, dtype in (("file", str(target), tf.string), ("names", ["a"], tf.string), ("slices", [""], tf.string), ("value", [1.0], tf.float32)):
+    for name, value, dtype in (
+        ("file", str(target), tf.string),
+        ("names", ["a"], tf.string),
+        ("slices", [""], tf.string),
+        ("value", [1.0], tf.float32),
+    ):
         constant(made, name, value, dtype)
-    save = made.node_def.add(name="save", op="SaveV2", input=[f"{name}:output:0" for name in ("file", "names", "slices", "value")])
+    save = made.node_def.add(
+        name="save",
+        op="SaveV2",
+        input=[f"{name}:output:0" for name in ("file", "names", "slices", "value")],
+    )
     save.attr["dtypes"].list.type.append(tf.float32.as_datatype_enum)
     made.control_ret["save"] = "save"
     made.signature.control_output.append("save")
-    (node,) = (node for node in graph.graph_def.node if node.name == graph.saver_def.save_tensor_name.partition(":")[0])
+    (node,) = (
+        node
+        for node in graph.graph_def.node
+        if node.name == graph.saver_def.save_tensor_name.partition(":")[0]
+    )
     functions = graph.graph_def.library.function
-    del node.input[:], functions[[one.signature.name for one in functions].index(node.attr["f"].func.name)]
+    del (
+        node.input[:],
+        functions[[one.signature.name for one in functions].index(node.attr["f"].func.name)],
+    )
     node.attr["f"].func.name = name = made.signature.name
     node.attr["Tin"].list.ClearField("type")
     node.attr["Tout"].list.ClearField("type")
@@ -227,7 +303,9 @@ def calling(graph, name):
 
 @pytest.mark.parametrize("how", ["named", "bare", "called"])
 def test_what_loaders_call_but_no_list_names_is_checked(how, tmp_path):
-    """Loaders call the functions that an object names, whether or not the list of concrete functions has them."""
+    """Loaders call the functions that an object names, whether or not the list of concrete
+    functions has them.
+    """
     from tensorflow.core.protobuf import saved_model_pb2
 
     made = Keeps()
@@ -242,7 +320,12 @@ def test_what_loaders_call_but_no_list_names_is_checked(how, tmp_path):
     servable.load("good", 1, path.parent, "tensorflow", True)
     name = saving(graph, tmp_path / "written")
     name = calling(graph, name) if how == "called" else name
-    (first,) = (objects[child.node_id] for node in objects for child in node.children if child.local_name == "_initialize")
+    (first,) = (
+        objects[child.node_id]
+        for node in objects
+        for child in node.children
+        if child.local_name == "_initialize"
+    )
     if how == "bare":
         first.bare_concrete_function.concrete_function_name = name
     else:
@@ -268,28 +351,72 @@ def test_onnx_from_elsewhere_is_refused(tmp_path):
     import onnx
     from onnx import TensorProto, helper
 
-    value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [1])  # noqa: E731
-    graph = helper.make_graph([helper.make_node("Run", ["x"], ["y"], domain="evil")], "g", [value("x")], [value("y")])
+    def value(name):
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1])
+
+    graph = helper.make_graph(
+        [helper.make_node("Run", ["x"], ["y"], domain="evil")], "g", [value("x")], [value("y")]
+    )
     onnx.save(helper.make_model(graph), str(tmp_path / "domain.onnx"))
     outside = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
     outside.data_location = TensorProto.EXTERNAL
     outside.external_data.add(key="location", value="../../etc/passwd")
     outside.ClearField("float_data")
-    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [value("x")], [value("y")], [outside])
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])], "g", [value("x")], [value("y")], [outside]
+    )
     (tmp_path / "outside.onnx").write_bytes(helper.make_model(graph).SerializeToString())
     (tmp_path / "noise.onnx").write_bytes(os.urandom(100))
-    branch = helper.make_graph([helper.make_node("Run", [], ["z"], domain="evil")], "branch", [], [value("z")])
-    keeps = helper.make_graph([helper.make_node("Identity", ["w"], ["z"])], "keeps", [], [value("z")], [outside])
-    sparse = helper.make_graph([helper.make_node("Identity", ["w"], ["z"])], "sparse", [], [value("z")])
+    branch = helper.make_graph(
+        [helper.make_node("Run", [], ["z"], domain="evil")], "branch", [], [value("z")]
+    )
+    keeps = helper.make_graph(
+        [helper.make_node("Identity", ["w"], ["z"])], "keeps", [], [value("z")], [outside]
+    )
+    sparse = helper.make_graph(
+        [helper.make_node("Identity", ["w"], ["z"])], "sparse", [], [value("z")]
+    )
     sparse.sparse_initializer.add(values=outside, dims=[1])
-    graph = helper.make_graph([helper.make_node("F", ["c"], ["y"], domain="ai.onnx.ml")], "g", [helper.make_tensor_value_info("c", TensorProto.BOOL, [])], [value("y")])
+    graph = helper.make_graph(
+        [helper.make_node("F", ["c"], ["y"], domain="ai.onnx.ml")],
+        "g",
+        [helper.make_tensor_value_info("c", TensorProto.BOOL, [])],
+        [value("y")],
+    )
     for name, inner in (("inner", branch), ("keeps", keeps), ("sparse", sparse)):
-        choose = helper.make_function("ai.onnx.ml", "F", ["c"], ["y"], [helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)], [helper.make_opsetid("", 18)])
-        (tmp_path / f"{name}.onnx").write_bytes(helper.make_model(graph, functions=[choose]).SerializeToString())
-    default = helper.make_function("ai.onnx.ml", "F", ["c"], ["y"], [], [helper.make_opsetid("", 18)], attribute_protos=[helper.make_attribute("branch", branch)])
-    (tmp_path / "default.onnx").write_bytes(helper.make_model(graph, functions=[default]).SerializeToString())
+        choose = helper.make_function(
+            "ai.onnx.ml",
+            "F",
+            ["c"],
+            ["y"],
+            [helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)],
+            [helper.make_opsetid("", 18)],
+        )
+        (tmp_path / f"{name}.onnx").write_bytes(
+            helper.make_model(graph, functions=[choose]).SerializeToString()
+        )
+    default = helper.make_function(
+        "ai.onnx.ml",
+        "F",
+        ["c"],
+        ["y"],
+        [],
+        [helper.make_opsetid("", 18)],
+        attribute_protos=[helper.make_attribute("branch", branch)],
+    )
+    (tmp_path / "default.onnx").write_bytes(
+        helper.make_model(graph, functions=[default]).SerializeToString()
+    )
     foreign, elsewhere = "operator Run is from 'evil'", "keeps data outside its own file"
-    messages = {"domain": foreign, "inner": foreign, "default": foreign, "outside": elsewhere, "keeps": elsewhere, "sparse": elsewhere, "noise": "no ONNX model that can be read"}
+    messages = {
+        "domain": foreign,
+        "inner": foreign,
+        "default": foreign,
+        "outside": elsewhere,
+        "keeps": elsewhere,
+        "sparse": elsewhere,
+        "noise": "no ONNX model that can be read",
+    }
     for name, message in messages.items():
         with pytest.raises(UserError, match=message):
             allowlist.check_onnx(tmp_path / f"{name}.onnx")

@@ -81,9 +81,17 @@ def test_padding_parts_and_halves_change_nothing(monkeypatch):
     variables = longest.model.trainable_variables
     gradients = tape.gradient(loss, [v.value for v in variables])
     rate = float(np.float32(0.1))
-    expected = {v.path: v.numpy() - rate * g.numpy() for v, g in zip(variables, gradients, strict=True)}
+    expected = {
+        v.path: v.numpy() - rate * g.numpy() for v, g in zip(variables, gradients, strict=True)
+    }
     assert len(np.unique(given["y_count"])) > 3
-    for settings in ([], ["train.accumulate=3"], ["train.accumulate=6"], ["device.jit=true"], ["halves"]):
+    for settings in (
+        [],
+        ["train.accumulate=3"],
+        ["train.accumulate=6"],
+        ["device.jit=true"],
+        ["halves"],
+    ):
         run = made("data.like_length=false", *(text for text in settings if text != "halves"))
         run.step.halves = settings == ["halves"]
         for path, value in after(run, 1).items():
@@ -108,11 +116,22 @@ def end(path):
 def test_workers_with_unequal_real_lengths(tmp_path):
     """Two and three processes end where one does, and score the same records."""
     for count in (1, 2, 3):
-        command = [sys.executable, "-c", WORKER, "toy_sequences:recipe", f"run={tmp_path / str(count)}"]
+        command = [
+            sys.executable,
+            "-c",
+            WORKER,
+            "toy_sequences:recipe",
+            f"run={tmp_path / str(count)}",
+        ]
         environments = processes.environments(count) if count > 1 else [{}]
         path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
         started = [
-            subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path, **own}, stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                command,
+                env={**os.environ, "PYTHONPATH": path, **own},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
             for own in environments
         ]
         messages = [process.communicate(timeout=200)[1] for process in started]
@@ -137,10 +156,13 @@ def test_scores_come_from_records_of_the_whole_split():
     given = np.concatenate([row[: len(value)] for row, value in zip(given, data["y"], strict=True)])
     y = np.concatenate(data["y"])
     r_squared = result.metrics["r_squared"]
-    assert r_squared["value"] == pytest.approx(1 - ((given - y) ** 2).sum() / ((y - y.mean()) ** 2).sum(), rel=1e-4)
+    assert r_squared["value"] == pytest.approx(
+        1 - ((given - y) ** 2).sum() / ((y - y.mean()) ** 2).sum(), rel=1e-4
+    )
     assert r_squared["low"] < r_squared["value"] < r_squared["high"] and r_squared["count"] == 30
     assert result.metrics["loss"]["count"] == len(y) and result.records["sums"].shape == (30, 4)
-    assert result.metrics == run.evaluate("validation").metrics  # the bootstrap draws the same each time
+    # The bootstrap draws the same each time
+    assert result.metrics == run.evaluate("validation").metrics
 
 
 class TooLong(Sequences):
@@ -148,12 +170,23 @@ class TooLong(Sequences):
 
     def examples(self, split, positions):
         found = super().examples(split, positions)
-        found["x"] = [np.zeros((LONGEST + 1, 2), np.float32) if name == 7 else x for x, name in zip(found["x"], found["name"], strict=True)]
+        found["x"] = [
+            np.zeros((LONGEST + 1, 2), np.float32) if name == 7 else x
+            for x, name in zip(found["x"], found["name"], strict=True)
+        ]
         return found
 
 
 def test_an_example_that_is_too_long_is_named():
     take = batches.Reader(TooLong(), "train")
-    pipeline = tf.data.Dataset.from_tensors(np.arange(6, 9)).map(lambda row: take(row, {"x": LONGEST, "y": LONGEST}))
-    with pytest.raises(UserError, match=r"example 7 of the train split: x: expected at most 12\. Received: 13\."), take.failures():
+    pipeline = tf.data.Dataset.from_tensors(np.arange(6, 9)).map(
+        lambda row: take(row, {"x": LONGEST, "y": LONGEST})
+    )
+    with (
+        pytest.raises(
+            UserError,
+            match=r"example 7 of the train split: x: expected at most 12\. Received: 13\.",
+        ),
+        take.failures(),
+    ):
         next(iter(pipeline))

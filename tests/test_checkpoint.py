@@ -1,4 +1,7 @@
-"""Checkpoints: exact resume at any step and after any kill; damage is found, named and passed over; nothing old is lost."""
+"""Checkpoints: exact resume at any step and after any kill.
+
+Damage is found, named and passed over; nothing old is lost.
+"""
 
 import contextlib
 import itertools
@@ -25,7 +28,15 @@ from tfbig.engine.trained import load_step
 # Resume
 
 
-@pytest.mark.parametrize("settings", [[], ["train.ema=0.9", "optim.optimizer=adamw"], ["device.precision=float16", "train.accumulate=2"], ["device.jit=true"]])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["train.ema=0.9", "optim.optimizer=adamw"],
+        ["device.precision=float16", "train.accumulate=2"],
+        ["device.jit=true"],
+    ],
+)
 def test_resume_is_exact_at_any_step(tmp_path, settings):
     whole, state, told = run_to(tmp_path / "whole", 31, *LOUD, *settings)
     for length in (4, 9, 23, 31):  # stopped there, then started anew with a longer length
@@ -36,8 +47,18 @@ def test_resume_is_exact_at_any_step(tmp_path, settings):
 
 @pytest.mark.parametrize("recipe", ["mnist_cnn", "mnist_lstm", "mnist_vit"])
 def test_resume_is_exact_for_other_models(tmp_path, recipe):
-    settings = ["train.batch_size=16", "train.evaluate_every=50", "train.save_every=5", "optim.schedule=constant", "optim.warmup=0"]
-    small = {"mnist_cnn": ["model.filters=4,4"], "mnist_lstm": ["model.units=8"], "mnist_vit": ["model.width=8", "model.depth=1"]}[recipe]
+    settings = [
+        "train.batch_size=16",
+        "train.evaluate_every=50",
+        "train.save_every=5",
+        "optim.schedule=constant",
+        "optim.warmup=0",
+    ]
+    small = {
+        "mnist_cnn": ["model.filters=4,4"],
+        "mnist_lstm": ["model.units=8"],
+        "mnist_vit": ["model.width=8", "model.depth=1"],
+    }[recipe]
     whole, _, _ = run_to(tmp_path / "whole", 8, *settings, *small, recipe=recipe)
     for length in (5, 8):
         part, _, _ = run_to(tmp_path / "parts", length, *settings, *small, recipe=recipe)
@@ -46,7 +67,8 @@ def test_resume_is_exact_for_other_models(tmp_path, recipe):
 
 THREADS = """
 import sys, tfbig
-settings = ("model.filters=8,16", "optim.warmup=0", "optim.schedule=constant", "train.evaluate_every=50", "train.final_split=none", "data.validation=64")
+settings = ("model.filters=8,16", "optim.warmup=0", "optim.schedule=constant",
+            "train.evaluate_every=50", "train.final_split=none", "data.validation=64")
 for number, length in enumerate(sys.argv[2:]):
     tfbig.train("mnist_cnn", *settings, f"train.length={length}", run=f"{sys.argv[1]}/{number}")
 if not sys.argv[2:]:
@@ -55,11 +77,19 @@ if not sys.argv[2:]:
 
 
 def test_resume_is_exact_with_other_cores(tmp_path):
-    """How sums are split depends on the number of threads, which therefore stays what it was; where another one is asked for, it is said."""
+    """How sums are split depends on the number of threads, which therefore stays what it was.
+
+    Where another one is asked for, it is said.
+    """
 
     def call(*lengths, **variables):
         command = [sys.executable, "-c", THREADS, str(tmp_path), *lengths]
-        done = subprocess.run(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **variables}, capture_output=True, text=True)
+        done = subprocess.run(
+            command,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **variables},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         return done.stderr
 
@@ -67,32 +97,59 @@ def test_resume_is_exact_with_other_cores(tmp_path):
     before = checkpoint.newest_state(tmp_path / "1" / "checkpoints")[1]["machine"]
     assert before == {"device": "CPU", "threads": 3, "workers": 1}
     told = call()
-    assert ("computed with 3 threads on" in told) == (cores() != 3) and "until now it was" not in told
+    assert ("computed with 3 threads on" in told) == (
+        cores() != 3
+    ) and "until now it was" not in told
     for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER):
-        whole, part = ((tmp_path / run / "checkpoints" / checkpoint.folder_name(6) / name).read_bytes() for run in "01")
+        whole, part = (
+            (tmp_path / run / "checkpoints" / checkpoint.folder_name(6) / name).read_bytes()
+            for run in "01"
+        )
         assert whole == part
     assert machine.changes(before, {**before, "threads": 2, "workers": 2}) == [
-        "until now it was computed with threads 3, now 2; workers 1, now 2: it goes on equal but for rounding, not to the last bit"
+        "until now it was computed with threads 3, now 2; workers 1, now 2: it goes on equal but"
+        " for rounding, not to the last bit"
     ]
     assert machine.changes({}, before) == machine.changes(before, before) == []
 
 
 KILLED = """
 import sys, tfbig
-tfbig.train("mnist_mlp", *sys.argv[2:], run=sys.argv[1]) if not __import__("os").path.exists(sys.argv[1]) else tfbig.train(resume=sys.argv[1])
+if __import__("os").path.exists(sys.argv[1]):
+    tfbig.train(resume=sys.argv[1])
+else:
+    tfbig.train("mnist_mlp", *sys.argv[2:], run=sys.argv[1])
 """
 
 
 def test_kill_at_random_moments(tmp_path):
-    """Killed by SIGKILL again and again, some of the time inside a checkpoint write, a run still ends bit-equal."""
-    settings = [*LOUD[:4], "train.length=900", "train.save_every=2", "train.evaluate_every=300", "train.final_split=none", "device.jit=false"]
+    """Killed by SIGKILL again and again, some of the time inside a checkpoint write, a run still
+    ends bit-equal.
+    """
+    settings = [
+        *LOUD[:4],
+        "train.length=900",
+        "train.save_every=2",
+        "train.evaluate_every=300",
+        "train.final_split=none",
+        "device.jit=false",
+    ]
     whole, dice = tmp_path / "whole", random.Random(4)
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-    command = lambda path: [sys.executable, "-c", KILLED, str(path), *settings]  # noqa: E731
+
+    def command(path):
+        return [sys.executable, "-c", KILLED, str(path), *settings]
+
     subprocess.run(command(whole), check=True, env=environment, capture_output=True)
     path, kills = tmp_path / "killed", 0
     for attempt in range(12):
-        process = subprocess.Popen(command(path), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command(path),
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         seen = max(checkpoint.steps(path / "checkpoints"), default=-1)
         while process.poll() is None and attempt < 5:
             now = max(checkpoint.steps(path / "checkpoints"), default=-1)
@@ -107,12 +164,19 @@ def test_kill_at_random_moments(tmp_path):
             break
         assert process.returncode == -9, err
     assert kills >= 2
-    names = [checkpoint.folder_name(900) + "/" + name for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER)]
+    names = [
+        checkpoint.folder_name(900) + "/" + name
+        for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER)
+    ]
     for name in names:
-        assert (path / "checkpoints" / name).read_bytes() == (whole / "checkpoints" / name).read_bytes()
+        assert (path / "checkpoints" / name).read_bytes() == (
+            whole / "checkpoints" / name
+        ).read_bytes()
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     evaluations = [line["step"] for line in lines if line["kind"] == "evaluation"]
-    assert evaluations == [300, 600, 900] and [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+    assert evaluations == [300, 600, 900] and [line["step"] for line in lines] == sorted(
+        line["step"] for line in lines
+    )
 
 
 # Checkpoints
@@ -144,7 +208,9 @@ def test_damage_is_found_named_and_passed_over(saved, name, how):
     folder, setup = saved
     damage(folder / checkpoint.folder_name(30) / name, how)
     notes = []
-    found = checkpoint.newest_intact(folder, setup.model.variables, setup.other_variables, notes.append)
+    found = checkpoint.newest_intact(
+        folder, setup.model.variables, setup.other_variables, notes.append
+    )
     assert found["step"] == 20 and len(notes) == 1 and name in notes[0] and "step 30" in notes[0]
 
 
@@ -188,7 +254,13 @@ def test_full_disk_leaves_the_old_checkpoints(saved, monkeypatch, fail_at):
 
     monkeypatch.setattr(files, "write_synced", full)
     with pytest.raises(RunFailure, match="could not be written, the disk or quota is full"):
-        checkpoint.save(folder, 40, setup.model.variables, setup.other_variables, {"best": None, "evaluations": []})
+        checkpoint.save(
+            folder,
+            40,
+            setup.model.variables,
+            setup.other_variables,
+            {"best": None, "evaluations": []},
+        )
     assert checkpoint.steps(folder) == [10, 20, 30] and not list(folder.glob(".*"))
     assert checkpoint.newest_intact(folder, setup.model.variables)["step"] == 30
 
@@ -208,7 +280,10 @@ def test_room_is_made_of_nothing_that_is_needed(saved, damaged, best, keep, left
     folder, _ = saved
     for step in (10, 20, 30):
         part = folder / checkpoint.folder_name(step)
-        values = {name: checkpoint.read_file(part, name, checkpoint.read_state(part)) for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER)}
+        values = {
+            name: checkpoint.read_file(part, name, checkpoint.read_state(part))
+            for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER)
+        }
         checkpoint.write(folder, step, values, {"best": {"step": best, "value": 0.9}})
         if step in damaged:
             damage(part / checkpoint.OPTIMIZER, "flipped")
@@ -217,10 +292,15 @@ def test_room_is_made_of_nothing_that_is_needed(saved, damaged, best, keep, left
 
 
 @pytest.mark.parametrize(("room", "left"), [(3.1, [30, 40]), (1.1, None)])
-def test_on_a_disk_that_becomes_full_what_need_not_be_kept_goes_first(saved, monkeypatch, room, left):
+def test_on_a_disk_that_becomes_full_what_need_not_be_kept_goes_first(
+    saved, monkeypatch, room, left
+):
     """The disk has room for so many checkpoints, and three are there."""
     folder, setup = saved
-    used = lambda folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())  # noqa: E731
+
+    def used(folder):
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
     real, size = files.write_synced, room * used(folder / checkpoint.folder_name(30))
 
     def limited(path, payload):
@@ -231,7 +311,9 @@ def test_on_a_disk_that_becomes_full_what_need_not_be_kept_goes_first(saved, mon
     monkeypatch.setattr(files, "write_synced", limited)
     kept = sorted({30, checkpoint.read_state(folder / checkpoint.folder_name(30))["best"]["step"]})
     writer = checkpoint.Writer(folder, 2)
-    writer.save(40, setup.model.variables, setup.other_variables, {"best": {"step": 40, "value": 1.0}})
+    writer.save(
+        40, setup.model.variables, setup.other_variables, {"best": {"step": 40, "value": 1.0}}
+    )
     with contextlib.nullcontext() if left else pytest.raises(DiskFull):
         writer.wait()
     assert checkpoint.steps(folder) == (left or kept)
@@ -240,18 +322,33 @@ def test_on_a_disk_that_becomes_full_what_need_not_be_kept_goes_first(saved, mon
 
 @pytest.mark.parametrize(("wanted", "found"), [("best", 40), ("last", 40), ("10", None)])
 def test_what_is_removed_while_it_is_loaded_is_chosen_anew(saved, monkeypatch, wanted, found):
-    """The run is trained by another process: as the evaluation loads a checkpoint, a better one comes and the others go."""
+    """The run is trained by another process.
+
+    As the evaluation loads a checkpoint, a better one comes and the others go.
+    """
     folder, setup = saved
     run, observer, real = Run(folder.parent), Silent(), checkpoint.load
 
     def meanwhile(*arguments):
         monkeypatch.setattr(checkpoint, "load", real)
-        checkpoint.save(folder, 40, setup.model.variables, setup.other_variables, {"best": {"step": 40, "value": 1.0}})
+        checkpoint.save(
+            folder,
+            40,
+            setup.model.variables,
+            setup.other_variables,
+            {"best": {"step": 40, "value": 1.0}},
+        )
         checkpoint.prune(folder, 1, 40, 40)
         return real(*arguments)
 
     monkeypatch.setattr(checkpoint, "load", meanwhile)
-    with contextlib.nullcontext() if found else pytest.raises(UserError, match="step: expected best, last or one of 40. Received: '10'"):
+    with (
+        contextlib.nullcontext()
+        if found
+        else pytest.raises(
+            UserError, match="step: expected best, last or one of 40. Received: '10'"
+        )
+    ):
         assert load_step(setup, run, wanted, observer) == found
     assert not observer.notes
 
@@ -277,23 +374,48 @@ def test_what_is_replaced_while_it_is_loaded_is_loaded_anew(saved, monkeypatch):
 def test_size_limit_of_the_system(tmp_path):
     """A real limit, not a pretended one: the system refuses to write files beyond 200 kB."""
     code = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
-        "from tfbig import train; sys.exit(train.main(sys.argv[1:]))"
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        " resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));from tfbig import train;"
+        " sys.exit(train.main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", code, "mnist_mlp", "train.length=20", f"run={tmp_path / 'run'}"]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "mnist_mlp",
+        "train.length=20",
+        f"run={tmp_path / 'run'}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1 and "could not be written, the disk or quota is full" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 1
+        and "could not be written, the disk or quota is full" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_a_late_failure_is_told_beside_another(saved, monkeypatch):
-    """The disk is full while a checkpoint is written beside training, and then the loss is lost: both are said, and nothing false."""
+    """The disk is full while a checkpoint is written beside training, and then the loss is lost.
+
+    Both are said, and nothing false.
+    """
     folder, setup = saved
-    monkeypatch.setattr(checkpoint, "write", lambda *arguments: (_ for _ in ()).throw(RunFailure("the disk is full")))
-    with pytest.raises(RunFailure, match="lost\nthe disk is full"), checkpoint.Writer(folder, 3) as writer:
+    monkeypatch.setattr(
+        checkpoint,
+        "write",
+        lambda *arguments: (_ for _ in ()).throw(RunFailure("the disk is full")),
+    )
+    with (
+        pytest.raises(RunFailure, match="lost\nthe disk is full"),
+        checkpoint.Writer(folder, 3) as writer,
+    ):
         writer.save(40, setup.model.variables, setup.other_variables, {"best": None})
         raise NonFinite("lost")
     assert writer.durable == 30
-    with pytest.raises(RunFailure, match="^the disk is full$"), checkpoint.Writer(folder, 3) as writer:
+    with (
+        pytest.raises(RunFailure, match="^the disk is full$"),
+        checkpoint.Writer(folder, 3) as writer,
+    ):
         writer.save(40, setup.model.variables, setup.other_variables, {"best": None})
 
 

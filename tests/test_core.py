@@ -22,7 +22,9 @@ RECIPES = list(registry.recipes())
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe(name):
-    """Every recipe validates by the command that its docstring says, prints and survives a JSON round trip."""
+    """Every recipe validates by the command that its docstring says, prints and survives a JSON
+    round trip.
+    """
     module, line = registry.recipes()[name]
     said = getattr(importlib.import_module(module), name).__doc__
     command = re.search(rf"python -m tfbig.train {name}\b([^#\n]*)", said)
@@ -30,7 +32,9 @@ def test_recipe(name):
     assert experiment.name == name
     assert config.from_json(json.loads(json.dumps(config.to_json(experiment)))) == experiment
     text = config.show(experiment, experiment)
-    assert f"train.length={experiment.train.length}" in text and "*" not in [line[0] for line in text.splitlines()]
+    assert f"train.length={experiment.train.length}" in text and "*" not in [
+        line[0] for line in text.splitlines()
+    ]
     assert line and any(word in said for word in ("Measured", "Not measured", "paper"))
 
 
@@ -44,11 +48,27 @@ def test_components_have_names_and_lines(kind):
 
 def test_override():
     base = tfbig.recipe("mnist_mlp")
-    made = config.override(base, ["model.units=256,64", "model.dropout=0.1", "seed=1_000", "train.batch_size=1e2", "train.ema=0.99", "optim.nesterov=yes"])
+    made = config.override(
+        base,
+        [
+            "model.units=256,64",
+            "model.dropout=0.1",
+            "seed=1_000",
+            "train.batch_size=1e2",
+            "train.ema=0.99",
+            "optim.nesterov=yes",
+        ],
+    )
     assert made.model == MLP(units=(256, 64), dropout=0.1)
-    assert (made.seed, made.train.batch_size, made.train.ema, made.optim.nesterov) == (1000, 100, 0.99, True)
+    assert (made.seed, made.train.batch_size, made.train.ema, made.optim.nesterov) == (
+        1000,
+        100,
+        0.99,
+        True,
+    )
     assert config.override(made, ["train.ema=none"]).train.ema is None
-    assert config.override(made, ["model.depth=2", "model=vit"]).model.depth == 2  # the component first, whatever the order
+    # The component first, whatever the order
+    assert config.override(made, ["model.depth=2", "model=vit"]).model.depth == 2
     assert config.changed(made, base)["model.units"] == [(128,), (256, 64)]
     shown = config.show(made, base)
     assert "* model.units=256,64 (recipe: 128)" in shown and "  model.activation=relu" in shown
@@ -57,11 +77,17 @@ def test_override():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("optim.learnin_rate=1", "optim.learnin_rate: no such setting. Did you mean optim.learning_rate?"),
+        (
+            "optim.learnin_rate=1",
+            "optim.learnin_rate: no such setting. Did you mean optim.learning_rate?",
+        ),
         ("train.batch_size=abc", "train.batch_size: expected a whole number. Received: 'abc'."),
         ("train.batch_size=1.5", "train.batch_size: expected a whole number. Received: '1.5'."),
         ("train.batch_size=0", "train.batch_size: expected at least 1. Received: 0."),
-        ("optim.learning_rate=nan", "optim.learning_rate: expected a finite number. Received: 'nan'."),
+        (
+            "optim.learning_rate=nan",
+            "optim.learning_rate: expected a finite number. Received: 'nan'.",
+        ),
         ("optim.learning_rate=0", "optim.learning_rate: expected more than 0. Received: 0.0."),
         ("model=mpl", "Did you mean mlp?"),
         ("model=no.such.module", "model: no module 'no.such.module' can be imported"),
@@ -69,7 +95,10 @@ def test_override():
         ("train.length=10 epochs", "train.length: expected a duration such as"),
         ("train.length=50%", 'train.length: expected epochs ("10ep") or steps'),
         ("train.length=0ep", "train.length: expected more than 0. Received: '0ep'."),
-        ("train.accumulate=7", "train.accumulate: expected a divisor of train.batch_size=64. Received: 7."),
+        (
+            "train.accumulate=7",
+            "train.accumulate: expected a divisor of train.batch_size=64. Received: 7.",
+        ),
         ("optim.beta_1=0.9", "optim.beta_1: expected none: sgd has no such setting"),
         ("seed", "expected key=value. Received: 'seed'."),
         ("model.units=0", "model.units: expected at least 1. Received: 0."),
@@ -98,7 +127,10 @@ def test_moving_averages_that_would_never_move():
 
 def test_all_problems_at_once():
     with pytest.raises(UserError) as caught:
-        config.override(tfbig.recipe("mnist_mlp"), ["seeed=1", "train.batch_size=x", "model.dropout=2", "seed=1", "seed=2"])
+        config.override(
+            tfbig.recipe("mnist_mlp"),
+            ["seeed=1", "train.batch_size=x", "model.dropout=2", "seed=1", "seed=2"],
+        )
     assert len(str(caught.value).splitlines()) == 4
 
 
@@ -106,13 +138,37 @@ def test_arguments_from_python_are_checked(run):
     for call, message in (
         (lambda: tfbig.train(5), "recipe: expected a recipe's name or an Experiment. Received: 5."),
         (lambda: tfbig.tune(5), "recipe: expected a recipe's name or an Experiment. Received: 5."),
-        (lambda: tfbig.build(MLP()), "recipe: expected a recipe's name or an Experiment. Received: MLP("),
-        (lambda: tfbig.recipe("mnist_mlp", {"a": 1}), "expected settings as text, such as \"seed=1\". Received: {'a': 1}."),
-        (lambda: tfbig.recipe("os:getcwd"), "recipe: expected os:getcwd to return an Experiment. Received: '"),
-        (lambda: tfbig.load(None), "run: expected a run directory, as its path or as tfbig.train returns it. Received: None."),
-        (lambda: tfbig.evaluate(5), "run: expected a run directory, as its path or as tfbig.train returns it. Received: 5."),
-        (lambda: tfbig.batches("x", "test", 4), "task: expected a bound task, as tfbig.build and tfbig.load give it. Received: 'x'."),
-        (lambda: tfbig.batches(tfbig.recipe("mnist_mlp").task, "test", 4), "task: expected a bound task"),
+        (
+            lambda: tfbig.build(MLP()),
+            "recipe: expected a recipe's name or an Experiment. Received: MLP(",
+        ),
+        (
+            lambda: tfbig.recipe("mnist_mlp", {"a": 1}),
+            "expected settings as text, such as \"seed=1\". Received: {'a': 1}.",
+        ),
+        (
+            lambda: tfbig.recipe("os:getcwd"),
+            "recipe: expected os:getcwd to return an Experiment. Received: '",
+        ),
+        (
+            lambda: tfbig.load(None),
+            (
+                "run: expected a run directory, as its path or as tfbig.train returns it. Received:"
+                " None."
+            ),
+        ),
+        (
+            lambda: tfbig.evaluate(5),
+            "run: expected a run directory, as its path or as tfbig.train returns it. Received: 5.",
+        ),
+        (
+            lambda: tfbig.batches("x", "test", 4),
+            "task: expected a bound task, as tfbig.build and tfbig.load give it. Received: 'x'.",
+        ),
+        (
+            lambda: tfbig.batches(tfbig.recipe("mnist_mlp").task, "test", 4),
+            "task: expected a bound task",
+        ),
     ):
         with pytest.raises(UserError) as caught:
             call()
@@ -122,12 +178,20 @@ def test_arguments_from_python_are_checked(run):
 
 def test_values_from_python_are_checked():
     base = tfbig.recipe("mnist_mlp")
-    wrong = dataclasses.replace(base, train=Train(batch_size="64", length="x"), optim=Optim(learning_rate=float("nan")), seed=True)
+    wrong = dataclasses.replace(
+        base,
+        train=Train(batch_size="64", length="x"),
+        optim=Optim(learning_rate=float("nan")),
+        seed=True,
+    )
     with pytest.raises(UserError) as caught:
         config.validate(wrong)
     text = str(caught.value)
     assert "train.batch_size: expected a whole number. Received: '64'." in text
-    assert "optim.learning_rate: expected a finite number" in text and "seed: expected a whole number. Received: True." in text
+    assert (
+        "optim.learning_rate: expected a finite number" in text
+        and "seed: expected a whole number. Received: True." in text
+    )
 
 
 def test_saved_configuration():
@@ -135,7 +199,9 @@ def test_saved_configuration():
     del saved["train"]["ema"]  # written before the setting existed
     assert config.from_json(saved) == tfbig.recipe("mnist_mlp")
     saved["train"]["bach_size"] = 3
-    with pytest.raises(UserError, match="train.bach_size: no such setting. Did you mean batch_size?"):
+    with pytest.raises(
+        UserError, match="train.bach_size: no such setting. Did you mean batch_size?"
+    ):
         config.from_json(saved)
 
 
@@ -147,9 +213,10 @@ def test_names_and_neighbours():
 
 def test_own_component(tmp_path, monkeypatch):
     (tmp_path / "my_net.py").write_text(
-        "from dataclasses import dataclass\nfrom tfbig.core.contracts import Model, knob\n"
-        "@dataclass(frozen=True, kw_only=True)\nclass Net(Model):\n    width: int = knob(3, 'width', low=1)\n"
-        "def mine():\n    import tfbig, dataclasses\n    return dataclasses.replace(tfbig.recipe('mnist_mlp'), model=Net(width=4))\n"
+        "from dataclasses import dataclass\nfrom tfbig.core.contracts import Model,"
+        " knob\n@dataclass(frozen=True, kw_only=True)\nclass Net(Model):\n    width: int = knob(3,"
+        " 'width', low=1)\ndef mine():\n    import tfbig, dataclasses\n    return"
+        " dataclasses.replace(tfbig.recipe('mnist_mlp'), model=Net(width=4))\n"
     )
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "net.py").write_text((tmp_path / "my_net.py").read_text())
@@ -214,7 +281,11 @@ def test_history(run):
 
 
 def test_one_trainer_at_a_time(run):
-    with run.lock(), pytest.raises(UserError, match="is being trained by another process .pid"), Run.open(run.path).lock():
+    with (
+        run.lock(),
+        pytest.raises(UserError, match="is being trained by another process .pid"),
+        Run.open(run.path).lock(),
+    ):
         pass
     with run.lock():
         pass
@@ -228,9 +299,13 @@ def test_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "write_synced", full)
-    with pytest.raises(RunFailure, match="value.json: could not be written, the disk or quota is full"):
+    with pytest.raises(
+        RunFailure, match="value.json: could not be written, the disk or quota is full"
+    ):
         files.write_json(path, {"new": 2})
-    assert json.loads(path.read_text()) == {"old": 1} and [p.name for p in tmp_path.iterdir()] == ["value.json"]
+    assert json.loads(path.read_text()) == {"old": 1} and [p.name for p in tmp_path.iterdir()] == [
+        "value.json"
+    ]
 
 
 @pytest.mark.parametrize("existed", [False, True])

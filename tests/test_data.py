@@ -1,4 +1,7 @@
-"""Every dataset keeps its specification, keeps its splits disjoint and repeats; without a network."""
+"""Every dataset keeps its specification, keeps its splits disjoint and repeats.
+
+Without a network.
+"""
 
 import dataclasses
 import json
@@ -29,8 +32,12 @@ from tfbig.tasks import _pictures
 from tfbig.tasks.image_classification import ImageClassification
 
 
-def prepare_set(folder, count=60, side=12, file_format="array_record", configs=(), prepared=(None,)):
-    """Writes a small labelled image set with TensorFlow Datasets' own builder, some of its configurations if it has any."""
+def prepare_set(
+    folder, count=60, side=12, file_format="array_record", configs=(), prepared=(None,)
+):
+    """Writes a small labelled image set with TensorFlow Datasets' own builder, some of its
+    configurations if it has any.
+    """
     import tensorflow_datasets as tfds
 
     class TinySquares(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -40,16 +47,28 @@ def prepare_set(folder, count=60, side=12, file_format="array_record", configs=(
 
         def _info(self):
             features = tfds.features.FeaturesDict(
-                {"image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(names=["dark", "bright", "mixed"])}
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3)),
+                    "label": tfds.features.ClassLabel(names=["dark", "bright", "mixed"]),
+                }
             )
             return self.dataset_info_from_configs(features=features)
 
         def _split_generators(self, manager):
-            return {"train": self._generate_examples(0, count), "test": self._generate_examples(count, 20)}
+            return {
+                "train": self._generate_examples(0, count),
+                "test": self._generate_examples(count, 20),
+            }
 
         def _generate_examples(self, first, number):
             for i in range(first, first + number):
-                yield i, {"image": np.full((side, side + i % 5, 3), i * 3 % 256, np.uint8), "label": i % 3}
+                yield (
+                    i,
+                    {
+                        "image": np.full((side, side + i % 5, 3), i * 3 % 256, np.uint8),
+                        "label": i % 3,
+                    },
+                )
 
     for config in prepared:
         TinySquares(data_dir=folder, file_format=file_format, config=config).download_and_prepare()
@@ -67,13 +86,18 @@ def draw_folder(folder, classes=("cat", "dog", "eel"), count=20):
 
 @pytest.fixture
 def small_published(monkeypatch):
-    """CIFAR-10 and Fashion-MNIST of a few hundred made-up rows, where TensorFlow Datasets would have the real ones."""
+    """CIFAR-10 and Fashion-MNIST of a few hundred made-up rows, where TensorFlow Datasets would
+    have the real ones.
+    """
 
     def read_all(name, part):
         shape = {"cifar10": (32, 32, 3), "fashion_mnist": (28, 28, 1)}[name]
         random = np.random.RandomState(len(name + part))
         count = 400 if part == "train" else 100
-        return {"image": random.randint(0, 256, (count, *shape), dtype=np.uint8), "label": np.arange(count) % 10}
+        return {
+            "image": random.randint(0, 256, (count, *shape), dtype=np.uint8),
+            "label": np.arange(count) % 10,
+        }
 
     monkeypatch.setattr(_tfds, "read_all", read_all)
     for kind in (CIFAR10, FashionMNIST):
@@ -94,12 +118,23 @@ def data(request, small_published, tmp_path, monkeypatch):
     if request.param in ("sotu", "text_files", "tiny_shakespeare"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         words, dice = ("to", "be", "or", "not", "that", "is", "the", "question"), random.Random(1)
-        texts = {split: "".join(" ".join(dice.choices(words, k=9)) + ".\n" for _ in range(40)) for split in SPLITS}
+        texts = {
+            split: "".join(" ".join(dice.choices(words, k=9)) + ".\n" for _ in range(40))
+            for split in SPLITS
+        }
         (tmp_path / "plays.txt").write_text("\n\n".join(texts.values()), "utf-8")
         monkeypatch.setattr(tiny_shakespeare, "_text", lambda part: texts[part].encode())
         kinds = {"sotu": SOTU, "tiny_shakespeare": TinyShakespeare}
-        return kinds[request.param](context=8) if request.param in kinds else TextFiles(path=str(tmp_path / "plays.txt"), context=8)
-    return {"mnist": MNIST(), "cifar10": CIFAR10(validation=50), "fashion_mnist": FashionMNIST(validation=50)}[request.param]
+        return (
+            kinds[request.param](context=8)
+            if request.param in kinds
+            else TextFiles(path=str(tmp_path / "plays.txt"), context=8)
+        )
+    return {
+        "mnist": MNIST(),
+        "cifar10": CIFAR10(validation=50),
+        "fashion_mnist": FashionMNIST(validation=50),
+    }[request.param]
 
 
 def test_conformance(data):
@@ -115,7 +150,11 @@ def test_conformance(data):
             np.testing.assert_array_equal(got[name][0], got[name][3])
         if data.label_names:
             assert (got["label"] >= 0).all() and (got["label"] < len(data.label_names)).all()
-        again, arrays, none = dataclasses.replace(data).examples(split, positions), data.arrays(split), data.examples(split, np.array([], np.int64))
+        again, arrays, none = (
+            dataclasses.replace(data).examples(split, positions),
+            data.arrays(split),
+            data.examples(split, np.array([], np.int64)),
+        )
         for name in data.spec:
             np.testing.assert_array_equal(got[name], again[name])
             assert len(none[name]) == 0
@@ -132,10 +171,22 @@ def test_mnist_is_complete_and_stratified():
     data = MNIST(validation=6_000, split_seed=3)
     assert [data.size(split) for split in SPLITS] == [54_000, 6_000, 10_000]
     train, held = (np.bincount(data.arrays(split)["label"]) for split in ("train", "validation"))
-    assert (train + held).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]  # as published
+    # As published
+    assert (train + held).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     np.testing.assert_allclose(held / 6_000, (train + held) / 60_000, atol=1e-3)
     test = data.arrays("test")
-    assert np.bincount(test["label"]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(test["label"]).tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]
     assert data != MNIST(validation=6_000) and not np.array_equal(
         data.arrays("validation")["image"], MNIST(validation=6_000).arrays("validation")["image"]
     )
@@ -150,17 +201,40 @@ def test_stratified_partition():
     assert not np.array_equal(held, _splits.stratified(labels, 11, seed=6)[1])
 
 
-@pytest.mark.parametrize("sizes, count, held", [([1, 9, 10], 10, [0, 5, 5]), ([1, 1, 1, 97], 4, [0, 0, 0, 4]), ([1, 1, 8], 1, [0, 0, 1]), ([1, 1], 1, [0, 0]), ([2, 2, 6], 5, [1, 1, 3]), ([1] * 5 + [5], 4, [0] * 5 + [4])])
+@pytest.mark.parametrize(
+    "sizes, count, held",
+    [
+        ([1, 9, 10], 10, [0, 5, 5]),
+        ([1, 1, 1, 97], 4, [0, 0, 0, 4]),
+        ([1, 1, 8], 1, [0, 0, 1]),
+        ([1, 1], 1, [0, 0]),
+        ([2, 2, 6], 5, [1, 1, 3]),
+        ([1] * 5 + [5], 4, [0] * 5 + [4]),
+    ],
+)
 def test_no_class_loses_its_last_row(sizes, count, held):
     labels = np.repeat(np.arange(len(sizes)), sizes)
     train, apart = _splits.stratified(labels, count, seed=0)
-    assert np.bincount(labels[apart], minlength=len(sizes)).tolist() == held and len(train) + len(apart) == len(labels)
+    assert np.bincount(labels[apart], minlength=len(sizes)).tolist() == held and len(train) + len(
+        apart
+    ) == len(labels)
 
 
 def test_each_class_keeps_an_example_to_train_on():
     data = MNIST(validation=59_990)
-    assert [len(data.arrays(split)["label"]) for split in ("train", "validation")] == [10, 59_990] and data.size("train") == 10
-    assert list(MNIST(validation=59_991).problems()) == [("validation", "expected at most 59,990, so that each class keeps an example to train on. Received: 59,991.")]
+    assert [len(data.arrays(split)["label"]) for split in ("train", "validation")] == [
+        10,
+        59_990,
+    ] and data.size("train") == 10
+    assert list(MNIST(validation=59_991).problems()) == [
+        (
+            "validation",
+            (
+                "expected at most 59,990, so that each class keeps an example to train on."
+                " Received: 59,991."
+            ),
+        )
+    ]
 
 
 def test_training_reads_no_test_file(monkeypatch):
@@ -184,11 +258,15 @@ def test_damaged_file_is_named(tmp_path, monkeypatch):
 
 
 def test_wrong_requests():
-    with pytest.raises(UserError, match="expected one of train, validation, test. Received: 'valid'"):
+    with pytest.raises(
+        UserError, match="expected one of train, validation, test. Received: 'valid'"
+    ):
         MNIST().size("valid")
     with pytest.raises(ValueError, match="expected 0 ... 9999 in test. Received: 5 ... 10000"):
         MNIST().examples("test", np.array([5, 10_000]))
-    assert dict(MNIST(validation=60_000).problems())["validation"].startswith("expected fewer than the 60,000")
+    assert dict(MNIST(validation=60_000).problems())["validation"].startswith(
+        "expected fewer than the 60,000"
+    )
 
 
 def test_absent_and_offline_is_said_at_once(tmp_path, monkeypatch):
@@ -197,17 +275,25 @@ def test_absent_and_offline_is_said_at_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(UserError, match="cifar10 is not in .*no network(.|\n)*download_and_prepare(.|\n)*TFDS_DATA_DIR"):
+    with pytest.raises(
+        UserError,
+        match="cifar10 is not in .*no network(.|\n)*download_and_prepare(.|\n)*TFDS_DATA_DIR",
+    ):
         CIFAR10(validation=49).arrays("train")
     with pytest.raises(UserError, match="knows no dataset 'cifar11'"):
         _tfds.open_builder("cifar11")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="TFDS_DATA_DIR: expected a folder.*nowhere, which does not exist"):
+    with pytest.raises(
+        UserError, match="TFDS_DATA_DIR: expected a folder.*nowhere, which does not exist"
+    ):
         CIFAR10(validation=48).arrays("train")
 
 
 def test_absent_data_is_no_matter_of_its_records(tmp_path, monkeypatch):
-    """Nothing is asked again for each record: the hosts are tried once, and nothing is left behind."""
+    """Nothing is asked again for each record.
+
+    The hosts are tried once, and nothing is left behind.
+    """
     tried = []
 
     def refuse(address, **kwargs):
@@ -218,7 +304,10 @@ def test_absent_data_is_no_matter_of_its_records(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     for on_error in ("stop", "skip"):
-        for read in (lambda data: data.examples("train", np.arange(100)), lambda data: data.arrays("train")):
+        for read in (
+            lambda data: data.examples("train", np.arange(100)),
+            lambda data: data.arrays("train"),
+        ):
             tried.clear()
             with pytest.raises(NoData, match="cifar10 is not in"):
                 read(Readable(CIFAR10(validation=46, on_error=on_error)))
@@ -236,7 +325,10 @@ def test_prepared_data_that_cannot_be_what_was_asked_for(tmp_path, monkeypatch):
         _tfds.open_builder("cifar10")
     for content in ('{"name": ', "{}"):
         (tmp_path / "cifar10" / "1.0.0" / "dataset_info.json").write_text(content)
-        with pytest.raises(NoData, match="cifar10.1.0.0 cannot be opened: .+\nDelete that folder|expected cifar10 in"):
+        with pytest.raises(
+            NoData,
+            match="cifar10.1.0.0 cannot be opened: .+\nDelete that folder|expected cifar10 in",
+        ):
             _tfds.open_builder("cifar10")
 
 
@@ -246,7 +338,13 @@ def test_damaged_prepared_data(tmp_path, monkeypatch):
     path = next(tmp_path.glob("tiny_squares/*/*train.tfrecord*"))
     for content in (path.read_bytes()[:90], None):
         path.write_bytes(content) if content else path.unlink()
-        with pytest.raises(NoData, match="tiny_squares in .* cannot be read: (truncated record|.*No such file)[^{]*\nDelete that folder"):
+        with pytest.raises(
+            NoData,
+            match=(
+                "tiny_squares in .* cannot be read: (truncated record|.*No such file)[^{]*\nDelete"
+                " that folder"
+            ),
+        ):
             _tfds.read_all("tiny_squares", "train[:5]")
 
 
@@ -259,9 +357,21 @@ def test_configurations_are_named(tmp_path, monkeypatch):
         assert builder.info.full_name == f"tiny_squares/{config}/1.0.0"
         data = TFDSImages(builder=f"tiny_squares/{config}", side=8, test_part="test", validation=15)
         assert data.size("train") == 45 and data.card()["title"] == builder.info.full_name
-    with pytest.raises(NoData, match="since its default one is plain, which is not prepared. Prepared configurations of tiny_squares: grey, large. Give one, such as tiny_squares/grey"):
+    with pytest.raises(
+        NoData,
+        match=(
+            "since its default one is plain, which is not prepared. Prepared configurations of"
+            " tiny_squares: grey, large. Give one, such as tiny_squares/grey"
+        ),
+    ):
         _tfds.find("tiny_squares")
-    with pytest.raises(NoData, match="no dataset 'tiny_squares/wide', .* Prepared configurations of tiny_squares: grey, large"):
+    with pytest.raises(
+        NoData,
+        match=(
+            "no dataset 'tiny_squares/wide', .* Prepared configurations of tiny_squares: grey,"
+            " large"
+        ),
+    ):
         _tfds.find("tiny_squares/wide")
     prepare_set(tmp_path, configs=("plain", "grey", "large"), prepared=("plain",))
     assert _tfds.find("tiny_squares") == tmp_path / "tiny_squares" / "plain" / "1.0.0"
@@ -276,9 +386,18 @@ def test_configurations_of_the_library(tmp_path, monkeypatch):
         (tmp_path / "imagenet_resized" / "32x32" / version).mkdir(parents=True)
         (tmp_path / "imagenet_resized" / "32x32" / version / "dataset_info.json").touch()
     assert _tfds.find("imagenet_resized/32x32").name == "10.0.0"
-    with pytest.raises(NoData, match="default one is 8x8, which is not prepared. Prepared configurations of imagenet_resized: 32x32"):
+    with pytest.raises(
+        NoData,
+        match=(
+            "default one is 8x8, which is not prepared. Prepared configurations of"
+            " imagenet_resized: 32x32"
+        ),
+    ):
         _tfds.find("imagenet_resized")
-    with pytest.raises(NoData, match="no dataset 'imagenet_resized/9x9'.* Its configurations: 8x8, 16x16, 32x32, 64x64"):
+    with pytest.raises(
+        NoData,
+        match="no dataset 'imagenet_resized/9x9'.* Its configurations: 8x8, 16x16, 32x32, 64x64",
+    ):
         _tfds.find("imagenet_resized/9x9")
 
 
@@ -300,25 +419,53 @@ def test_crafted_folders_of_prepared_data(tmp_path, monkeypatch):
     shard = next(home.glob("*train*"))
 
     def described(**changes):
-        edited(home / "dataset_info.json", lambda info: [split.update(changes) for split in info["splits"]])
+        edited(
+            home / "dataset_info.json",
+            lambda info: [split.update(changes) for split in info["splits"]],
+        )
 
     def featured(name, **changes):
-        edited(home / "features.json", lambda value: (value["featuresDict"]["features"][name] if name else value).update(changes))
+        edited(
+            home / "features.json",
+            lambda value: (value["featuresDict"]["features"][name] if name else value).update(
+                changes
+            ),
+        )
 
     foreign = "expected features of TensorFlow Datasets' own classes, .* Received: 'crafted.Thing'"
     cases = [
         (lambda: featured("", pythonClassName="crafted.Thing"), foreign),
         (lambda: featured("image", pythonClassName="crafted.Thing"), foreign),
-        (lambda: (home / "features.json").write_text('{"type": "crafted.Thing", "content": {}}'), foreign),
-        (lambda: (home / "features.json").write_text("[" * 100_000), "features.json cannot be read"),
-        (lambda: featured("label", pythonClassName="tensorflow_datasets.no.Thing"), "cannot be opened: Unrecognized FeatureConnector"),
+        (
+            lambda: (home / "features.json").write_text('{"type": "crafted.Thing", "content": {}}'),
+            foreign,
+        ),
+        (
+            lambda: (home / "features.json").write_text("[" * 100_000),
+            "features.json cannot be read",
+        ),
+        (
+            lambda: featured("label", pythonClassName="tensorflow_datasets.no.Thing"),
+            "cannot be opened: Unrecognized FeatureConnector",
+        ),
         (shard.unlink, "train.array_record.* cannot be read: .*No such file"),
         (lambda: shard.write_bytes(b"short"), "train.array_record.* cannot be read: "),
-        (lambda: described(shardLengths=["70"]), "expected 70 records, as dataset_info.json says. Received: 60"),
+        (
+            lambda: described(shardLengths=["70"]),
+            "expected 70 records, as dataset_info.json says. Received: 60",
+        ),
         (lambda: described(shardLengths=["-5"]), "expected -5 records"),
         (lambda: described(shardLengths=["9000000000000"]), "expected 9,000,000,000,000 records"),
-        (lambda: described(filepathTemplate="../../../etc/passwd"), "expected the files of .* inside. Received: /"),
-        (lambda: edited(home / "dataset_info.json", lambda info: info.update(splits=info["splits"][1:])), "data.builder: expected a dataset with a part train"),
+        (
+            lambda: described(filepathTemplate="../../../etc/passwd"),
+            "expected the files of .* inside. Received: /",
+        ),
+        (
+            lambda: edited(
+                home / "dataset_info.json", lambda info: info.update(splits=info["splits"][1:])
+            ),
+            "data.builder: expected a dataset with a part train",
+        ),
     ]
     for change, message in cases:
         shutil.rmtree(home)
@@ -326,15 +473,30 @@ def test_crafted_folders_of_prepared_data(tmp_path, monkeypatch):
         change()
         tfds_images._builder.cache_clear()
         with pytest.raises(UserError, match=message):
-            _ = TFDSImages(builder="tiny_squares", side=8, test_part="test", validation=15).label_names
+            _ = TFDSImages(
+                builder="tiny_squares", side=8, test_part="test", validation=15
+            ).label_names
 
 
 def test_small_sets_hold_what_was_published(small_published, monkeypatch):
     usual = _tfds.read_all
     changes = {"image": lambda value: value[:5], "label": lambda value: value + 1}
     for key, change in changes.items():
-        monkeypatch.setattr(_tfds, "read_all", lambda name, part, key=key, change=change: {**usual(name, part), key: change(usual(name, part)[key])})
-        with pytest.raises(NoData, match=r"cifar10 in .*: expected in train image uint8 \[400, 32, 32, 3\], label 0 ... 9. Received: image"):
+        monkeypatch.setattr(
+            _tfds,
+            "read_all",
+            lambda name, part, key=key, change=change: {
+                **usual(name, part),
+                key: change(usual(name, part)[key]),
+            },
+        )
+        with pytest.raises(
+            NoData,
+            match=(
+                r"cifar10 in .*: expected in train image uint8 \[400, 32, 32, 3\], label 0 ... 9."
+                r" Received: image"
+            ),
+        ):
             CIFAR10(validation=50).arrays("train")
     monkeypatch.setattr(_tfds, "read_all", lambda name, part: {"picture": np.zeros(3)})
     tiny_shakespeare._text.cache_clear()
@@ -345,44 +507,79 @@ def test_small_sets_hold_what_was_published(small_published, monkeypatch):
 def test_wrong_parts_and_keys_of_a_large_set(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     prepare_set(tmp_path)
-    make = lambda **changes: TFDSImages(**{"builder": "tiny_squares", "side": 8, "test_part": "test", "validation": 15, **changes})  # noqa: E731
+
+    def make(**changes):
+        return TFDSImages(
+            **{
+                "builder": "tiny_squares",
+                "side": 8,
+                "test_part": "test",
+                "validation": 15,
+                **changes,
+            }
+        )
+
     for changes, message in (
         ({"test_part": "tset"}, "data.test_part: expected one of train, test. Received: 'tset'"),
         ({"label_key": "lable"}, "data.label_key: expected one of image, label"),
-        ({"label_key": "image"}, "data.label_key: expected a feature of labels. Received: 'image', Image"),
-        ({"image_key": "label"}, "data.image_key: expected a feature of pictures. Received: 'label', ClassLabel"),
+        (
+            {"label_key": "image"},
+            "data.label_key: expected a feature of labels. Received: 'image', Image",
+        ),
+        (
+            {"image_key": "label"},
+            "data.image_key: expected a feature of pictures. Received: 'label', ClassLabel",
+        ),
         ({"validation": 60}, "data.validation: expected fewer than the 60"),
         ({"validation_part": "test"}, "expected another part than data.test_part"),
     ):
         with pytest.raises(UserError, match=message):
             make(**changes).size("train")
-    rows = [set(np.asarray(make().examples(split, np.arange(make().size(split)))["image"][:, 0, 0, 0])) for split in ("train", "validation")]
+    rows = [
+        set(np.asarray(make().examples(split, np.arange(make().size(split)))["image"][:, 0, 0, 0]))
+        for split in ("train", "validation")
+    ]
     assert not rows[0] & rows[1] and len(rows[0] | rows[1]) == 60
 
 
 def test_folder_of_pictures(tmp_path):
     flat = ImageFolder(path=str(draw_folder(tmp_path / "flat")), side=6, channels=1, test_share=0.2)
-    assert flat.label_names == ("cat", "dog", "eel") and [flat.size(split) for split in SPLITS] == [43, 5, 12]
+    assert flat.label_names == ("cat", "dog", "eel") and [flat.size(split) for split in SPLITS] == [
+        43,
+        5,
+        12,
+    ]
     seen = [int(pixel) for split in SPLITS for pixel in flat.arrays(split)["image"][:, 0, 0, 0]]
     labels = np.concatenate([flat.arrays(split)["label"] for split in SPLITS])
-    assert np.abs(np.array(seen) - 60 * labels - 10).max() <= 11  # each picture keeps its own class's intensities
+    # Each picture keeps its own class's intensities
+    assert np.abs(np.array(seen) - 60 * labels - 10).max() <= 11
     assert np.bincount(flat.arrays("test")["label"]).tolist() == [4, 4, 4]
     for part, count in (("train", 10), ("val", 4), ("test", 6)):
         draw_folder(tmp_path / "parts" / part, count=count)
     parts = ImageFolder(path=str(tmp_path / "parts"), side=6)
-    assert [parts.size(split) for split in SPLITS] == [30, 12, 18] and parts.examples("test", np.arange(2))["image"].shape == (2, 6, 6, 3)
+    assert [parts.size(split) for split in SPLITS] == [30, 12, 18] and parts.examples(
+        "test", np.arange(2)
+    )["image"].shape == (2, 6, 6, 3)
 
 
 def test_each_picture_is_decoded_once(tmp_path, monkeypatch):
     """To measure and to train on; the figures are the same as from the files, bit for bit."""
     decoded, facts = [], []
-    monkeypatch.setattr(image_folder, "decode_pictures", lambda contents, names, *how: decoded.extend(names) or _images.decode_pictures(contents, names, *how))
+    monkeypatch.setattr(
+        image_folder,
+        "decode_pictures",
+        lambda contents, names, *how: (
+            decoded.extend(names) or _images.decode_pictures(contents, names, *how)
+        ),
+    )
     draw_folder(tmp_path)
     for memory in (image_folder.MEMORY_BYTES, 0):
         monkeypatch.setattr(image_folder, "MEMORY_BYTES", memory)
         data = Readable(ImageFolder(path=str(tmp_path), side=5))
         facts.append(ImageClassification().measure(data))
-        assert (data.arrays("train") is None) == (memory == 0) and len(decoded) == data.size("train")
+        assert (data.arrays("train") is None) == (memory == 0) and len(decoded) == data.size(
+            "train"
+        )
         decoded.clear()
     assert facts[0] == facts[1]
 
@@ -391,18 +588,29 @@ def test_hidden_pictures_are_none(tmp_path):
     """Copies that notebooks and archives leave behind."""
     folder, seen = draw_folder(tmp_path / ".mine"), {}
     seen["before"] = ImageFolder(path=str(folder), side=6).fingerprint(), _pictures.find(folder)[0]
-    for copy in ("cat/.ipynb_checkpoints/00.png", "cat/__MACOSX/00.png", "__MACOSX/cat/00.png", "cat/._00.png", ".cat/00.png"):
+    for copy in (
+        "cat/.ipynb_checkpoints/00.png",
+        "cat/__MACOSX/00.png",
+        "__MACOSX/cat/00.png",
+        "cat/._00.png",
+        ".cat/00.png",
+    ):
         (folder / copy).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "cat" / "00.png", folder / copy)
     seen["after"] = ImageFolder(path=str(folder), side=6).fingerprint(), _pictures.find(folder)[0]
     assert seen["before"] == seen["after"] and len(seen["after"][1]) == 60
-    assert _pictures.find([folder / "cat" / "._00.png"])[0] == [folder / "cat" / "._00.png"]  # asked for by its name
+    # Asked for by its name
+    assert _pictures.find([folder / "cat" / "._00.png"])[0] == [folder / "cat" / "._00.png"]
 
 
 def test_pictures_behind_links_are_read_once(tmp_path):
-    folder, far = draw_folder(tmp_path / "mine"), draw_folder(tmp_path / "far", classes=("more", "most"), count=3)
+    folder, far = (
+        draw_folder(tmp_path / "mine"),
+        draw_folder(tmp_path / "far", classes=("more", "most"), count=3),
+    )
     (folder / "cat" / "more").symlink_to(far / "more")
-    (folder / "cat" / "again").symlink_to(far / "more")  # the same pictures must not stand in two splits
+    # The same pictures must not stand in two splits
+    (folder / "cat" / "again").symlink_to(far / "more")
     (folder / "cat" / "deep").symlink_to(far)
     (folder / "cat" / "round").symlink_to(folder / "cat")
     (folder / "fox").symlink_to(far / "most")
@@ -422,11 +630,17 @@ def test_what_is_left_out_of_a_folder_is_said(tmp_path):
     (folder / "stray.png").write_bytes(b"")
     (folder / "eel" / "gone.png").symlink_to(folder / "nowhere")
     data = ImageFolder(path=str(folder), side=6)
-    expected = "being no pictures of a class, ending in .png, .jpg, .jpeg, .jpe, .jfif, .bmp, .gif: 2 .webp, 1 without an ending, 1 .tiff, 1 broken link, 1 .png"
+    expected = (
+        "being no pictures of a class, ending in .png, .jpg, .jpeg, .jpe, .jfif, .bmp, .gif: 2"
+        " .webp, 1 without an ending, 1 .tiff, 1 broken link, 1 .png"
+    )
     assert data.notes() == [f"left out of {folder}, {expected}"]
     draw_folder(tmp_path / "parts" / "train", count=10), draw_folder(tmp_path / "parts" / "more")
     assert ImageFolder(path=str(tmp_path / "parts"), side=6).notes()[0].endswith(": 1 folder")
-    assert [path.name for path in _pictures.find(folder / "dog")[0] if path.suffix == ".tiff"] == ["1.tiff"]  # which decoding will refuse
+    # Which decoding will refuse
+    assert [path.name for path in _pictures.find(folder / "dog")[0] if path.suffix == ".tiff"] == [
+        "1.tiff"
+    ]
 
 
 def test_pictures_come_as_they_are_stored_too(data):
@@ -436,7 +650,9 @@ def test_pictures_come_as_they_are_stored_too(data):
         assert set(stored) == ({"image"} if isinstance(data, (ImageFolder, TFDSImages)) else set())
         for name, contents in stored.items():
             assert contents.dtype == object and contents.shape == positions.shape
-            decoded = _images.decode_pictures(contents, list(contents), data.spec[name].shape, data.background)
+            decoded = _images.decode_pictures(
+                contents, list(contents), data.spec[name].shape, data.background
+            )
             np.testing.assert_array_equal(decoded, data.examples("train", positions)[name])
 
 
@@ -455,11 +671,19 @@ def test_folders_of_splits_in_any_letters(tmp_path):
     for part, count in (("Training", 10), ("VAL", 4), ("Test", 6)):
         draw_folder(tmp_path / part, count=count)
     parts = ImageFolder(path=str(tmp_path), side=6)
-    assert parts.label_names == ("cat", "dog", "eel") and [parts.size(split) for split in SPLITS] == [30, 12, 18]
+    assert parts.label_names == ("cat", "dog", "eel") and [
+        parts.size(split) for split in SPLITS
+    ] == [30, 12, 18]
     draw_folder(tmp_path / "classes", classes=("Training", "Resting"))
     assert ImageFolder(path=str(tmp_path / "classes")).label_names == ("Resting", "Training")
     draw_folder(tmp_path / "testing")
-    with pytest.raises(UserError, match=r"expected one folder of the test split in .*\. Found: Test, testing\. Take all but one elsewhere"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"expected one folder of the test split in .*\. Found: Test, testing\. Take all but one"
+            r" elsewhere"
+        ),
+    ):
         ImageFolder(path=str(tmp_path)).size("test")
 
 
@@ -471,13 +695,25 @@ def test_wrong_folders_are_explained(tmp_path):
 
     refused("data.path: expected a folder of pictures. Received: nowhere", path="nowhere")
     draw_folder(tmp_path / "latin", classes=("a", os.fsdecode(b"b\xe9")))
-    refused(r"expected class folders whose names are text in UTF-8.*Received: 'b\\udce9' in .*latin. Rename it", path=str(tmp_path / "latin"))
+    refused(
+        r"expected class folders whose names are text in UTF-8.*Received: 'b\\udce9' in .*latin."
+        r" Rename it",
+        path=str(tmp_path / "latin"),
+    )
     draw_folder(tmp_path / "one", classes=("only",))
-    refused("expected a subfolder for each class, two at least.*Found: only", path=str(tmp_path / "one"))
+    refused(
+        "expected a subfolder for each class, two at least.*Found: only", path=str(tmp_path / "one")
+    )
     (draw_folder(tmp_path / "empty") / "fox").mkdir()
     refused("fox holds no picture. Expected files ending in .png", path=str(tmp_path / "empty"))
     (draw_folder(tmp_path / "torn") / "cat" / "00.png").write_bytes(b"no picture")
-    refused("cat/00.png cannot be decoded", path=str(tmp_path / "torn"), test_share=0.02, validation_share=0.02, split_seed=3)
+    refused(
+        "cat/00.png cannot be decoded",
+        path=str(tmp_path / "torn"),
+        test_share=0.02,
+        validation_share=0.02,
+        split_seed=3,
+    )
     draw_folder(tmp_path / "more" / "train")
     draw_folder(tmp_path / "more" / "test", classes=("cat", "dog", "eel", "gnu"))
     refused("has the class 'gnu', which the training folder has not", path=str(tmp_path / "more"))

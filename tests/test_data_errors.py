@@ -1,4 +1,7 @@
-"""Records that cannot be read or hold NaN: named, or left out and counted; the batches stay a function of their number."""
+"""Records that cannot be read or hold NaN.
+
+Named, or left out and counted; the batches stay a function of their number.
+"""
 
 import dataclasses
 
@@ -27,7 +30,9 @@ def folder(tmp_path, monkeypatch, request):
         for name in "ab":
             (tmp_path / part / name).mkdir(parents=True)
             for i in range(count):
-                Image.fromarray(dice.randint(0, 255, (8, 8), np.uint8)).save(tmp_path / part / name / f"{i:02d}.png")
+                Image.fromarray(dice.randint(0, 255, (8, 8), np.uint8)).save(
+                    tmp_path / part / name / f"{i:02d}.png"
+                )
     for name in DAMAGED:
         path = tmp_path / "train" / name
         path.write_bytes(path.read_bytes()[:40])
@@ -40,11 +45,25 @@ def folder(tmp_path, monkeypatch, request):
 
 def settings(folder, *more):
     data = ("data=image_folder", f"data.path={folder}", "data.side=8", "data.channels=1")
-    return (*data, "model.units=4", "train.batch_size=6", "train.length=12", "train.evaluate_every=6", "device.block=2", *more)
+    return (
+        *data,
+        "model.units=4",
+        "train.batch_size=6",
+        "train.length=12",
+        "train.evaluate_every=6",
+        "device.block=2",
+        *more,
+    )
 
 
 def test_named_with_file_and_position(folder, tmp_path):
-    with pytest.raises(UserError, match=r"data: example \d+ of the train split: .*\.png cannot be decoded.*\n.*data.on_error=skip"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"data: example \d+ of the train split: .*\.png cannot be"
+            r" decoded.*\n.*data.on_error=skip"
+        ),
+    ):
         tfbig.train("mnist_mlp", *settings(folder), run=tmp_path / "run")
 
 
@@ -64,7 +83,10 @@ def test_a_long_run_of_unreadable_records():
             return {"x": positions.astype("float32")[:, None]}
 
     data = Readable(Source())
-    assert data.examples("train", np.array([100, 7]))["x"].ravel().tolist() == [1500, 7] and len(data.skipped["train"]) == 1400
+    assert (
+        data.examples("train", np.array([100, 7]))["x"].ravel().tolist() == [1500, 7]
+        and len(data.skipped["train"]) == 1400
+    )
 
 
 def test_stand_ins_are_a_function_of_position(folder):
@@ -74,10 +96,16 @@ def test_stand_ins_are_a_function_of_position(folder):
     whole = one.examples("train", np.arange(40))
     for position, stand_in in ((3, 5), (4, 5), (31, 32)):
         expected = plain.examples("train", np.array([stand_in]))
-        for found in (other.examples("train", np.array([position])), {name: value[[position]] for name, value in whole.items()}):
+        for found in (
+            other.examples("train", np.array([position])),
+            {name: value[[position]] for name, value in whole.items()},
+        ):
             for name, value in expected.items():
                 np.testing.assert_array_equal(found[name], value)
-    assert set(one.skipped["train"]) == {3, 4, 31} and "a/03.png cannot be decoded" in one.skipped["train"][3]
+    assert (
+        set(one.skipped["train"]) == {3, 4, 31}
+        and "a/03.png cannot be decoded" in one.skipped["train"][3]
+    )
     later = Readable(plain, {"train": {str(i): text for i, text in one.skipped["train"].items()}})
     np.testing.assert_array_equal(later.examples("train", np.arange(40))["image"], whole["image"])
     task = experiment.task.bind(experiment.model, Readable(plain), FACTS)
@@ -92,43 +120,85 @@ def test_stand_ins_are_a_function_of_position(folder):
 def test_counted_and_never_measured(folder, tmp_path):
     run = tfbig.train("mnist_mlp", *settings(folder, "data.on_error=skip"), run=tmp_path / "run")
     assert run.read_json("summary.json")["skipped"] == {"train": 3, "validation": 1, "test": 1}
-    assert run.read_json("skipped.json")["train"].keys() == {"3", "4", "31"} and run.read_json("skipped.json")["test"].keys() == {"5"}
+    assert run.read_json("skipped.json")["train"].keys() == {"3", "4", "31"} and run.read_json(
+        "skipped.json"
+    )["test"].keys() == {"5"}
     assert "3 of train, 1 of validation, 1 of test" in (run.path / "report.html").read_text()
     assert run.read_json("metrics.json")["test"]["count"] == 19
-    matrix, _, reliability, _ = [panel for panel in run.read_json("panels.json") if panel["section"] == "test"]
-    assert np.sum(matrix["counts"], 1).tolist() == [9, 10] and sum(each["count"] for each in reliability["bins"]) == 19
+    matrix, _, reliability, _ = [
+        panel for panel in run.read_json("panels.json") if panel["section"] == "test"
+    ]
+    assert (
+        np.sum(matrix["counts"], 1).tolist() == [9, 10]
+        and sum(each["count"] for each in reliability["bins"]) == 19
+    )
     splits = run.read_json("data.json")["splits"]
-    assert {name: entry["size"] for name, entry in splits.items()} == {"train": 37, "validation": 19, "test": 19}
+    assert {name: entry["size"] for name, entry in splits.items()} == {
+        "train": 37,
+        "validation": 19,
+        "test": 19,
+    }
     assert all(sum(entry["classes"].values()) in (0, entry["size"]) for entry in splits.values())
-    assert [line["metrics"]["accuracy"]["count"] for line in run.history("evaluation") if line["split"] == "validation"] == [19, 19]
-    (run.path / "summary.json").write_text("{}")  # which is for people only: damaged, it keeps nobody from evaluating
+    assert [
+        line["metrics"]["accuracy"]["count"]
+        for line in run.history("evaluation")
+        if line["split"] == "validation"
+    ] == [19, 19]
+    # Which is for people only: damaged, it keeps nobody from evaluating
+    (run.path / "summary.json").write_text("{}")
     assert tfbig.evaluate(run)["count"] == 19
     again = tfbig.train(None, "train.length=14", resume=run.path)
     assert again.read_json("summary.json")["skipped"] == {"train": 3, "validation": 1, "test": 1}
 
 
 def test_limit(folder, tmp_path):
-    with pytest.raises(UserError, match=r"data.max_skipped: expected at most 2 unreadable records. Found 3:\n(train \d+: .*png cannot be decoded.*\n?){3}"):
-        tfbig.train("mnist_mlp", *settings(folder, "data.on_error=skip", "data.max_skipped=2"), run=tmp_path / "run")
+    with pytest.raises(
+        UserError,
+        match=(
+            r"data.max_skipped: expected at most 2 unreadable records. Found 3:\n(train \d+: .*png"
+            r" cannot be decoded.*\n?){3}"
+        ),
+    ):
+        tfbig.train(
+            "mnist_mlp",
+            *settings(folder, "data.on_error=skip", "data.max_skipped=2"),
+            run=tmp_path / "run",
+        )
 
 
 class Floats:
     """A stand-in for a dataset of numbers, one of which is NaN."""
 
-    spec, label_names, on_error, max_skipped = {"image": Feature(shape=(2, 2, 1), dtype="float32")}, (), "stop", 1
-    size = lambda self, split: 5  # noqa: E731
-    arrays = lengths = lambda self, split: None  # noqa: E731
+    spec, label_names, on_error, max_skipped = (
+        {"image": Feature(shape=(2, 2, 1), dtype="float32")},
+        (),
+        "stop",
+        1,
+    )
+
+    def size(self, split):
+        return 5
+
+    arrays = lengths = lambda self, split: None
 
     def examples(self, split, positions):
-        image = np.ones((len(positions), 2, 2, 1), np.float32) * np.asarray(positions)[:, None, None, None]
+        image = (
+            np.ones((len(positions), 2, 2, 1), np.float32)
+            * np.asarray(positions)[:, None, None, None]
+        )
         return {"image": np.where(image == 3, np.nan, image).astype(np.float32)}
 
 
 def test_nan_in_the_data_is_named(monkeypatch):
-    with pytest.raises(UserError, match="data: example 3 of the train split: image holds NaN or an infinite number"):
+    with pytest.raises(
+        UserError, match="data: example 3 of the train split: image holds NaN or an infinite number"
+    ):
         Readable(Floats()).examples("train", np.arange(5))
     monkeypatch.setattr(Floats, "on_error", "skip")
-    assert Readable(Floats()).examples("train", np.array([2, 3]))["image"][:, 0, 0, 0].tolist() == [2, 4]
+    assert Readable(Floats()).examples("train", np.array([2, 3]))["image"][:, 0, 0, 0].tolist() == [
+        2,
+        4,
+    ]
 
 
 def test_nan_in_the_loss_is_named(tmp_path):
@@ -143,7 +213,9 @@ def test_nan_in_the_loss_is_named(tmp_path):
         return {**made, "loss": with_nan(made["loss"], 6 - step)}
 
     setup.__dict__["run_block"] = poisoned
-    with pytest.raises(RunFailure, match="step 7: the loss became nan; the checkpoint of step 5 is intact"):
+    with pytest.raises(
+        RunFailure, match="step 7: the loss became nan; the checkpoint of step 5 is intact"
+    ):
         loop.train(setup, tmp_path, Silent())
     assert all(np.isfinite(value).all() for value in values(setup))
 
@@ -170,7 +242,10 @@ def test_a_finished_run_stays_finished_without_its_data(folder, tmp_path_factory
 
 
 def test_a_changed_folder_is_seen(folder, tmp_path_factory):
-    """Within one process, too: pictures that came, went or changed since an earlier run, in the same settings."""
+    """Within one process, too.
+
+    Pictures that came, went or changed since an earlier run, in the same settings.
+    """
     path, data = tmp_path_factory.mktemp("runs"), settings(folder, "data.on_error=skip")
     first = tfbig.train("mnist_mlp", *data, run=path / "first")
     (folder / "test" / "a" / "00.png").rename(folder / "test" / "a" / "new.png")
@@ -178,7 +253,10 @@ def test_a_changed_folder_is_seen(folder, tmp_path_factory):
     with pytest.raises(UserError, match="data: it has changed since"):
         tfbig.evaluate(first)
     second = tfbig.train("mnist_mlp", *data, run=path / "second")
-    assert second.read_json("summary.json")["skipped"]["train"] == 2 and second.read_json("metrics.json")["test"]["count"] == 19
+    assert (
+        second.read_json("summary.json")["skipped"]["train"] == 2
+        and second.read_json("metrics.json")["test"]["count"] == 19
+    )
 
 
 def test_measured_the_same_in_memory_and_from_files(folder, monkeypatch):
@@ -206,15 +284,29 @@ def test_what_is_wrong_with_the_data_is_said_before_training(tmp_path, monkeypat
         "2 pictures stand in two splits",
         "classes without an example in the validation split: lone",
         "classes with fewer than 10 training examples, from which little can be learnt: lone (1)",
-        "the validation split has 5 examples: see the intervals of its metrics for how little they say",
+        (
+            "the validation split has 5 examples: see the intervals of its metrics for how little"
+            " they say"
+        ),
         "the test split has 5 examples: see the intervals of its metrics for how little they say",
-        "train.batch_size: a batch of 64 holds the 43 training examples more than once; a smaller one makes more steps of an epoch",
+        (
+            "train.batch_size: a batch of 64 holds the 43 training examples more than once; a"
+            " smaller one makes more steps of an epoch"
+        ),
     ]
     splits["train"]["classes"] = {"a": 43, "b": 0, "lone": 0}
-    with pytest.raises(UserError, match="data: all 43 training examples are of the class a, so there is nothing to learn"):
+    with pytest.raises(
+        UserError,
+        match="data: all 43 training examples are of the class a, so there is nothing to learn",
+    ):
         list(overview.concerns(made, data, splits))
-    for split, message in (("validation", "the validation split is empty"), ("test", "train.final_split: the test split is empty. Set")):
-        monkeypatch.setattr(type(made.data), "size", lambda self, asked, split=split: 0 if asked == split else 5)
+    for split, message in (
+        ("validation", "the validation split is empty"),
+        ("test", "train.final_split: the test split is empty. Set"),
+    ):
+        monkeypatch.setattr(
+            type(made.data), "size", lambda self, asked, split=split: 0 if asked == split else 5
+        )
         with pytest.raises(UserError, match=message):
             overview.refuse_empty(made, data)
 
@@ -233,5 +325,10 @@ def test_classes_without_a_readable_picture_are_noted(folder):
 
 
 def test_a_shift_larger_than_the_picture():
-    with pytest.raises(UserError, match="task.crop_padding: expected less than the side of the pictures, 28 x 28. Received: 40"):
+    with pytest.raises(
+        UserError,
+        match=(
+            "task.crop_padding: expected less than the side of the pictures, 28 x 28. Received: 40"
+        ),
+    ):
         Setup(make("task.crop_padding=40"), FACTS)

@@ -32,7 +32,18 @@ def run(tmp_path_factory):
 def exported(run, tmp_path_factory):
     """A model's directory with one version, made by the command, and what it printed."""
     folder = tmp_path_factory.mktemp("models") / "digits"
-    command = [sys.executable, "-m", "tfbig.export", run.path, folder, "--format", "onnx,litert", "--quantize", "int8", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "tfbig.export",
+        run.path,
+        folder,
+        "--format",
+        "onnx,litert",
+        "--quantize",
+        "int8",
+        "--json",
+    ]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout)
@@ -40,9 +51,20 @@ def exported(run, tmp_path_factory):
 
 def test_what_is_published(run, exported):
     folder, record = exported
-    assert [entry.name for entry in folder.iterdir()] == ["1"] and record["path"] == str(folder / "1")  # nothing is left beside it
-    assert artefact.check(folder / "1") == {key: value for key, value in record.items() if key != "path"}
-    assert {"saved_model.pb", "model.onnx", "model.tflite", "card.md", "assets.extra/metadata.json"} <= set(record["files"])
+    # Nothing is left beside it
+    assert [entry.name for entry in folder.iterdir()] == ["1"] and record["path"] == str(
+        folder / "1"
+    )
+    assert artefact.check(folder / "1") == {
+        key: value for key, value in record.items() if key != "path"
+    }
+    assert {
+        "saved_model.pb",
+        "model.onnx",
+        "model.tflite",
+        "card.md",
+        "assets.extra/metadata.json",
+    } <= set(record["files"])
     for name, entry in record["files"].items():
         content = (folder / "1" / name).read_bytes()
         assert entry == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -50,17 +72,38 @@ def test_what_is_published(run, exported):
     for name in ("savedmodel", "savedmodel, tensors", "onnx", "litert"):
         report = record["verification"][name]
         assert report["count"] == 10_000 and report["metrics"]["accuracy"]["changed"] <= 5
-        assert report["metrics"]["accuracy"]["value"] == pytest.approx(expected["accuracy"]["value"], abs=5e-4)
+        assert report["metrics"]["accuracy"]["value"] == pytest.approx(
+            expected["accuracy"]["value"], abs=5e-4
+        )
         assert 0 <= report["largest_difference"] <= 1e-4 and report["foreign_modules"] == []
         for size in ("1", "8", "32"):
-            assert 0 < report["latency"][size]["p50_ms"] <= report["latency"][size]["p95_ms"] <= report["latency"][size]["p99_ms"]
-        assert report["peak_memory_mb"] > 20 and report["cold_start_s"] > 0 and report["throughput_examples_per_s"] > 0
-    assert record["verification"]["onnx"]["metrics"]["loss"]["value"] == pytest.approx(expected["loss"]["value"], abs=1e-4)
+            assert (
+                0
+                < report["latency"][size]["p50_ms"]
+                <= report["latency"][size]["p95_ms"]
+                <= report["latency"][size]["p99_ms"]
+            )
+        assert (
+            report["peak_memory_mb"] > 20
+            and report["cold_start_s"] > 0
+            and report["throughput_examples_per_s"] > 0
+        )
+    assert record["verification"]["onnx"]["metrics"]["loss"]["value"] == pytest.approx(
+        expected["loss"]["value"], abs=1e-4
+    )
     assert any("int8" in name for name in record["verification"])
     assert any(check[1] == "32 examples through TensorFlow's C API" for check in record["checks"])
     facts = run.read_json("data.json")["facts"]
-    assert record["signatures"]["tensors"]["inputs"]["image"]["unit"] == f"(intensity 0-255 - {facts['mean'][0]}) / {facts['std'][0]}"
-    assert record["signatures"]["model.onnx, model.tflite, model.int8.onnx, model.int8.tflite"]["inputs"]["image"]["unit"] == "intensity 0-255"
+    assert (
+        record["signatures"]["tensors"]["inputs"]["image"]["unit"]
+        == f"(intensity 0-255 - {facts['mean'][0]}) / {facts['std'][0]}"
+    )
+    assert (
+        record["signatures"]["model.onnx, model.tflite, model.int8.onnx, model.int8.tflite"][
+            "inputs"
+        ]["image"]["unit"]
+        == "intensity 0-255"
+    )
     card = (folder / "1" / "card.md").read_text()
     assert "`image` (float32 [None, 28, 28, 1], (intensity 0-255 - " in card
     assert "| accuracy |" in card and "CC BY-SA 3.0" in card and "101,770 parameters" in card
@@ -74,15 +117,27 @@ def test_saved_model_answers_people(exported):
     data = tfbig.recipe("mnist_mlp").data
     test = data.examples("test", np.arange(20))
     task, model = tfbig.build(tfbig.recipe("mnist_mlp"))
-    answers = loaded.signatures["serving_default"](image_bytes=tf.constant(task.encode(test)["image_bytes"]))
-    assert set(answers) == {"label", "probability", "labels", "probabilities"} and answers["labels"].shape == (20, 5)
+    answers = loaded.signatures["serving_default"](
+        image_bytes=tf.constant(task.encode(test)["image_bytes"])
+    )
+    assert set(answers) == {"label", "probability", "labels", "probabilities"} and answers[
+        "labels"
+    ].shape == (20, 5)
     said = [text.decode() for text in answers["label"].numpy()]
-    assert np.mean([int(text) == label for text, label in zip(said, test["label"], strict=True)]) > 0.7
-    jpeg = tf.io.encode_jpeg(tf.image.resize(test["image"][0], (56, 56)).numpy().astype(np.uint8)).numpy()
-    assert loaded.signatures["serving_default"](image_bytes=tf.constant([jpeg]))["label"].shape == (1,)
+    assert (
+        np.mean([int(text) == label for text, label in zip(said, test["label"], strict=True)]) > 0.7
+    )
+    jpeg = tf.io.encode_jpeg(
+        tf.image.resize(test["image"][0], (56, 56)).numpy().astype(np.uint8)
+    ).numpy()
+    assert loaded.signatures["serving_default"](image_bytes=tf.constant([jpeg]))["label"].shape == (
+        1,
+    )
     ready = task.preprocess({"image": tf.constant(test["image"])}, False)
     outputs = loaded.signatures["tensors"](image=ready["image"])
-    np.testing.assert_allclose(np.sort(outputs["probability"].numpy())[:, ::-1][:, :5], answers["probabilities"], rtol=1e-5)
+    np.testing.assert_allclose(
+        np.sort(outputs["probability"].numpy())[:, ::-1][:, :5], answers["probabilities"], rtol=1e-5
+    )
 
 
 def test_onnx_is_for_readers(exported):
@@ -93,12 +148,18 @@ def test_onnx_is_for_readers(exported):
     model = onnx.load(str(folder / "1" / "model.onnx"))
     onnx.checker.check_model(model, full_check=True)
     assert model.opset_import[0].version == onnx_format.OPSET
-    assert json.loads({entry.key: entry.value for entry in model.metadata_props}["label_names"]) == list("0123456789")
+    assert json.loads(
+        {entry.key: entry.value for entry in model.metadata_props}["label_names"]
+    ) == list("0123456789")
     session = onnxruntime.InferenceSession(str(folder / "1" / "model.onnx"))
-    assert [(i.name, i.type, i.shape) for i in session.get_inputs()] == [("image", "tensor(uint8)", ["batch", 28, 28, 1])]
+    assert [(i.name, i.type, i.shape) for i in session.get_inputs()] == [
+        ("image", "tensor(uint8)", ["batch", 28, 28, 1])
+    ]
     assert sorted(o.name for o in session.get_outputs()) == ["label", "logits", "probability"]
     for size in (1, 3, 17):
-        assert session.run(["label"], {"image": np.zeros((size, 28, 28, 1), np.uint8)})[0].shape == (size,)
+        assert session.run(["label"], {"image": np.zeros((size, 28, 28, 1), np.uint8)})[
+            0
+        ].shape == (size,)
 
 
 def source_of(run):
@@ -110,27 +171,61 @@ def source_of(run):
 
 
 def test_exports_are_verified_from_the_files_that_users_have(tmp_path, monkeypatch):
-    """JPEGs with EXIF, as they are stored; without the unreadable ones, for which others stood in."""
+    """JPEGs with EXIF, as they are stored.
+
+    Without the unreadable ones, for which others stood in.
+    """
     for part, count in (("train", 8), ("validation", 4), ("test", 6)):
         for label in "ab":
             (tmp_path / "pictures" / part / label).mkdir(parents=True)
             for i in range(count):
                 exif = Image.Exif()
                 exif[0x0112] = 1 + i
-                noise = np.random.RandomState(i + 100 * (label == "b")).randint(0, 256, (9, 12, 3)).astype(np.uint8)
-                Image.fromarray(noise).save(tmp_path / "pictures" / part / label / f"{i}.jpg", exif=exif.tobytes())
+                noise = (
+                    np.random.RandomState(i + 100 * (label == "b"))
+                    .randint(0, 256, (9, 12, 3))
+                    .astype(np.uint8)
+                )
+                Image.fromarray(noise).save(
+                    tmp_path / "pictures" / part / label / f"{i}.jpg", exif=exif.tobytes()
+                )
     (tmp_path / "pictures" / "test" / "a" / "3.jpg").write_bytes(b"no picture")
-    data = ("data=image_folder", f"data.path={tmp_path / 'pictures'}", "data.side=6", "data.on_error=skip", "model.units=4")
-    run = tfbig.train("mnist_mlp", *data, "train.batch_size=4", "train.length=2", "train.evaluate_every=2", run=tmp_path / "run")
-    files = [path.read_bytes() for path in sorted((tmp_path / "pictures" / "test").glob("*/*.jpg")) if path.read_bytes() != b"no picture"]
+    data = (
+        "data=image_folder",
+        f"data.path={tmp_path / 'pictures'}",
+        "data.side=6",
+        "data.on_error=skip",
+        "model.units=4",
+    )
+    run = tfbig.train(
+        "mnist_mlp",
+        *data,
+        "train.batch_size=4",
+        "train.length=2",
+        "train.evaluate_every=2",
+        run=tmp_path / "run",
+    )
+    files = [
+        path.read_bytes()
+        for path in sorted((tmp_path / "pictures" / "test").glob("*/*.jpg"))
+        if path.read_bytes() != b"no picture"
+    ]
     monkeypatch.setattr(door, "EXAMPLES", 5)
-    for stored_bytes, stored in ((1 << 30, 11), (1, 5)):  # a few at least, and all as far as they are not too much
+    # A few at least, and all as far as they are not too much
+    for stored_bytes, stored in ((1 << 30, 11), (1, 5)):
         monkeypatch.setattr(door, "STORED_BYTES", stored_bytes)
         source = source_of(run)
         served, task = source.reference.served["image_bytes"], source.programs.task
         assert served[:stored].tolist() == files[:stored] and len(served) == len(files) == 11
-        np.testing.assert_array_equal(task.decode({"image_bytes": tf.constant(served)})["image"], source.reference.raw["image"])
-    assert len(source.reference.outputs["label"]) == source.reference.metrics["accuracy"]["count"] == 11
+        np.testing.assert_array_equal(
+            task.decode({"image_bytes": tf.constant(served)})["image"],
+            source.reference.raw["image"],
+        )
+    assert (
+        len(source.reference.outputs["label"])
+        == source.reference.metrics["accuracy"]["count"]
+        == 11
+    )
 
 
 def test_an_artefact_that_answers_otherwise_is_not_published(run, tmp_path):
@@ -138,8 +233,14 @@ def test_an_artefact_that_answers_otherwise_is_not_published(run, tmp_path):
     kernel = source.programs.model.get_layer("head").kernel
     kernel.assign(kernel.value * 0.0)  # what is exported is no longer what was evaluated
     with pytest.raises(RunFailure, match="nothing was published") as caught:
-        publish.export(source, tmp_path / "models", ("savedmodel",), False, None, 2.0, lambda text: None)
-    assert "FAIL" in str(caught.value) and "accuracy" in str(caught.value) and "largest output difference" in str(caught.value)
+        publish.export(
+            source, tmp_path / "models", ("savedmodel",), False, None, 2.0, lambda text: None
+        )
+    assert (
+        "FAIL" in str(caught.value)
+        and "accuracy" in str(caught.value)
+        and "largest output difference" in str(caught.value)
+    )
     assert list((tmp_path / "models").iterdir()) == []
 
 
@@ -147,23 +248,47 @@ def test_baseline(exported, run, tmp_path, capsys):
     folder, record = exported
     better = shutil.copytree(folder / "1", tmp_path / "better" / "3")
     raised = json.loads((better / "artefact.json").read_text())
-    raised["metrics"]["metrics"]["accuracy"] = {"value": 0.999, "low": 0.998, "high": 1.0, "count": 10_000}
+    raised["metrics"]["metrics"]["accuracy"] = {
+        "value": 0.999,
+        "low": 0.998,
+        "high": 1.0,
+        "count": 10_000,
+    }
     (better / "artefact.json").write_text(json.dumps(raised))
     assert publish.find_baseline(tmp_path / "better") == better
-    code = door.main([str(run.path), str(tmp_path / "new"), "--baseline", str(tmp_path / "better"), "--latency-factor", "1e-9"])
+    code = door.main(
+        [
+            str(run.path),
+            str(tmp_path / "new"),
+            "--baseline",
+            str(tmp_path / "better"),
+            "--latency-factor",
+            "1e-9",
+        ]
+    )
     assert code == 1 and list((tmp_path / "new").iterdir()) == []
     said = capsys.readouterr().err
-    assert "at least 0.998 (interval of version 1 in service)" in said and said.count("p50 latency, batch ") == 3
+    assert (
+        "at least 0.998 (interval of version 1 in service)" in said
+        and said.count("p50 latency, batch ") == 3
+    )
     with pytest.raises(UserError, match="expected an exported artefact"):
         publish.find_baseline(tmp_path)
 
 
-def test_a_baseline_is_looked_at_before_anything_is_computed(exported, run, tmp_path, capsys, monkeypatch):
-    assert door.main([str(run.path), str(tmp_path / "new"), "--baseline", str(tmp_path / "nothing")]) == 2
+def test_a_baseline_is_looked_at_before_anything_is_computed(
+    exported, run, tmp_path, capsys, monkeypatch
+):
+    assert (
+        door.main([str(run.path), str(tmp_path / "new"), "--baseline", str(tmp_path / "nothing")])
+        == 2
+    )
     monkeypatch.setattr(publish.allowlist, "ALLOWED", frozenset())
     assert door.main([str(run.path), str(tmp_path / "new"), "--baseline", str(exported[0])]) == 2
     said = capsys.readouterr().err
-    assert "expected an exported artefact" in said and "refused" in said and "evaluating" not in said
+    assert (
+        "expected an exported artefact" in said and "refused" in said and "evaluating" not in said
+    )
 
 
 def test_not_worse():
@@ -185,12 +310,24 @@ def test_versions_count_up(tmp_path):
     ("arguments", "code", "message"),
     [
         (["nowhere"], 2, "expected a run directory"),
-        (["RUN", "--format", "onnxx"], 2, "format: expected savedmodel, onnx, litert. Received: 'onnxx'"),
+        (
+            ["RUN", "--format", "onnxx"],
+            2,
+            "format: expected savedmodel, onnx, litert. Received: 'onnxx'",
+        ),
         (["RUN", "--quantize", "int8"], 2, "int8 is made of onnx and litert"),
-        (["RUN", "--quantize", "int4", "--format", "onnx"], 2, "quantize: expected int8. Received: 'int4'"),
+        (
+            ["RUN", "--quantize", "int4", "--format", "onnx"],
+            2,
+            "quantize: expected int8. Received: 'int4'",
+        ),
         (["RUN", "--baseline", "nowhere"], 2, "--baseline nowhere: expected an exported artefact"),
         (["RUN", "--step", "77"], 2, "step: expected best, last or one of"),
-        (["RUN", "--baseline", "nowhere", "--latency-factor", "nan"], 2, "latency-factor: expected a number above 0. Received: nan."),
+        (
+            ["RUN", "--baseline", "nowhere", "--latency-factor", "nan"],
+            2,
+            "latency-factor: expected a number above 0. Received: nan.",
+        ),
         (["RUN", "RUN/config.json/a"], 2, "config.json is no directory"),
         (["RUN", "--latency-factor", "0"], 2, "latency-factor: compares with an artefact"),
     ],
@@ -202,25 +339,43 @@ def test_mistakes(run, arguments, code, message, capsys, monkeypatch, tmp_path):
 
 
 def test_a_version_spoils_nothing_that_is_there(run, exported, capsys):
-    """Neither another version, which would hold files it does not list, nor a directory of models, which would count as one."""
+    """Neither another version, which would hold files it does not list, nor a directory of models,
+    which would count as one.
+    """
     folder, _ = exported
-    for place, message in ((folder / "1", f"Expected the directory of its model: {folder}"), (folder.parent, f"is a directory of models ({folder.name})")):
+    for place, message in (
+        (folder / "1", f"Expected the directory of its model: {folder}"),
+        (folder.parent, f"is a directory of models ({folder.name})"),
+    ):
         assert door.main([str(run.path), str(place)]) == 2
-        assert message in capsys.readouterr().err and "1" not in [entry.name for entry in place.iterdir()]
+        assert message in capsys.readouterr().err and "1" not in [
+            entry.name for entry in place.iterdir()
+        ]
     artefact.check(folder / "1")
 
 
 def test_mixed_precision_leaves_in_float32(tmp_path):
     run = tfbig.train("mnist_mlp", *SMALL, "device.precision=bfloat16", run=tmp_path / "run")
     source = source_of(run)
-    assert source.programs.model.dtype_policy.name == "float32" and source.facts["float32"]["weights_equal"] == 4
+    assert (
+        source.programs.model.dtype_policy.name == "float32"
+        and source.facts["float32"]["weights_equal"] == 4
+    )
     onnx_format.write(source.programs.tensors, tmp_path / "model.onnx", {})
     bench = verify.Bench(source.programs, source.reference, tmp_path)
     report = bench.examine("onnx", tmp_path / "model.onnx")
     assert all(check.passed for check in verify.exact("onnx", report, source.reference))
 
 
-@pytest.mark.parametrize("model", [("cnn", "model.filters=4,8", "model.units=8"), ("lstm", "model.units=8"), ("vit", "model.width=16", "model.depth=1")], ids=lambda m: m[0])
+@pytest.mark.parametrize(
+    "model",
+    [
+        ("cnn", "model.filters=4,8", "model.units=8"),
+        ("lstm", "model.units=8"),
+        ("vit", "model.width=16", "model.depth=1"),
+    ],
+    ids=lambda m: m[0],
+)
 def test_every_model_kind_converts_to_onnx(model, tmp_path):
     import onnxruntime
 
@@ -231,13 +386,18 @@ def test_every_model_kind_converts_to_onnx(model, tmp_path):
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
     images = task.data.examples("test", np.arange(7))["image"]
     expected = programs.tensors(image=tf.constant(images))
-    for output, value in zip(("logits", "label"), session.run(["logits", "label"], {"image": images}), strict=True):
+    for output, value in zip(
+        ("logits", "label"), session.run(["logits", "label"], {"image": images}), strict=True
+    ):
         np.testing.assert_allclose(value, expected[output].numpy(), atol=1e-4)
 
 
 def test_what_litert_cannot_take_is_one_message(tmp_path, capfd):
     programs = Programs(*tfbig.build(tfbig.recipe("mnist_mlp", "model=lstm", "model.units=4")))
-    with pytest.raises(RunFailure, match="litert: the model cannot be converted: .*TensorListReserve.* export to onnx"):
+    with pytest.raises(
+        RunFailure,
+        match="litert: the model cannot be converted: .*TensorListReserve.* export to onnx",
+    ):
         litert_format.write(programs, tmp_path / "model.tflite")
     assert "TensorListReserve" not in capfd.readouterr().err and not list(tmp_path.iterdir())
 
@@ -246,7 +406,12 @@ def test_exact_gelu_converts(tmp_path):
     """Erfc, which tf2onnx lacks."""
     import onnxruntime
 
-    made = tf.function(lambda **given: {"y": 0.5 * given["x"] * tf.math.erfc(-given["x"] / np.float32(np.sqrt(2)))}, autograph=False)
+    made = tf.function(
+        lambda **given: {
+            "y": 0.5 * given["x"] * tf.math.erfc(-given["x"] / np.float32(np.sqrt(2)))
+        },
+        autograph=False,
+    )
     made.traced = made.get_concrete_function(x=tf.TensorSpec((None, 4), tf.float32, name="x"))
     onnx_format.write(made, tmp_path / "gelu.onnx", {})
     x = np.linspace(-3, 3, 8, dtype=np.float32).reshape(2, 4)
@@ -254,20 +419,51 @@ def test_exact_gelu_converts(tmp_path):
     np.testing.assert_allclose(found, tf.nn.gelu(x, approximate=False), atol=1e-6)
 
 
-WRONG = [{"metrics": []}, {"metrics": {"metrics": []}}, {"metrics": {"metrics": {"accuracy": 1}}}, {"metrics": {"metrics": {"accuracy": {"value": "1"}}}}, {"labels": 3}, {"labels": [1]}, {"purpose": {}}]
+WRONG = [
+    {"metrics": []},
+    {"metrics": {"metrics": []}},
+    {"metrics": {"metrics": {"accuracy": 1}}},
+    {"metrics": {"metrics": {"accuracy": {"value": "1"}}}},
+    {"labels": 3},
+    {"labels": [1]},
+    {"purpose": {}},
+]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda folder: (folder / "variables" / "variables.index").write_bytes(b"x"), "its content is not what artefact.json says"),
+        (
+            lambda folder: (folder / "variables" / "variables.index").write_bytes(b"x"),
+            "its content is not what artefact.json says",
+        ),
         (lambda folder: (folder / "extra.so").write_bytes(b"x"), "does not list this file"),
         (lambda folder: (folder / "card.md").unlink(), "the file is missing"),
-        (lambda folder: ((folder / "card.md").unlink(), (folder / "card.md").symlink_to("/etc/passwd")), "no links"),
+        (
+            lambda folder: (
+                (folder / "card.md").unlink(),
+                (folder / "card.md").symlink_to("/etc/passwd"),
+            ),
+            "no links",
+        ),
         (lambda folder: (folder / "artefact.json").unlink(), "has no artefact.json"),
-        (lambda folder: (folder / "artefact.json").write_text("[" * 100_000), "cannot be read as JSON"),
-        (lambda folder: (folder / "artefact.json").write_text('{"files": {"a": 1}}'), "expected files with sizes and checksums"),
-        *((lambda folder, part=part: (folder / "artefact.json").write_text(json.dumps({"files": {}, **part})), f"{next(iter(part))}: expected") for part in WRONG),
+        (
+            lambda folder: (folder / "artefact.json").write_text("[" * 100_000),
+            "cannot be read as JSON",
+        ),
+        (
+            lambda folder: (folder / "artefact.json").write_text('{"files": {"a": 1}}'),
+            "expected files with sizes and checksums",
+        ),
+        *(
+            (
+                lambda folder, part=part: (folder / "artefact.json").write_text(
+                    json.dumps({"files": {}, **part})
+                ),
+                f"{next(iter(part))}: expected",
+            )
+            for part in WRONG
+        ),
         (lambda folder: add(folder, "../../escape"), "leads out of the artefact"),
         (lambda folder: add(folder, "/etc/passwd"), "leads out of the artefact"),
     ],
@@ -291,7 +487,9 @@ def test_worker_keeps_bytes(tmp_path):
     assert (worker.read(worker.save(tmp_path / "texts", texts)) == texts).all()
     numbers = np.arange(6, dtype=np.float32).reshape(2, 3)
     assert (worker.read(worker.save(tmp_path / "numbers", numbers)) == numbers).all()
-    assert worker.differences({"a": numbers + 1e-3}, {"a": numbers, "b": numbers})["b"] == {"missing": True}
+    assert worker.differences({"a": numbers + 1e-3}, {"a": numbers, "b": numbers})["b"] == {
+        "missing": True
+    }
     assert worker.differences({"t": texts}, {"t": texts[::-1].copy()}) == {"t": {"changed": 4}}
 
 
@@ -311,16 +509,28 @@ def test_c_api_loads_what_is_shipped(tmp_path):
     inputs, outputs = publish.saved_model.signature_tensors(SHIPPED, "serving_default")
     task, _ = tfbig.build(tfbig.recipe("mnist_mlp"))
     pictures = task.encode(data.examples("test", np.arange(5)))["image_bytes"]
-    expected = tf.saved_model.load(str(SHIPPED)).signatures["serving_default"](image_bytes=tf.constant(pictures))
+    expected = tf.saved_model.load(str(SHIPPED)).signatures["serving_default"](
+        image_bytes=tf.constant(pictures)
+    )
     job = {
         "library": str(Path(tf.__file__).parent),
         "path": str(SHIPPED),
         "inputs": {inputs["image_bytes"]: worker.save(tmp_path / "in", pictures)},
-        "outputs": {tensor: worker.save(tmp_path / name, expected[name].numpy()) for name, tensor in outputs.items()},
+        "outputs": {
+            tensor: worker.save(tmp_path / name, expected[name].numpy())
+            for name, tensor in outputs.items()
+        },
     }
     (tmp_path / "job.json").write_text(json.dumps(job))
     script = Path(publish.__file__).with_name("c_api.py")
-    subprocess.run([sys.executable, "-P", script, tmp_path / "job.json", tmp_path / "report.json"], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-P", script, tmp_path / "job.json", tmp_path / "report.json"],
+        check=True,
+        capture_output=True,
+    )
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["foreign_modules"] == [] and set(report["outputs"]) == set(outputs.values())
-    assert all(part.get("changed", 0) == 0 and part.get("largest", 0) < 1e-5 for part in report["outputs"].values())
+    assert all(
+        part.get("changed", 0) == 0 and part.get("largest", 0) < 1e-5
+        for part in report["outputs"].values()
+    )

@@ -1,4 +1,7 @@
-"""Keras callbacks in the loop: when they are called, what they remember, and that a resumed run goes on with it exactly."""
+"""Keras callbacks in the loop.
+
+When they are called, what they remember, and that a resumed run goes on with it exactly.
+"""
 
 import contextlib
 import gc
@@ -40,7 +43,9 @@ class Diary(keras.callbacks.Callback):
         self.best = min(self.best, logs["val_loss"])
         self.weights[epoch % 2] = self.model.get_weights()[-1]
         self.kinds = ({1, "a"}, np.float32(0.1), -math.inf, None, True)
-        self.model.optimizer.learning_rate = self.model.optimizer.learning_rate * self.factor ** len(self.seen)
+        self.model.optimizer.learning_rate = (
+            self.model.optimizer.learning_rate * self.factor ** len(self.seen)
+        )
 
 
 def callbacks():
@@ -59,7 +64,11 @@ def trained(folder, length, given):
 
 
 def remembered(callback):
-    return {name: value for name, value in vars(callback).items() if name not in ("_model", "params", "_params", "monitor_op")}
+    return {
+        name: value
+        for name, value in vars(callback).items()
+        if name not in ("_model", "params", "_params", "monitor_op")
+    }
 
 
 def assert_same(a, b):
@@ -115,7 +124,13 @@ def test_patience_that_is_new_counts_from_what_was_measured(tmp_path):
 
 
 def test_settings_are_those_of_the_new_callbacks(tmp_path):
-    never = lambda patience: (keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=patience, min_delta=1.0),)  # noqa: E731
+    def never(patience):
+        return (
+            keras.callbacks.EarlyStopping(
+                "val_accuracy", mode="max", patience=patience, min_delta=1.0
+            ),
+        )
+
     steps = [trained(tmp_path / "patience", 90, never(patience))[1].step for patience in (3, 3, 5)]
     assert steps == [36, 36, 54]
     slow, steep = Diary(0.9), Diary(0.5)
@@ -136,23 +151,31 @@ def test_what_cannot_be_saved_is_said_once(tmp_path):
 
     _, _, observer = trained(tmp_path, 18, (Writes(),))
     assert [note for note in observer.notes if "cannot be saved" in note] == [
-        "callback Writes: its attribute log cannot be saved (expected numbers, text, arrays, and lists or dicts of them; received StringIO), so a resumed run has it as new"
+        "callback Writes: its attribute log cannot be saved (expected numbers, text, arrays, and"
+        " lists or dicts of them; received StringIO), so a resumed run has it as new"
     ]
     writes = Writes()
     _, _, observer = trained(tmp_path, 27, (writes,))
     assert writes.count == 3 and writes.log.getvalue() == "x"
     _, _, observer = trained(tmp_path, 36, ())
-    assert observer.notes == ["callback Writes was there when the checkpoint was written and is not now: what it remembered is dropped"]
+    assert observer.notes == [
+        "callback Writes was there when the checkpoint was written and is not now: what it"
+        " remembered is dropped"
+    ]
 
 
 def test_what_is_no_callback_is_refused(tmp_path):
-    with pytest.raises(UserError, match="callbacks: expected keras.callbacks.Callback objects. Received: 1."):
+    with pytest.raises(
+        UserError, match="callbacks: expected keras.callbacks.Callback objects. Received: 1."
+    ):
         tfbig.train("mnist_mlp", "train.length=2", run=tmp_path / "a", callbacks=[1])
     assert not (tmp_path / "a").exists()
 
 
 def test_ctrl_c_while_the_model_is_built_is_not_lost(tmp_path, monkeypatch):
-    """Native code that calls Python turns what is raised there into errors of its own, or drops it."""
+    """Native code that calls Python turns what is raised there into errors of its own, or drops
+    it.
+    """
     build = MLP.build
 
     def interrupted(self, spec):
@@ -194,7 +217,10 @@ def test_signals_whose_exceptions_python_drops_come_again(lose, error):
 def test_a_signal_that_is_remembered_is_answered_at_once(capfd):
     with interrupt.watch_signals() as signals, quiet_start():
         os.kill(os.getpid(), signal.SIGTERM)
-        assert signals.received == signal.SIGTERM and capfd.readouterr().err == "stopping; a second signal ends it at once\n"
+        assert (
+            signals.received == signal.SIGTERM
+            and capfd.readouterr().err == "stopping; a second signal ends it at once\n"
+        )
 
 
 def test_damaged_memory_is_passed_over(tmp_path):
@@ -207,7 +233,13 @@ def test_damaged_memory_is_passed_over(tmp_path):
 
 def test_plain_values():
     array = np.arange(6, dtype=np.int16).reshape(2, 3).T
-    value = {"a": [1, 2.5, (True, None, {"x"}, frozenset([1]))], (1, 2): {"": math.inf}, 3: array, "s": np.float64(-0.0), "e": [{}, ()]}
+    value = {
+        "a": [1, 2.5, (True, None, {"x"}, frozenset([1]))],
+        (1, 2): {"": math.inf},
+        3: array,
+        "s": np.float64(-0.0),
+        "e": [{}, ()],
+    }
     arrays = {}
     packed = plain.pack(value, arrays, "n")
     assert_same(value, plain.unpack(packed, arrays))
@@ -215,7 +247,16 @@ def test_plain_values():
     assert plain.unpack(packed, arrays)[3][0, 0] == 0  # it was copied
     loop_ = []
     loop_.append(loop_)
-    for wrong in (object(), deque(), tf.constant(1), np.array(["a"]), np.array([None]), 1j, loop_, {"a": {1: io.BytesIO()}}):
+    for wrong in (
+        object(),
+        deque(),
+        tf.constant(1),
+        np.array(["a"]),
+        np.array([None]),
+        1j,
+        loop_,
+        {"a": {1: io.BytesIO()}},
+    ):
         with pytest.raises(TypeError):
             plain.pack(wrong, {}, "")
 
@@ -226,5 +267,7 @@ def test_time_is_that_of_all_parts(tmp_path):
     first = run.read_json("summary.json")
     tfbig.train(None, "train.length=30", resume=run.path)
     second = run.read_json("summary.json")
-    assert first["parts"] == 1 and second["parts"] == 2 and second["seconds"] > first["seconds"] + 0.01
+    assert (
+        first["parts"] == 1 and second["parts"] == 2 and second["seconds"] > first["seconds"] + 0.01
+    )
     assert "in 2 parts" in (run.path / "report.html").read_text()

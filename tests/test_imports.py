@@ -22,12 +22,16 @@ ALLOWED = {
     "deploy": {"core"},
     "report": {"core"},
 }
-ALONE = ("models", "data", "tasks", "recipes")  # each file can be deleted without harm to the others
+# Each file can be deleted without harm to the others
+ALONE = ("models", "data", "tasks", "recipes")
 FILES = sorted(path for folder in ALLOWED for path in (ROOT / folder).rglob("*.py"))
 
 
 def imported(path: Path) -> list[str]:
-    """Every module named in an import, as a dotted name; those for type checkers alone are left out."""
+    """Every module named in an import, as a dotted name.
+
+    Those for type checkers alone are left out.
+    """
     names, tree = [], ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
@@ -50,7 +54,9 @@ def test_import_law(path):
             if not rest or rest[0] not in ALLOWED:
                 assert rest in ([], ["__version__"]), f"{path} imports {name}"
                 continue
-            assert rest[0] == folder or rest[0] in ALLOWED[folder], f"{path}: {folder} may not import {name}"
+            assert rest[0] == folder or rest[0] in ALLOWED[folder], (
+                f"{path}: {folder} may not import {name}"
+            )
             if folder in ALONE and rest[0] == folder and len(rest) > 1:
                 assert rest[1].startswith("_"), f"{path} imports its sibling {name}"
         elif folder == "core" and path.name != "lazy.py":
@@ -61,14 +67,17 @@ def test_nothing_heavy_is_imported_early():
     code = """
 import sys, pathlib, importlib
 import tfbig
-import tfbig.train, tfbig.evaluate, tfbig.predict, tfbig.tune, tfbig.export, tfbig.serve, tfbig.launch, tfbig.plan, tfbig.__main__
+import tfbig.train, tfbig.evaluate, tfbig.predict, tfbig.tune, tfbig.export, tfbig.serve
+import tfbig.launch, tfbig.plan, tfbig.__main__
 for folder in ("models", "data", "tasks", "recipes", "engine", "deploy", "report", "nn", "prep"):
     for path in pathlib.Path(tfbig.__file__).parent.joinpath(folder).glob("*.py"):
-        if f"{folder}/{path.stem}" not in ("deploy/worker", "deploy/stepping", "deploy/c_api"):  # run as programs of their own, with nothing of this package
+        # Run as programs of their own, with nothing of this package
+        if f"{folder}/{path.stem}" not in ("deploy/worker", "deploy/stepping", "deploy/c_api"):
             importlib.import_module(f"tfbig.{folder}.{path.stem}")
 for path in pathlib.Path(tfbig.__file__).parent.joinpath("deploy/server").glob("*.py"):
     importlib.import_module(f"tfbig.deploy.server.{path.stem}")
-heavy = {"tensorflow", "keras", "numpy", "matplotlib", "jinja2", "rich", "PIL", "tensorflow_datasets", "keras_tuner", "sklearn", "scipy"} & set(sys.modules)
+heavy = {"tensorflow", "keras", "numpy", "matplotlib", "jinja2", "rich", "PIL",
+         "tensorflow_datasets", "keras_tuner", "sklearn", "scipy"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)

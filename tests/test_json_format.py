@@ -1,4 +1,7 @@
-"""Values of JSON as tensors: the fast way through NumPy and the careful one agree, and both know the protocol's limits."""
+"""Values of JSON as tensors.
+
+The fast way through NumPy and the careful one agree, and both know the protocol's limits.
+"""
 
 import json
 
@@ -14,7 +17,9 @@ FLOAT, DOUBLE, INT32, UINT8, STRING, INT64, BOOL = 1, 2, 3, 4, 7, 9, 10
 
 def read(value, dtype, key="inputs"):
     body = json.dumps({key: value}).encode()
-    return json_format.predict_inputs(json_format.parse(body), {"x": TensorInfo(dtype=dtype)})[0]["x"]
+    return json_format.predict_inputs(json_format.parse(body), {"x": TensorInfo(dtype=dtype)})[0][
+        "x"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -32,8 +37,13 @@ def read(value, dtype, key="inputs"):
         ([["a", "é"]], STRING, np.array([[b"a", "é".encode()]], object)),
         ([{"b64": "YQ=="}, {"b64": "YQ"}], STRING, np.array([b"a", b"a"], object)),
         ({"b64": "YQ=="}, STRING, np.array(b"a", object)),
-        ([{"b64": "YWJj\r\n ZGU\n"}, {"b64": "YWJjZGU=\n"}], STRING, np.array([b"abcde", b"abcde"], object)),
-        ([2**70], FLOAT, np.array([2.0**70], np.float32)),  # beyond 64 bits JSON's numbers are decimal ones
+        (
+            [{"b64": "YWJj\r\n ZGU\n"}, {"b64": "YWJjZGU=\n"}],
+            STRING,
+            np.array([b"abcde", b"abcde"], object),
+        ),
+        # Beyond 64 bits JSON's numbers are decimal ones
+        ([2**70], FLOAT, np.array([2.0**70], np.float32)),
         ([[], []], FLOAT, np.zeros((2, 0), np.float32)),
     ],
 )
@@ -47,11 +57,29 @@ def test_values(value, dtype, expected):
 @pytest.mark.parametrize(
     ("value", "dtype"),
     [
-        ([True], FLOAT), ([1, True], INT32), (["1"], FLOAT), ([1.0], INT32), ([256], UINT8), ([-1], UINT8), ([2**31], INT32), ([2**63], INT64), ([2**24 + 1], FLOAT),
-        ([0.5, 2**24 + 1], FLOAT), ([1e39], FLOAT), ([2**70], INT64), ([1], STRING), ([1], BOOL), ([None], FLOAT), ([{"a": 1}], FLOAT), ([[1], [1, 2]], FLOAT), ([[1], 1], FLOAT),
-        ([1, [1]], FLOAT), ([{"b64": "a", "c": 1}], STRING), ([[1, 2], "ab"], FLOAT),
+        ([True], FLOAT),
+        ([1, True], INT32),
+        (["1"], FLOAT),
+        ([1.0], INT32),
+        ([256], UINT8),
+        ([-1], UINT8),
+        ([2**31], INT32),
+        ([2**63], INT64),
+        ([2**24 + 1], FLOAT),
+        ([0.5, 2**24 + 1], FLOAT),
+        ([1e39], FLOAT),
+        ([2**70], INT64),
+        ([1], STRING),
+        ([1], BOOL),
+        ([None], FLOAT),
+        ([{"a": 1}], FLOAT),
+        ([[1], [1, 2]], FLOAT),
+        ([[1], 1], FLOAT),
+        ([1, [1]], FLOAT),
+        ([{"b64": "a", "c": 1}], STRING),
+        ([[1, 2], "ab"], FLOAT),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(value, dtype):
     for key in ("inputs", "instances"):
         with pytest.raises(Failure) as caught:
@@ -66,8 +94,13 @@ def test_a_signature_without_inputs_takes_no_values():
 
 
 def test_brackets_in_texts_are_no_depth():
-    assert json_format.parse(json.dumps({"a": "[" * 1000 + '\\"' + "{" * 1000}).encode()) == {"a": "[" * 1000 + '\\"' + "{" * 1000}
-    deep = lambda n: json.dumps(json.loads('{"a":' + "[" * n + "]" * n + "}")).encode()  # noqa: E731
+    assert json_format.parse(json.dumps({"a": "[" * 1000 + '\\"' + "{" * 1000}).encode()) == {
+        "a": "[" * 1000 + '\\"' + "{" * 1000
+    }
+
+    def deep(n):
+        return json.dumps(json.loads('{"a":' + "[" * n + "]" * n + "}")).encode()
+
     json_format.parse(deep(31))
     with pytest.raises(Failure, match="nested deeper than 32"):
         json_format.parse(deep(32))
@@ -79,20 +112,45 @@ def test_hostile_depth_is_found_fast():
             json_format.parse(body)
 
 
-@pytest.mark.parametrize(("value", "shown"), [(np.array(0.1, np.float32), b"0.1"), (np.array(3), b"3"), (np.array(True), b"true"), (np.array(np.nan, np.float32), b"NaN"), (np.array(b"a", object), b'"a"')])
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (np.array(0.1, np.float32), b"0.1"),
+        (np.array(3), b"3"),
+        (np.array(True), b"true"),
+        (np.array(np.nan, np.float32), b"NaN"),
+        (np.array(b"a", object), b'"a"'),
+    ],
+)
 def test_answers_without_a_batch(value, shown):
-    assert json_format.predictions({"y": value}, False).replace(b" ", b"") == b'{"outputs":' + shown + b"}"
+    assert (
+        json_format.predictions({"y": value}, False).replace(b" ", b"")
+        == b'{"outputs":' + shown + b"}"
+    )
     with pytest.raises(Failure, match="Tensor name: y has no shape information"):
         json_format.predictions({"y": value}, True)
 
 
 def test_answers():
-    outputs = {"label": np.array([b"a", b"\xff"], object), "p": np.array([0.1, 1.0], np.float32), "raw_bytes": np.array([b"\x00", b"b"], object)}
+    outputs = {
+        "label": np.array([b"a", b"\xff"], object),
+        "p": np.array([0.1, 1.0], np.float32),
+        "raw_bytes": np.array([b"\x00", b"b"], object),
+    }
     rows = json.loads(json_format.predictions(outputs, True))["predictions"]
-    assert rows[0] == {"label": "a", "p": 0.1, "raw_bytes": {"b64": "AA=="}} and rows[1]["label"] == "\ufffd"
-    assert b"1.0" in json_format.predictions({"p": np.array([1.0], np.float32)}, True)  # stays a decimal number
-    assert json.loads(json_format.predictions({"p": np.array([0.1, 0.2], np.float32)}, False)) == {"outputs": [0.1, 0.2]}
-    assert json_format.predictions({"p": np.array([np.nan, np.inf])}, True) == b'{"predictions": [NaN, Infinity]}'
+    assert (
+        rows[0] == {"label": "a", "p": 0.1, "raw_bytes": {"b64": "AA=="}}
+        and rows[1]["label"] == "\ufffd"
+    )
+    # Stays a decimal number
+    assert b"1.0" in json_format.predictions({"p": np.array([1.0], np.float32)}, True)
+    assert json.loads(json_format.predictions({"p": np.array([0.1, 0.2], np.float32)}, False)) == {
+        "outputs": [0.1, 0.2]
+    }
+    assert (
+        json_format.predictions({"p": np.array([np.nan, np.inf])}, True)
+        == b'{"predictions": [NaN, Infinity]}'
+    )
     with pytest.raises(Failure, match="inconsistent batch size: 1 expecting: 2"):
         json_format.predictions({"a": np.zeros(2), "b": np.zeros(1)}, True)
     with pytest.raises(Failure, match="has no shape information"):
@@ -102,7 +160,11 @@ def test_answers():
 def test_answers_with_half_characters_and_huge_numbers():
     """As one model's record may hold them: the others are listed all the same."""
     value = {"purpose": "\ud800", "count": 10**30, "p": np.array([0.5], np.float32)}
-    assert json.loads(json_format.dumps(value)) == {"purpose": "\ud800", "count": 10**30, "p": [0.5]}
+    assert json.loads(json_format.dumps(value)) == {
+        "purpose": "\ud800",
+        "count": 10**30,
+        "p": [0.5],
+    }
 
 
 # The short way for rows of plain numbers
@@ -137,17 +199,49 @@ def test_plain_rows_are_read_like_others(rows, shape, dtype):
 @pytest.mark.parametrize(
     "rows",
     [
-        "[[[1,2],[3]]]", "[[[1,2],[3,]]]", "[[[1,2],[,4]]]", "[[[1,2],[3,4]]", "[[[1,2],[3,4]]]]", "[[1,2],[3,4]]", "[[[1,2],[3 4,5]]]", "[9[[1,2],[3,4]]]",
-        "[[[1,2]0,[3,4]]]", "[[[1,2],[3,4]]1]", "[[[1,2],[3,1e2]]]", "[[[1,2],[3,true]]]", "[[[1,2],[3,256]]]", "[[[1,2],[3,4.0]]]", "[[[1,2],[3,-1]]]", "[[[1,2],[3,01]]]",
-        "[[[1,2],[3,4]]],\"a\":1", "[]", "[[]]", "5", "", '[[["1",2],[3,4]]]', "[[[1,2],[3,4]],]", "[[[1,2],[3,4]],[]]", "[[[1,2],[3,1-2]]]", "[[[1,2],[3,.5]]]", "[[[1,2],[3,-]]]",
+        "[[[1,2],[3]]]",
+        "[[[1,2],[3,]]]",
+        "[[[1,2],[,4]]]",
+        "[[[1,2],[3,4]]",
+        "[[[1,2],[3,4]]]]",
+        "[[1,2],[3,4]]",
+        "[[[1,2],[3 4,5]]]",
+        "[9[[1,2],[3,4]]]",
+        "[[[1,2]0,[3,4]]]",
+        "[[[1,2],[3,4]]1]",
+        "[[[1,2],[3,1e2]]]",
+        "[[[1,2],[3,true]]]",
+        "[[[1,2],[3,256]]]",
+        "[[[1,2],[3,4.0]]]",
+        "[[[1,2],[3,-1]]]",
+        "[[[1,2],[3,01]]]",
+        '[[[1,2],[3,4]]],"a":1',
+        "[]",
+        "[[]]",
+        "5",
+        "",
+        '[[["1",2],[3,4]]]',
+        "[[[1,2],[3,4]],]",
+        "[[[1,2],[3,4]],[]]",
+        "[[[1,2],[3,1-2]]]",
+        "[[[1,2],[3,.5]]]",
+        "[[[1,2],[3,-]]]",
         f"[[[1,2],[3,{2**70}]]]",
     ],
-)  # fmt: skip
+)
 def test_everything_else_is_left_to_the_long_way(rows):
     assert plain('{"instances":' + rows + "}") is None
 
 
 def test_unknown_shapes_are_left_to_the_long_way():
     body = '{"instances":[[[1,2],[3,4]]]}'
-    assert plain(body, (-1, -1, 2)) is None and plain(body, ()) is None and plain(body, (-1, 0)) is None
-    assert plain(body, (-1, 10**6, 10**6)) is None and plain(body, (-1, 2, 2), STRING) is None and plain(body, (-1, 2, 2), BOOL) is None
+    assert (
+        plain(body, (-1, -1, 2)) is None
+        and plain(body, ()) is None
+        and plain(body, (-1, 0)) is None
+    )
+    assert (
+        plain(body, (-1, 10**6, 10**6)) is None
+        and plain(body, (-1, 2, 2), STRING) is None
+        and plain(body, (-1, 2, 2), BOOL) is None
+    )

@@ -1,4 +1,6 @@
-"""Every model builds at its smallest size, gives every variable a gradient, and keeps its weights through a file."""
+"""Every model builds at its smallest size, gives every variable a gradient, and keeps its weights
+through a file.
+"""
 
 import dataclasses
 
@@ -20,19 +22,73 @@ SMALLEST = {
 }
 VARIANTS = [
     ("mlp", {"units": (6, 5), "normalization": "layer", "dropout": 0.3, "activation": "selu"}),
-    ("cnn", {"filters": (4, 8), "convolutions": 2, "residual": True, "summary": "average", "units": 0, "normalization": "group", "pooling": "average"}),
-    ("cnn", {"filters": (8,), "normalization": "none", "summary": "max", "dropout": 0.2, "kernel": 5}),
+    (
+        "cnn",
+        {
+            "filters": (4, 8),
+            "convolutions": 2,
+            "residual": True,
+            "summary": "average",
+            "units": 0,
+            "normalization": "group",
+            "pooling": "average",
+        },
+    ),
+    (
+        "cnn",
+        {"filters": (8,), "normalization": "none", "summary": "max", "dropout": 0.2, "kernel": 5},
+    ),
     ("lstm", {"units": (4, 3), "bidirectional": True, "summary": "average", "dropout": 0.1}),
-    ("vit", {"patch": 4, "width": 8, "depth": 2, "heads": 4, "summary": "token", "normalization": "rms", "activation": "silu", "dropout": 0.1}),
-    ("gpt", {"width": 8, "depth": 2, "heads": 4, "kv_heads": 2, "positions": "rope", "normalization": "rms", "activation": "swiglu", "qk_norm": True, "tied": False, "dropout": 0.1}),
-    ("gpt", {"width": 8, "depth": 1, "heads": 2, "positions": "none", "activation": "relu2", "bias": True, "block": 3}),
+    (
+        "vit",
+        {
+            "patch": 4,
+            "width": 8,
+            "depth": 2,
+            "heads": 4,
+            "summary": "token",
+            "normalization": "rms",
+            "activation": "silu",
+            "dropout": 0.1,
+        },
+    ),
+    (
+        "gpt",
+        {
+            "width": 8,
+            "depth": 2,
+            "heads": 4,
+            "kv_heads": 2,
+            "positions": "rope",
+            "normalization": "rms",
+            "activation": "swiglu",
+            "qk_norm": True,
+            "tied": False,
+            "dropout": 0.1,
+        },
+    ),
+    (
+        "gpt",
+        {
+            "width": 8,
+            "depth": 1,
+            "heads": 2,
+            "positions": "none",
+            "activation": "relu2",
+            "bias": True,
+            "block": 3,
+        },
+    ),
     ("lstm_lm", {"width": 4, "units": (4, 3), "dropout": 0.1}),
 ]
 CASES = [(name, SMALLEST.get(name, {})) for name in registry.describe("models")] + VARIANTS
 IMAGE = {"image": Feature(shape=(8, 8, 3), dtype="float32")}
 TOKENS = {"tokens": Feature(shape=(6,), dtype="int32", values=7)}
 EXAMPLES = {  # what each kind of model eats, and an example of it
-    "values->features": (IMAGE, np.random.RandomState(0).normal(size=(5, 8, 8, 3)).astype("float32")),
+    "values->features": (
+        IMAGE,
+        np.random.RandomState(0).normal(size=(5, 8, 8, 3)).astype("float32"),
+    ),
     "tokens->logits": (TOKENS, np.random.RandomState(0).randint(0, 7, (5, 6)).astype("int32")),
 }
 
@@ -48,7 +104,11 @@ def with_head(name, knobs):
     return keras.Model(body.input, keras.layers.Dense(3, name="head")(body.output))
 
 
-@pytest.mark.parametrize(("name", "knobs"), CASES, ids=lambda value: str(value) if isinstance(value, str) else "-".join(value))
+@pytest.mark.parametrize(
+    ("name", "knobs"),
+    CASES,
+    ids=lambda value: str(value) if isinstance(value, str) else "-".join(value),
+)
 def test_model(name, knobs, tmp_path):
     model = with_head(name, knobs)
     x = EXAMPLES[registry.component("models", name).kind][1]
@@ -57,17 +117,28 @@ def test_model(name, knobs, tmp_path):
         out = model(x, training=True)
         loss = tf.reduce_mean((out - tf.constant(target, tf.float32)) ** 2)
     assert out.shape == (5, *model.output.shape[1:])
-    for variable, gradient in zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True):
-        assert gradient is not None and np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.path
+    for variable, gradient in zip(
+        model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True
+    ):
+        assert gradient is not None and np.abs(tf.convert_to_tensor(gradient)).max() > 0, (
+            variable.path
+        )
     again = with_head(name, knobs)
-    assert [v.path for v in model.trainable_variables] == [v.path for v in again.trainable_variables]  # checkpoints rely on it
+    # Checkpoints rely on it
+    assert [v.path for v in model.trainable_variables] == [
+        v.path for v in again.trainable_variables
+    ]
     model.save_weights(tmp_path / "w.weights.h5")
     for variable in again.trainable_variables:
         variable.assign(variable * 0)
     again.load_weights(tmp_path / "w.weights.h5")
     np.testing.assert_allclose(model(x, training=False), again(x, training=False), atol=1e-6)
     model.save(tmp_path / "m.keras")
-    np.testing.assert_allclose(model(x, training=False), keras.models.load_model(tmp_path / "m.keras")(x, training=False), atol=1e-6)
+    np.testing.assert_allclose(
+        model(x, training=False),
+        keras.models.load_model(tmp_path / "m.keras")(x, training=False),
+        atol=1e-6,
+    )
 
 
 @pytest.mark.parametrize("name", registry.describe("models"))
@@ -79,13 +150,17 @@ def test_choices_are_all_real(name):
             extra = {"convolutions": 2} if field.name == "residual" else {}
             knobs = {**SMALLEST.get(name, {}), **extra, field.name: choice}
             knobs = {**knobs, "filters": (8,)} if name == "cnn" else knobs
-            if field.name != "size":  # published sizes are large; tests/test_gpt.py counts their parameters
+            # Published sizes are large; tests/test_gpt.py counts their parameters
+            if field.name != "size":
                 assert kind(**knobs).build(EXAMPLES[kind.kind][0]).output.shape[0] is None
 
 
 def test_known_sizes():
     image = {"image": Feature(shape=(28, 28, 1), dtype="float32")}
-    build = lambda name, **knobs: registry.component("models", name)(**knobs).build(image)  # noqa: E731
+
+    def build(name, **knobs):
+        return registry.component("models", name)(**knobs).build(image)
+
     assert build("mlp").count_params() == 784 * 128 + 128
     assert build("lstm").count_params() == 4 * 128 * (28 + 128 + 1)
     vit = build("vit")
@@ -94,9 +169,14 @@ def test_known_sizes():
 
 
 def test_wrong_sizes_are_explained():
-    with pytest.raises(ValueError, match="model.patch: expected a divisor of the picture's size 8 x 8. Received: 3."):
+    with pytest.raises(
+        ValueError,
+        match="model.patch: expected a divisor of the picture's size 8 x 8. Received: 3.",
+    ):
         registry.component("models", "vit")(patch=3).build(IMAGE)
-    assert dict(registry.component("models", "vit")(heads=3).problems())["heads"].startswith("expected a divisor of model.width=64")
+    assert dict(registry.component("models", "vit")(heads=3).problems())["heads"].startswith(
+        "expected a divisor of model.width=64"
+    )
     assert "residual" in dict(registry.component("models", "cnn")(residual=True).problems())
 
 
@@ -110,6 +190,11 @@ def test_attention_against_keras():
     x = np.random.RandomState(0).normal(size=(3, 5, 8)).astype("float32")
     theirs(x, x)
     q, k, v, out = (theirs.query_dense, theirs.key_dense, theirs.value_dense, theirs.output_dense)
-    ours.get_layer("a_qkv").set_weights([np.concatenate([layer.kernel.numpy().reshape(8, 8) for layer in (q, k, v)], 1), np.zeros(24)])
+    ours.get_layer("a_qkv").set_weights(
+        [
+            np.concatenate([layer.kernel.numpy().reshape(8, 8) for layer in (q, k, v)], 1),
+            np.zeros(24),
+        ]
+    )
     ours.get_layer("a_out").set_weights([out.kernel.numpy().reshape(8, 8), np.zeros(8)])
     np.testing.assert_allclose(ours(x), theirs(x, x), atol=1e-5)

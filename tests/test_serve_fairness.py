@@ -1,4 +1,7 @@
-"""One request does not stop the others: its cost is counted before, what takes long goes on beside."""
+"""One request does not stop the others.
+
+Its cost is counted before, what takes long goes on beside.
+"""
 
 import asyncio
 import contextlib
@@ -307,7 +310,10 @@ def test_messages_that_do_not_come_lose_their_places_to_others():
 
 
 def test_messages_that_are_coming_take_bounded_memory_and_keep_nobody_out():
-    """More streams than there are places stop before their end; a request beside them is answered."""
+    """More streams than there are places stop before their end.
+
+    A request beside them is answered.
+    """
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
     async def look():

@@ -24,12 +24,21 @@ from tfbig.deploy.server.catalogue import Catalogue
 
 
 def test_harmful_and_changed_models_are_refused_beside_good_ones(server, root):
-    refused = {event["model"]: event["error"] for event in server.events if event["event"] == "refused" and "model" in event}
-    assert "operation WriteFile writes files" in refused["evil"] and "(sha256)" in refused["changed"]
+    refused = {
+        event["model"]: event["error"]
+        for event in server.events
+        if event["event"] == "refused" and "model" in event
+    }
+    assert (
+        "operation WriteFile writes files" in refused["evil"] and "(sha256)" in refused["changed"]
+    )
     assert set(refused) == {"evil", "changed"} and not (root / "written").exists()
     assert server.ask("POST", "/v1/models/evil:predict", {"instances": ["x"]})[0] == 404
     status, answer = server.ask("GET", "/v1/models/changed")
-    assert answer["model_version_status"][0]["state"] == "END" and "sha256" in answer["model_version_status"][0]["status"]["error_message"]
+    assert (
+        answer["model_version_status"][0]["state"] == "END"
+        and "sha256" in answer["model_version_status"][0]["status"]["error_message"]
+    )
     for name in ("zipped", "linked"):
         assert server.ask("GET", f"/v1/models/{name}")[0] == 404
     assert not list(root.parent.rglob("escape"))
@@ -37,10 +46,15 @@ def test_harmful_and_changed_models_are_refused_beside_good_ones(server, root):
 
 def test_config_cannot_lead_out_of_the_directory(server):
     request = model_management_pb2.ReloadConfigRequest()
-    text_format.Parse('model_config_list { config { name: "other" base_path: "/etc" } }', request.config)
+    text_format.Parse(
+        'model_config_list { config { name: "other" base_path: "/etc" } }', request.config
+    )
     with pytest.raises(grpc.RpcError) as caught:
         server.models.HandleReloadConfigRequest(request, timeout=60)
-    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT and "A path outside of it cannot be served" in caught.value.details()
+    assert (
+        caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        and "A path outside of it cannot be served" in caught.value.details()
+    )
 
 
 def test_one_bad_request_in_a_batch_fails_alone(server, digits):
@@ -54,8 +68,11 @@ def test_one_bad_request_in_a_batch_fails_alone(server, digits):
 
 def test_limits(server):
     assert server.ask("POST", P, b"x" * (9 << 20))[0] == 413
-    with socket.create_connection(("127.0.0.1", server.port)) as link:  # no length given: it is counted while it comes
-        link.sendall(f"POST {P} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+    # No length given: it is counted while it comes
+    with socket.create_connection(("127.0.0.1", server.port)) as link:
+        link.sendall(
+            f"POST {P} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        )
         piece = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
         with contextlib.suppress(OSError):
             for _ in range(10):
@@ -82,14 +99,23 @@ def test_long_and_unfinished_heads_are_refused(server, monkeypatch):
 
 
 async def slow_heads(protocol):
-    """Over a server with short limits: no head, an unfinished head, a second unfinished head, one connection too many."""
+    """Over a server with short limits.
+
+    No head, an unfinished head, a second unfinished head, one connection too many.
+    """
     import uvicorn
 
     async def application(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
+        )
         await send({"type": "http.response.body", "body": b"ok"})
 
-    server = uvicorn.Server(uvicorn.Config(application, port=0, http=protocol, ws="none", lifespan="off", log_config=None))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application, port=0, http=protocol, ws="none", lifespan="off", log_config=None
+        )
+    )
     server.capture_signals = contextlib.nullcontext
     task = asyncio.create_task(server.serve())
     while not server.started:
@@ -116,7 +142,10 @@ async def slow_heads(protocol):
 
 
 def put(application, pieces, pause=0.0, length=None):
-    """Gives an application a POST whose body comes in pieces and then no more; returns the messages it sends."""
+    """Gives an application a POST whose body comes in pieces and then no more.
+
+    Returns the messages it sends.
+    """
     sent, waiting = [], list(pieces)
 
     async def receive():
@@ -139,14 +168,25 @@ def test_bodies_that_do_not_come_are_given_up():
     from tfbig.deploy.server.rest import Rest
 
     quick = Admission(Limits(patience_s=0.1, pace=1000))
-    for pieces, pause in (([], 0), ([b"x" * 5000], 0), ([b"x"] * 1000, 0.03)):  # nothing; a pause; too slow
+    # Nothing; a pause; too slow
+    for pieces, pause in (([], 0), ([b"x" * 5000], 0), ([b"x"] * 1000, 0.03)):
         sent = put(Rest(None, None, quick, None, None), pieces, pause, 100_000)
-        assert sent[0]["status"] == 408 and b"The body did not come" in sent[1]["body"] and (b"connection", b"close") in sent[0]["headers"]
+        assert (
+            sent[0]["status"] == 408
+            and b"The body did not come" in sent[1]["body"]
+            and (b"connection", b"close") in sent[0]["headers"]
+        )
         assert quick.running == quick.held == 0
     late = Admission(Limits(seconds=0.2, patience_s=10, pace=1))
-    assert put(Rest(None, None, late, None, None), [b"x"] * 1000, 0.01)[0]["status"] == 408 and late.held == 0
+    assert (
+        put(Rest(None, None, late, None, None), [b"x"] * 1000, 0.01)[0]["status"] == 408
+        and late.held == 0
+    )
     full = Admission(Limits(bodies=3000))
-    assert put(Rest(None, None, full, None, None), [b"x" * 1000] * 4)[0]["status"] == 429 and full.held == 0
+    assert (
+        put(Rest(None, None, full, None, None), [b"x" * 1000] * 4)[0]["status"] == 429
+        and full.held == 0
+    )
 
 
 def test_requests_whose_body_is_coming_take_no_place():
@@ -188,7 +228,12 @@ def test_requests_whose_body_is_coming_take_no_place():
     ],
 )
 def test_other_names_and_pages_of_others_are_refused(server, headers, status):
-    for method, path, body in (("GET", "/healthz", None), ("GET", "/", None), ("GET", "/v1/models/mnist_mlp", None), ("POST", P, {"instances": []})):
+    for method, path, body in (
+        ("GET", "/healthz", None),
+        ("GET", "/", None),
+        ("GET", "/v1/models/mnist_mlp", None),
+        ("POST", P, {"instances": []}),
+    ):
         found, answer = server.ask(method, path, body, headers)
         assert found == (400 if status == 200 and method == "POST" else status)
         if found == 403:
@@ -196,18 +241,36 @@ def test_other_names_and_pages_of_others_are_refused(server, headers, status):
 
 
 def test_grpc_calls_whose_message_does_not_come():
-    """Their places are not those of others: there are more of them than requests may be answered at once."""
+    """Their places are not those of others.
+
+    There are more of them than requests may be answered at once.
+    """
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
     async def look():
         async with contextlib.AsyncExitStack() as stack:
-            address, _, admission = await stack.enter_async_context(grpc_service(at_once, at_once=2))
-            channels = [await stack.enter_async_context(grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])) for _ in range(4)]
-            calls = [channel.stream_unary("/tensorflow.serving.PredictionService/Predict")() for channel in channels[:3] for _ in range(2)]
+            address, _, admission = await stack.enter_async_context(
+                grpc_service(at_once, at_once=2)
+            )
+            channels = [
+                await stack.enter_async_context(
+                    grpc.aio.insecure_channel(
+                        address, options=[("grpc.use_local_subchannel_pool", 1)]
+                    )
+                )
+                for _ in range(4)
+            ]
+            calls = [
+                channel.stream_unary("/tensorflow.serving.PredictionService/Predict")()
+                for channel in channels[:3]
+                for _ in range(2)
+            ]
             await asyncio.gather(*(call.wait_for_connection() for call in calls))
             await asyncio.sleep(0.2)
             assert not any(call.done() for call in calls) and admission.running == 0
-            answer = await prediction_service_pb2_grpc.PredictionServiceStub(channels[3]).Predict(predict_request(), timeout=20)
+            answer = await prediction_service_pb2_grpc.PredictionServiceStub(channels[3]).Predict(
+                predict_request(), timeout=20
+            )
             assert answer.model_spec.name == "m"
             for call in calls:
                 call.cancel()
@@ -222,15 +285,23 @@ def test_grpc_calls_given_up_are_not_counted_as_answered():
         await asyncio.Event().wait()
 
     async def look():
-        async with grpc_service(never) as (address, monitor, admission), grpc.aio.insecure_channel(address) as channel:
+        async with (
+            grpc_service(never) as (address, monitor, admission),
+            grpc.aio.insecure_channel(address) as channel,
+        ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(predict_request(), timeout=0.3)
+                await prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(
+                    predict_request(), timeout=0.3
+                )
             assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
             for _ in range(200):
                 if monitor.requests:
                     break
                 await asyncio.sleep(0.02)
-            assert dict(monitor.requests) == {("", "GRPC", "Predict", "CANCELLED"): 1} and admission.held == admission.running == 0
+            assert (
+                dict(monitor.requests) == {("", "GRPC", "Predict", "CANCELLED"): 1}
+                and admission.held == admission.running == 0
+            )
 
     asyncio.run(look())
 
@@ -273,7 +344,9 @@ def test_arrays_of_grpc_count_until_they_are_answered():
             await go_on.wait()
             return {"y": inputs["x"][:1]}
 
-        batcher = SimpleNamespace(servable=Servable("m", 1, {"serving_default": signature}, None, {}), ask=ask)
+        batcher = SimpleNamespace(
+            servable=Servable("m", 1, {"serving_default": signature}, None, {}), ask=ask
+        )
         service = Service(SimpleNamespace(find=lambda *_: batcher), admission)
         running = [asyncio.create_task(service.predict(request)) for _ in range(2)]
         await asyncio.sleep(0.01)
@@ -303,21 +376,35 @@ def test_a_large_body_is_read_beside_the_others(server):
 
 def test_a_port_that_is_taken_is_the_users_to_change(server):
     taken = server.port, server.grpc.rpartition(":")[2]
-    for ports in (("--port", taken[0], "--grpc-port", "0"), ("--port", "0", "--grpc-port", taken[1])):
-        done = subprocess.run(list(map(str, [*SERVE, SHIPPED, *ports])), capture_output=True, text=True, timeout=120)
+    for ports in (
+        ("--port", taken[0], "--grpc-port", "0"),
+        ("--port", "0", "--grpc-port", taken[1]),
+    ):
+        done = subprocess.run(
+            list(map(str, [*SERVE, SHIPPED, *ports])), capture_output=True, text=True, timeout=120
+        )
         told = [line for line in done.stderr.splitlines() if line]
-        assert done.returncode == 2 and len(told) == 1 and "cannot listen there: Address already in use. Choose another one." in told[0]
+        assert (
+            done.returncode == 2
+            and len(told) == 1
+            and "cannot listen there: Address already in use. Choose another one." in told[0]
+        )
 
 
 def test_fuzzed_bodies(server, digits):
-    """A small share of benchmarks/fuzz_serving.py, by a fixed seed: no crash, no 5xx, good requests still answered."""
+    """A small share of benchmarks/fuzz_serving.py, by a fixed seed.
+
+    No crash, no 5xx, good requests still answered.
+    """
     import sys as system
 
     system.path.insert(0, str(Path(tfbig.__file__).parent.parent / "benchmarks"))
     import fuzz_serving
 
     good = {"instances": [b64(png(digits["image"][0]))]}
-    result = fuzz_serving.campaign(f"127.0.0.1:{server.port}", server.grpc, count=600, seed=7, good=good, workers=4)
+    result = fuzz_serving.campaign(
+        f"127.0.0.1:{server.port}", server.grpc, count=600, seed=7, good=good, workers=4
+    )
     assert result["bodies"] == 600 and result["good_failed"] == 0 and result["good"] > 0
     assert result["wrong"] == [] and server.process.poll() is None
 
@@ -328,15 +415,24 @@ def test_fuzzed_bodies(server, digits):
         (["nowhere"], "nowhere: no such directory"),
         (["EMPTY"], "nothing in it can be served"),
         (["EMPTY", "--host", "0.0.0.0"], "Give --token-file FILE, or --insecure"),
-        (["EMPTY", "--engine", "torch"], "--engine: expected tensorflow or onnx. Received: 'torch'"),
+        (
+            ["EMPTY", "--engine", "torch"],
+            "--engine: expected tensorflow or onnx. Received: 'torch'",
+        ),
         (["EMPTY", "--port", "99999"], "port"),
         (["EMPTY", "--token-file", "nowhere"], "--token-file nowhere: cannot be read"),
         (["EMPTY", "--config", "nowhere"], "nowhere: cannot be read"),
         (["EMPTY", "--poll", "0"], "--poll: expected more than 0"),
-        (["EMPTY", "--port", "9000", "--grpc-port", "9000"], "--grpc-port: expected another port than --port"),
+        (
+            ["EMPTY", "--port", "9000", "--grpc-port", "9000"],
+            "--grpc-port: expected another port than --port",
+        ),
         (["EMPTY", "--port", "70000"], "argument --port: expected 0 to 65535. Received: '70000'"),
         (["EMPTY", "--max-body", "3000"], "--max-body: expected less than 2048"),
-        (["EMPTY", "--max-body", "2047", "--config", "CONFIG"], "absent: CONFIG names it, but EMPTY holds no version of it"),
+        (
+            ["EMPTY", "--max-body", "2047", "--config", "CONFIG"],
+            "absent: CONFIG names it, but EMPTY holds no version of it",
+        ),
     ],
 )
 def test_mistakes(arguments, message, tmp_path, capsys):
@@ -344,7 +440,9 @@ def test_mistakes(arguments, message, tmp_path, capsys):
     (tmp_path / "models.config").write_text('model_config_list { config { name: "absent" } }')
     free = [] if "--port" in arguments else ["--port", "0", "--grpc-port", "0"]
     assert door.main([paths.get(word, word) for word in (*arguments, *free)]) == 2
-    assert message in capsys.readouterr().err.replace(paths["CONFIG"], "CONFIG").replace(paths["EMPTY"], "EMPTY")
+    assert message in capsys.readouterr().err.replace(paths["CONFIG"], "CONFIG").replace(
+        paths["EMPTY"], "EMPTY"
+    )
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -355,5 +453,7 @@ def test_a_signal_while_models_are_loaded_is_not_lost(tmp_path, monkeypatch, sig
 
     monkeypatch.setattr(Catalogue, "refresh", load)
     events, started = [], time.monotonic()
-    assert run.serve(run.Settings(tmp_path, port=0, grpc_port=None), lambda event, _: events.append(event)) == {"answered": 0}
+    assert run.serve(
+        run.Settings(tmp_path, port=0, grpc_port=None), lambda event, _: events.append(event)
+    ) == {"answered": 0}
     assert events == ["stopped"] and time.monotonic() - started < 50

@@ -25,26 +25,39 @@ def test_labels_wait_for_their_model(tmp_path):
     from tfbig.deploy.server.catalogue import Catalogue
 
     config = tmp_path / "models.config"
-    config.write_text('model_config_list { config { name: "late" version_labels { key: "old" value: 1 } model_version_policy { specific { versions: 1 } } } }')
+    config.write_text(
+        'model_config_list { config { name: "late" version_labels { key: "old" value: 1 }'
+        " model_version_policy { specific { versions: 1 } } } }"
+    )
     events = []
-    catalogue = Catalogue(tmp_path, "tensorflow", False, lambda event, values: events.append((event, values)), config)
+    catalogue = Catalogue(
+        tmp_path, "tensorflow", False, lambda event, values: events.append((event, values)), config
+    )
 
     async def look():
         await catalogue.refresh()
         shutil.copytree(SHIPPED, tmp_path / "late")
         shutil.copytree(SHIPPED / "1", tmp_path / "late" / "2")
         await catalogue.refresh()
-        assert catalogue.find("late", label="old").servable.version == 1 and catalogue.states("late") == [(1, "AVAILABLE", "")]
+        assert catalogue.find("late", label="old").servable.version == 1 and catalogue.states(
+            "late"
+        ) == [(1, "AVAILABLE", "")]
         shutil.rmtree(tmp_path / "late")
         await catalogue.refresh()
         catalogue.close()
 
     asyncio.run(look())
-    assert [(event, values["version"]) for event, values in events] == [("loaded", 1), ("unloaded", 1)]
+    assert [(event, values["version"]) for event, values in events] == [
+        ("loaded", 1),
+        ("unloaded", 1),
+    ]
 
 
 def test_changes_wait_for_each_other(tmp_path, monkeypatch):
-    """A configuration that comes while the poll loads; and one whose sender goes away while it loads."""
+    """A configuration that comes while the poll loads.
+
+    And one whose sender goes away while it loads.
+    """
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
 
@@ -61,7 +74,9 @@ def test_changes_wait_for_each_other(tmp_path, monkeypatch):
     for number in ("1", "2"):
         (tmp_path / "m" / number).mkdir(parents=True)
         (tmp_path / "m" / number / "file").write_text("x")
-    latest = text_format.Parse('model_config_list { config { name: "m" } }', model_server_config_pb2.ModelServerConfig())
+    latest = text_format.Parse(
+        'model_config_list { config { name: "m" } }', model_server_config_pb2.ModelServerConfig()
+    )
 
     async def look():
         catalogue = Catalogue(tmp_path, "tensorflow", False, lambda event, values: None)
@@ -76,7 +91,9 @@ def test_changes_wait_for_each_other(tmp_path, monkeypatch):
         go_on.set()
         await asyncio.gather(poll, change)
         assert gone.cancelled() and catalogue.states("m") == [(2, "AVAILABLE", "")]
-        await catalogue.refresh(text_format.Parse("model_config_list {}", model_server_config_pb2.ModelServerConfig()))
+        await catalogue.refresh(
+            text_format.Parse("model_config_list {}", model_server_config_pb2.ModelServerConfig())
+        )
         assert not catalogue.entries
         catalogue.close()
 
@@ -183,7 +200,10 @@ def test_a_model_that_never_loads_stops_neither_others_nor_the_server(tmp_path, 
 
 
 def test_what_is_served_without_a_configuration_and_with_one(tmp_path):
-    """All models and versions, whatever a models.config beside them says; and by the model server's rules when asked for one."""
+    """All models and versions, whatever a models.config beside them says.
+
+    And by the model server's rules when asked for one.
+    """
     from tfbig.deploy.server.catalogue import Catalogue
     from tfbig.deploy.server.status import Failure
 
@@ -191,16 +211,27 @@ def test_what_is_served_without_a_configuration_and_with_one(tmp_path):
     shutil.copytree(SHIPPED / "1", tmp_path / "digits" / "2")
     shutil.copytree(SHIPPED, tmp_path / "other")
     config = tmp_path / "models.config"
-    config.write_text('model_config_list { config { name: "digits" model_version_policy { specific { versions: 1 } } } }')
+    config.write_text(
+        'model_config_list { config { name: "digits" model_version_policy { specific { versions: 1'
+        " } } } }"
+    )
     said = []
 
     async def served(change=None, **asked):
-        catalogue = Catalogue(tmp_path, "tensorflow", False, lambda event, values: said.append((event, values)), **asked)
+        catalogue = Catalogue(
+            tmp_path,
+            "tensorflow",
+            False,
+            lambda event, values: said.append((event, values)),
+            **asked,
+        )
         await catalogue.refresh()
         if change is not None:
             config.write_text(change)
             await catalogue.refresh()
-        found = {(name, number) for name, entry in catalogue.entries.items() for number in entry.versions}
+        found = {
+            (name, number) for name, entry in catalogue.entries.items() for number in entry.versions
+        }
         if asked:
             with pytest.raises(Failure, match=r"Latest\(other\)"):
                 catalogue.find("other")
@@ -211,8 +242,12 @@ def test_what_is_served_without_a_configuration_and_with_one(tmp_path):
     assert asyncio.run(served(config=config)) == {("digits", 1)}
     latest = 'model_config_list { config { name: "digits" } }'
     assert asyncio.run(served(change=latest, config=config)) == {("digits", 2)}
-    assert asyncio.run(served(change="model_config_list {", config=config)) == {("digits", 2)}  # nothing changes by a broken one
-    assert any(event == "refused" and "is no ModelServerConfig" in values["error"] for event, values in said)
+    # Nothing changes by a broken one
+    assert asyncio.run(served(change="model_config_list {", config=config)) == {("digits", 2)}
+    assert any(
+        event == "refused" and "is no ModelServerConfig" in values["error"]
+        for event, values in said
+    )
 
 
 def test_hot_reload_without_a_failed_request(server, root, digits):
@@ -229,10 +264,23 @@ def test_hot_reload_without_a_failed_request(server, root, digits):
         for number in (2, 3):
             beside = shutil.copytree(SHIPPED / "1", root / "mnist_mlp" / f".{number}")
             beside.rename(root / "mnist_mlp" / str(number))
-            server.wait_for(lambda event, n=number: event["event"] == "loaded" and event["model"] == "mnist_mlp" and event["version"] == n)
-            assert grpc_predict(server, {"image_bytes": [png(digits["image"][0])]}).model_spec.version.value == number
+            server.wait_for(
+                lambda event, n=number: (
+                    event["event"] == "loaded"
+                    and event["model"] == "mnist_mlp"
+                    and event["version"] == n
+                )
+            )
+            assert (
+                grpc_predict(
+                    server, {"image_bytes": [png(digits["image"][0])]}
+                ).model_spec.version.value
+                == number
+            )
             (root / "mnist_mlp" / str(number)).rename(root / "mnist_mlp" / f".gone_{number}")
-            server.wait_for(lambda event, n=number: event["event"] == "unloaded" and event["version"] == n)
+            server.wait_for(
+                lambda event, n=number: event["event"] == "unloaded" and event["version"] == n
+            )
     finally:
         stop.set()
         for thread in threads:
@@ -247,15 +295,26 @@ def test_page_in_a_browser(server, tmp_path, digits):
     async def look():
         async with chromium.Browser(tmp_path / "profile") as browser:
             await browser.call("Page.navigate", url=f"http://127.0.0.1:{server.port}/")
-            names = await browser.wait_for("document.querySelectorAll('#model option').length >= 2 && [...document.querySelectorAll('#model option')].map(o => o.text).join('|')")
+            names = await browser.wait_for(
+                "document.querySelectorAll('#model option').length >= 2 &&"
+                " [...document.querySelectorAll('#model option')].map(o => o.text).join('|')"
+            )
             assert "mnist_mlp, version 1" in names and "evil" not in names
             index = names.split("|").index("mnist_mlp, version 1")
-            await browser.evaluate(f"at('model').selectedIndex = {index}; at('model').dispatchEvent(new Event('change'))")
-            box = json.loads(await browser.evaluate("JSON.stringify(at('canvas').getBoundingClientRect())"))
-            await browser.draw([(box["x"] + 140, box["y"] + 50 + i * 6) for i in range(30)])  # a one
+            await browser.evaluate(
+                f"at('model').selectedIndex = {index}; at('model').dispatchEvent(new"
+                " Event('change'))"
+            )
+            box = json.loads(
+                await browser.evaluate("JSON.stringify(at('canvas').getBoundingClientRect())")
+            )
+            # A one
+            await browser.draw([(box["x"] + 140, box["y"] + 50 + i * 6) for i in range(30)])
             assert await browser.wait_for("at('answer').querySelector('b')?.textContent") == "1"
             bars = await browser.evaluate("at('bars').innerText")
-            assert bars.count("%") == 5 and "answered in" in await browser.evaluate("at('time').textContent")
+            assert bars.count("%") == 5 and "answered in" in await browser.evaluate(
+                "at('time').textContent"
+            )
             if os.environ.get("TFBIG_SCREENSHOT"):
                 await browser.screenshot(Path(os.environ["TFBIG_SCREENSHOT"]))
             await browser.evaluate("at('canvas').focus()")
@@ -268,28 +327,51 @@ def test_page_in_a_browser(server, tmp_path, digits):
             await browser.key("Enter")
             assert await browser.wait_for("at('answer').querySelector('b')?.textContent") == "1"
             document = await browser.call("DOM.getDocument")
-            node = (await browser.call("DOM.querySelector", nodeId=document["root"]["nodeId"], selector="#file"))["nodeId"]
-            await browser.call("DOM.setFileInputFiles", files=[str(tmp_path / "digit.png")], nodeId=node)
+            node = (
+                await browser.call(
+                    "DOM.querySelector", nodeId=document["root"]["nodeId"], selector="#file"
+                )
+            )["nodeId"]
+            await browser.call(
+                "DOM.setFileInputFiles", files=[str(tmp_path / "digit.png")], nodeId=node
+            )
             label = str(digits["label"][1])
             await browser.wait_for(f"at('answer').querySelector('b')?.textContent === '{label}'")
-            unnamed = await browser.evaluate("[...document.querySelectorAll('select, input, textarea')].filter(e => !document.querySelector(`label[for=${e.id}]`)).length")
+            unnamed = await browser.evaluate(
+                "[...document.querySelectorAll('select, input, textarea')].filter(e =>"
+                " !document.querySelector(`label[for=${e.id}]`)).length"
+            )
             assert unnamed == 0
 
     asyncio.run(look())
 
 
 def drain(server, digits, token):
-    body, allowed = {"instances": digits["image"][:4].tolist()}, {"Authorization": f"Bearer {token}"}
+    body, allowed = (
+        {"instances": digits["image"][:4].tolist()},
+        {"Authorization": f"Bearer {token}"},
+    )
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": token}):
         assert server.ask("POST", P, body, headers)[0] == 401
         assert server.ask("GET", "/v1/models/mnist_mlp", None, headers)[0] == 401
     assert server.ask("GET", "/healthz")[0] == 200
     status, answer = server.ask("POST", P, body, allowed)
     assert status == 200
-    expected = tf.saved_model.load(str(SHIPPED / "1")).signatures["serving_default"](image_bytes=tf.constant([png(p) for p in digits["image"][:4]]))
-    server.wait_for(lambda event: event["event"] == "request" and event["status"] == 200 and event["path"] == P and event["ms"] > 0)
+    expected = tf.saved_model.load(str(SHIPPED / "1")).signatures["serving_default"](
+        image_bytes=tf.constant([png(p) for p in digits["image"][:4]])
+    )
+    server.wait_for(
+        lambda event: (
+            event["event"] == "request"
+            and event["status"] == 200
+            and event["path"] == P
+            and event["ms"] > 0
+        )
+    )
     assert not any(token in json.dumps(event) for event in server.events)
-    assert [str(row["label"]) for row in answer["predictions"]] == [text.decode() for text in expected["label"].numpy()]
+    assert [str(row["label"]) for row in answer["predictions"]] == [
+        text.decode() for text in expected["label"].numpy()
+    ]
     assert server.ask("POST", P, {"instances": [[[[256]]]]}, allowed)[0] == 400  # no uint8
     with pytest.raises(grpc.RpcError) as caught:
         grpc_predict(server, {"image": digits["image"][:1]})
@@ -297,11 +379,18 @@ def drain(server, digits, token):
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "mnist_mlp"
     request.inputs["image"].CopyFrom(tf.make_tensor_proto(digits["image"][:1]))
-    answered = server.predictions.Predict(request, timeout=60, metadata=[("authorization", f"Bearer {token}")])
+    answered = server.predictions.Predict(
+        request, timeout=60, metadata=[("authorization", f"Bearer {token}")]
+    )
     assert tf.make_ndarray(answered.outputs["logits"]).shape == (1, 10)
-    with socket.create_connection(("127.0.0.1", server.port)) as link:  # a request that is under way when the signal comes
+    # A request that is under way when the signal comes
+    with socket.create_connection(("127.0.0.1", server.port)) as link:
         content = json.dumps(body).encode()
-        link.sendall(f"POST {P} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content[:100])
+        link.sendall(
+            f"POST {P} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length:"
+            f" {len(content)}\r\n\r\n".encode()
+            + content[:100]
+        )
         time.sleep(0.3)
         server.process.send_signal(signal.SIGTERM)
         server.wait_for(lambda event: event["event"] == "draining")
@@ -316,5 +405,7 @@ def drain(server, digits, token):
 def test_token_onnx_and_drain(digits, tmp_path):
     token = "a-token-of-24-characters"
     (tmp_path / "token").write_text(token + "\n")
-    with Server(SHIPPED, "--engine", "onnx", "--token-file", tmp_path / "token", "--log-requests") as server:
+    with Server(
+        SHIPPED, "--engine", "onnx", "--token-file", tmp_path / "token", "--log-requests"
+    ) as server:
         drain(server, digits, token)

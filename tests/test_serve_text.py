@@ -1,4 +1,7 @@
-"""Texts written token by token: the same as the artefact writes by itself, whole characters, limits, and the page."""
+"""Texts written token by token.
+
+The same as the artefact writes by itself, whole characters, limits, and the page.
+"""
 
 import asyncio
 import json
@@ -44,15 +47,24 @@ def folder(tmp_path_factory):
     """An untrained model of bytes, which writes torn characters too."""
     home = tmp_path_factory.mktemp("text")
     words = random.Random(0)
-    (home / "corpus.txt").write_text(" ".join(words.choice(["the", "cat", "s\u00e4t", "on", "\u72ac", "mat"]) for _ in range(3000)), "utf-8")
+    (home / "corpus.txt").write_text(
+        " ".join(
+            words.choice(["the", "cat", "s\u00e4t", "on", "\u72ac", "mat"]) for _ in range(3000)
+        ),
+        "utf-8",
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         _text._opened.cache_clear()
-        model, data = GPT(width=16, depth=2, heads=2, deviation=0.3), TextFiles(path=str(home / "corpus.txt"), context=16, tokenizer="bytes")
+        model, data = (
+            GPT(width=16, depth=2, heads=2, deviation=0.3),
+            TextFiles(path=str(home / "corpus.txt"), context=16, tokenizer="bytes"),
+        )
         wanted = Experiment(name="tiny", task=TextGeneration(), model=model, data=data)
         setup = Setup(wanted, TextGeneration().measure(data))
         for variable in setup.model.variables:
-            if variable.shape[0] == setup.task.tokenizer.size:  # the end of a text is never the likeliest token
+            # The end of a text is never the likeliest token
+            if variable.shape[0] == setup.task.tokenizer.size:
                 variable.assign(variable * (np.arange(variable.shape[0]) < 256)[:, None])
         programs = Programs(setup.task, setup.model, Service(length=LENGTH, limit=100_000))
     version = home / "models" / "tiny" / "1"
@@ -65,7 +77,9 @@ def folder(tmp_path_factory):
 
 
 def greedy(folder, prompts=PROMPTS):
-    found = tf.saved_model.load(str(folder / "tiny" / "1")).signatures["serving_default"](prompt=tf.constant([prompt.encode() for prompt in prompts]))
+    found = tf.saved_model.load(str(folder / "tiny" / "1")).signatures["serving_default"](
+        prompt=tf.constant([prompt.encode() for prompt in prompts])
+    )
     return [text.decode() for text in found["text"].numpy()]
 
 
@@ -77,45 +91,90 @@ def test_streams_are_what_the_artefact_writes(folder, engine):
     async def look(desk):
         for prompt, text in zip(PROMPTS, expected, strict=True):
             assert (await desk.stream(prompt=prompt))[:2] == (text, "length")
-        together = await asyncio.gather(*(desk.stream(prompt=prompt, max_tokens=LENGTH) for prompt in PROMPTS))
+        together = await asyncio.gather(
+            *(desk.stream(prompt=prompt, max_tokens=LENGTH) for prompt in PROMPTS)
+        )
         assert [text for text, _, _ in together] == expected
         assert all(len(pieces) > 5 for _, _, pieces in together)
         whole = await desk.whole(prompt="the cat")
-        assert whole["choices"][0]["text"] == expected[1] and whole["usage"] == {"prompt_tokens": 7, "completion_tokens": LENGTH, "total_tokens": LENGTH + 7}
+        assert whole["choices"][0]["text"] == expected[1] and whole["usage"] == {
+            "prompt_tokens": 7,
+            "completion_tokens": LENGTH,
+            "total_tokens": LENGTH + 7,
+        }
 
     on_desk(folder, look, engine=engine)
 
 
 def test_texts_from_outside_are_read_as_the_data_was(folder):
-    """Prompts and stop texts are normalised; a SentencePiece vocabulary must also know whether a text begins."""
+    """Prompts and stop texts are normalised.
+
+    A SentencePiece vocabulary must also know whether a text begins.
+    """
     seen = []
 
     def read(saved):
         tokenizer, reader, plain = _read_tokenizer(saved)
-        return tokenizer, lambda _, *stop, begins: seen.append((stop, begins)) or reader(tokenizer, *stop, begins=begins), plain
+        return (
+            tokenizer,
+            lambda _, *stop, begins: (
+                seen.append((stop, begins)) or reader(tokenizer, *stop, begins=begins)
+            ),
+            plain,
+        )
 
     async def look(desk):
         desk.texts.read = read
-        found = [await desk.whole(prompt=prompt, max_tokens=9, stop="a\u0308\r\n") for prompt in ("", "s\u00e4t\n", "sa\u0308t\r\n")]
-        assert [one["usage"]["prompt_tokens"] for one in found[1:]] == [5, 5] and found[1]["choices"] == found[2]["choices"]
+        found = [
+            await desk.whole(prompt=prompt, max_tokens=9, stop="a\u0308\r\n")
+            for prompt in ("", "s\u00e4t\n", "sa\u0308t\r\n")
+        ]
+        assert [one["usage"]["prompt_tokens"] for one in found[1:]] == [5, 5] and found[1][
+            "choices"
+        ] == found[2]["choices"]
 
     on_desk(folder, look)
     assert seen == [(("\u00e4\n",), True), (("\u00e4\n",), False), (("\u00e4\n",), False)]
 
 
 def test_normalisation_that_an_artefact_names():
-    named = lambda **said: _read_tokenizer({"tokenizer": {"kind": "bytes"}, "generation": said})[2]("e\u0301\r\n")  # noqa: E731
-    assert [named(), named(normalize="none"), named(normalize="nfc")] == ["e\u0301\n", "e\u0301\n", "\u00e9\n"]
-    with pytest.raises(UserError, match=r"generation.json: normalize: expected one of none, nfc, nfkc. Received: \[\]"):
+    def named(**said):
+        return _read_tokenizer({"tokenizer": {"kind": "bytes"}, "generation": said})[2](
+            "e\u0301\r\n"
+        )
+
+    assert [named(), named(normalize="none"), named(normalize="nfc")] == [
+        "e\u0301\n",
+        "e\u0301\n",
+        "\u00e9\n",
+    ]
+    with pytest.raises(
+        UserError,
+        match=r"generation.json: normalize: expected one of none, nfc, nfkc. Received: \[\]",
+    ):
         named(normalize=[])
 
 
 def test_runs_of_marks_are_normalised_as_unicodedata_does_but_in_linear_time():
     draw = random.Random(0)
     letters = ("a", "\u00e9", "\u1f82", "\uac00", "\uff76", "\r", " ", "\ud800", "\U0001f600")
-    marks = ("\u0301", "\u0316", "\u0345", "\u0344", "\u0f73", "\u0f71", "\uff9e", "\u3099", "\u0308", "\u200d")
+    marks = (
+        "\u0301",
+        "\u0316",
+        "\u0345",
+        "\u0344",
+        "\u0f73",
+        "\u0f71",
+        "\uff9e",
+        "\u3099",
+        "\u0308",
+        "\u200d",
+    )
     for _ in range(50):
-        text = "".join(draw.choice(letters) + "".join(draw.choices(marks, k=draw.choice((0, 1, 33, 70)))) for _ in range(8))
+        text = "".join(
+            draw.choice(letters) + "".join(draw.choices(marks, k=draw.choice((0, 1, 33, 70))))
+            for _ in range(8)
+        )
         for form in ("nfc", "nfkc"):
             assert prep.normalize(text, form) == unicodedata.normalize(form.upper(), text)
     for hostile in ("a" + "\u0301\u0316" * 100_000, "\u0f73" * 100_000):
@@ -127,30 +186,50 @@ def test_runs_of_marks_are_normalised_as_unicodedata_does_but_in_linear_time():
 def test_a_prompt_is_measured_before_anything_is_made_of_it(folder):
     def read(saved):
         tokenizer, reader, plain = _read_tokenizer(saved)
-        return tokenizer, reader, lambda text: pytest.fail("it was normalised") if len(text) > 64 else plain(text)
+        return (
+            tokenizer,
+            reader,
+            lambda text: pytest.fail("it was normalised") if len(text) > 64 else plain(text),
+        )
 
     async def look(desk):
         desk.texts.read = read
         for marks in ("\u0301\u0316" * 50, "\u0301\u0316" * 100_000):
             status, content = await desk.ask({"model": "tiny", "prompt": "a" + marks})
             message = json.loads(content)["error"]["message"]
-            assert status == 400 and f"context of 16 tokens. Received: {len(marks) + 1:,} characters" in message
-        assert (await desk.whole(prompt="a\u0301" * 8, max_tokens=1))["usage"]["prompt_tokens"] == 16
+            assert (
+                status == 400
+                and f"context of 16 tokens. Received: {len(marks) + 1:,} characters" in message
+            )
+        assert (await desk.whole(prompt="a\u0301" * 8, max_tokens=1))["usage"][
+            "prompt_tokens"
+        ] == 16
 
     on_desk(folder, look)
 
 
 def test_choices_and_stops(folder):
     async def look(desk):
-        ask = lambda **more: desk.stream(prompt="the", **more)  # noqa: E731
+        def ask(**more):
+            return desk.stream(prompt="the", **more)
+
         plain = await ask()
         warm = [await ask(temperature=1.5, seed=seed) for seed in (1, 1, 2)]
-        assert warm[0] == warm[1] != warm[2] and (await ask(temperature=1.5, top_k=1, seed=5))[0] == plain[0]
-        assert (await ask(temperature=1.5, top_p=1e-9))[0] == plain[0] and (await ask(temperature=1.5)) != (await ask(temperature=1.5))
+        assert (
+            warm[0] == warm[1] != warm[2]
+            and (await ask(temperature=1.5, top_k=1, seed=5))[0] == plain[0]
+        )
+        assert (await ask(temperature=1.5, top_p=1e-9))[0] == plain[0] and (
+            await ask(temperature=1.5)
+        ) != (await ask(temperature=1.5))
         middle = plain[0][8:11]
         for stop in (middle, ["never there", middle]):
             text, reason, pieces = await ask(stop=stop)
-            assert text == plain[0][: plain[0].index(middle)] and reason == "stop" and not any(middle in piece for piece in pieces)
+            assert (
+                text == plain[0][: plain[0].index(middle)]
+                and reason == "stop"
+                and not any(middle in piece for piece in pieces)
+            )
 
     on_desk(folder, look)
 
@@ -159,7 +238,16 @@ def test_choose_against_a_slow_reference():
     random, logits = np.random.default_rng(0), np.array([2.0, 1.0, 0.5, -1.0, -3.0], np.float32)
     share = np.exp(logits / 0.7) / np.exp(logits / 0.7).sum()
     for options, kept in (({}, 5), ({"top_k": 2}, 2), ({"top_p": 0.9}, 2), ({"top_k": 9}, 5)):
-        counts = np.bincount([choose(logits, Choice(1, temperature=0.7, **options), random) for _ in range(4000)], minlength=5) / 4000
+        counts = (
+            np.bincount(
+                [
+                    choose(logits, Choice(1, temperature=0.7, **options), random)
+                    for _ in range(4000)
+                ],
+                minlength=5,
+            )
+            / 4000
+        )
         expected = np.where(np.arange(5) < kept, share, 0)
         np.testing.assert_allclose(counts, expected / expected.sum(), atol=0.03)
 
@@ -168,11 +256,25 @@ def test_choose_against_a_slow_reference():
 def test_tiny_temperatures_take_the_likeliest(options):
     logits, given = np.array([1.0, 5.0, 3.0, -40.0], np.float32), np.array([[1, 2]], np.uint32)
     for temperature in (1e-309, 1e-40, 1e-5):
-        assert choose(logits, Choice(1, temperature=temperature, **options), np.random.default_rng(0)) == 1
-        tensors = {name: tf.constant(value) for name, value in {"top_k": 0, "top_p": 1.0, **options}.items()}
-        for more in ({"temperature": temperature, **options}, {"temperature": tf.constant(temperature), **tensors}):
+        assert (
+            choose(logits, Choice(1, temperature=temperature, **options), np.random.default_rng(0))
+            == 1
+        )
+        tensors = {
+            name: tf.constant(value)
+            for name, value in {"top_k": 0, "top_p": 1.0, **options}.items()
+        }
+        for more in (
+            {"temperature": temperature, **options},
+            {"temperature": tf.constant(temperature), **tensors},
+        ):
             for jit in (False, True):
-                program = tf.function(lambda values, more=more: _generation.choose(values, tf.constant(given), **more), jit_compile=jit)
+                program = tf.function(
+                    lambda values, more=more: _generation.choose(
+                        values, tf.constant(given), **more
+                    ),
+                    jit_compile=jit,
+                )
                 assert program(tf.constant(logits[None])).numpy().tolist() == [1]
 
 
@@ -187,8 +289,16 @@ def test_tiny_temperatures_take_the_likeliest(options):
         ({"prompt": "x" * 17}, 400, "at most the model's context of 16 tokens. Received: 17"),
         ({"model": "\ud800", "user": float("nan")}, 404, "Latest(?)"),
         ({"prompt": "a\ud800"}, 400, "JSON Parse error"),
-        ({"prompt": "a\ud800", "user": float("nan")}, 400, "prompt: holds half a character (a lone surrogate) at character 2"),
-        ({"max_tokens": 0}, 400, "max_tokens: expected a whole number from 1 to 100000. Received: 0"),
+        (
+            {"prompt": "a\ud800", "user": float("nan")},
+            400,
+            "prompt: holds half a character (a lone surrogate) at character 2",
+        ),
+        (
+            {"max_tokens": 0},
+            400,
+            "max_tokens: expected a whole number from 1 to 100000. Received: 0",
+        ),
         ({"max_tokens": 2.5}, 400, "max_tokens: expected a whole number"),
         ({"temperature": -1}, 400, "temperature: expected a number from 0 to 100"),
         ({"temperature": True}, 400, "temperature: "),
@@ -204,7 +314,9 @@ def test_tiny_temperatures_take_the_likeliest(options):
 def test_mistakes(desk_loop, body, status, words):
     found, content = desk_loop({"model": "tiny", **body})
     error = json.loads(content)["error"]
-    assert found == status and words in error["message"] and error["type"] == "invalid_request_error"
+    assert (
+        found == status and words in error["message"] and error["type"] == "invalid_request_error"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +332,9 @@ def desk_loop(folder):
 def test_who_goes_away_is_not_written_for(folder):
     async def look(desk):
         gone = asyncio.Event()
-        asked = asyncio.create_task(desk.ask({"model": "tiny", "stream": True, "max_tokens": 100_000}, gone))
+        asked = asyncio.create_task(
+            desk.ask({"model": "tiny", "stream": True, "max_tokens": 100_000}, gone)
+        )
         while not desk.texts.running:
             await asyncio.sleep(0.01)
         while desk.catalogue.find("tiny").calls < 4:
@@ -238,7 +352,10 @@ def test_who_goes_away_is_not_written_for(folder):
 
 def test_texts_are_bounded_in_number_and_time(folder):
     async def look(desk):
-        endless = [asyncio.create_task(desk.stream(prompt=prompt, max_tokens=100_000)) for prompt in PROMPTS[:2]]
+        endless = [
+            asyncio.create_task(desk.stream(prompt=prompt, max_tokens=100_000))
+            for prompt in PROMPTS[:2]
+        ]
         while desk.texts.running < 2:
             await asyncio.sleep(0.01)
         status, content = await desk.ask({"model": "tiny"})
@@ -259,7 +376,9 @@ def test_who_reads_nothing_keeps_no_place(folder):
     async def look(desk):
         await desk.whole(max_tokens=2)  # the programs' first calls are slow
         desk.texts.limits = Limits(text_seconds=0.5, seconds=0.5)
-        asked = asyncio.create_task(desk.ask({"model": "tiny", "stream": True, "max_tokens": 100_000}, reads=3))
+        asked = asyncio.create_task(
+            desk.ask({"model": "tiny", "stream": True, "max_tokens": 100_000}, reads=3)
+        )
         assert (await asyncio.wait_for(asked, 20))[0] == 200 and desk.texts.running == 0
         assert desk.monitor.requests[("", "REST", "Completions", "DEADLINE_EXCEEDED")] == 1
 
@@ -269,7 +388,10 @@ def test_who_reads_nothing_keeps_no_place(folder):
 def test_a_stream_that_fails_midway_is_counted_and_logged(folder):
     async def look(desk):
         batcher, said = desk.catalogue.find("tiny"), []
-        run, desk.application.say = batcher.servable.run, lambda event, values: said.append((event, values))
+        run, desk.application.say = (
+            batcher.servable.run,
+            lambda event, values: said.append((event, values)),
+        )
 
         def fail(signature, inputs):
             if signature == "step" and inputs["position"][0] > 6:
@@ -278,7 +400,11 @@ def test_a_stream_that_fails_midway_is_counted_and_logged(folder):
 
         batcher.servable.run = fail
         status, content = await desk.ask({"model": "tiny", "stream": True})
-        assert status == 200 and content.endswith(b"data: [DONE]\n\n") and b"ValueError: broken" in content
+        assert (
+            status == 200
+            and content.endswith(b"data: [DONE]\n\n")
+            and b"ValueError: broken" in content
+        )
         assert desk.monitor.requests[("", "REST", "Completions", "INTERNAL")] == 1
         assert [event for event, _ in said] == ["error"] and "broken" in said[0][1]["error"]
 
@@ -313,7 +439,8 @@ def test_a_version_that_goes_while_a_prompt_is_read(folder):
         asked = asyncio.create_task(desk.stream(prompt="the"))
         while not desk.texts.running:
             await asyncio.sleep(0.001)
-        status, content = await desk.ask({"model": "tiny", "prompt": 5})  # the number of texts counts before a prompt is looked at
+        # The number of texts counts before a prompt is looked at
+        status, content = await desk.ask({"model": "tiny", "prompt": 5})
         assert status == 429, content
         batcher.close()
         await asyncio.sleep(0.05)
@@ -343,14 +470,18 @@ def test_a_sampled_answer_does_not_depend_on_others(temperature):
         batcher = Batcher(made, asyncio.get_running_loop())
         futures = [batcher.submit("serving_default", {"prompt": np.array(["x"])})]
         assert await asyncio.to_thread(started.wait, 20)
-        futures += [batcher.submit("serving_default", {"prompt": np.array(["x"])}) for _ in range(3)]
+        futures += [
+            batcher.submit("serving_default", {"prompt": np.array(["x"])}) for _ in range(3)
+        ]
         go_on.set()
         places = [found["place"].tolist() for found in await asyncio.gather(*futures)]
         batcher.close()
         return places
 
     places = asyncio.run(look())
-    assert (places, sizes) == (([[0]] * 4, [1] * 4) if temperature else ([[0], [0], [1], [2]], [1, 3]))
+    assert (places, sizes) == (
+        ([[0]] * 4, [1] * 4) if temperature else ([[0], [0], [1], [2]], [1, 3])
+    )
 
 
 def test_facts_of_an_artefact_are_checked(folder, tmp_path):
@@ -358,7 +489,10 @@ def test_facts_of_an_artefact_are_checked(folder, tmp_path):
 
     copy = shutil.copytree(folder / "tiny" / "1", tmp_path / "1")
     facts = json.loads((copy / "assets.extra" / "generation.json").read_text())
-    for broken, words in ((json.dumps({**facts, "context": "x"}), "context: of an unexpected kind"), ("{", "cannot be read")):
+    for broken, words in (
+        (json.dumps({**facts, "context": "x"}), "context: of an unexpected kind"),
+        ("{", "cannot be read"),
+    ):
         (copy / "assets.extra" / "generation.json").write_text(broken)
         artefact.seal(copy, {})
         with pytest.raises(UserError, match=words):
@@ -372,29 +506,45 @@ def test_page_writes_in_a_browser(folder, tmp_path):
     async def look(port):
         async with chromium.Browser(tmp_path / "profile") as browser:
             await browser.call("Page.navigate", url=f"http://127.0.0.1:{port}/")
-            await browser.wait_for("document.getElementById('writer')?.hidden === false && document.querySelectorAll('#model option').length === 1")
-            assert await browser.evaluate("at('picture').hidden && at('text').hidden && at('max_tokens').value === '40'")
+            await browser.wait_for(
+                "document.getElementById('writer')?.hidden === false &&"
+                " document.querySelectorAll('#model option').length === 1"
+            )
+            assert await browser.evaluate(
+                "at('picture').hidden && at('text').hidden && at('max_tokens').value === '40'"
+            )
             await browser.evaluate("at('prompt').focus()")
             await browser.call("Input.insertText", text="the cat")
             await browser.key("Enter", control=True)
             await browser.wait_for("at('time').textContent.includes('as long as asked for')")
             assert await browser.evaluate("at('written').textContent") == expected
-            assert "40 tokens in" in await browser.evaluate("at('time').textContent") and "tokens/s" in await browser.evaluate("at('time').textContent")
+            assert "40 tokens in" in await browser.evaluate(
+                "at('time').textContent"
+            ) and "tokens/s" in await browser.evaluate("at('time').textContent")
             if os.environ.get("TFBIG_SCREENSHOT"):
                 await browser.screenshot(Path(os.environ["TFBIG_SCREENSHOT"]))
             await browser.evaluate("at('max_tokens').value = 90000; at('prompt').focus()")
             await browser.key("Enter", control=True)
             await browser.wait_for("at('written').textContent.length > 20 && !at('halt').disabled")
             await browser.key("Escape")
-            await browser.wait_for("at('halt').disabled && at('time').textContent.includes('stopped')")
-            unnamed = await browser.evaluate("[...document.querySelectorAll('select, input, textarea')].filter(e => !document.querySelector(`label[for=${e.id}]`)).length")
+            await browser.wait_for(
+                "at('halt').disabled && at('time').textContent.includes('stopped')"
+            )
+            unnamed = await browser.evaluate(
+                "[...document.querySelectorAll('select, input, textarea')].filter(e =>"
+                " !document.querySelector(`label[for=${e.id}]`)).length"
+            )
             assert unnamed == 0
             await browser.evaluate("at('max_tokens').value = 999999999; write()")
-            await browser.wait_for("at('wrong').textContent.includes('max_tokens: expected a whole number')")
+            await browser.wait_for(
+                "at('wrong').textContent.includes('max_tokens: expected a whole number')"
+            )
 
     with Server(folder) as server:
         asyncio.run(look(server.port))
-        cancelled = 'request_count{model_name="",API="REST",entrypoint="Completions",status="CANCELLED"} 1'
+        cancelled = (
+            'request_count{model_name="",API="REST",entrypoint="Completions",status="CANCELLED"} 1'
+        )
         end = time.monotonic() + 20
         while cancelled not in server.ask("GET", "/monitoring/prometheus/metrics")[1]:
             assert time.monotonic() < end

@@ -1,4 +1,6 @@
-"""What people type who come from elsewhere leads to the right name, and the names suggested exist."""
+"""What people type who come from elsewhere leads to the right name, and the names suggested
+exist.
+"""
 
 import dataclasses
 import importlib
@@ -22,7 +24,9 @@ PARTS = {
 
 
 def all_settings():
-    """Every setting there is, of any component, of the search, and what is given in the same way."""
+    """Every setting there is, of any component, of the search, and what is given in the same
+    way.
+    """
     flat = {*config.flatten(tfbig.recipe("mnist_mlp")), *config.flatten(Settings()), "run"}
     for kind, key in registry.KEYS.items():
         flat |= {
@@ -32,7 +36,9 @@ def all_settings():
 
 
 def all_options(capsys):
-    """The options of every command that does not ask what run they are for, and of what its tasks know."""
+    """The options of every command that does not ask what run they are for, and of what its tasks
+    know.
+    """
     text = ""
     for name in registry.doors():
         with pytest.raises(SystemExit):
@@ -77,13 +83,37 @@ def test_no_word_stands_twice_at_one_name():
 @pytest.mark.parametrize(
     ("recipe", "setting", "message"),
     [
-        ("mnist_mlp", "data.path=x", "data.path: is a setting of data=image_folder; this experiment has data=mnist."),
-        ("mnist_mlp", "path=x", "data.path is a setting of data=image_folder; this experiment has data=mnist."),
-        ("sotu_gpt", "data.path=x", "data.path: is a setting of data=text_files; this experiment has data=sotu."),
-        ("mnist_mlp", "model.depth=4", "is a setting of model=vit; this experiment has model=mlp. Did you mean model.units?"),
-        ("mnist_mlp", "task.prompt=x", "is a setting of task=text_generation; this experiment has task=image_classification."),
+        (
+            "mnist_mlp",
+            "data.path=x",
+            "data.path: is a setting of data=image_folder; this experiment has data=mnist.",
+        ),
+        (
+            "mnist_mlp",
+            "path=x",
+            "data.path is a setting of data=image_folder; this experiment has data=mnist.",
+        ),
+        (
+            "sotu_gpt",
+            "data.path=x",
+            "data.path: is a setting of data=text_files; this experiment has data=sotu.",
+        ),
+        (
+            "mnist_mlp",
+            "model.depth=4",
+            "is a setting of model=vit; this experiment has model=mlp. Did you mean model.units?",
+        ),
+        (
+            "mnist_mlp",
+            "task.prompt=x",
+            "is a setting of task=text_generation; this experiment has task=image_classification.",
+        ),
         ("mnist_mlp", "lr=0.1", "lr: no such setting. Did you mean optim.learning_rate?"),
-        ("mnist_mlp", "optim.lr=0.1", "optim.lr: no such setting. Did you mean optim.learning_rate?"),
+        (
+            "mnist_mlp",
+            "optim.lr=0.1",
+            "optim.lr: no such setting. Did you mean optim.learning_rate?",
+        ),
         ("mnist_mlp", "LR=0.1", "Did you mean optim.learning_rate?"),
         ("mnist_mlp", "epochs=5", "epochs: no such setting. Did you mean train.length=5ep?"),
         ("mnist_mlp", "max_steps=500", "Did you mean train.length=500?"),
@@ -96,7 +126,11 @@ def test_no_word_stands_twice_at_one_name():
         ("mnist_mlp", "warmup_epochs=2", "Did you mean optim.warmup=2ep?"),
         ("mnist_mlp", "weight_decay=0.1", "Did you mean optim.weight_decay?"),
         ("mnist_mlp", "gpus=2", "Did you mean device.strategy=mirrored device.count=2?"),
-        ("mnist_mlp", "device=cuda", "device: needs no setting: an accelerator is used where there is one"),
+        (
+            "mnist_mlp",
+            "device=cuda",
+            "device: needs no setting: an accelerator is used where there is one",
+        ),
         ("mnist_mlp", "num_workers=4", "num_workers: needs no setting"),
         ("mnist_mlp", "model.layers=3", "model.layers: no such setting. Did you mean model.units?"),
         ("mnist_vit", "model.layers=3", "model.layers: no such setting. Did you mean model.depth?"),
@@ -104,7 +138,11 @@ def test_no_word_stands_twice_at_one_name():
         ("sotu_gpt", "n_head=3", "Did you mean model.heads?"),
         ("sotu_gpt", "hidden_size=3", "Did you mean model.width?"),
         ("sotu_gpt", "max_length=3", "Did you mean data.context?"),
-        ("mnist_mlp", "max_length=3", "data.context is a setting of data=sotu, text_files, tiny_shakespeare; this"),
+        (
+            "mnist_mlp",
+            "max_length=3",
+            "data.context is a setting of data=sotu, text_files, tiny_shakespeare; this",
+        ),
         ("mnist_mlp", "dataset=imagenet", "Did you mean data=tfds_images?"),
         ("mnist_mlp", "arch=resnet50", "Did you mean model=cnn?"),
         ("mnist_mlp", "model=transformer", "Did you mean vit?"),
@@ -118,7 +156,7 @@ def test_no_word_stands_twice_at_one_name():
         ("mnist_mlp", "cnn", "Did you mean model=cnn?"),
         ("mnist_mlp", "zzz=1", "zzz: no such setting."),
     ],
-)  # fmt: skip
+)
 def test_settings(recipe, setting, message):
     with pytest.raises(UserError) as caught:
         tfbig.recipe(recipe, setting)

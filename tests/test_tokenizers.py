@@ -26,7 +26,14 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["characters", "bytes", "bpe", "sentencepiece"])
 def test_round_trip_is_lossless(kind):
-    texts = [any_text(1), "", " two  spaces\tand\n\nlines ", "<|endoftext|>", "春眠不覺曉，處處聞啼鳥。", "e\u0301 é 👩‍👩‍👧"]
+    texts = [
+        any_text(1),
+        "",
+        " two  spaces\tand\n\nlines ",
+        "<|endoftext|>",
+        "春眠不覺曉，處處聞啼鳥。",
+        "e\u0301 é 👩‍👩‍👧",
+    ]
     if kind == "sentencepiece":  # its format has no place for the space mark it uses itself
         pytest.importorskip("sentencepiece")
         texts = [text.replace("\u2581", "").replace("\0", "") for text in texts]
@@ -34,14 +41,19 @@ def test_round_trip_is_lossless(kind):
         "characters": lambda: tokenizers.Characters.of(texts, separator=True),
         "bytes": tokenizers.Bytes,
         "bpe": lambda: tokenizers.BPE.train([prose(i) for i in range(9)], 300),
-        "sentencepiece": lambda: tokenizers.SentencePiece(sentencepiece_model("".join(prose(i) for i in range(20)))),
+        "sentencepiece": lambda: tokenizers.SentencePiece(
+            sentencepiece_model("".join(prose(i) for i in range(20)))
+        ),
     }[kind]()
     again = tokenizers.from_json(json.loads(json.dumps(made.to_json())))
     assert again.size == made.size
     for text in texts:
         tokens = again.encode(text)
         assert again.decode(tokens) == text
-        assert again.byte_lengths()[tokens].sum() == len(text.encode()) and again.separator not in tokens
+        assert (
+            again.byte_lengths()[tokens].sum() == len(text.encode())
+            and again.separator not in tokens
+        )
     np.testing.assert_array_equal(again.encode_all(texts)[0], made.encode(texts[0]))
     assert again.byte_lengths()[again.separator] == 0 and again.decode([again.separator]) == ""
 
@@ -51,16 +63,29 @@ def test_gpt2_files(tmp_path):
     found = vocabularies.ready(tmp_path)
     assert [words[token] for token in found.encode("hello he")] == ["hello", "Ġ", "he"]
     assert found.separator == 260 and found.size == 261
-    with pytest.raises(UserError, match="expected a folder with tokenizer.json, or with vocab.json and merges.txt"):
+    with pytest.raises(
+        UserError, match="expected a folder with tokenizer.json, or with vocab.json and merges.txt"
+    ):
         vocabularies.ready(tmp_path / "nothing")
-    (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(word for word in words if word not in "xz")}))
-    with pytest.raises(UserError, match=r"vocab.json: expected a token for each of the 256 bytes.*Received: none for 2 of them \(x, z\)"):
+    (tmp_path / "vocab.json").write_text(
+        json.dumps({word: i for i, word in enumerate(word for word in words if word not in "xz")})
+    )
+    with pytest.raises(
+        UserError,
+        match=(
+            r"vocab.json: expected a token for each of the 256 bytes.*Received: none for 2 of them"
+            r" \(x, z\)"
+        ),
+    ):
         vocabularies.ready(tmp_path)
 
 
 def test_unknown_characters_are_named():
     known = tokenizers.Characters.of(["abc"])
-    with pytest.raises(UserError, match=r"'é' \(U\+00E9\) not in the alphabet of 3 characters.*first at character 2"):
+    with pytest.raises(
+        UserError,
+        match=r"'é' \(U\+00E9\) not in the alphabet of 3 characters.*first at character 2",
+    ):
         known.encode("aéb")
     rare = tokenizers.Characters.of(["aab"], min_count=2)
     assert rare.decode(rare.encode("ab")) == "a\ufffd"
@@ -68,32 +93,57 @@ def test_unknown_characters_are_named():
 
 @pytest.mark.parametrize("dummy", [True, False])
 def test_what_a_sentencepiece_vocabulary_lacks(dummy, tmp_path):
-    """Without byte fallback one token stands for all of it: it could not be written again, nor its bytes be counted."""
+    """Without byte fallback one token stands for all of it.
+
+    It could not be written again, nor its bytes be counted.
+    """
     pytest.importorskip("sentencepiece")
-    made = tokenizers.SentencePiece(sentencepiece_model("".join(prose(i) for i in range(20)), dummy, byte_fallback=False))
+    made = tokenizers.SentencePiece(
+        sentencepiece_model("".join(prose(i) for i in range(20)), dummy, byte_fallback=False)
+    )
     assert made.decode(made.encode("abc def")) == "abc def"
-    with pytest.raises(UserError, match=r"characters: '\\n' \(U\+000A\), '犬' \(U\+72AC\) not in this SentencePiece vocabulary, .*first at character 5"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"characters: '\\n' \(U\+000A\), '犬' \(U\+72AC\) not in this SentencePiece vocabulary,"
+            r" .*first at character 5"
+        ),
+    ):
         made.encode("abc 犬犬\n")
     (tmp_path / "a.model").write_bytes(base64.b64decode(made.to_json()["model"]))
     (tmp_path / "a.txt").write_text("春眠 " * 50, "utf-8")
-    with pytest.raises(UserError, match=r"data: the train split holds what the vocabulary does not. characters: '春' "):
-        TextFiles(path=str(tmp_path / "a.txt"), tokenizer="ready", vocabulary_path=str(tmp_path)).size("train")
+    with pytest.raises(
+        UserError,
+        match=r"data: the train split holds what the vocabulary does not. characters: '春' ",
+    ):
+        TextFiles(
+            path=str(tmp_path / "a.txt"), tokenizer="ready", vocabulary_path=str(tmp_path)
+        ).size("train")
 
 
 @pytest.mark.parametrize("dummy", [True, False])
 def test_a_continuation_keeps_its_space(dummy):
-    """Most SentencePiece models put a space before a text and leave it out again when they decode."""
+    """Most SentencePiece models put a space before a text and leave it out again when they
+    decode.
+    """
     pytest.importorskip("sentencepiece")
-    made = tokenizers.SentencePiece(sentencepiece_model("".join(prose(i) for i in range(20)), add_dummy_prefix=dummy))
+    made = tokenizers.SentencePiece(
+        sentencepiece_model("".join(prose(i) for i in range(20)), add_dummy_prefix=dummy)
+    )
     tokens = made.encode("abc def 犬 gh").tolist()
     for cut in range(1, len(tokens)):
         begun = made.decode(tokens[:cut])
         if "\ufffd" not in begun:
             assert begun + made.continuation(tokens[cut:]) == "abc def 犬 gh"
     stream = TextStream(made)
-    assert stream.add(made.encode("abc def").tolist()[len(made.encode("abc")) :]) + stream.end() == " def"
+    assert (
+        stream.add(made.encode("abc def").tolist()[len(made.encode("abc")) :]) + stream.end()
+        == " def"
+    )
     first = TextStream(made, begins=True)
-    assert "".join(first.add([token]) for token in tokens) + first.end() == "abc def 犬 gh", "a text that begins has no space before it"
+    assert "".join(first.add([token]) for token in tokens) + first.end() == "abc def 犬 gh", (
+        "a text that begins has no space before it"
+    )
 
 
 # A tokenizer.json
@@ -110,26 +160,38 @@ def write(folder, content, **config):
 def spelled(tokenizer, text):
     """The pieces that a text is cut into, as the vocabulary names them."""
     saved = json.loads(tokenizer.to_json()["definition"])
-    words = {i: word for word, i in saved["model"]["vocab"].items()} | {word["id"]: word["content"] for word in saved["added_tokens"]}
+    words = {i: word for word, i in saved["model"]["vocab"].items()} | {
+        word["id"]: word["content"] for word in saved["added_tokens"]
+    }
     return [words[token] for token in tokenizer.encode(text)]
 
 
 def test_a_tokenizer_json_wins_over_the_files_beside_it(tmp_path):
-    """Its digits stand apart, its added words are whole, and the words of control tokens are text like any other."""
+    """Its digits stand apart, its added words are whole, and the words of control tokens are text
+    like any other.
+    """
     write_gpt2(tmp_path, "1 2", "h e")
     assert len(vocabularies.ready(tmp_path).encode("12he")) == 2
     level = tokenizer_json([])["pre_tokenizer"]
-    steps = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, level]}
+    steps = {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "Digits", "individual_digits": True}, level],
+    }
     limits = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
     added = [("<|endoftext|>", True), ("<tool>", False)]
     content = tokenizer_json([], ["1 2", "h e"], added, pre_tokenizer=steps, truncation=limits)
     found = write(tmp_path, content)
     assert spelled(found, "12he<tool>he") == ["1", "2", "he", "<tool>", "he"]
     end = content["model"]["vocab"]["<|endoftext|>"]
-    assert (found.begin, found.separator) == (None, end) and found.size == len(content["model"]["vocab"])
+    assert (found.begin, found.separator) == (None, end) and found.size == len(
+        content["model"]["vocab"]
+    )
     text = "<|endoftext|> 12"
     assert end not in found.encode(text) and found.decode(found.encode(text)) == text
-    assert found.byte_lengths()[found.encode("<tool>")].tolist() == [6] and found.byte_lengths()[end] == 0
+    assert (
+        found.byte_lengths()[found.encode("<tool>")].tolist() == [6]
+        and found.byte_lengths()[end] == 0
+    )
     assert vocabularies.ready(tmp_path / "tokenizer.json").to_json() == found.to_json()
 
 
@@ -137,7 +199,9 @@ def test_a_tokenizer_json_wins_over_the_files_beside_it(tmp_path):
 def test_a_space_put_before_a_text_is_none_of_its_bytes(kind, tmp_path):
     if kind == "vocab.json":
         write_gpt2(tmp_path, "h e", "\u0120 he")
-        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": True, "eos_token": {"content": "<|endoftext|>"}}))
+        (tmp_path / "tokenizer_config.json").write_text(
+            json.dumps({"add_prefix_space": True, "eos_token": {"content": "<|endoftext|>"}})
+        )
         found = vocabularies.ready(tmp_path)
     else:
         content = tokenizer_json([], ["h e", "\u0120 he"], [("<|endoftext|>", True)])
@@ -161,20 +225,30 @@ def test_llama_begins_with_its_begin_token(tmp_path):
     assert found.byte_counts(np.array([1, *tokens[:-1]]), tokens).tolist() == [2, 2, 1, 1, 1]
     assert found.decode(found.encode("<s>")) == "<s>" and 1 not in found.encode("<s>")
     assert write(tmp_path, llama_json(), add_bos_token=False).begin is None
-    assert write(tmp_path, llama_json(post_processor=None), add_bos_token=True, bos_token="<s>").begin == 1
+    assert (
+        write(tmp_path, llama_json(post_processor=None), add_bos_token=True, bos_token="<s>").begin
+        == 1
+    )
     assert write(tmp_path, llama_json(post_processor=None), add_bos_token=None).begin is None
 
 
 def test_a_sentencepiece_model_begins_with_its_begin_token(tmp_path):
     pytest.importorskip("sentencepiece")
-    (tmp_path / "a.model").write_bytes(sentencepiece_model("".join(prose(i) for i in range(20)), add_dummy_prefix=True))
+    (tmp_path / "a.model").write_bytes(
+        sentencepiece_model("".join(prose(i) for i in range(20)), add_dummy_prefix=True)
+    )
     found = vocabularies.ready(tmp_path)
     assert (found.begin, found.separator) == (1, 2)
     again = tokenizers.from_json(json.loads(json.dumps(found.to_json())))
     tokens = again.encode("abc def\n \u72ac")
     assert again.begin == 1 and again.byte_lengths()[tokens].sum() == 13
-    assert again.byte_counts(np.array([1, *tokens[:-1]]), tokens).sum() == 12 == len("abc def\n \u72ac".encode())
-    before = {"kind": "sentencepiece", "model": found.to_json()["model"]}  # as a run of before has it
+    assert (
+        again.byte_counts(np.array([1, *tokens[:-1]]), tokens).sum()
+        == 12
+        == len("abc def\n \u72ac".encode())
+    )
+    # As a run of before has it
+    before = {"kind": "sentencepiece", "model": found.to_json()["model"]}
     assert tokenizers.from_json(before).begin is None
     (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": false}')
     assert vocabularies.ready(tmp_path).begin is None
@@ -183,19 +257,43 @@ def test_a_sentencepiece_model_begins_with_its_begin_token(tmp_path):
 def test_the_tokens_around_documents(tmp_path):
     """<s> before each and </s> behind; neither they nor the space before a text are bytes of it."""
     (tmp_path / "tokenizer.json").write_text(json.dumps(llama_json()))
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": "ab" * i}) + "\n" for i in range(1, 40)))
-    data = TextFiles(path=str(tmp_path / "a.jsonl"), tokenizer="ready", vocabulary_path=str(tmp_path), context=7, duplicates="keep", validation=0.2)
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"text": "ab" * i}) + "\n" for i in range(1, 40))
+    )
+    data = TextFiles(
+        path=str(tmp_path / "a.jsonl"),
+        tokenizer="ready",
+        vocabulary_path=str(tmp_path),
+        context=7,
+        duplicates="keep",
+        validation=0.2,
+    )
     tokens = np.asarray(data.tokens("validation"))
     begins, ends = np.flatnonzero(tokens == 1), np.flatnonzero(tokens == 2)
     np.testing.assert_array_equal([0, *ends[:-1] + 1], begins)
     task = TextGeneration()
     task = task.bind(GPT(), data, task.measure(data))
     assert task.start == [1] and task.opened([5]) == [1, 5]
-    batch = task.preprocess({name: tf.constant(value) for name, value in data.examples("validation", np.arange(data.size("validation"))).items()}, False)
-    zeros = {"log_probability": tf.fill(batch["target"].shape, -1.0), "right": tf.zeros(batch["target"].shape, bool)}
-    bits, size = (tf.reduce_sum(value).numpy() for value in task.metrics(zeros, batch)["bits_per_byte"])
+    batch = task.preprocess(
+        {
+            name: tf.constant(value)
+            for name, value in data.examples(
+                "validation", np.arange(data.size("validation"))
+            ).items()
+        },
+        False,
+    )
+    zeros = {
+        "log_probability": tf.fill(batch["target"].shape, -1.0),
+        "right": tf.zeros(batch["target"].shape, bool),
+    }
+    bits, size = (
+        tf.reduce_sum(value).numpy() for value in task.metrics(zeros, batch)["bits_per_byte"]
+    )
     characters = data._opened[0]["splits"]["validation"]["characters"]
-    assert size == characters and bits == pytest.approx((len(tokens) - 2 * len(ends)) / np.log(2), rel=1e-6)
+    assert size == characters and bits == pytest.approx(
+        (len(tokens) - 2 * len(ends)) / np.log(2), rel=1e-6
+    )
 
 
 def test_a_single_document_begins_as_well(tmp_path):
@@ -223,19 +321,86 @@ WORDS = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (changed(BYTEWISE, "normalizer", value={"type": "Lowercase"}), 'a normalizer that keeps every text: .*Received: {"type": "Lowercase"}'),
-        (changed(BYTEWISE, "pre_tokenizer", value={"type": "Sequence", "pretokenizers": [REMOVED, BYTEWISE["pre_tokenizer"]]}), "a pre_tokenizer that keeps every text: .*Removed"),
-        (changed(BYTEWISE, "pre_tokenizer", value={"type": "WhitespaceSplit"}), "a pre_tokenizer that keeps every text: .*WhitespaceSplit"),
-        (changed(LLAMA, "normalizer", "normalizers", 1, "content", value="_"), 'a normalizer that keeps every text: .*"_"'),
-        (changed(BYTEWISE, "pre_tokenizer", value=None), "tokens of bytes .ByteLevel or byte_fallback.*Received: neither"),
-        (changed(LLAMA, "model", "vocab", value={"<unk>": 0, "<s>": 1, "</s>": 2, "a": 3, "b": 4, "ab": 5, "\u2581": 6, "\u2581a": 7, "\u2581ab": 8}), "a token for each of the 256 bytes.*none for 256 of them .<0x00>"),
+        (
+            changed(BYTEWISE, "normalizer", value={"type": "Lowercase"}),
+            'a normalizer that keeps every text: .*Received: {"type": "Lowercase"}',
+        ),
+        (
+            changed(
+                BYTEWISE,
+                "pre_tokenizer",
+                value={"type": "Sequence", "pretokenizers": [REMOVED, BYTEWISE["pre_tokenizer"]]},
+            ),
+            "a pre_tokenizer that keeps every text: .*Removed",
+        ),
+        (
+            changed(BYTEWISE, "pre_tokenizer", value={"type": "WhitespaceSplit"}),
+            "a pre_tokenizer that keeps every text: .*WhitespaceSplit",
+        ),
+        (
+            changed(LLAMA, "normalizer", "normalizers", 1, "content", value="_"),
+            'a normalizer that keeps every text: .*"_"',
+        ),
+        (
+            changed(BYTEWISE, "pre_tokenizer", value=None),
+            "tokens of bytes .ByteLevel or byte_fallback.*Received: neither",
+        ),
+        (
+            changed(
+                LLAMA,
+                "model",
+                "vocab",
+                value={
+                    "<unk>": 0,
+                    "<s>": 1,
+                    "</s>": 2,
+                    "a": 3,
+                    "b": 4,
+                    "ab": 5,
+                    "\u2581": 6,
+                    "\u2581a": 7,
+                    "\u2581ab": 8,
+                },
+            ),
+            "a token for each of the 256 bytes.*none for 256 of them .<0x00>",
+        ),
         (changed(BYTEWISE, "model", value=WORDS), "a model of the kind BPE. Received: WordLevel"),
-        (changed(BYTEWISE, "model", "dropout", value=0.1), "a model without dropout. Received: 0.1"),
-        (changed(tokenizer_json([], added=[("<tool>", False)]), "added_tokens", 0, "rstrip", value=True), "gives every text back. Received: one that makes 'a <tool>b' of 'a <tool> b'"),
-        (changed(BYTEWISE, "model", "vocab", "he", value=2**31), "expected numbers of 257 tokens, with few left out; received 2147483648"),
-        (changed(BYTEWISE, "model", "merges", value=[["h", "犬"]]), "is no tokenizer that can be read: .*out of vocabulary"),
-        (changed(LLAMA, "post_processor", "special_tokens", "<s>", "ids", value=[2**31]), "expected numbers of its .* Received: 2147483648 before a text"),
-        (changed(LLAMA, "post_processor", "single", value=[LLAMA["post_processor"]["single"][0]] * 2 + [LLAMA["post_processor"]["single"][1]]), "puts 2 tokens before a text"),
+        (
+            changed(BYTEWISE, "model", "dropout", value=0.1),
+            "a model without dropout. Received: 0.1",
+        ),
+        (
+            changed(
+                tokenizer_json([], added=[("<tool>", False)]),
+                "added_tokens",
+                0,
+                "rstrip",
+                value=True,
+            ),
+            "gives every text back. Received: one that makes 'a <tool>b' of 'a <tool> b'",
+        ),
+        (
+            changed(BYTEWISE, "model", "vocab", "he", value=2**31),
+            "expected numbers of 257 tokens, with few left out; received 2147483648",
+        ),
+        (
+            changed(BYTEWISE, "model", "merges", value=[["h", "犬"]]),
+            "is no tokenizer that can be read: .*out of vocabulary",
+        ),
+        (
+            changed(LLAMA, "post_processor", "special_tokens", "<s>", "ids", value=[2**31]),
+            "expected numbers of its .* Received: 2147483648 before a text",
+        ),
+        (
+            changed(
+                LLAMA,
+                "post_processor",
+                "single",
+                value=[LLAMA["post_processor"]["single"][0]] * 2
+                + [LLAMA["post_processor"]["single"][1]],
+            ),
+            "puts 2 tokens before a text",
+        ),
         ([], "is no tokenizer that can be read: TypeError"),
         ({"model": {}}, "is no tokenizer that can be read: KeyError"),
     ],
@@ -251,20 +416,35 @@ def test_damaged_vocabularies(tmp_path):
     with pytest.raises(UserError, match="tokenizer.json: is no tokenizer that can be read"):
         vocabularies.ready(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("5")
-    with pytest.raises(UserError, match="tokenizer_config.json: expected a JSON object. Received: int"):
+    with pytest.raises(
+        UserError, match="tokenizer_config.json: expected a JSON object. Received: int"
+    ):
         vocabularies.ready(tmp_path)
     pytest.importorskip("sentencepiece")
     path, content = tmp_path / "a.model", sentencepiece_model("".join(prose(i) for i in range(20)))
     (tmp_path / "tokenizer_config.json").unlink()
     place = content.index(b"<0x00>")
-    for damaged in (b"", b"x", content[: len(content) // 2], content[:place] + b"\xff\xfe" + content[place + 2 :]):
+    for damaged in (
+        b"",
+        b"x",
+        content[: len(content) // 2],
+        content[:place] + b"\xff\xfe" + content[place + 2 :],
+    ):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match="tokenizer: is no SentencePiece model"):
             vocabularies.ready(path)
-    for numbers, message in (({"a": -1}, "received -1"), ({"a": 2**31}, "received 2147483648"), ([], "received list"), ("/etc/passwd", "received str"), ({"a": True}, "received True")):
+    for numbers, message in (
+        ({"a": -1}, "received -1"),
+        ({"a": 2**31}, "received 2147483648"),
+        ([], "received list"),
+        ("/etc/passwd", "received str"),
+        ({"a": True}, "received True"),
+    ):
         folder = tmp_path / "pair"
         folder.mkdir(exist_ok=True)
         (folder / "vocab.json").write_text(json.dumps(numbers))
         (folder / "merges.txt").write_text("")
-        with pytest.raises(UserError, match=f"pair: holds no GPT-2 vocabulary that can be read: .*{message}"):
+        with pytest.raises(
+            UserError, match=f"pair: holds no GPT-2 vocabulary that can be read: .*{message}"
+        ):
             vocabularies.ready(folder)

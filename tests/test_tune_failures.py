@@ -38,7 +38,10 @@ def test_failures_are_recorded_and_the_search_goes_on(tmp_path, monkeypatch):
         "raised ValueError: shapes",
         "settings that do not go together: a",
     ]
-    assert reasons[5:] == [None, None] and "ValueError: shapes" in (tmp_path / "a" / "trials" / "0003" / "error.txt").read_text()
+    assert (
+        reasons[5:] == [None, None]
+        and "ValueError: shapes" in (tmp_path / "a" / "trials" / "0003" / "error.txt").read_text()
+    )
     assert made.failure is None and len(made.oracle.get_best_trials(7)) == 7
 
 
@@ -47,12 +50,24 @@ def test_three_equal_failures_in_a_row_stop_it(tmp_path, monkeypatch):
     monkeypatch.setattr(
         tuning,
         "_completed",
-        failing(ValueError("x"), ValueError("x"), None, ValueError("y"), ValueError("x"), ValueError("x"), ValueError("x")),
+        failing(
+            ValueError("x"),
+            ValueError("x"),
+            None,
+            ValueError("y"),
+            ValueError("x"),
+            ValueError("x"),
+            ValueError("x"),
+        ),
     )
     made = go(search)
     assert len(made.outcomes) == 7
     with pytest.raises(
-        RunFailure, match="3 trials in a row failed for the same reason, so the search was stopped: raised ValueError: x"
+        RunFailure,
+        match=(
+            "3 trials in a row failed for the same reason, so the search was stopped: raised"
+            " ValueError: x"
+        ),
     ):
         made.raise_failure()
     monkeypatch.setattr(tuning, "_completed", pretend)
@@ -60,10 +75,26 @@ def test_three_equal_failures_in_a_row_stop_it(tmp_path, monkeypatch):
 
 
 def test_hyperband_promotes_past_failures(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "_completed", failing(None, ValueError("1"), ValueError("2"), None, ValueError("3")))
-    made = go(begin(tmp_path / "a", "tune.algorithm=hyperband", "tune.trials=13", "tune.finalists=0", "tune.baseline=false"))
-    promoted = [values["tuner/trial_id"] for trial, values in made.values.items() if "tuner/trial_id" in values]
-    assert len(promoted) == 4 and all(made.outcomes[trial]["status"] == "completed" for trial in promoted)
+    monkeypatch.setattr(
+        tuning, "_completed", failing(None, ValueError("1"), ValueError("2"), None, ValueError("3"))
+    )
+    made = go(
+        begin(
+            tmp_path / "a",
+            "tune.algorithm=hyperband",
+            "tune.trials=13",
+            "tune.finalists=0",
+            "tune.baseline=false",
+        )
+    )
+    promoted = [
+        values["tuner/trial_id"]
+        for trial, values in made.values.items()
+        if "tuner/trial_id" in values
+    ]
+    assert len(promoted) == 4 and all(
+        made.outcomes[trial]["status"] == "completed" for trial in promoted
+    )
 
 
 def test_a_real_trial_that_diverges(tmp_path):
@@ -77,13 +108,18 @@ def test_a_real_trial_that_diverges(tmp_path):
         run=tmp_path / "a",
     )
     ends = [line["outcome"] for line in search.journal() if line["event"] == "end"]
-    assert [outcome["status"] for outcome in ends] == ["completed", "failed"] and ends[1]["reason"].startswith("diverged: ")
+    assert [outcome["status"] for outcome in ends] == ["completed", "failed"] and ends[1][
+        "reason"
+    ].startswith("diverged: ")
     page = (search.path / "report.html").read_text()
     assert "diverged" in page and "failed" in page
 
 
 def test_a_trial_that_the_system_kills(tmp_path):
-    """Its process is killed whenever it trains for long: recorded with its reason, and the search goes on."""
+    """Its process is killed whenever it trains for long.
+
+    Recorded with its reason, and the search goes on.
+    """
     killed, over = [], threading.Event()
 
     def command(pid):
@@ -103,7 +139,12 @@ def test_a_trial_that_the_system_kills(tmp_path):
                         over.wait(0.001)
                 log.unlink()  # by now nobody writes it anew but the next process
 
-    settings = ["train.evaluate_every=10", "tune.algorithm=grid", "tune.finalists=0", "tune.baseline=false"]
+    settings = [
+        "train.evaluate_every=10",
+        "tune.algorithm=grid",
+        "tune.finalists=0",
+        "tune.baseline=false",
+    ]
     killer = threading.Thread(target=kill)
     killer.start()
     try:
@@ -113,7 +154,9 @@ def test_a_trial_that_the_system_kills(tmp_path):
         killer.join()
     ends = {line["trial"]: line["outcome"] for line in search.journal() if line["event"] == "end"}
     assert [ends[trial]["status"] for trial in sorted(ends)] == ["completed", "failed", "completed"]
-    assert ends["0001"]["reason"].startswith("its process was ended by signal 9, 2 times, probably because memory ran out.")
+    assert ends["0001"]["reason"].startswith(
+        "its process was ended by signal 9, 2 times, probably because memory ran out."
+    )
     assert "train.length=99999999" in ends["0001"]["settings"] and len(set(killed)) == 2
 
 
@@ -129,10 +172,19 @@ def test_a_full_disk_is_no_failure_of_the_trial(tmp_path, monkeypatch):
 
 
 def test_a_chief_that_cannot_write_ends_the_search(tmp_path, monkeypatch):
-    """A proposal that was not written down is not handed out, nor is one after it, until the search is resumed."""
+    """A proposal that was not written down is not handed out, nor is one after it, until the search
+    is resumed.
+    """
     monkeypatch.setattr(tuning, "_completed", failing())
     settings = ["tune.trials=4", "tune.finalists=0", "tune.baseline=false"]
-    search, idle = begin(tmp_path / "a", *settings), [sys.executable, "-c", "import time; time.sleep(99)"]
+    search, idle = (
+        begin(tmp_path / "a", *settings),
+        [
+            sys.executable,
+            "-c",
+            "import time; time.sleep(99)",
+        ],
+    )
     made, record, workers = Conductor(search, 9), search.record, []
 
     def full(event, **values):
@@ -144,7 +196,9 @@ def test_a_chief_that_cannot_write_ends_the_search(tmp_path, monkeypatch):
     for _ in range(2):
         with pytest.raises(DiskFull):
             tuning.work(search, made, "worker0", silent, lambda *_: None)
-    monkeypatch.setattr(tuning_workers, "_start", lambda *_: workers.append(subprocess.Popen(idle)) or workers[-1])
+    monkeypatch.setattr(
+        tuning_workers, "_start", lambda *_: workers.append(subprocess.Popen(idle)) or workers[-1]
+    )
     with pytest.raises(DiskFull):
         tuning_workers.lead_here(search, made, print)
     assert [worker.returncode for worker in workers] == [-signal.SIGKILL]

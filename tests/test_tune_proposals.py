@@ -18,7 +18,12 @@ from tfbig.tune import door, tune
 
 @pytest.mark.parametrize(
     "settings",
-    [["tune.algorithm=random", "tune.seed=0"], ["tune.algorithm=grid"], ["tune.algorithm=hyperband"], ["tune.algorithm=bayesian"]],
+    [
+        ["tune.algorithm=random", "tune.seed=0"],
+        ["tune.algorithm=grid"],
+        ["tune.algorithm=hyperband"],
+        ["tune.algorithm=bayesian"],
+    ],
 )
 def test_a_search_that_is_stopped_at_every_trial_proposes_the_same(tmp_path, monkeypatch, settings):
     monkeypatch.setattr(tuning, "_completed", pretend)
@@ -47,14 +52,36 @@ def test_a_search_that_is_stopped_at_every_trial_proposes_the_same(tmp_path, mon
     ("settings", "space", "counts"),
     [
         (["tune.trials=5"], SPACE, {"trials": 5, "baseline": 1, "again": 9, "most": 15}),
-        (["tune.algorithm=hyperband"], SPACE, {"trials": 23, "baseline": 1, "again": 9, "most": 33}),
-        (["tune.algorithm=hyperband", "tune.iterations=2"], SPACE, {"trials": 46, "baseline": 1, "again": 9, "most": 56}),
-        (["tune.algorithm=grid"], ["model.units=in:16,32,64"], {"trials": 3, "baseline": 1, "again": 9, "most": 13}),
-        (["tune.baseline=false", "tune.finalists=0", "tune.trials=4"], SPACE, {"trials": 4, "baseline": 0, "again": 0, "most": 4}),
-        (["tune.trials=1", "tune.seeds=2"], SPACE, {"trials": 1, "baseline": 1, "again": 4, "most": 6}),
+        (
+            ["tune.algorithm=hyperband"],
+            SPACE,
+            {"trials": 23, "baseline": 1, "again": 9, "most": 33},
+        ),
+        (
+            ["tune.algorithm=hyperband", "tune.iterations=2"],
+            SPACE,
+            {"trials": 46, "baseline": 1, "again": 9, "most": 56},
+        ),
+        (
+            ["tune.algorithm=grid"],
+            ["model.units=in:16,32,64"],
+            {"trials": 3, "baseline": 1, "again": 9, "most": 13},
+        ),
+        (
+            ["tune.baseline=false", "tune.finalists=0", "tune.trials=4"],
+            SPACE,
+            {"trials": 4, "baseline": 0, "again": 0, "most": 4},
+        ),
+        (
+            ["tune.trials=1", "tune.seeds=2"],
+            SPACE,
+            {"trials": 1, "baseline": 1, "again": 4, "most": 6},
+        ),
     ],
-)  # fmt: skip
-def test_how_many_trainings_come_is_known_beforehand(tmp_path, monkeypatch, settings, space, counts):
+)
+def test_how_many_trainings_come_is_known_beforehand(
+    tmp_path, monkeypatch, settings, space, counts
+):
     monkeypatch.setattr(tuning, "_completed", pretend)
     search = begin(tmp_path / "a", *settings, space=space)
     assert Conductor(search, 9).trainings() == counts
@@ -63,11 +90,15 @@ def test_how_many_trainings_come_is_known_beforehand(tmp_path, monkeypatch, sett
 
 def test_how_many_trainings_come_is_said_and_kept(tmp_path, capsys):
     door(["mnist_mlp", "model.units=in:8,16", "--print"])
-    assert "trainings: 12 at most: 2 trials, the recipe's own settings, then 9 for the best 2 and the recipe, with 3 other seeds each" in capsys.readouterr().out
+    assert (
+        "trainings: 12 at most: 2 trials, the recipe's own settings, then 9 for the best 2 and the"
+        " recipe, with 3 other seeds each" in capsys.readouterr().out
+    )
     assert door(["mnist_mlp", "tune.time=5m", "--print", "--json"])["trainings"]["most"] is None
     search = begin(tmp_path / "a", "tune.trials=7")
     search.write_trainings(Conductor(search, 9).trainings())
-    assert Search.open(search.path, ["tune.trials=8"]).saved["trainings"]["most"] == 17  # until it is led again
+    # Until it is led again
+    assert Search.open(search.path, ["tune.trials=8"]).saved["trainings"]["most"] == 17
     assert search.read_json("search.json")["tune"]["trials"] == 8
 
 
@@ -76,7 +107,9 @@ def test_a_space_that_is_used_up_resumes(tmp_path, monkeypatch, algorithm):
     """Draws that came to nothing are not in the journal, and must not change those after them."""
     monkeypatch.setattr(tuning, "_completed", pretend)
     space = ["model.units=in:16,32,64,128", "model.activation=in:relu,gelu,silu"]
-    search = begin(tmp_path / "a", f"tune.algorithm={algorithm}", "tune.trials=60", "tune.seeds=2", space=space)
+    search = begin(
+        tmp_path / "a", f"tune.algorithm={algorithm}", "tune.trials=60", "tune.seeds=2", space=space
+    )
     made = go(search)
     again = Conductor(search, 9)
     assert again.outcomes == made.outcomes and again.told_to_stop and again.is_over()
@@ -111,7 +144,11 @@ def test_kill_at_twenty_random_moments(tmp_path, monkeypatch):
     before = {trial for event, trial, *_ in story(torn) if event == "end"}
     (torn.path / "trained.txt").unlink(missing_ok=True)
     go(torn)
-    again = set((torn.path / "trained.txt").read_text().split()) if (torn.path / "trained.txt").exists() else set()
+    again = (
+        set((torn.path / "trained.txt").read_text().split())
+        if (torn.path / "trained.txt").exists()
+        else set()
+    )
     assert story(torn) == story(whole) and not again & before
     ends = [trial for event, trial, *_ in story(torn) if event == "end"]
     assert len(ends) == len(set(ends)) == 40 + 1 + 3 * 3
@@ -120,23 +157,41 @@ def test_kill_at_twenty_random_moments(tmp_path, monkeypatch):
 def test_more_trials_on_resume_go_on_where_the_first_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "_completed", pretend)
     for algorithm in ("grid", "random"):
-        short = begin(tmp_path / f"{algorithm}3", f"tune.algorithm={algorithm}", "tune.trials=3", "tune.finalists=0")
+        short = begin(
+            tmp_path / f"{algorithm}3",
+            f"tune.algorithm={algorithm}",
+            "tune.trials=3",
+            "tune.finalists=0",
+        )
         go(short)
         go(Search.open(short.path, ["tune.trials=7"]))
-        whole = begin(tmp_path / f"{algorithm}7", f"tune.algorithm={algorithm}", "tune.trials=7", "tune.finalists=0")
+        whole = begin(
+            tmp_path / f"{algorithm}7",
+            f"tune.algorithm={algorithm}",
+            "tune.trials=7",
+            "tune.finalists=0",
+        )
         go(whole)
-        assert story(short) == story(whole) and sum(1 for event, *_ in story(short) if event == "start") == 8
+        assert (
+            story(short) == story(whole)
+            and sum(1 for event, *_ in story(short) if event == "start") == 8
+        )
 
 
 def test_print_shows_what_a_resumed_search_would_change(tmp_path):
     search = begin(tmp_path / "a", "tune.trials=7")
     before = (search.path / "search.json").read_bytes()
-    look = lambda *settings: door(["--resume", str(search.path), *settings, "--print", "--json"])["tune"]  # noqa: E731
+
+    def look(*settings):
+        return door(["--resume", str(search.path), *settings, "--print", "--json"])["tune"]
+
     found = look("tune.trials=3", "tune.finalists=0")
     assert (found["trials"], found["finalists"]) == (3, 0)
     assert look()["trials"] == 7
     for setting in ("tune.algorithm=grid", "optim.learning_rate=log:1e-4..1", "train.length=9"):
-        with pytest.raises(UserError, match=f"{setting.partition('=')[0]}: cannot change in a search that goes on"):
+        with pytest.raises(
+            UserError, match=f"{setting.partition('=')[0]}: cannot change in a search that goes on"
+        ):
             look(setting)
     with pytest.raises(UserError, match="tune.trails: no such setting. Did you mean tune.trials?"):
         look("tune.trails=9")
@@ -149,7 +204,10 @@ def test_grid_covers_every_combination_of_conditional_settings(tmp_path, monkeyp
     monkeypatch.setattr(
         tuning,
         "_completed",
-        lambda search, planned, observer: {**pretend(search, plan_as_mlp(planned), observer), "settings": planned.settings},
+        lambda search, planned, observer: {
+            **pretend(search, plan_as_mlp(planned), observer),
+            "settings": planned.settings,
+        },
     )
     space = [
         "model=in:mlp,cnn",
@@ -158,12 +216,20 @@ def test_grid_covers_every_combination_of_conditional_settings(tmp_path, monkeyp
         "optim.optimizer=in:sgd,adam",
         "optim.momentum=in:0.8,0.9",
     ]
-    made = go(begin(tmp_path / "a", "tune.algorithm=grid", "tune.finalists=0", "tune.baseline=false", space=space))
+    made = go(
+        begin(
+            tmp_path / "a",
+            "tune.algorithm=grid",
+            "tune.finalists=0",
+            "tune.baseline=false",
+            space=space,
+        )
+    )
     assert len(made.values) == (2 + 3) * (2 + 1)
     for values in made.values.values():
-        assert ("mlp.units" in values) == (values["model"] == "mlp") and ("optim.momentum" in values) == (
-            values["optim.optimizer"] == "sgd"
-        )
+        assert ("mlp.units" in values) == (values["model"] == "mlp") and (
+            "optim.momentum" in values
+        ) == (values["optim.optimizer"] == "sgd")
 
 
 def test_time_is_counted_while_a_search_is_at_work(tmp_path, monkeypatch):
@@ -172,10 +238,14 @@ def test_time_is_counted_while_a_search_is_at_work(tmp_path, monkeypatch):
     made = Conductor(search, 9)
     assert 55 < made.seconds_left() <= 60
     search.record("start", trial="baseline", values={})
-    lines = [{**line, "time": line["time"] - 1000 + 50 * (line["event"] == "start")} for line in search.journal()]
+    lines = [
+        {**line, "time": line["time"] - 1000 + 50 * (line["event"] == "start")}
+        for line in search.journal()
+    ]
     (search.path / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     again = Conductor(search, 9)
-    assert 5 < again.seconds_left() < 11  # 50 of 60 seconds are spent; the 950 in which nobody searched do not count
+    # 50 of 60 seconds are spent; the 950 in which nobody searched do not count
+    assert 5 < again.seconds_left() < 11
     monkeypatch.setattr(again, "seconds_left", lambda: 0.0)
     tuning.work(search, again, "worker0", silent, lambda *_: None)
     assert list(again.outcomes) == ["baseline"]

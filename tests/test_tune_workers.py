@@ -21,7 +21,9 @@ def protocol(monkeypatch):
     monkeypatch.setattr(tuning, "IDLE_SECONDS", 0.05)
 
     def client(name, port):
-        for variable, value in zip(tuning_workers.VARIABLES, (name, "127.0.0.1", str(port)), strict=True):
+        for variable, value in zip(
+            tuning_workers.VARIABLES, (name, "127.0.0.1", str(port)), strict=True
+        ):
             monkeypatch.setenv(variable, value)
         return tuning_workers.Client()
 
@@ -42,7 +44,9 @@ def test_two_workers_share_the_trials(tmp_path, monkeypatch, protocol):
     with tuning_workers.served(made, "127.0.0.1:0") as port:
         clients = {name: protocol(name, port) for name in ("worker0", "worker1")}
         threads = [
-            threading.Thread(target=tuning.work, args=(search, client, name, silent, lambda *_: None), name=name)
+            threading.Thread(
+                target=tuning.work, args=(search, client, name, silent, lambda *_: None), name=name
+            )
             for name, client in clients.items()
         ]
         for thread in threads:
@@ -50,8 +54,13 @@ def test_two_workers_share_the_trials(tmp_path, monkeypatch, protocol):
         for thread in threads:
             thread.join(60)
     assert made.is_over() and len(made.outcomes) == 8 + 1 + 6
-    assert sorted(by["worker0"] + by["worker1"]) == sorted(made.values) and min(map(len, by.values())) >= 3
-    values = {line["trial"]: line["values"] for line in search.journal() if line["event"] == "start"}
+    assert (
+        sorted(by["worker0"] + by["worker1"]) == sorted(made.values)
+        and min(map(len, by.values())) >= 3
+    )
+    values = {
+        line["trial"]: line["values"] for line in search.journal() if line["event"] == "start"
+    }
     alone = go(begin(tmp_path / "b", "tune.trials=8", "tune.finalists=0"))
     assert all(
         values[trial] == alone.values[trial] for trial in alone.values
@@ -69,29 +78,53 @@ def test_a_dead_workers_trial_is_handed_on(tmp_path, monkeypatch, protocol):
         other = protocol("worker1", port)
         time.sleep(0.8)
         tuning_workers.lose_silent(made, notes.append)
-        assert other.create_trial("worker1").trial_id != trial and not notes  # it is alive, since it keeps asking
+        # It is alive, since it keeps asking
+        assert other.create_trial("worker1").trial_id != trial and not notes
         lost.trial = None  # now it is not
         time.sleep(0.8)
         tuning_workers.lose_silent(made, notes.append)
-        assert len(notes) == 1 and notes[0].startswith("worker0 was not heard from") and f"while training trial {trial}" in notes[0]
+        assert (
+            len(notes) == 1
+            and notes[0].startswith("worker0 was not heard from")
+            and f"while training trial {trial}" in notes[0]
+        )
         tuning.work(search, other, "worker1", silent, lambda *_: None)
-    assert [made.outcomes[trial]["status"] for trial in ("0000", "0001")] == ["completed"] * 2 and list(made.values) == ["0000", "0001"]
+    assert [made.outcomes[trial]["status"] for trial in ("0000", "0001")] == [
+        "completed"
+    ] * 2 and list(made.values) == ["0000", "0001"]
 
 
 def test_a_trial_that_takes_two_workers_along_has_failed(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "_completed", pretend)
-    made = Conductor(begin(tmp_path / "a", "tune.trials=3", "tune.finalists=0", "tune.baseline=false"), 9)
-    ask = lambda worker: made.create_trial(worker).trial_id  # noqa: E731
-    assert [ask("a"), ask("b"), ask("a"), made.lost("c", "slept")] == ["0000", "0001", "0000", None]  # started again, it gets its own
+    made = Conductor(
+        begin(tmp_path / "a", "tune.trials=3", "tune.finalists=0", "tune.baseline=false"), 9
+    )
+
+    def ask(worker):
+        return made.create_trial(worker).trial_id
+
+    # Started again, it gets its own
+    assert [ask("a"), ask("b"), ask("a"), made.lost("c", "slept")] == ["0000", "0001", "0000", None]
     assert (made.lost("b", "was ended by signal 9"), ask("b")) == ("0001", "0001")
     assert made.lost("a", "was ended by signal 9") == "0000" and ask("a") == "0002"
     failure = made.outcomes["0000"]
-    assert (failure["status"], failure["reason"]) == ("failed", "its process was ended by signal 9, 2 times")
-    assert failure["run"] == "trials/0000" and len(failure["settings"]) == 3  # as any other failure has them
-    made.search.write_outcome("0001", pretend(made.search, tuning.plan(made.search, "0001", made.values["0001"]), None))
-    assert made.lost("b", "was ended by signal 9") is None  # it had ended its trial, and only not said so
+    assert (failure["status"], failure["reason"]) == (
+        "failed",
+        "its process was ended by signal 9, 2 times",
+    )
+    # As any other failure has them
+    assert failure["run"] == "trials/0000" and len(failure["settings"]) == 3
+    made.search.write_outcome(
+        "0001", pretend(made.search, tuning.plan(made.search, "0001", made.values["0001"]), None)
+    )
+    # It had ended its trial, and only not said so
+    assert made.lost("b", "was ended by signal 9") is None
     tuning.work(made.search, made, "a", silent, lambda *_: None)
-    assert [made.outcomes[trial]["status"] for trial in made.values] == ["failed", "completed", "completed"]
+    assert [made.outcomes[trial]["status"] for trial in made.values] == [
+        "failed",
+        "completed",
+        "completed",
+    ]
 
 
 def test_a_chief_that_was_stopped_itself_takes_no_trial_away(tmp_path, monkeypatch):
@@ -105,7 +138,9 @@ def test_a_chief_that_was_stopped_itself_takes_no_trial_away(tmp_path, monkeypat
         time.sleep(0.05)
         found = made.silent()
     assert found == ["worker0"]
-    made.search.write_outcome("baseline", pretend(made.search, tuning.plan(made.search, "baseline", {}), None))
+    made.search.write_outcome(
+        "baseline", pretend(made.search, tuning.plan(made.search, "baseline", {}), None)
+    )
     made.end_trial(oracles.trial("baseline", "COMPLETED"))
     assert made.silent() == []
     for _ in range(6):
@@ -126,7 +161,14 @@ def locked_trial(folder):
 def test_a_trial_whose_first_worker_lives_is_that_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "IDLE_SECONDS", 0.01)
     search, values, run = locked_trial(tmp_path / "a")
-    first = {"status": "completed", "metrics": {"accuracy": 0.5}, "run": "trials/0000", "reason": None, "evaluations": 2, "settings": []}
+    first = {
+        "status": "completed",
+        "metrics": {"accuracy": 0.5},
+        "run": "trials/0000",
+        "reason": None,
+        "evaluations": 2,
+        "settings": [],
+    }
     notes = []
 
     class Told(Silent):
@@ -153,7 +195,10 @@ def test_a_trial_whose_first_worker_ends_late_is_trained(tmp_path, monkeypatch):
             held.close()  # the first worker dies, without an outcome
 
     tuning.run_trial(search, "0000", values, lambda plan: Told())
-    assert search.outcome("0000")["status"] == "completed" and search.outcome("0000")["evaluations"] == 2
+    assert (
+        search.outcome("0000")["status"] == "completed"
+        and search.outcome("0000")["evaluations"] == 2
+    )
 
 
 def test_a_trial_that_is_locked_by_a_worker_that_hangs_fails(tmp_path, monkeypatch):
@@ -163,7 +208,10 @@ def test_a_trial_that_is_locked_by_a_worker_that_hangs_fails(tmp_path, monkeypat
     with run.lock():
         outcome = tuning.run_trial(search, "0000", values, silent)
     assert outcome["status"] == "failed" and search.outcome("0000") == outcome
-    assert outcome["reason"].startswith(f"failed: RUN: is being trained by another process (pid {os.getpid()} on {socket.gethostname()})")
+    assert outcome["reason"].startswith(
+        f"failed: RUN: is being trained by another process (pid {os.getpid()} on"
+        f" {socket.gethostname()})"
+    )
 
 
 def test_a_chief_that_comes_back_finds_its_workers(tmp_path, monkeypatch, protocol):
@@ -171,7 +219,10 @@ def test_a_chief_that_comes_back_finds_its_workers(tmp_path, monkeypatch, protoc
     search = begin(tmp_path / "a", "tune.trials=6", "tune.finalists=0", "tune.baseline=false")
     first = Conductor(search, 9)
     with tuning_workers.served(first, "127.0.0.1:0") as port:
-        worker = threading.Thread(target=tuning.work, args=(search, protocol("worker0", port), "worker0", silent, lambda *_: None))
+        worker = threading.Thread(
+            target=tuning.work,
+            args=(search, protocol("worker0", port), "worker0", silent, lambda *_: None),
+        )
         worker.start()
         while len(first.outcomes) < 2:
             time.sleep(0.01)
@@ -184,5 +235,7 @@ def test_a_chief_that_comes_back_finds_its_workers(tmp_path, monkeypatch, protoc
 
 def test_incomplete_environment_of_a_cluster(monkeypatch):
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
-    with pytest.raises(UserError, match="KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT: expected to be set as well"):
+    with pytest.raises(
+        UserError, match="KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT: expected to be set as well"
+    ):
         tuning_workers.role()

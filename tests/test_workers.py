@@ -1,4 +1,7 @@
-"""Several workers: the same batches, the same result, one writer; what happens when one of them goes."""
+"""Several workers: the same batches, the same result, one writer.
+
+What happens when one of them goes.
+"""
 
 import contextlib
 import json
@@ -22,14 +25,35 @@ from tfbig.core.run import Run
 from tfbig.engine import batches, checkpoint, manifests, processes
 from tfbig.engine.strategy import _lost
 
-CNN = ("mnist_cnn", "model.filters=4,8", "model.units=16", "train.batch_size=25", "optim.optimizer=sgd", "optim.learning_rate=0.02")
-BRIEF = ("optim.schedule=constant", "optim.warmup=0", "train.evaluate_every=100", "train.final_split=none", "device.block=5", "data.validation=500")
+CNN = (
+    "mnist_cnn",
+    "model.filters=4,8",
+    "model.units=16",
+    "train.batch_size=25",
+    "optim.optimizer=sgd",
+    "optim.learning_rate=0.02",
+)
+BRIEF = (
+    "optim.schedule=constant",
+    "optim.warmup=0",
+    "train.evaluate_every=100",
+    "train.final_split=none",
+    "device.block=5",
+    "data.validation=500",
+)
 
 
 def run(count, path, *arguments, code=0):
-    """A training by `count` workers through the command; by one, through the plain train command."""
+    """A training by `count` workers through the command.
+
+    By one, through the plain train command.
+    """
     words = ["train", *arguments, *([] if "--resume" in arguments else [f"run={path}"])]
-    start = ["-m", "tfbig.train", *words[1:]] if count == 1 else ["-m", "tfbig.launch", "--workers", str(count), "--", *words]
+    start = (
+        ["-m", "tfbig.train", *words[1:]]
+        if count == 1
+        else ["-m", "tfbig.launch", "--workers", str(count), "--", *words]
+    )
     done = subprocess.run([sys.executable, *start], capture_output=True, text=True, timeout=280)
     assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
     return done
@@ -51,19 +75,37 @@ def test_place(monkeypatch):
     with pytest.raises(UserError, match="device.strategy=multi_worker: expected TF_CONFIG="):
         workers.place("multi_worker")
     monkeypatch.setenv("TF_CONFIG", processes.tf_config(["a:1", "b:1"], 1))
-    assert (workers.place().index, workers.place().count, workers.place("single").count) == (1, 2, 1)
-    junk = ('{"cluster": {"worker": "host:1"}, "task": {"type": "worker", "index": 0}}', processes.tf_config(["a:1", "a:1"], 0))
-    for text in (*junk, "{", "[]", processes.tf_config(["a:1", "b:1"], 2), '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 0}}'):
+    assert (workers.place().index, workers.place().count, workers.place("single").count) == (
+        1,
+        2,
+        1,
+    )
+    junk = (
+        '{"cluster": {"worker": "host:1"}, "task": {"type": "worker", "index": 0}}',
+        processes.tf_config(["a:1", "a:1"], 0),
+    )
+    for text in (
+        *junk,
+        "{",
+        "[]",
+        processes.tf_config(["a:1", "b:1"], 2),
+        '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 0}}',
+    ):
         monkeypatch.setenv("TF_CONFIG", text)
         with pytest.raises(UserError, match="TF_CONFIG: expected "):
             workers.place()
 
 
-@pytest.mark.parametrize(("batch_size", "accumulate", "count"), [(24, 1, 2), (24, 3, 4), (10, 1, 3), (4, 2, 2)])
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "count"), [(24, 1, 2), (24, 3, 4), (10, 1, 3), (4, 2, 2)]
+)
 def test_shares_are_the_batch(batch_size, accumulate, count):
     shares = [workers.Share.of(batch_size // accumulate, i, count) for i in range(count)]
     places = [batches.share_offsets(batch_size, accumulate, share) for share in shares]
-    assert sorted(np.concatenate(places)) == list(range(batch_size)) and max(map(len, places)) - min(map(len, places)) <= accumulate
+    assert (
+        sorted(np.concatenate(places)) == list(range(batch_size))
+        and max(map(len, places)) - min(map(len, places)) <= accumulate
+    )
     task = make().task.bind(make().model, make().data, FACTS)
     whole = batches.Slabs(task, batch_size=batch_size, block=2, seed=3).at(4)[0]
     for each in places:
@@ -74,26 +116,37 @@ def test_shares_are_the_batch(batch_size, accumulate, count):
 
 def test_evaluation_parts_are_the_split():
     task = make().task.bind(make().model, make("data.validation=50").data, FACTS)
-    parts = [[positions for positions, _ in batches.evaluation_batches(task, "validation", 20, i, 4)] for i in range(4)]
+    parts = [
+        [positions for positions, _ in batches.evaluation_batches(task, "validation", 20, i, 4)]
+        for i in range(4)
+    ]
     assert [[len(positions) for positions in part] for part in parts] == [[20], [20], [10], [0]]
     assert np.concatenate(sum(parts, [])).tolist() == list(range(50))
 
 
 def test_same_result_for_any_number(tmp_path):
-    """Batch normalisation, Dropout and random shifts included; repeated, the same to the last bit; resumed by fewer and by more."""
+    """Batch normalisation, Dropout and random shifts included.
+
+    Repeated, the same to the last bit; resumed by fewer and by more.
+    """
     run(1, tmp_path / "one", *CNN, *BRIEF, "train.length=4")
     for name, count in (("two", 2), ("again", 2)):
         run(count, tmp_path / name, *CNN, *BRIEF, "train.length=4")
     run(3, tmp_path / "changing", *CNN, *BRIEF, "train.length=2")
     run(1, None, "--resume", tmp_path / "changing", "train.length=3")
     run(2, None, "--resume", tmp_path / "changing", "train.length=4")
-    one, two, again, changing = (end(tmp_path / name, 4) for name in ("one", "two", "again", "changing"))
+    one, two, again, changing = (
+        end(tmp_path / name, 4) for name in ("one", "two", "again", "changing")
+    )
     for name in one:
         np.testing.assert_array_equal(two[name], again[name])
         np.testing.assert_allclose(one[name], two[name], rtol=1e-3, atol=2e-4, err_msg=name)
         np.testing.assert_allclose(one[name], changing[name], rtol=1e-3, atol=2e-4, err_msg=name)
     assert loss(tmp_path / "one") == pytest.approx(loss(tmp_path / "two"), rel=1e-3)
-    assert not list((tmp_path / "two" / "checkpoints").glob(".*")) and (tmp_path / "two" / "DONE").exists()
+    assert (
+        not list((tmp_path / "two" / "checkpoints").glob(".*"))
+        and (tmp_path / "two" / "DONE").exists()
+    )
 
 
 IN_FLOAT64 = """
@@ -106,21 +159,28 @@ sys.exit(train.main(sys.argv[1:]))
 
 
 def test_fifty_steps_differ_by_rounding_alone(tmp_path):
-    """With 53 bits instead of 24, fifty steps of unequal shares, Dropout and shifts end equal to twelve digits.
+    """With 53 bits instead of 24, fifty steps of unequal shares, Dropout and shifts end equal to
+    twelve digits.
 
-    In float32 a unit that rounding pushes over its threshold soon makes a difference that can be seen.
+    In float32 a unit that rounding pushes over its threshold soon makes a difference that can be
+    seen.
     """
     words = ["mnist_cnn", *CNN[1:4], *BRIEF[2:], "train.length=50"]
     for count in (1, 2):
         command = [sys.executable, "-c", IN_FLOAT64, *words, f"run={tmp_path / str(count)}"]
         environments = processes.environments(2) if count == 2 else [{}]
-        started = [subprocess.Popen(command, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True) for own in environments]
+        started = [
+            subprocess.Popen(command, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True)
+            for own in environments
+        ]
         said = [process.communicate(timeout=200)[1] for process in started]
         assert all(process.returncode == 0 for process in started), said
     one, two = end(tmp_path / "1", 50), end(tmp_path / "2", 50)
     assert {str(value.dtype) for value in one.values()} == {"float64", "int64"}
     for name in one:
-        np.testing.assert_allclose(one[name], two[name], rtol=1e-8, atol=1e-10 * np.abs(one[name]).max(), err_msg=name)
+        np.testing.assert_allclose(
+            one[name], two[name], rtol=1e-8, atol=1e-10 * np.abs(one[name]).max(), err_msg=name
+        )
     assert loss(tmp_path / "1") == pytest.approx(loss(tmp_path / "2"), rel=1e-6)
 
 
@@ -130,7 +190,8 @@ from tfbig.core.workers import Share, computing, place
 from tfbig.engine.strategy import Workers, join
 workers, share = Workers(place()), Share.of(7, place().index, 2)
 rows, random = slice(share.first, share.first + share.size), np.random.default_rng(1)
-# A channel whose mean is large beside its deviation, as its moving mean says, and one that is constant.
+# A channel whose mean is large beside its deviation, as its moving mean says, and one that is
+# constant.
 x = (random.normal(size=(7, 4, 3)) * [1, 0.1, 0] + [0, 20, 3]).astype(np.float32)
 slope = random.normal(size=(7, 4, 3)).astype(np.float32)
 
@@ -166,45 +227,93 @@ for policy in ("float32", "mixed_float16", "mixed_bfloat16"):
 
     for _ in range(3):
         ours, whole = step(), gradients(alone, x, slope)
-    pairs = [*zip(ours, [whole[0][rows], whole[1][rows], *whole[2:]]), *zip(model.non_trainable_variables, alone.non_trainable_variables)]
-    far = lambda a, b: float(np.max(np.abs(np.float32(a) - np.float32(b)) / (1 + np.abs(np.float32(b)))))
+    pairs = [*zip(ours, [whole[0][rows], whole[1][rows], *whole[2:]])]
+    pairs += [*zip(model.non_trainable_variables, alone.non_trainable_variables)]
+
+    def far(a, b):
+        return float(np.max(np.abs(np.float32(a) - np.float32(b)) / (1 + np.abs(np.float32(b)))))
+
     nodes = step.get_concrete_function().graph.as_graph_def().node
-    found[policy] = [max(far(a, b) for a, b in pairs), sum(node.op.startswith("CollectiveReduce") for node in nodes)]
+    reduced = sum(node.op.startswith("CollectiveReduce") for node in nodes)
+    found[policy] = [max(far(a, b) for a, b in pairs), reduced]
 print(json.dumps(found))
 """
 
 
 def test_batch_normalization_over_workers():
-    """Outputs, gradients and moving statistics of unequal shares are the whole batch's; each layer sums once forwards, once backwards."""
+    """Outputs, gradients and moving statistics of unequal shares are the whole batch's.
+
+    Each layer sums once forwards, once backwards.
+    """
     started = [
-        subprocess.Popen([sys.executable, "-c", BATCH_NORMALIZATION], env={**os.environ, **own}, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", BATCH_NORMALIZATION],
+            env={**os.environ, **own},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for own in processes.environments(2)
     ]
     bounds = {"float32": 5e-4, "mixed_float16": 3e-3, "mixed_bfloat16": 3e-2}
     try:
         for process in started:
             found = json.loads(process.communicate(timeout=120)[0])
-            assert all(difference < bounds[policy] and sums == 2 * 2 + 1 for policy, (difference, sums) in found.items()), found
+            assert all(
+                difference < bounds[policy] and sums == 2 * 2 + 1
+                for policy, (difference, sums) in found.items()
+            ), found
     finally:
         for process in started:
             process.kill()
 
 
 def test_every_part_of_the_step(tmp_path):
-    """Compiled steps, micro-batches, clipping, moving averages, Muon and float16 with loss scaling, by two workers that recompute."""
-    settings = ("mnist_mlp", "train.batch_size=16", "train.accumulate=2", "optim.clip_norm=0.5", "train.ema=0.9", "optim.optimizer=muon")
-    settings += ("device.precision=float16", "device.jit=true", "optim.momentum=none", "model.dropout=0.2", "model.units=32,32,32", *BRIEF, "train.length=8")
+    """Compiled steps, micro-batches, clipping, moving averages, Muon and float16 with loss scaling,
+    by two workers that recompute.
+    """
+    settings = (
+        "mnist_mlp",
+        "train.batch_size=16",
+        "train.accumulate=2",
+        "optim.clip_norm=0.5",
+        "train.ema=0.9",
+        "optim.optimizer=muon",
+    )
+    settings += (
+        "device.precision=float16",
+        "device.jit=true",
+        "optim.momentum=none",
+        "model.dropout=0.2",
+        "model.units=32,32,32",
+        *BRIEF,
+        "train.length=8",
+    )
     for count in (1, 2):
         run(count, tmp_path / str(count), *settings, f"train.remat={str(count == 2).lower()}")
     one, two = end(tmp_path / "1", 8), end(tmp_path / "2", 8)
     assert all(np.isfinite(value).all() for value in two.values())
-    assert loss(tmp_path / "1") == pytest.approx(loss(tmp_path / "2"), rel=2e-2) and one["loss_scale"] == two["loss_scale"]
+    assert (
+        loss(tmp_path / "1") == pytest.approx(loss(tmp_path / "2"), rel=2e-2)
+        and one["loss_scale"] == two["loss_scale"]
+    )
 
 
 def test_parts_of_a_batch_with_statistics_of_all(tmp_path):
-    """Accumulation beside synchronised batch normalisation, whose sums stand inside the loop over the parts."""
+    """Accumulation beside synchronised batch normalisation, whose sums stand inside the loop over
+    the parts.
+    """
     for count in (1, 2):
-        run(count, tmp_path / str(count), "mnist_cnn", *CNN[1:3], "train.batch_size=26", "train.accumulate=2", *CNN[4:], *BRIEF, "train.length=3")
+        run(
+            count,
+            tmp_path / str(count),
+            "mnist_cnn",
+            *CNN[1:3],
+            "train.batch_size=26",
+            "train.accumulate=2",
+            *CNN[4:],
+            *BRIEF,
+            "train.length=3",
+        )
     one, two = end(tmp_path / "1", 3), end(tmp_path / "2", 3)
     for name in one:
         np.testing.assert_allclose(one[name], two[name], rtol=1e-3, atol=2e-4, err_msg=name)
@@ -227,7 +336,13 @@ def test_what_goes_on_is_looked_at_before_workers_start(tmp_path):
 
 def start_long(tmp_path, count=2):
     path = tmp_path / "run"
-    words = ["mnist_mlp", "train.length=500_000", "train.evaluate_every=200", "data.validation=500", f"run={path}"]
+    words = [
+        "mnist_mlp",
+        "train.length=500_000",
+        "train.evaluate_every=200",
+        "data.validation=500",
+        f"run={path}",
+    ]
     command = [sys.executable, "-m", "tfbig.launch", "--workers", str(count), "--", "train", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for _ in range(1200):
@@ -242,7 +357,11 @@ def pid_of_worker(path, index):
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             command, environment = (entry / "cmdline").read_text(), (entry / "environ").read_text()
-            if f"run={path}" in command and "tfbig.train" in command and f'"index": {index}' in environment:
+            if (
+                f"run={path}" in command
+                and "tfbig.train" in command
+                and f'"index": {index}' in environment
+            ):
                 return int(entry.name)
     raise AssertionError("no such worker")
 
@@ -264,7 +383,11 @@ def test_a_lost_worker_is_named_and_all_end(tmp_path, signum):
     started = time.monotonic()
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "Traceback" not in err
-    assert "error: worker 0: worker 1 (127.0.0.1:" in err and "--resume" in err and time.monotonic() - started < 60
+    assert (
+        "error: worker 0: worker 1 (127.0.0.1:" in err
+        and "--resume" in err
+        and time.monotonic() - started < 60
+    )
     run(1, None, "--resume", path, f"train.length={checkpoint.steps(path / 'checkpoints')[-1] + 2}")
 
 
@@ -274,37 +397,124 @@ def test_a_stopped_chief_is_named_and_all_end(tmp_path):
     started = time.monotonic()
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "Traceback" not in err
-    assert "error: worker 1: worker 0 (127.0.0.1:" in err and "ended: worker 0 with the others" in err and time.monotonic() - started < 60
+    assert (
+        "error: worker 1: worker 0 (127.0.0.1:" in err
+        and "ended: worker 0 with the others" in err
+        and time.monotonic() - started < 60
+    )
 
 
 def test_lost_worker_is_found_in_the_words_of_tensorflow():
     place = workers.Place(0, ("h0:1", "h1:1", "h2:1"))
-    assert "worker 2 (h2:1) does not answer" in str(_lost(place, Exception("unhealthy: /job:worker/replica:0/task:2 stopped")))
+    assert "worker 2 (h2:1) does not answer" in str(
+        _lost(place, Exception("unhealthy: /job:worker/replica:0/task:2 stopped"))
+    )
     assert "another worker does not answer" in str(_lost(place, Exception("Socket closed")))
-    silent = Exception("aborted by: Deadline Exceeded\n\nRPC: /tensorflow.CoordinationService/Heartbeat")
-    assert "worker 0 (h0:1) does not answer" in str(_lost(workers.Place(2, place.addresses), silent))
+    silent = Exception(
+        "aborted by: Deadline Exceeded\n\nRPC: /tensorflow.CoordinationService/Heartbeat"
+    )
+    assert "worker 0 (h0:1) does not answer" in str(
+        _lost(workers.Place(2, place.addresses), silent)
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--workers", "2"], "expected -- train and what it trains"),
-        (["--workers", "2", "--", "evaluate", "a"], "expected -- train and what it trains, such as"),
+        (
+            ["--workers", "2", "--", "evaluate", "a"],
+            "expected -- train and what it trains, such as",
+        ),
         (["--workers", "0", "--", "train", "mnist_mlp", "run=a"], "--workers: expected at least 1"),
         (["--workers", "2", "--", "train", "mnist_mlp"], "expected run=DIR after -- train"),
         (["--workers", "2", "--", "train", "mnist_mlp", "run=a", "sede=1"], "Did you mean seed?"),
-        (["--workers", "2", "--", "train", "mnist_mlp", "run=a", "device.strategy=mirrored"], "starts workers of its own, python -m tfbig.train does"),
-        (["--workers", "2", "--", "train", "mnist_mlp", "run=a", "device.strategy=single"], "each worker would train alone"),
-        (["--workers", "33", "--", "train", "mnist_mlp", "run=a", "train.accumulate=2"], "expected at most train.batch_size / train.accumulate = 32,"),
+        (
+            ["--workers", "2", "--", "train", "mnist_mlp", "run=a", "device.strategy=mirrored"],
+            "starts workers of its own, python -m tfbig.train does",
+        ),
+        (
+            ["--workers", "2", "--", "train", "mnist_mlp", "run=a", "device.strategy=single"],
+            "each worker would train alone",
+        ),
+        (
+            ["--workers", "33", "--", "train", "mnist_mlp", "run=a", "train.accumulate=2"],
+            "expected at most train.batch_size / train.accumulate = 32,",
+        ),
         (["--workers", "2", "--", "train", "mnist_mlp", "run="], "expected run=DIR after -- train"),
-        (["--workers", "2", "--", "train", "--resume=nope"], "Received: nope, which does not exist"),
-        (["--workers", "2", "--", "train", "mnist_mlp", "run=a", "--dry-run"], "expected a training after --"),
-        (["--workers", "2", "--print", "slurm", "--port", "-5", "--", "train", "mnist_mlp", "run=a"], "--port: expected 1 to 65535"),
-        (["--workers", "2", "--print", "kubernetes", "--image", "", "--", "train", "mnist_mlp", "run=a"], "--image: expected the name"),
-        (["--workers", "2", "--print", "kubernetes", "--", "train", "mnist_mlp", "run=runs/a"], "expected a directory in /runs, where the pods' shared volume is"),
-        (["--workers", "2", "--print", "kubernetes", "--", "train", "--resume", "/run/a"], "Received: /run/a."),
-        (["--workers", "2", "--print", "kubernetes", "--", "train", "mnist_mlp", "run=/runs/../a"], "Received: /runs/../a."),
-        (["--workers", "2", "--print", "slurm", "--", "train", "sotu_gpt", "run=a", "task.prompt=a\nWORKER\nb"], "holds a line break or another control"),
+        (
+            ["--workers", "2", "--", "train", "--resume=nope"],
+            "Received: nope, which does not exist",
+        ),
+        (
+            ["--workers", "2", "--", "train", "mnist_mlp", "run=a", "--dry-run"],
+            "expected a training after --",
+        ),
+        (
+            [
+                "--workers",
+                "2",
+                "--print",
+                "slurm",
+                "--port",
+                "-5",
+                "--",
+                "train",
+                "mnist_mlp",
+                "run=a",
+            ],
+            "--port: expected 1 to 65535",
+        ),
+        (
+            [
+                "--workers",
+                "2",
+                "--print",
+                "kubernetes",
+                "--image",
+                "",
+                "--",
+                "train",
+                "mnist_mlp",
+                "run=a",
+            ],
+            "--image: expected the name",
+        ),
+        (
+            ["--workers", "2", "--print", "kubernetes", "--", "train", "mnist_mlp", "run=runs/a"],
+            "expected a directory in /runs, where the pods' shared volume is",
+        ),
+        (
+            ["--workers", "2", "--print", "kubernetes", "--", "train", "--resume", "/run/a"],
+            "Received: /run/a.",
+        ),
+        (
+            [
+                "--workers",
+                "2",
+                "--print",
+                "kubernetes",
+                "--",
+                "train",
+                "mnist_mlp",
+                "run=/runs/../a",
+            ],
+            "Received: /runs/../a.",
+        ),
+        (
+            [
+                "--workers",
+                "2",
+                "--print",
+                "slurm",
+                "--",
+                "train",
+                "sotu_gpt",
+                "run=a",
+                "task.prompt=a\nWORKER\nb",
+            ],
+            "holds a line break or another control",
+        ),
         (["--workers", "2", "train", "mnist_mlp", "run=a"], "expected -- before train"),
     ],
 )
@@ -316,7 +526,9 @@ def test_mistakes(arguments, message, capsys):
 def test_accelerators_are_dealt_out(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert [own["CUDA_VISIBLE_DEVICES"] for own in processes.environments(2)] == ["3", "5"]
-    with pytest.raises(UserError, match="expected at most one for each of 2 accelerators. Received: 3"):
+    with pytest.raises(
+        UserError, match="expected at most one for each of 2 accelerators. Received: 3"
+    ):
         processes.environments(3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert "TF_NUM_INTRAOP_THREADS" in processes.environments(2)[1]
@@ -330,28 +542,73 @@ def stand_in(folder, name, body):
 
 def test_kubernetes(tmp_path, capsys):
     """The manifest parses, and its script runs with a stand-in for Python."""
-    assert launch.main(["--workers", "3", "--print", "kubernetes", "--image", "reg/tfbig:1", "--", "train", "mnist_cnn", "seed=1", "run=/runs/a"]) == 0
+    assert (
+        launch.main(
+            [
+                "--workers",
+                "3",
+                "--print",
+                "kubernetes",
+                "--image",
+                "reg/tfbig:1",
+                "--",
+                "train",
+                "mnist_cnn",
+                "seed=1",
+                "run=/runs/a",
+            ]
+        )
+        == 0
+    )
     made = yaml.safe_load(capsys.readouterr().out)
     job = made["spec"]["replicatedJobs"][0]["template"]["spec"]
-    assert (made["kind"], made["apiVersion"], job["parallelism"], job["completions"]) == ("JobSet", "jobset.x-k8s.io/v1alpha2", 3, 3)
+    assert (made["kind"], made["apiVersion"], job["parallelism"], job["completions"]) == (
+        "JobSet",
+        "jobset.x-k8s.io/v1alpha2",
+        3,
+        3,
+    )
     container = job["template"]["spec"]["containers"][0]
     assert container["image"] == "reg/tfbig:1"
     stand_in(tmp_path, "python", 'echo "$TF_CONFIG"; echo "$@"')
     environment = {"JOB_COMPLETION_INDEX": "2", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(container["command"], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        container["command"], env=environment, capture_output=True, text=True, check=True
+    )
     config, said = done.stdout.splitlines()
     assert json.loads(config)["task"] == {"type": "worker", "index": 2}
-    assert json.loads(config)["cluster"]["worker"][2] == "tfbig-mnist-cnn-a-704e19-worker-0-2.tfbig-mnist-cnn-a-704e19:2222"
+    assert (
+        json.loads(config)["cluster"]["worker"][2]
+        == "tfbig-mnist-cnn-a-704e19-worker-0-2.tfbig-mnist-cnn-a-704e19:2222"
+    )
     assert said == "-m tfbig.train mnist_cnn seed=1 run=/runs/a"
 
 
 def test_slurm(tmp_path):
     """The script runs, with stand-ins for Slurm's own two commands."""
-    for name, body in (("scontrol", "printf 'n1\\nn2\\n'"), ("srun", 'shift; SLURM_PROCID=1 "$@"'), ("python", 'echo "$TF_CONFIG" "$@"')):
+    for name, body in (
+        ("scontrol", "printf 'n1\\nn2\\n'"),
+        ("srun", 'shift; SLURM_PROCID=1 "$@"'),
+        ("python", 'echo "$TF_CONFIG" "$@"'),
+    ):
         stand_in(tmp_path, name, body)
     text = manifests.slurm(2, ["train", "mnist_cnn", "run=a b"], 2222, "")
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]"}
-    done = subprocess.run(["bash", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "n[1-2]",
+    }
+    done = subprocess.run(
+        ["bash", "-c", text],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     config, _, rest = done.stdout.partition("} ")
-    assert json.loads(config + "}") == {"cluster": {"worker": ["n1:2222", "n2:2222"]}, "task": {"type": "worker", "index": 1}}
+    assert json.loads(config + "}") == {
+        "cluster": {"worker": ["n1:2222", "n2:2222"]},
+        "task": {"type": "worker", "index": 1},
+    }
     assert rest.strip() == "-m tfbig.train mnist_cnn run=a b"

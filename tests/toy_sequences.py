@@ -1,4 +1,7 @@
-"""A toy task on sequences of any length: the smallest user of free axes, of weights, records and score."""
+"""A toy task on sequences of any length.
+
+The smallest user of free axes, of weights, records and score.
+"""
 
 from dataclasses import dataclass
 
@@ -14,7 +17,10 @@ LONGEST = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Sequences(Dataset):
-    """Steps of two numbers; each step's target is their weighted sum. Lengths are 1 to 12, most short."""
+    """Steps of two numbers.
+
+    Each step's target is their weighted sum. Lengths are 1 to 12, most short.
+    """
 
     gives = frozenset({"steps", "numbers"})
     like_length: bool = knob(True, "say the lengths, so that batches are of like length")

@@ -1,4 +1,7 @@
-"""What the tests of training share: small experiments, a silent observer, comparison of everything that is trained."""
+"""What the tests of training share.
+
+Small experiments, a silent observer, comparison of everything that is trained.
+"""
 
 import numpy as np
 
@@ -7,7 +10,14 @@ from tfbig.engine import loop
 from tfbig.engine.setup import Setup
 
 FACTS = {"mean": [33.3], "std": [78.6], "labels": [str(i) for i in range(10)]}
-LOUD = ["model.dropout=0.3", "task.crop_padding=2", "task.cutout=4", "train.batch_size=32", "train.evaluate_every=9", "train.save_every=5"]
+LOUD = [
+    "model.dropout=0.3",
+    "task.crop_padding=2",
+    "task.cutout=4",
+    "train.batch_size=32",
+    "train.evaluate_every=9",
+    "train.save_every=5",
+]
 
 
 def make(*settings, recipe="mnist_mlp"):

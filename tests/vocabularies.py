@@ -1,4 +1,7 @@
-"""Ready vocabularies as tests make them: a SentencePiece model, GPT-2's two files, a tokenizer.json."""
+"""Ready vocabularies as tests make them.
+
+A SentencePiece model, GPT-2's two files, a tokenizer.json.
+"""
 
 import io
 import json
@@ -10,9 +13,17 @@ def sentencepiece_model(text, add_dummy_prefix=False, byte_fallback=True):
 
     made = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(text.split("\n")), model_writer=made, vocab_size=300, model_type="bpe", byte_fallback=byte_fallback, minloglevel=2,
-        normalization_rule_name="identity", add_dummy_prefix=add_dummy_prefix, remove_extra_whitespaces=False, hard_vocab_limit=False,
-    )  # fmt: skip
+        sentence_iterator=iter(text.split("\n")),
+        model_writer=made,
+        vocab_size=300,
+        model_type="bpe",
+        byte_fallback=byte_fallback,
+        minloglevel=2,
+        normalization_rule_name="identity",
+        add_dummy_prefix=add_dummy_prefix,
+        remove_extra_whitespaces=False,
+        hard_vocab_limit=False,
+    )
     return made.getvalue()
 
 
@@ -29,7 +40,9 @@ def write_gpt2(folder, *merges):
 
 
 def tokenizer_json(words, merges=(), added=(), **steps):
-    """The content of a tokenizer.json: the 256 bytes as GPT-2 names them, these words and merges, and other steps.
+    """The content of a tokenizer.json.
+
+    The 256 bytes as GPT-2 names them, these words and merges, and other steps.
 
     Args:
         words: tokens besides the bytes and what the merges make.
@@ -56,19 +69,37 @@ def tokenizer_json(words, merges=(), added=(), **steps):
         "use_regex": True,
     }
     return {
-        "version": "1.0", "truncation": None, "padding": None,
-        "added_tokens": [{"id": vocabulary[word], "content": word, "special": special, **flags} for word, special in added],
-        "normalizer": None, "pre_tokenizer": level, "post_processor": None, "decoder": level,
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": vocabulary[word], "content": word, "special": special, **flags}
+            for word, special in added
+        ],
+        "normalizer": None,
+        "pre_tokenizer": level,
+        "post_processor": None,
+        "decoder": level,
         "model": {
-            "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-            "fuse_unk": False, "byte_fallback": False, "vocab": vocabulary, "merges": [pair.split(" ") for pair in merges],
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "vocab": vocabulary,
+            "merges": [pair.split(" ") for pair in merges],
         },
         **steps,
-    }  # fmt: skip
+    }
 
 
 def llama_json(**steps):
-    """The content of a tokenizer.json as Llama has it: spaces as marks, one put before a text, bytes to fall back to, <s> first."""
+    """The content of a tokenizer.json as Llama has it.
+
+    Spaces as marks, one put before a text, bytes to fall back to, <s> first.
+    """
     around = {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
     special = {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}
     content = tokenizer_json([])
@@ -84,9 +115,12 @@ def llama_json(**steps):
         "\u2581ab",
     ]
     content["model"] |= {
-        "vocab": {word: i for i, word in enumerate(dict.fromkeys(words))}, "byte_fallback": True, "fuse_unk": True, "unk_token": "<unk>",
+        "vocab": {word: i for i, word in enumerate(dict.fromkeys(words))},
+        "byte_fallback": True,
+        "fuse_unk": True,
+        "unk_token": "<unk>",
         "merges": [["a", "b"], ["\u2581", "ab"], ["\u2581", "a"]],
-    }  # fmt: skip
+    }
     flags = {
         "single_word": False,
         "lstrip": False,
@@ -101,7 +135,14 @@ def llama_json(**steps):
     return {
         **content,
         "added_tokens": [{"id": i, "content": word, **flags} for i, word in enumerate(words[:3])],
-        "normalizer": {"type": "Sequence", "normalizers": spaces}, "pre_tokenizer": None, "decoder": None,
-        "post_processor": {"type": "TemplateProcessing", "single": list(around), "pair": list(around), "special_tokens": special},
+        "normalizer": {"type": "Sequence", "normalizers": spaces},
+        "pre_tokenizer": None,
+        "decoder": None,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": list(around),
+            "pair": list(around),
+            "special_tokens": special,
+        },
         **steps,
-    }  # fmt: skip
+    }

@@ -12,4 +12,10 @@ def any_text(seed, length=400):
 
 def prose(seed, words=120):
     choose = random.Random(seed)
-    return " ".join("".join(choose.choice("abcdefghijklmnop") for _ in range(choose.randint(2, 9))) for _ in range(words)) + "\n"
+    return (
+        " ".join(
+            "".join(choose.choice("abcdefghijklmnop") for _ in range(choose.randint(2, 9)))
+            for _ in range(words)
+        )
+        + "\n"
+    )

@@ -1,8 +1,10 @@
 """tfbig: big models from raw data to a served, verified artefact, on TensorFlow and Keras 3.
 
-    run = tfbig.train("mnist_mlp", "train.length=2ep")     # a recipe, with overrides, gives a run directory
+    # A recipe, with overrides, gives a run directory
+    run = tfbig.train("mnist_mlp", "train.length=2ep")
     tfbig.evaluate(run)                                    # metrics with confidence intervals
-    trained = tfbig.load(run)                              # the plain Keras model, the task, and `predict`
+    # The plain Keras model, the task, and `predict`
+    trained = tfbig.load(run)
 
 Names are loaded when they are used; importing tfbig does not import TensorFlow.
 """
@@ -10,7 +12,18 @@ Names are loaded when they are used; importing tfbig does not import TensorFlow.
 from __future__ import annotations
 
 __version__ = "0.1.0"
-__all__ = ["batches", "build", "evaluate", "export", "load", "plan", "predict", "recipe", "train", "tune"]
+__all__ = [
+    "batches",
+    "build",
+    "evaluate",
+    "export",
+    "load",
+    "plan",
+    "predict",
+    "recipe",
+    "train",
+    "tune",
+]
 
 
 def __getattr__(name: str):

@@ -1,4 +1,7 @@
-"""The map: every command, recipe, task, model and dataset, one line each; and the way to the commands."""
+"""The map: every command, recipe, task, model and dataset, one line each.
+
+And the way to the commands.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The Python side of the package besides the commands: recipes, models and data for use in a notebook."""
+"""The Python side of the package besides the commands.
+
+Recipes, models and data for use in a notebook.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ def recipe(name: str | Experiment, *settings: str) -> Experiment:
 
 
 def build(experiment: str | Experiment, *settings: str) -> tuple[Task, keras.Model]:
-    """The bound task and the untrained, plain Keras functional model of an experiment or a recipe's name, with "key=value" overrides."""
+    """The bound task and the untrained, plain Keras functional model of an experiment or a recipe's
+    name, with "key=value" overrides.
+    """
     from tfbig.engine import job
     from tfbig.report.console import Console
 
@@ -33,23 +38,33 @@ def build(experiment: str | Experiment, *settings: str) -> tuple[Task, keras.Mod
 
 
 def batches(task: Task, split: str, batch_size: int) -> tf.data.Dataset:
-    """One pass over a split as model-ready batches, name -> [batch, ...]; without augmentation, the last batch may be short.
+    """One pass over a split as model-ready batches, name -> [batch, ...].
+
+    Without augmentation, the last batch may be short.
 
     `model.fit` takes pairs: batches.map(lambda batch: (batch["image"], batch["label"])).
     """
     if not isinstance(task, Task) or not hasattr(task, "data"):
-        raise UserError(f"task: expected a bound task, as tfbig.build and tfbig.load give it. Received: {task!r:.60}.")
+        raise UserError(
+            "task: expected a bound task, as tfbig.build and tfbig.load give it. Received:"
+            f" {task!r:.60}."
+        )
     if split not in SPLITS:
         raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
     if not isinstance(batch_size, Integral) or batch_size < 1:
-        raise UserError(f"batch_size: expected a whole number, at least 1. Received: {batch_size!r}.")
+        raise UserError(
+            f"batch_size: expected a whole number, at least 1. Received: {batch_size!r}."
+        )
     from tfbig.engine.batches import dataset
 
     return dataset(task, split, batch_size)
 
 
 def load(run: str | Path | Run, step: str | int = "best") -> Trained:
-    """A run's trained model, its task and its `predict`; from its best, last or a given step's checkpoint."""
+    """A run's trained model, its task and its `predict`.
+
+    From its best, last or a given step's checkpoint.
+    """
     from tfbig.engine.trained import Trained
     from tfbig.report.console import Console
 

@@ -18,9 +18,11 @@ EXAMPLES = """  python -m tfbig.evaluate runs/mnist_mlp
 def evaluate(run: str | Path | Run, split: str = "test", step: str | int = "best") -> dict:
     """Evaluates a run's checkpoint on a split, and writes metrics.json, panels.json and the report.
 
-    Where they cannot be written, as in a run that is read-only or on a full disk, the figures are given all the same and it
-    is said that they were not saved: evaluating has not failed, so the command's exit code is 0. So it is where they differ
-    from what is recorded of the same checkpoint: what was measured first stays.
+    Where they cannot be written, as in a run that is read-only or on a full disk, the figures are
+    given all the same and it
+    is said that they were not saved: evaluating has not failed, so the command's exit code is 0. So
+    it is where they differ from what is recorded of the same checkpoint: what was measured first
+    stays.
 
     Args:
         run: the run directory.
@@ -28,10 +30,14 @@ def evaluate(run: str | Path | Run, split: str = "test", step: str | int = "best
         step: "best", "last" or a step that has a checkpoint.
 
     Returns:
-        {"dataset", "split", "count", "step", "metrics": name -> {"value", "low", "high", "count"}}, and "not_saved": why, if they were not.
+        {"dataset", "split", "count", "step", "metrics": name -> {"value", "low", "high", "count"}},
+        and "not_saved": why, if they were not.
     """
     if split not in SPLITS:
-        raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.{nearest(split, SPLITS)}")
+        raise UserError(
+            f"split: expected one of {', '.join(SPLITS)}. Received:"
+            f" {split!r}.{nearest(split, SPLITS)}"
+        )
     opened = run if isinstance(run, Run) else Run.open(run)
     opened.experiment.data.check()
     from tfbig.engine import job, records
@@ -58,7 +64,9 @@ def door(arguments: list[str]) -> dict:
     parser = cli.Parser("evaluate", __doc__, EXAMPLES)
     parser.add_argument("run", help="a run directory")
     parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
-    parser.add_argument("--step", default="best", help="best, last or a step number (default: best)")
+    parser.add_argument(
+        "--step", default="best", help="best, last or a step number (default: best)"
+    )
     given = parser.parse_args(arguments)
     return evaluate(given.run, given.split, given.step)
 

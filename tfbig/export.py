@@ -43,27 +43,34 @@ def export(
 
     Args:
         run: the run directory.
-        destination: the model's directory, whose name is the model's; by default saved_models/ and the name of the run's.
+        destination: the model's directory, whose name is the model's; by default saved_models/ and
+            the name of the run's.
         formats: "savedmodel" (always written), "onnx", "litert".
         quantize: "int8" adds int8 variants of ONNX and LiteRT where they pass verification.
         baseline: an artefact in service that the new one must not fall behind.
         latency_factor: how much slower than the baseline it may be; None: 2 times.
         step: "best", "last" or a step that has a checkpoint.
-        incompatible: whether labels and signatures may differ from those of the model's newest version.
-        options: how the served model answers when it is not told otherwise, such as temperature=0.7; RUN --help lists them.
+        incompatible: whether labels and signatures may differ from those of the model's newest
+            version.
+        options: how the served model answers when it is not told otherwise, such as
+            temperature=0.7; RUN --help lists them.
 
     Raises:
         UserError: a wrong name or path.
-        RunFailure: the artefact fell short, or the run's checkpoint does not give the metrics that were recorded of it;
-            nothing was published.
+        RunFailure: the artefact fell short, or the run's checkpoint does not give the metrics that
+            were recorded of it; nothing was published.
 
-    Where the run directory cannot be written, what is published is not noted there, and "not_saved" of the result says why.
+    Where the run directory cannot be written, what is published is not noted there, and "not_saved"
+    of the result says why.
     """
     factor = _checked(formats, quantize, baseline, latency_factor)
     opened = run if isinstance(run, Run) else Run.open(run)
     task = type(opened.experiment.task)
     if any(getattr(task, name) is getattr(Task, name) for name in ("encode", "answer", "grade")):
-        raise UserError(f"{opened.path}: {task.__name__} has no served form yet, so its runs cannot be exported. Tasks that have one define answer.")
+        raise UserError(
+            f"{opened.path}: {task.__name__} has no served form yet, so its runs cannot be"
+            " exported. Tasks that have one define answer."
+        )
     service = config.component(task.service, options)
     opened.experiment.data.check()
     from tfbig.deploy import publish
@@ -77,9 +84,17 @@ def export(
         publish.check_compatible(target, list(opened.experiment.data.label_names))
     source = _source(opened, str(step), service, console)
     if not incompatible:
-        publish.check_compatible(target, source.facts["labels"], publish.signatures_of(source.programs))
-    record = publish.export(source, target, formats, quantize == "int8", compared, factor, console.note)
-    kept = {key: record[key] for key in ("path", "version", "created", "verification", "trials", "checks") if key in record}
+        publish.check_compatible(
+            target, source.facts["labels"], publish.signatures_of(source.programs)
+        )
+    record = publish.export(
+        source, target, formats, quantize == "int8", compared, factor, console.note
+    )
+    kept = {
+        key: record[key]
+        for key in ("path", "version", "created", "verification", "trials", "checks")
+        if key in record
+    }
     try:
         opened.write_json("export.json", kept)
         html.write(opened.path)
@@ -93,12 +108,23 @@ def _checked(formats: tuple, quantize: str | None, baseline, latency_factor: flo
     """Refuses options that are wrong by themselves or together; returns the latency factor."""
     wrong = [name for name in formats if name not in FORMATS]
     if wrong or quantize not in (None, "int8"):
-        name, received, known = ("format", wrong[0], FORMATS) if wrong else ("quantize", quantize, ("int8",))
-        raise UserError(f"{name}: expected {', '.join(known)}. Received: {received!r}.{nearest(received, known)}")
+        name, received, known = (
+            ("format", wrong[0], FORMATS) if wrong else ("quantize", quantize, ("int8",))
+        )
+        raise UserError(
+            f"{name}: expected {', '.join(known)}. Received:"
+            f" {received!r}.{nearest(received, known)}"
+        )
     if quantize and not {"onnx", "litert"} & set(formats):
-        raise UserError("quantize: int8 is made of onnx and litert, neither of which is asked for. Add --format onnx or litert.")
+        raise UserError(
+            "quantize: int8 is made of onnx and litert, neither of which is asked for. Add --format"
+            " onnx or litert."
+        )
     if latency_factor is not None and baseline is None:
-        raise UserError(f"latency-factor: compares with an artefact in service. Name it too, with baseline. Received: {latency_factor} alone.")
+        raise UserError(
+            "latency-factor: compares with an artefact in service. Name it too, with baseline."
+            f" Received: {latency_factor} alone."
+        )
     factor = LATENCY_FACTOR if latency_factor is None else latency_factor
     if not 0 < factor < math.inf:
         raise UserError(f"latency-factor: expected a number above 0. Received: {latency_factor}.")
@@ -106,12 +132,18 @@ def _checked(formats: tuple, quantize: str | None, baseline, latency_factor: flo
 
 
 def _target(run: Run, destination: str | Path | None) -> Path:
-    """The model's directory: two runs are two models, unless they are told to be versions of one."""
+    """The model's directory.
+
+    Two runs are two models, unless they are told to be versions of one.
+    """
     if destination is not None:
         return Path(destination)
     name = run.path.resolve().name
     if artefact.VERSION.fullmatch(name):
-        raise UserError(f"{run.path}: its name would be read as a version's. Name the model too: python -m tfbig.export {run.path} saved_models/NAME")
+        raise UserError(
+            f"{run.path}: its name would be read as a version's. Name the model too: python -m"
+            f" tfbig.export {run.path} saved_models/NAME"
+        )
     return Path("saved_models") / name
 
 
@@ -124,16 +156,24 @@ def _source(run: Run, step: str, service: Component, console):
     from tfbig.engine.trained import Trained
 
     trained = Trained(run, step, console)
-    measure(run, run.experiment, trained.setup.data)  # refuses data that has changed: what is verified is what was evaluated
+    # Refuses data that has changed: what is verified is what was evaluated
+    measure(run, run.experiment, trained.setup.data)
     setup, proof = _in_float32(trained)
     task, data, split = setup.task, setup.data, "test"
     console.note("evaluating the model that is exported")
     result = setup.evaluate(split, keep_outputs=True)
-    metrics = {"split": split, "count": result.count, "step": trained.step, "metrics": result.metrics}
+    metrics = {
+        "split": split,
+        "count": result.count,
+        "step": trained.step,
+        "metrics": result.metrics,
+    }
     trained_metrics = result.metrics if proof is None else trained.setup.evaluate(split).metrics
     _compare_with_record(trained, split, trained_metrics, console)
     if proof is not None:
-        proof["metrics"] = _prove(trained_metrics, result.metrics, task.primary[0], run.experiment.device.precision)
+        proof["metrics"] = _prove(
+            trained_metrics, result.metrics, task.primary[0], run.experiment.device.precision
+        )
     raw, trials = data.examples(split, result.measured), task.trials(setup.model, service, split)
     outputs = {name: value[result.measured] for name, value in result.outputs.items()}
     served = _served(task, data, split, result.measured, raw)
@@ -143,7 +183,12 @@ def _source(run: Run, step: str, service: Component, console):
     facts = {
         "purpose": (type(run.experiment.task).__doc__ or "").split("\n")[0].rstrip(".") + ".",
         "config": config.to_json(run.experiment),
-        "data": {"card": saved["card"], "notes": saved.get("notes", []), "facts": saved["facts"], "splits": {name: entry["size"] for name, entry in saved["splits"].items()}},
+        "data": {
+            "card": saved["card"],
+            "notes": saved.get("notes", []),
+            "facts": saved["facts"],
+            "splits": {name: entry["size"] for name, entry in saved["splits"].items()},
+        },
         "metrics": metrics,
         "parameters": setup.model.count_params(),
         "labels": list(data.label_names),
@@ -151,11 +196,16 @@ def _source(run: Run, step: str, service: Component, console):
         "environment": {key: value for key, value in environment().items() if key != "command"},
         **({"float32": proof} if proof is not None else {}),
     }
-    return Source(Programs(task, setup.model, service), reference, data.examples("train", rows), facts)
+    return Source(
+        Programs(task, setup.model, service), reference, data.examples("train", rows), facts
+    )
 
 
 def _served(task, data, split: str, positions: np.ndarray, raw: dict) -> dict[str, np.ndarray]:
-    """What is sent to the served model to examine it: what users send where the data has it so, up to STORED_BYTES of it."""
+    """What is sent to the served model to examine it.
+
+    What users send where the data has it so, up to STORED_BYTES of it.
+    """
     left, parts = STORED_BYTES, []
     for first in range(0, len(positions), EXAMPLES):
         rows = slice(first, first + EXAMPLES)
@@ -166,32 +216,51 @@ def _served(task, data, split: str, positions: np.ndarray, raw: dict) -> dict[st
 
 
 def _in_float32(trained):
-    """A setup whose model computes in float32: the run's own, or a rebuilt one with the same weights and the proof of it."""
+    """A setup whose model computes in float32.
+
+    The run's own, or a rebuilt one with the same weights and the proof of it.
+    """
     experiment = trained.run.experiment
     if experiment.device.precision == "float32":
         return trained.setup, None
     from tfbig.engine.setup import Setup
 
-    exact = dataclasses.replace(experiment, device=dataclasses.replace(experiment.device, precision="float32"))
+    exact = dataclasses.replace(
+        experiment, device=dataclasses.replace(experiment.device, precision="float32")
+    )
     setup = Setup(exact, trained.task.facts, parts=trained.task.parts)
     pairs = list(zip(setup.model.variables, trained.model.variables, strict=True))
     for new, old in pairs:
         if new.path.split("/")[-2:] != old.path.split("/")[-2:] or new.shape != old.shape:
-            raise RunFailure(f"float32: the rebuilt model has {new.path} {new.shape} where the run has {old.path} {old.shape}.")
+            raise RunFailure(
+                f"float32: the rebuilt model has {new.path} {new.shape} where the run has"
+                f" {old.path} {old.shape}."
+            )
         new.assign(old.value)
-    equal = sum(bool(np.array_equal(new.numpy(), np.asarray(old.numpy(), new.numpy().dtype))) for new, old in pairs)
+    equal = sum(
+        bool(np.array_equal(new.numpy(), np.asarray(old.numpy(), new.numpy().dtype)))
+        for new, old in pairs
+    )
     if equal != len(pairs):
-        raise RunFailure(f"float32: {len(pairs) - equal} of {len(pairs)} weights changed when copied.")
+        raise RunFailure(
+            f"float32: {len(pairs) - equal} of {len(pairs)} weights changed when copied."
+        )
     return setup, {"trained_in": experiment.device.precision, "weights_equal": equal}
 
 
 def _compare_with_record(trained, split: str, metrics: dict, console) -> None:
-    """Refuses a checkpoint that is not what its run evaluated: one changed by hand has checksums that fit."""
+    """Refuses a checkpoint that is not what its run evaluated.
+
+    One changed by hand has checksums that fit.
+    """
     from tfbig.engine import records
 
     known = records.recorded(trained.run, trained.step)
     if known is None:
-        console.note(f"nothing is recorded of the checkpoint of step {trained.step:,}, so its metrics are compared with none")
+        console.note(
+            f"nothing is recorded of the checkpoint of step {trained.step:,}, so its metrics are"
+            " compared with none"
+        )
         return
     measured, before = known
     now = metrics if measured == split else trained.setup.evaluate(measured).metrics
@@ -199,30 +268,69 @@ def _compare_with_record(trained, split: str, metrics: dict, console) -> None:
 
 
 def _prove(before: dict, after: dict, name: str, precision: str) -> dict:
-    """The primary metric in the run's precision and in float32, which must lie in the other's interval."""
+    """The primary metric in the run's precision and in float32, which must lie in the other's
+    interval.
+    """
     from tfbig.engine.records import is_same
 
     values = {"trained": before[name]["value"], "float32": after[name]["value"]}
     if not is_same(before[name], after[name], precision):
-        raise RunFailure(f"float32: {name} is {values['float32']:.6g}, beyond the interval of the run's precision, {values['trained']:.6g}.")
+        raise RunFailure(
+            f"float32: {name} is {values['float32']:.6g}, beyond the interval of the run's"
+            f" precision, {values['trained']:.6g}."
+        )
     return {name: values}
 
 
 def door(arguments: list[str]) -> dict:
     parser = cli.Parser("export", __doc__, EXAMPLES)
     parser.add_argument("run", help="a run directory")
-    parser.add_argument("destination", nargs="?", help="the model's directory (default: saved_models/ and the name of the run's)")
-    parser.add_argument("--format", default="savedmodel", help="savedmodel (always written), onnx, litert; separated by commas")
-    parser.add_argument("--quantize", metavar="int8", help="also int8 variants of onnx and litert, each kept if it passes")
-    parser.add_argument("--baseline", metavar="DIR", help="an artefact in service; a worse one is refused")
-    parser.add_argument("--latency-factor", type=float, help=f"how much slower than the baseline it may be (default: {LATENCY_FACTOR:g})")
-    parser.add_argument("--step", default="best", help="best, last or a step number (default: best)")
-    parser.add_argument("--incompatible", action="store_true", help="publish even with other labels or signatures than the newest version has")
+    parser.add_argument(
+        "destination",
+        nargs="?",
+        help="the model's directory (default: saved_models/ and the name of the run's)",
+    )
+    parser.add_argument(
+        "--format",
+        default="savedmodel",
+        help="savedmodel (always written), onnx, litert; separated by commas",
+    )
+    parser.add_argument(
+        "--quantize",
+        metavar="int8",
+        help="also int8 variants of onnx and litert, each kept if it passes",
+    )
+    parser.add_argument(
+        "--baseline", metavar="DIR", help="an artefact in service; a worse one is refused"
+    )
+    parser.add_argument(
+        "--latency-factor",
+        type=float,
+        help=f"how much slower than the baseline it may be (default: {LATENCY_FACTOR:g})",
+    )
+    parser.add_argument(
+        "--step", default="best", help="best, last or a step number (default: best)"
+    )
+    parser.add_argument(
+        "--incompatible",
+        action="store_true",
+        help="publish even with other labels or signatures than the newest version has",
+    )
     knobs = cli.add_knobs(parser, arguments, lambda run: run.experiment.task.service)
     given = parser.parse_args(arguments)
     options = cli.given_knobs(given, knobs) if knobs else {}
     formats = tuple(name for name in given.format.split(",") if name)
-    record = export(given.run, given.destination, formats, given.quantize, given.baseline, given.latency_factor, given.step, given.incompatible, **options)
+    record = export(
+        given.run,
+        given.destination,
+        formats,
+        given.quantize,
+        given.baseline,
+        given.latency_factor,
+        given.step,
+        given.incompatible,
+        **options,
+    )
     if not given.json:
         from tfbig.deploy.verify import summary
 

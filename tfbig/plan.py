@@ -12,18 +12,25 @@ from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import load
 from tfbig.engine.hardware import HARDWARE, named
 
-EXAMPLES = """  python -m tfbig.plan mnist_cnn                                    # a short try on this machine
+# A short try on this machine
+EXAMPLES = """  python -m tfbig.plan mnist_cnn                                  
   python -m tfbig.plan mnist_vit device.precision=bfloat16 --hardware h100 --price 3.5
   python -m tfbig.plan cifar10_cnn train.length=100ep --json"""
 
 
-def plan(recipe: str | Experiment, *settings: str, hardware: str | None = None, price: float | None = None) -> dict:
+def plan(
+    recipe: str | Experiment,
+    *settings: str,
+    hardware: str | None = None,
+    price: float | None = None,
+) -> dict:
     """How long a training will take, whether it will fit, and what it costs.
 
     Args:
         recipe: a recipe's name or an Experiment.
         settings: "key=value" overrides.
-        hardware: a named accelerator, judged by arithmetic; None: a few steps are tried on this machine.
+        hardware: a named accelerator, judged by arithmetic; None: a few steps are tried on this
+            machine.
         price: of an hour, in any currency.
     """
     from tfbig.engine import plan as engine
@@ -53,28 +60,77 @@ def show(found: dict) -> str:
     """The plan in lines for people."""
     from tfbig.report.console import duration_text, number
 
-    mb = lambda name: f"{found[name] / 1e3:,.2f} GB" if found[name] >= 1e3 else f"{found[name]:,.2f} MB"  # noqa: E731
+    def mb(name):
+        return f"{found[name] / 1e3:,.2f} GB" if found[name] >= 1e3 else f"{found[name]:,.2f} MB"
+
     rows = [
         ("parameters", f"{found['parameters']:,}"),
-        ("arithmetic", f"{number(found['forward_flops_per_example'])} operations forward for an example, {number(found['flops_per_step'])} for a step"),
-        ("length", f"{found['steps']:,} steps, {found['examples_to_see']:,} examples, {found['epochs']:g} epochs"),
-        ("memory", f"{mb('memory_mb')}: weights {mb('weights_mb')}, gradients {mb('gradients_mb')}, optimiser {mb('optimizer_mb')}, activations {mb('activations_mb')}"),
+        (
+            "arithmetic",
+            (
+                f"{number(found['forward_flops_per_example'])} operations forward for an example,"
+                f" {number(found['flops_per_step'])} for a step"
+            ),
+        ),
+        (
+            "length",
+            (
+                f"{found['steps']:,} steps, {found['examples_to_see']:,} examples,"
+                f" {found['epochs']:g} epochs"
+            ),
+        ),
+        (
+            "memory",
+            (
+                f"{mb('memory_mb')}: weights {mb('weights_mb')}, gradients {mb('gradients_mb')},"
+                f" optimiser {mb('optimizer_mb')}, activations {mb('activations_mb')}"
+            ),
+        ),
         ("on", found["hardware"]),
     ]
     if "step_ms" in found:
         rows += [
-            ("measured", f"{found['step_ms']:.3g} ms a step, {found['examples_per_s']:,.0f} examples/s; compiling {found['compile_seconds']:.1f} s"),
-            ("", f"an evaluation {found['evaluation_seconds']:.2f} s, a checkpoint {found['checkpoint_seconds']:.2f} s"),
+            (
+                "measured",
+                (
+                    f"{found['step_ms']:.3g} ms a step, {found['examples_per_s']:,.0f} examples/s;"
+                    f" compiling {found['compile_seconds']:.1f} s"
+                ),
+            ),
+            (
+                "",
+                (
+                    f"an evaluation {found['evaluation_seconds']:.2f} s, a checkpoint"
+                    f" {found['checkpoint_seconds']:.2f} s"
+                ),
+            ),
             ("peak memory", f"{mb('peak_memory_mb')} of this process, TensorFlow included"),
         ]
     else:
-        rows += [("assumed", found["assumed"]), ("fits", f"{'yes' if found['fits'] else 'no'}, {found['memory_there_mb'] / 1e3:,.0f} GB there")]
+        rows += [
+            ("assumed", found["assumed"]),
+            (
+                "fits",
+                (
+                    f"{'yes' if found['fits'] else 'no'}, {found['memory_there_mb'] / 1e3:,.0f} GB"
+                    " there"
+                ),
+            ),
+        ]
     seconds = found["seconds"]
     told = duration_text(seconds) if seconds >= 10 else f"{seconds:.2g} s"
     told += f", {_price(found['cost'])} for it" if "cost" in found else ""
     rows.append(("time", told))
     if "step_ms" not in found:
-        rows.append(("", "importing, compiling and reading come on top, and waiting for memory, most of all in small operations"))
+        rows.append(
+            (
+                "",
+                (
+                    "importing, compiling and reading come on top, and waiting for memory, most of"
+                    " all in small operations"
+                ),
+            )
+        )
     rows += [("change" if i == 0 else "", text) for i, text in enumerate(found["advice"])]
     return "\n".join(f"{name:<12} {text}" for name, text in rows)
 
@@ -87,9 +143,15 @@ def _price(cost: float) -> str:
 def door(arguments: list[str]) -> dict:
     parser = cli.Parser("plan", __doc__, EXAMPLES)
     parser.add_argument("recipe", help="a recipe's name")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that differ from the recipe's")
+    parser.add_argument(
+        "settings", nargs="*", metavar="key=value", help="settings that differ from the recipe's"
+    )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--probe", action="store_true", help="try a few steps on this machine (what is done without --hardware, too)")
+    where.add_argument(
+        "--probe",
+        action="store_true",
+        help="try a few steps on this machine (what is done without --hardware, too)",
+    )
     listed = ", ".join(HARDWARE)
     where.add_argument("--hardware", help=f"judge by arithmetic what is not here: {listed}")
     parser.add_argument("--price", type=float, help="of an hour on it")

@@ -14,24 +14,29 @@ EXAMPLES = """  python -m tfbig.predict runs/mnist_mlp digit.png
   cat digit.png | python -m tfbig.predict runs/mnist_mlp -
   python -m tfbig.predict runs/sotu_gpt "My fellow citizens" --temperature 0.7 --length 300
 
-.npy holds uint8 pictures [height, width], [n, height, width] or [n, height, width, channels] of the model's own size.
-Of several files, those that cannot be read are named at the end, exit code 2; the others are predicted all the same.
+.npy holds uint8 pictures [height, width], [n, height, width] or [n, height, width, channels] of the
+model's own size. Of several files, those that cannot be read are named at the end, exit code 2; the
+others are predicted all the same.
 RUN --help shows the options of that run's task."""
 
 
-def predict(run: str | Path | Run, inputs, *, step: str | int = "best", write=lambda text: None, **options) -> list[dict]:
+def predict(
+    run: str | Path | Run, inputs, *, step: str | int = "best", write=lambda text: None, **options
+) -> list[dict]:
     """What a run's task makes of some inputs.
 
     Args:
         run: the run directory.
-        inputs: for pictures: paths of files, folders or .npy files, or an array uint8 [n, height, width, channels]; for text:
-            a prompt or several.
+        inputs: for pictures: paths of files, folders or .npy files, or an array uint8 [n, height,
+            width, channels]; for text: a prompt or several.
         step: "best", "last" or a step that has a checkpoint.
         write: gets what a terminal would show, as soon as there is any.
-        options: what the task knows to be asked for, such as top=3 or temperature=0.7; RUN --help of the command lists them.
+        options: what the task knows to be asked for, such as top=3 or temperature=0.7; RUN --help
+            of the command lists them.
 
     Returns:
-        JSON values, one for each prediction: for a picture {"input", "label", "probability", "top": [[label, probability],
+        JSON values, one for each prediction: for a picture {"input", "label", "probability", "top":
+            [[label, probability],
         ...]}, for a prompt {"input", "text"}.
 
     Raises:
@@ -51,12 +56,22 @@ def predict(run: str | Path | Run, inputs, *, step: str | int = "best", write=la
 def door(arguments: list[str]) -> dict:
     parser = cli.Parser("predict", __doc__, EXAMPLES)
     parser.add_argument("run", help="a run directory")
-    parser.add_argument("inputs", nargs="+", help="picture files, folders or .npy files; prompts; - for stdin")
-    parser.add_argument("--step", default="best", help="best, last or a step number (default: best)")
+    parser.add_argument(
+        "inputs", nargs="+", help="picture files, folders or .npy files; prompts; - for stdin"
+    )
+    parser.add_argument(
+        "--step", default="best", help="best, last or a step number (default: best)"
+    )
     knobs = cli.add_knobs(parser, arguments, lambda run: run.experiment.task.request)
     given = parser.parse_args(arguments)
     options = cli.given_knobs(given, knobs or Run.open(given.run).experiment.task.request)
-    results = predict(given.run, given.inputs, step=given.step, write=(lambda text: None) if given.json else _show, **options)
+    results = predict(
+        given.run,
+        given.inputs,
+        step=given.step,
+        write=(lambda text: None) if given.json else _show,
+        **options,
+    )
     return {"run": given.run, "predictions": results}
 
 

@@ -1,4 +1,6 @@
-"""Serve exported models over TensorFlow Serving's REST and gRPC protocols, with a page to try them."""
+"""Serve exported models over TensorFlow Serving's REST and gRPC protocols, with a page to try
+them.
+"""
 
 from __future__ import annotations
 
@@ -24,27 +26,95 @@ MOST_MB = 2048
 
 def door(arguments: list[str]) -> dict:
     parser = cli.Parser("serve", __doc__, EXAMPLES)
-    parser.add_argument("folder", help="a directory of models (NAME/VERSION/...), or of one model's versions")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)")
-    parser.add_argument("--port", type=_port, default=8501, help="REST and the page (default: 8501; 0: any free one)")
-    parser.add_argument("--grpc-port", type=_grpc_port, default=8500, metavar="PORT", help="gRPC (default: 8500; 0: any free one; none: no gRPC)")
-    parser.add_argument("--engine", default="tensorflow", help="tensorflow (SavedModel) or onnx (model.onnx, by onnxruntime, which takes and gives numbers: see card.md)")
-    parser.add_argument("--config", metavar="FILE", help="serve the models, versions and labels of a TensorFlow Serving models.config (default: all)")
-    parser.add_argument("--token-file", metavar="FILE", help="ask for Authorization: Bearer with this file's content")
-    parser.add_argument("--insecure", action="store_true", help="listen on another address without a token")
-    parser.add_argument("--unverified", action="store_true", help="also serve models without artefact.json; their operations are still checked")
-    parser.add_argument("--poll", type=float, default=2.0, metavar="S", help="seconds between looks for new versions (default: 2)")
-    parser.add_argument("--max-body", type=float, default=8.0, metavar="MB", help="largest request (default: 8 MB)")
-    parser.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds for one request (default: 30)")
-    parser.add_argument("--log-requests", action="store_true", help="one line of JSON on stderr for each REST request")
+    parser.add_argument(
+        "folder", help="a directory of models (NAME/VERSION/...), or of one model's versions"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: 127.0.0.1, this machine alone)",
+    )
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=8501,
+        help="REST and the page (default: 8501; 0: any free one)",
+    )
+    parser.add_argument(
+        "--grpc-port",
+        type=_grpc_port,
+        default=8500,
+        metavar="PORT",
+        help="gRPC (default: 8500; 0: any free one; none: no gRPC)",
+    )
+    parser.add_argument(
+        "--engine",
+        default="tensorflow",
+        help=(
+            "tensorflow (SavedModel) or onnx (model.onnx, by onnxruntime, which takes and gives"
+            " numbers: see card.md)"
+        ),
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help=(
+            "serve the models, versions and labels of a TensorFlow Serving models.config (default:"
+            " all)"
+        ),
+    )
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="ask for Authorization: Bearer with this file's content",
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="listen on another address without a token"
+    )
+    parser.add_argument(
+        "--unverified",
+        action="store_true",
+        help="also serve models without artefact.json; their operations are still checked",
+    )
+    parser.add_argument(
+        "--poll",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="seconds between looks for new versions (default: 2)",
+    )
+    parser.add_argument(
+        "--max-body", type=float, default=8.0, metavar="MB", help="largest request (default: 8 MB)"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="seconds for one request (default: 30)",
+    )
+    parser.add_argument(
+        "--log-requests",
+        action="store_true",
+        help="one line of JSON on stderr for each REST request",
+    )
     given = parser.parse_args(arguments)
-    for name, value in (("poll", given.poll), ("max-body", given.max_body), ("timeout", given.timeout)):
+    for name, value in (
+        ("poll", given.poll),
+        ("max-body", given.max_body),
+        ("timeout", given.timeout),
+    ):
         if not 0 < value < 1e6:
             raise UserError(f"--{name}: expected more than 0. Received: {value}.")
     if given.port and given.port == given.grpc_port:
-        raise UserError(f"--grpc-port: expected another port than --port. Received: {given.port} for both.")
+        raise UserError(
+            f"--grpc-port: expected another port than --port. Received: {given.port} for both."
+        )
     if given.max_body >= MOST_MB:
-        raise UserError(f"--max-body: expected less than {MOST_MB}, the largest message that gRPC takes. Received: {given.max_body:g}.")
+        raise UserError(
+            f"--max-body: expected less than {MOST_MB}, the largest message that gRPC takes."
+            f" Received: {given.max_body:g}."
+        )
     from tfbig.deploy.server import run
     from tfbig.deploy.server.admission import Limits, is_loopback
     from tfbig.deploy.server.servable import ENGINES
@@ -54,24 +124,54 @@ def door(arguments: list[str]) -> dict:
     token = _token(given.token_file)
     local = is_loopback(given.host)
     if not local and token is None and not given.insecure:
-        raise UserError(f"--host {given.host}: others could reach the models there. Give --token-file FILE, or --insecure to serve without a token.")
+        raise UserError(
+            f"--host {given.host}: others could reach the models there. Give --token-file FILE, or"
+            " --insecure to serve without a token."
+        )
     body = int(given.max_body * (1 << 20))
-    limits = Limits(body=body, bodies=max(body, Limits.bodies), seconds=given.timeout, token=token, local=local and token is None)
-    return run.serve(run.Settings(
-        root=Path(given.folder), host=given.host, port=given.port, grpc_port=given.grpc_port, engine=given.engine,
-        config=Path(given.config) if given.config else None, unverified=given.unverified, poll_s=given.poll, log_requests=given.log_requests, read_tokenizer=_read_tokenizer, limits=limits,
-    ))  # fmt: skip
+    limits = Limits(
+        body=body,
+        bodies=max(body, Limits.bodies),
+        seconds=given.timeout,
+        token=token,
+        local=local and token is None,
+    )
+    return run.serve(
+        run.Settings(
+            root=Path(given.folder),
+            host=given.host,
+            port=given.port,
+            grpc_port=given.grpc_port,
+            engine=given.engine,
+            config=Path(given.config) if given.config else None,
+            unverified=given.unverified,
+            poll_s=given.poll,
+            log_requests=given.log_requests,
+            read_tokenizer=_read_tokenizer,
+            limits=limits,
+        )
+    )
 
 
 def _read_tokenizer(saved: dict):
-    """From tokenizer.json and generation.json: a tokenizer, what decodes its tokens as they come, what prepares its texts."""
+    """From tokenizer.json and generation.json.
+
+    A tokenizer, what decodes its tokens as they come, what prepares its texts.
+    """
     from tfbig.prep import text, tokenizers
     from tfbig.tasks._text_stream import TextStream
 
     form = saved["generation"].get("normalize", "none")  # artefacts of before it was said
     if form not in text.FORMS:
-        raise UserError(f"generation.json: normalize: expected one of {', '.join(text.FORMS)}. Received: {form!r}.")
-    return tokenizers.from_json(saved["tokenizer"]), TextStream, lambda given: text.plain(given, form)
+        raise UserError(
+            f"generation.json: normalize: expected one of {', '.join(text.FORMS)}. Received:"
+            f" {form!r}."
+        )
+    return (
+        tokenizers.from_json(saved["tokenizer"]),
+        TextStream,
+        lambda given: text.plain(given, form),
+    )
 
 
 def _port(text: str) -> int:
@@ -92,7 +192,10 @@ def _token(path: str | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--token-file {path}: cannot be read: {error}.") from error
     if len(token) < 16 or not token.isascii() or any(c.isspace() for c in token):
-        raise UserError(f"--token-file {path}: expected one word of at least 16 ASCII characters. Received: {len(token)}.")
+        raise UserError(
+            f"--token-file {path}: expected one word of at least 16 ASCII characters. Received:"
+            f" {len(token)}."
+        )
     return token
 
 

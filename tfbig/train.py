@@ -17,7 +17,8 @@ EXAMPLES = """  python -m tfbig.train mnist_mlp
   python -m tfbig.train mnist_cnn train.length=5ep seed=1 run=runs/a
   python -m tfbig.train mnist_mlp model=cnn data=fashion_mnist --print
   python -m tfbig.train mnist_vit --dry-run
-  python -m tfbig.train mnist_cnn device.strategy=mirrored device.count=2    # processes that share every batch
+  # Processes that share every batch
+  python -m tfbig.train mnist_cnn device.strategy=mirrored device.count=2  
   python -m tfbig.train --resume runs/a train.length=20ep
 
 `python -m tfbig` lists the recipes; RECIPE --print shows every setting."""
@@ -36,8 +37,8 @@ def train(
         recipe: a recipe's name or an Experiment; left out when resuming.
         settings: "key=value" overrides, such as "train.length=2ep".
         run: the new run's directory; by default runs/NAME.
-        resume: a run, or its directory, to continue; only settings of the training's length and bookkeeping may change.
-            One that is finished is left as it is.
+        resume: a run, or its directory, to continue; only settings of the training's length and
+            bookkeeping may change. One that is finished is left as it is.
         callbacks: Keras callbacks; an "epoch" is the time between two evaluations.
 
     Raises:
@@ -47,14 +48,22 @@ def train(
     Whatever ends a new run before anything was trained, no half-made directory is left.
     """
     if (recipe is None) == (resume is None):
-        raise UserError("expected a recipe or a run to resume, one of them. `python -m tfbig` lists the recipes.")
-    made = _resumed(resume, list(settings)) if resume is not None else _created(recipe, list(settings), run)
+        raise UserError(
+            "expected a recipe or a run to resume, one of them. `python -m tfbig` lists the"
+            " recipes."
+        )
+    made = (
+        _resumed(resume, list(settings))
+        if resume is not None
+        else _created(recipe, list(settings), run)
+    )
     fresh = resume is None and not isinstance(made, Follower)
     if resume is not None and not callbacks and _has_ended(made):
         return made
     try:
         count = processes.wanted(made.experiment)
-        alone = count > 1 and made.experiment.device.strategy == "auto" and callbacks  # they live in this process
+        # They live in this process
+        alone = count > 1 and made.experiment.device.strategy == "auto" and callbacks
         if count > 1 and not alone:
             _train_by_several(made, count, callbacks)
         else:
@@ -74,15 +83,29 @@ def _has_ended(run: Run) -> bool:
     if not job.is_finished(run):
         return False
     console, experiment = Console(quiet=isinstance(run, Follower)), run.experiment
-    console.note(f"{run.path} is finished: trained for {experiment.train.length}, its metrics are in metrics.json.")
-    console.note(cli.spoken(f"To go on: python -m tfbig.train --resume {shlex.quote(str(run.path))} train.length=LONGER"))
+    console.note(
+        f"{run.path} is finished: trained for {experiment.train.length}, its metrics are in"
+        " metrics.json."
+    )
+    console.note(
+        cli.spoken(
+            f"To go on: python -m tfbig.train --resume {shlex.quote(str(run.path))}"
+            " train.length=LONGER"
+        )
+    )
     return True
 
 
 def _train_by_several(run: Run, count: int, callbacks: tuple) -> None:
-    """Trains a run in processes of this machine; each goes on with what the run directory holds, even if it is new."""
+    """Trains a run in processes of this machine.
+
+    Each goes on with what the run directory holds, even if it is new.
+    """
     if callbacks:
-        raise UserError("callbacks: expected none with device.strategy=mirrored, whose processes would not have them. Set device.strategy=single.")
+        raise UserError(
+            "callbacks: expected none with device.strategy=mirrored, whose processes would not have"
+            " them. Set device.strategy=single."
+        )
     processes.run_workers(count, ["train", "--resume", str(run.path)])
 
 
@@ -92,17 +115,26 @@ def _train_here(run: Run, callbacks: tuple, together: int = 1) -> None:
     from tfbig.report import html
     from tfbig.report.console import Console
 
-    follows = isinstance(run, Follower)  # a worker that is not the chief: it says nothing but what went wrong
+    # A worker that is not the chief: it says nothing but what went wrong
+    follows = isinstance(run, Follower)
     console = Console(quiet=follows)
     console.note(f"run: {run.path}")
     if together > 1:
-        console.note(f"callbacks live in this process, so it trains alone, on one accelerator. Without callbacks, {together} accelerators would train together.")
+        console.note(
+            "callbacks live in this process, so it trains alone, on one accelerator. Without"
+            f" callbacks, {together} accelerators would train together."
+        )
     try:
         console = Console(Lengths.of(run.experiment).total, quiet=follows)
         job.train(run, console, callbacks)
     except Interrupted as stop:
         console.close()
-        raise Interrupted(stop.signum, stop.step, f"stopped at step {stop.step:,}; all is saved. Continue with\npython -m tfbig.train --resume {shlex.quote(str(run.path))}") from None
+        raise Interrupted(
+            stop.signum,
+            stop.step,
+            f"stopped at step {stop.step:,}; all is saved. Continue with\npython -m tfbig.train"
+            f" --resume {shlex.quote(str(run.path))}",
+        ) from None
     finally:
         console.close()
     if not follows:
@@ -115,7 +147,9 @@ def _created(recipe: str | Experiment, settings: list[str], run) -> Run:
     experiment.data.check()
     here = workers.place(experiment.device.strategy)
     if here.count > 1 and run is None:
-        raise UserError("run: expected run=DIR with several workers, on a file system that all of them share.")
+        raise UserError(
+            "run: expected run=DIR with several workers, on a file system that all of them share."
+        )
     return Run.create(run, experiment, base) if here.is_chief else Follower(Path(run), experiment)
 
 
@@ -124,10 +158,17 @@ def _resumed(path, settings: list[str]) -> Run:
     experiment = changed(run, settings)
     experiment.data.check()
     run = run if workers.place(experiment.device.strategy).is_chief else Follower(run.path)
-    if experiment.train.length != run.experiment.train.length and experiment.optim.follows_length and not isinstance(run, Follower):
+    if (
+        experiment.train.length != run.experiment.train.length
+        and experiment.optim.follows_length
+        and not isinstance(run, Follower)
+    ):
         from tfbig.report.console import Console
 
-        Console().note("train.length: warm-up and schedule are now those of the new length, so learning rates are others than the first part was made with.")
+        Console().note(
+            "train.length: warm-up and schedule are now those of the new length, so learning rates"
+            " are others than the first part was made with."
+        )
     if settings:
         with run.lock():
             run.write_config(experiment)
@@ -138,11 +179,19 @@ def changed(run: Run, settings: list[str]) -> Experiment:
     """A run's experiment with settings that may change when it goes on.
 
     Raises:
-        UserError: one of them may not, or makes the training shorter than it is already; or the checkpoints were made with others.
+        UserError: one of them may not, or makes the training shorter than it is already; or the
+            checkpoints were made with others.
     """
-    wrong = [key for key in (str(text).partition("=")[0] for text in settings) if key in config.flatten(run.experiment) and key not in config.RESUMABLE]
+    wrong = [
+        key
+        for key in (str(text).partition("=")[0] for text in settings)
+        if key in config.flatten(run.experiment) and key not in config.RESUMABLE
+    ]
     if wrong:
-        raise UserError(f"{', '.join(wrong)}: cannot change in a run that goes on, only {', '.join(config.RESUMABLE)} can. Start a new run for it.")
+        raise UserError(
+            f"{', '.join(wrong)}: cannot change in a run that goes on, only"
+            f" {', '.join(config.RESUMABLE)} can. Start a new run for it."
+        )
     from tfbig.engine import checkpoint, loop
 
     experiment = config.override(run.experiment, settings)
@@ -150,17 +199,28 @@ def changed(run: Run, settings: list[str]) -> Experiment:
     if settings:
         from tfbig.engine.setup import Lengths
 
-        reached, length = max(checkpoint.steps(run.checkpoints), default=0), Lengths.of(experiment).total
+        reached, length = (
+            max(checkpoint.steps(run.checkpoints), default=0),
+            Lengths.of(experiment).total,
+        )
         if length < reached:
-            raise UserError(f"train.length: expected at least the {reached:,} steps that {run.path} has made. Received: {experiment.train.length}, {length:,} steps.")
+            raise UserError(
+                f"train.length: expected at least the {reached:,} steps that {run.path} has made."
+                f" Received: {experiment.train.length}, {length:,} steps."
+            )
     return experiment
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command's arguments; see `cli.RecipeParser`."""
-    parser = cli.RecipeParser("train", __doc__, EXAMPLES, made="run", settings="settings that differ from the recipe's")
-    parser.add_argument("--dry-run", action="store_true", help="build everything, make one step, say what it takes")
-    parser.add_argument("--supervisor", type=int, help=argparse.SUPPRESS)  # the process that ends with this one
+    parser = cli.RecipeParser(
+        "train", __doc__, EXAMPLES, made="run", settings="settings that differ from the recipe's"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="build everything, make one step, say what it takes"
+    )
+    # The process that ends with this one
+    parser.add_argument("--supervisor", type=int, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
@@ -171,7 +231,11 @@ def door(arguments: list[str]) -> dict:
     if given.print or given.dry_run:
         return _look(given)
     run = train(given.recipe, *given.settings, run=given.run, resume=given.resume)
-    return {"run": str(run.path), **(run.read_json("summary.json") or {}), "metrics": run.read_json("metrics.json") or {}}
+    return {
+        "run": str(run.path),
+        **(run.read_json("summary.json") or {}),
+        "metrics": run.read_json("metrics.json") or {},
+    }
 
 
 def _look(given) -> dict:
@@ -187,7 +251,16 @@ def _look(given) -> dict:
 
     found = job.dry_run(experiment, Console())
     if not given.json:
-        print("\n".join(f"{name.replace('_', ' '):<26} {value:,}" if type(value) is int else f"{name.replace('_', ' '):<26} {value}" for name, value in found.items()))
+        print(
+            "\n".join(
+                (
+                    f"{name.replace('_', ' '):<26} {value:,}"
+                    if type(value) is int
+                    else f"{name.replace('_', ' '):<26} {value}"
+                )
+                for name, value in found.items()
+            )
+        )
     return found
 
 

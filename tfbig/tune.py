@@ -13,24 +13,31 @@ from tfbig.core.errors import DiskFull, Interrupted, RunFailure, UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.search import Search, Settings, Tune, count_trainings, read_settings
 
-EXAMPLES = """  python -m tfbig.tune mnist_mlp                                   # the recipe's own search space
-  python -m tfbig.tune mnist_mlp optim.learning_rate=log:1e-4..1e-1 model.units=in:64,128,256 tune.trials=20
-  python -m tfbig.tune mnist_mlp model=in:mlp,cnn mlp.units=in:64,[128,64] cnn.filters=in:[8,16],[16,32] tune.time=30m
+# The recipe's own search space
+EXAMPLES = """  python -m tfbig.tune mnist_mlp                                 
+  python -m tfbig.tune mnist_mlp optim.learning_rate=log:1e-4..1e-1 model.units=in:64,128,256
+  python -m tfbig.tune mnist_mlp model=in:mlp,cnn mlp.units=in:64,[128,64] tune.time=30m
   python -m tfbig.tune mnist_cnn tune.algorithm=hyperband tune.workers=2 run=runs/search
   python -m tfbig.tune --resume runs/search tune.time=2h
 
-key=log:LOW..HIGH, lin:LOW..HIGH, int:LOW..HIGH and in:A,B,C name what is searched, key=value what is fixed.
+key=log:LOW..HIGH, lin:LOW..HIGH, int:LOW..HIGH and in:A,B,C name what is searched, key=value what
+is fixed.
 RECIPE --print shows the settings of the search and its space."""
 
 
 def tune(
-    recipe: str | Experiment | None = None, *settings: str, run: str | Path | None = None, resume: str | Path | None = None
+    recipe: str | Experiment | None = None,
+    *settings: str,
+    run: str | Path | None = None,
+    resume: str | Path | None = None,
 ) -> Search:
-    """Searches for better settings of a recipe or an experiment and returns the search directory, report included.
+    """Searches for better settings of a recipe or an experiment and returns the search directory,
+    report included.
 
     Args:
         recipe: a recipe's name or an Experiment; left out when resuming.
-        settings: what is searched, such as "optim.learning_rate=log:1e-4..1e-1", what is fixed, and tune.* settings.
+        settings: what is searched, such as "optim.learning_rate=log:1e-4..1e-1", what is fixed, and
+            tune.* settings.
         run: the new search directory; by default runs/tune_NAME.
         resume: a search directory to continue.
 
@@ -40,13 +47,21 @@ def tune(
         Interrupted: a signal asked to stop; all trials are kept.
     """
     if (recipe is None) == (resume is None):
-        raise UserError("expected a recipe or a search to resume, one of them. `python -m tfbig` lists the recipes.")
+        raise UserError(
+            "expected a recipe or a search to resume, one of them. `python -m tfbig` lists the"
+            " recipes."
+        )
     if resume is not None:
         search = Search.open(resume, list(settings))
     else:
         base = registry.recipe(recipe)
         name = recipe if isinstance(recipe, str) else base.name
-        search = Search.create(run, name, base, _with_own_space(name if isinstance(recipe, str) else None, list(settings)))
+        search = Search.create(
+            run,
+            name,
+            base,
+            _with_own_space(name if isinstance(recipe, str) else None, list(settings)),
+        )
     _search(search)
     return search
 
@@ -56,11 +71,16 @@ def _with_own_space(recipe: str | None, settings: list[str]) -> list[str]:
     if recipe is None or any(map(search_space.is_searched, settings)):
         return settings
     fixed = {text.partition("=")[0] for text in settings}
-    return [*settings, *(text for text in registry.search_space(recipe) if text.partition("=")[0] not in fixed)]
+    return [
+        *settings,
+        *(text for text in registry.search_space(recipe) if text.partition("=")[0] not in fixed),
+    ]
 
 
 def _search(search: Search) -> None:
-    """Leads the search to its end in this process, its workers here, on this machine or on a cluster."""
+    """Leads the search to its end in this process, its workers here, on this machine or on a
+    cluster.
+    """
     from tfbig.engine import tuning, tuning_workers, verdict
     from tfbig.engine.conductor import Conductor
     from tfbig.report import search as report
@@ -70,7 +90,9 @@ def _search(search: Search) -> None:
     progress.note(f"search: {search.path}")
     try:
         with search.lock():
-            conductor = Conductor(search, tuning.whole_length(search.experiment), alone=role is None)
+            conductor = Conductor(
+                search, tuning.whole_length(search.experiment), alone=role is None
+            )
             counts = conductor.trainings()
             search.write_trainings(counts)
             progress.note(_trainings_text(search.tune, counts))
@@ -119,7 +141,9 @@ def _work(path: str | Path, started_by_chief: bool) -> None:
     while not (Path(path) / "search.json").exists() and time.monotonic() < deadline:
         time.sleep(tuning_workers.POLL_SECONDS)  # the chief has not made it yet
     search, name = Search.open(path), os.environ["KERASTUNER_TUNER_ID"]
-    progress = Progress(search, prefix="" if started_by_chief and search.tune.workers == 1 else f"{name}: ")
+    progress = Progress(
+        search, prefix="" if started_by_chief and search.tune.workers == 1 else f"{name}: "
+    )
     try:
         tuning.work(search, tuning_workers.Client(), name, progress.observe, progress.ended)
     except DiskFull as error:
@@ -138,20 +162,33 @@ def _conclude(search: Search, conductor, progress, verdict) -> None:
 
     result = verdict.decide(search, conductor)
     if result is None:
-        raise RunFailure(f"no trial was completed, so there is no best one. The reasons: {report.write(search.path)}")
+        raise RunFailure(
+            "no trial was completed, so there is no best one. The reasons:"
+            f" {report.write(search.path)}"
+        )
     result |= verdict.read_test(search, result, progress.quiet())
     search.write_json("best.json", result)
     search.write_json("importance.json", verdict.importance(search, conductor))
-    for run in sorted({search.path / outcome["run"] for outcome in conductor.outcomes.values() if outcome["run"]}):
+    for run in sorted(
+        {search.path / outcome["run"] for outcome in conductor.outcomes.values() if outcome["run"]}
+    ):
         summary, page = run / "summary.json", run / "report.html"
-        if summary.exists() and not (page.exists() and page.stat().st_mtime >= summary.stat().st_mtime):
+        if summary.exists() and not (
+            page.exists() and page.stat().st_mtime >= summary.stat().st_mtime
+        ):
             html.write(run)
     progress.note(f"report: {report.write(search.path)}")
     progress.note(f"best: {result['line'] or search.path / result['run']}")
 
 
 def door(arguments: list[str]) -> dict:
-    parser = cli.RecipeParser("tune", __doc__, EXAMPLES, made="search", settings="what is searched, fixed, and tune.* settings")
+    parser = cli.RecipeParser(
+        "tune",
+        __doc__,
+        EXAMPLES,
+        made="search",
+        settings="what is searched, fixed, and tune.* settings",
+    )
     parser.add_argument("--worker", action="store_true", help=cli.argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.print:
@@ -159,7 +196,10 @@ def door(arguments: list[str]) -> dict:
     if _is_worker():
         path = given.resume or given.run
         if path is None:
-            raise UserError("run: expected the search's directory, since KERASTUNER_TUNER_ID makes this process a worker.")
+            raise UserError(
+                "run: expected the search's directory, since KERASTUNER_TUNER_ID makes this process"
+                " a worker."
+            )
         _work(path, given.worker)
         return {"search": path}
     search = tune(given.recipe, *given.settings, run=given.run, resume=given.resume)
@@ -180,7 +220,10 @@ def _look(given) -> dict:
         search = Search.open(given.resume)
         knobs, space = search.changed(given.settings), search.space
     else:
-        base, settings = registry.recipe(given.recipe), _with_own_space(given.recipe, given.settings)
+        base, settings = (
+            registry.recipe(given.recipe),
+            _with_own_space(given.recipe, given.settings),
+        )
         knobs, space = read_settings(base, settings, complete=False)
     counts = count_trainings(knobs, space)
     if not given.json:
@@ -188,9 +231,16 @@ def _look(given) -> dict:
         for parameter in space.parameters:
             where = " and ".join(f"{name}={'|'.join(values)}" for name, values in parameter.when)
             print(f"  {parameter}{f'  # where {where}' if where else ''}")
-        print("\n".join([*(f"  {text}  # fixed" for text in space.fixed), _trainings_text(knobs, counts)]))
+        print(
+            "\n".join(
+                [*(f"  {text}  # fixed" for text in space.fixed), _trainings_text(knobs, counts)]
+            )
+        )
     return {
-        "tune": {key.partition(".")[2]: value for key, value in config.flatten(Settings(tune=knobs)).items()},
+        "tune": {
+            key.partition(".")[2]: value
+            for key, value in config.flatten(Settings(tune=knobs)).items()
+        },
         "space": [str(p) for p in space.parameters],
         "fixed": list(space.fixed),
         "trainings": counts,

@@ -23,9 +23,11 @@ MODULE = "python -m tfbig"
 
 
 def spoken(text: str) -> str:
-    """A text for the terminal whose commands are written in the way in which this program was called.
+    """A text for the terminal whose commands are written in the way in which this program was
+    called.
 
-    Texts are written for `python -m tfbig.train`; the same is `tfbig train` and `python -m tfbig train`.
+    Texts are written for `python -m tfbig.train`; the same is `tfbig train` and `python -m tfbig
+    train`.
     """
     program = Path(sys.argv[0])
     if program.stem == "tfbig":
@@ -46,7 +48,11 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        self.add_argument("--json", action="store_true", help="one JSON object on stdout, everything else on stderr")
+        self.add_argument(
+            "--json",
+            action="store_true",
+            help="one JSON object on stdout, everything else on stderr",
+        )
 
     def error(self, message: str):
         raise UserError(f"{message}. See {self.prog} --help.")
@@ -62,24 +68,32 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def _unknown(self, word: str, words: list[str], parsed: argparse.Namespace) -> str:
-        """What is wrong with an option that there is not, and which one or which setting may be meant."""
+        """What is wrong with an option that there is not, and which one or which setting may be
+        meant.
+        """
         option, equals, value = word.partition("=")
         behind = words[words.index(word) + 1 :][:1] if word in words and not equals else []
-        value = value or next((each for each in behind if not each.startswith("-") and "=" not in each), "")
+        value = value or next(
+            (each for each in behind if not each.startswith("-") and "=" not in each), ""
+        )
         options = [each for action in self._actions for each in action.option_strings]
         if not word.startswith("-"):
             return f"{word}: expected no further argument."
         if not hasattr(parsed, "settings"):
             return f"{option}: {suggestions.unknown_option(option, value, options)}"
-        base = registry.recipe(parsed.recipe if parsed.recipe in recipes() else next(iter(recipes())))
+        base = registry.recipe(
+            parsed.recipe if parsed.recipe in recipes() else next(iter(recipes()))
+        )
         known = config.flatten(base)
         return f"{option}: {suggestions.unknown_option(option, value, options, known, base)}"
 
 
 class RecipeParser(Parser):
-    """Arguments of a command that begins with a recipe, RECIPE key=value ..., or goes on with what it made: --resume DIR key=value ...
+    """Arguments of a command that begins with a recipe, RECIPE key=value ..., or goes on with what
+    it made: --resume DIR key=value ...
 
-    What `parse_args` returns has `recipe`, `settings`, `run` (from run=DIR), `resume` and `print`; of recipe and resume, one is None.
+    What `parse_args` returns has `recipe`, `settings`, `run` (from run=DIR), `resume` and `print`;
+    of recipe and resume, one is None.
     """
 
     def __init__(self, name: str, doc: str, examples: str, made: str, settings: str):
@@ -92,7 +106,9 @@ class RecipeParser(Parser):
         super().__init__(name, doc, examples)
         self.made = made
         self.add_argument("recipe", nargs="?", help="a recipe's name")
-        self.add_argument("settings", nargs="*", metavar="key=value", help=f"{settings}; run=DIR names the {made}")
+        self.add_argument(
+            "settings", nargs="*", metavar="key=value", help=f"{settings}; run=DIR names the {made}"
+        )
         self.add_argument("--resume", metavar="DIR", help=f"continue a {made}")
         self.add_argument("--print", action="store_true", help="show every setting and stop")
 
@@ -103,18 +119,28 @@ class RecipeParser(Parser):
             words.insert(0, given.recipe)
             given.recipe = None
         if given.resume and given.recipe:
-            raise UserError(f"expected --resume DIR or a recipe, not both. Received: {given.recipe!r} and --resume {given.resume}.")
+            raise UserError(
+                f"expected --resume DIR or a recipe, not both. Received: {given.recipe!r} and"
+                f" --resume {given.resume}."
+            )
         if not given.resume and not given.recipe:
-            raise UserError(f"expected a recipe: one of {', '.join(recipes())}. `{self.prog} --help` shows examples.")
+            raise UserError(
+                f"expected a recipe: one of {', '.join(recipes())}. `{self.prog} --help` shows"
+                " examples."
+            )
         runs = [text[4:] for text in words if text.startswith("run=")]
         if len(runs) > 1 or (runs and given.resume):
             raise UserError("run: expected once at most, and not with --resume.")
-        given.run, given.settings = (runs[0] if runs else None), [text for text in words if not text.startswith("run=")]
+        given.run, given.settings = (
+            (runs[0] if runs else None),
+            [text for text in words if not text.startswith("run=")],
+        )
         return given
 
 
 def add_knobs(parser: Parser, arguments: list[str], kind: Callable) -> type | None:
-    """Adds the knobs of a component that depends on a run as options, if a word of the command line is a run's directory.
+    """Adds the knobs of a component that depends on a run as options, if a word of the command line
+    is a run's directory.
 
     Args:
         parser: gets the options.
@@ -126,11 +152,16 @@ def add_knobs(parser: Parser, arguments: list[str], kind: Callable) -> type | No
     """
     path = next(filter(_is_run, arguments), None)
     if path is None and arguments and not arguments[0].startswith("-"):
-        Run.open(arguments[0])  # says what is wrong with it, rather than that its options are not known
+        # Says what is wrong with it, rather than that its options are not known
+        Run.open(arguments[0])
     found = kind(Run.open(path)) if path else None
     for field in dataclasses.fields(found) if found else ():
-        text = f"{field.metadata['doc']} (default: {config.text_of(field.default)})".replace("%", "%%")
-        parser.add_argument(f"--{field.name.replace('_', '-')}", dest=field.name, help=text, metavar="VALUE")
+        text = f"{field.metadata['doc']} (default: {config.text_of(field.default)})".replace(
+            "%", "%%"
+        )
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}", dest=field.name, help=text, metavar="VALUE"
+        )
     return found
 
 
@@ -156,14 +187,19 @@ def given_knobs(given: argparse.Namespace, kind: type) -> dict:
 def run(door: Callable[[list[str]], dict | None], arguments: list[str] | None) -> int:
     """Runs a command and returns its exit code.
 
-    0: done. 1: training or evaluation failed. 2: a mistake in what the user gave. 128 + n: stopped by signal n.
-    With --json, stdout gets one JSON object: what the command returns, or {"error", "kind"} and what an error carries besides.
+    0: done. 1: training or evaluation failed. 2: a mistake in what the user gave. 128 + n: stopped
+        by signal n.
+    With --json, stdout gets one JSON object: what the command returns, or {"error", "kind"} and
+    what an error carries besides.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     with contextlib.suppress(AttributeError, ValueError):  # names of files need not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
-    with raise_signals(), _stdout_to_stderr() if as_json else contextlib.nullcontext(sys.stdout) as out:
+    with (
+        raise_signals(),
+        _stdout_to_stderr() if as_json else contextlib.nullcontext(sys.stdout) as out,
+    ):
         code, result = _outcome(door, arguments, as_json)
         if as_json and result is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -179,12 +215,19 @@ def _outcome(door, arguments, as_json) -> tuple[int, dict | None]:
         if not error.said:
             shown = "\n".join([f"error: {lines[0]}", *(f"       {line}" for line in lines[1:])])
             print(spoken(shown), file=sys.stderr)
-        carried = {"predictions": error.predictions, "errors": error.errors} if isinstance(error, PartlyRefused) else {}
+        carried = (
+            {"predictions": error.predictions, "errors": error.errors}
+            if isinstance(error, PartlyRefused)
+            else {}
+        )
         return error.exit_code, {"error": str(error), "kind": type(error).__name__, **carried}
     except KeyboardInterrupt as stop:
         signum = getattr(stop, "signum", signal.SIGINT)
         print("stopped", file=sys.stderr)
-        return 128 + signum, {"error": f"stopped by {'Ctrl-C' if signum == signal.SIGINT else 'SIGTERM'}", "kind": "Interrupted"}
+        return 128 + signum, {
+            "error": f"stopped by {'Ctrl-C' if signum == signal.SIGINT else 'SIGTERM'}",
+            "kind": "Interrupted",
+        }
     except BrokenPipeError:  # the reader of our output has gone; say nothing more to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0, None
@@ -192,7 +235,9 @@ def _outcome(door, arguments, as_json) -> tuple[int, dict | None]:
         told = f"{error.filename or 'a file'}: {error.strerror or error}"
         print(f"error: {told}", file=sys.stderr)
         return 1, {"error": told, "kind": type(error).__name__}
-    except Exception as error:  # ours: the traceback helps to mend it, and --json still gets its object
+    except (
+        Exception
+    ) as error:  # ours: the traceback helps to mend it, and --json still gets its object
         traceback.print_exc()
         return 1, {"error": str(error), "kind": type(error).__name__}
 
@@ -214,7 +259,10 @@ def _stdout_to_stderr():
 
 
 def make_callable(module: str, function: Callable) -> None:
-    """Lets a command's module be called from Python too: `tfbig.train("mnist_mlp")` and `python -m tfbig.train mnist_mlp`."""
+    """Lets a command's module be called from Python too.
+
+    `tfbig.train("mnist_mlp")` and `python -m tfbig.train mnist_mlp`.
+    """
 
     class CallableModule(types.ModuleType):
         __doc__ = function.__doc__

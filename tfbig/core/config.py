@@ -1,4 +1,7 @@
-"""Configuration: overriding, validating, showing and saving an experiment. Every problem is reported at once."""
+"""Configuration: overriding, validating, showing and saving an experiment.
+
+Every problem is reported at once.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,18 @@ from tfbig.core.experiment import Experiment
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 RESUMABLE = (  # what may change in a run that goes on
-    *(f"train.{name}" for name in ("length", "evaluate_every", "save_every", "keep", "patience", "final_split", "tensorboard")),
+    *(
+        f"train.{name}"
+        for name in (
+            "length",
+            "evaluate_every",
+            "save_every",
+            "keep",
+            "patience",
+            "final_split",
+            "tensorboard",
+        )
+    ),
     "data.path",  # to where the same data is now: the fingerprint tells other data
     "data.vocabulary_path",
     "data.on_error",
@@ -36,7 +50,12 @@ def flatten(experiment: Experiment) -> dict[str, Any]:
             continue
         if "kind" in field.metadata:
             flat[field.name] = registry.name_of(value)
-        flat.update({f"{field.name}.{inner.name}": getattr(value, inner.name) for inner in dataclasses.fields(value)})
+        flat.update(
+            {
+                f"{field.name}.{inner.name}": getattr(value, inner.name)
+                for inner in dataclasses.fields(value)
+            }
+        )
     return flat
 
 
@@ -87,7 +106,13 @@ def override(experiment: Experiment, settings: list[str], complete: bool = True)
             problems.append(f"{key}: {error}")
     for owner, values in changes.items():
         if owner:
-            values = {owner: dataclasses.replace(getattr(experiment, owner), **values).settled(frozenset(values))}
+            values = {
+                owner: (
+                    dataclasses.replace(getattr(experiment, owner), **values).settled(
+                        frozenset(values)
+                    )
+                )
+            }
         experiment = dataclasses.replace(experiment, **values)
     _raise(problems + find_problems(experiment, complete))
     return experiment
@@ -110,9 +135,15 @@ def _find(experiment: Experiment, key: str):
     holder = experiment if not owner else getattr(experiment, owner) if owner in parts else None
     if not dataclasses.is_dataclass(holder):
         return owner, name, None
-    fields = {field.name: field for field in dataclasses.fields(holder) if "kind" not in field.metadata}
+    fields = {
+        field.name: field for field in dataclasses.fields(holder) if "kind" not in field.metadata
+    }
     field = fields.get(name)
-    return owner, name, None if field is None or dataclasses.is_dataclass(getattr(holder, name)) else field
+    return (
+        owner,
+        name,
+        None if field is None or dataclasses.is_dataclass(getattr(holder, name)) else field,
+    )
 
 
 def _annotation(experiment: Experiment, owner: str, name: str):
@@ -143,10 +174,16 @@ def parse(text: str, kind: Any) -> Any:
         ValueError: it is none; the message says what was expected and received.
     """
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return None if text.lower() == "none" else parse(text, next(k for k in typing.get_args(kind) if k is not type(None)))
+        return (
+            None
+            if text.lower() == "none"
+            else parse(text, next(k for k in typing.get_args(kind) if k is not type(None)))
+        )
     if typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)[0]
-        return tuple(parse(part.strip(), inner) for part in text.strip("()[]").split(",") if part.strip())
+        return tuple(
+            parse(part.strip(), inner) for part in text.strip("()[]").split(",") if part.strip()
+        )
     if kind is bool:
         if text.lower() not in WORDS:
             raise ValueError(f"expected true or false. Received: {text!r}.")
@@ -170,7 +207,9 @@ def _number(text: str, kind: type) -> int:
             return int(number)
     except (ValueError, OverflowError):
         pass
-    raise ValueError(f"expected a {'whole number' if kind is int else 'number'}. Received: {text!r}.") from None
+    raise ValueError(
+        f"expected a {'whole number' if kind is int else 'number'}. Received: {text!r}."
+    ) from None
 
 
 def find_problems(experiment: Experiment, complete: bool = True) -> list[str]:
@@ -188,7 +227,9 @@ def find_problems(experiment: Experiment, complete: bool = True) -> list[str]:
 
 def _problems(experiment: Experiment) -> list[tuple[str, str]]:
     """(path of the setting, message) of every problem."""
-    parts = {field.name: getattr(experiment, field.name) for field in dataclasses.fields(experiment)}
+    parts = {
+        field.name: getattr(experiment, field.name) for field in dataclasses.fields(experiment)
+    }
     found = list(part_problems(experiment))
     for owner, part in parts.items():
         if dataclasses.is_dataclass(part):
@@ -200,7 +241,11 @@ def component(kind: type, options: dict[str, Any]) -> Any:
     """A component with these knobs; all that is wrong with them is said at once."""
     known = {field.name for field in dataclasses.fields(kind)}
     expected = ", ".join(sorted(known)) or "none"
-    strange = [f"{name}: no such option.{registry.nearest(name, known)} Expected one of {expected}." for name in options if name not in known]
+    strange = [
+        f"{name}: no such option.{registry.nearest(name, known)} Expected one of {expected}."
+        for name in options
+        if name not in known
+    ]
     if strange:
         raise UserError("\n".join(strange))
     made = kind(**options)
@@ -215,9 +260,13 @@ def part_problems(part) -> list[tuple[str, str]]:
     wrong, types_of = [], hints(type(part))
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
-        if dataclasses.is_dataclass(value) or not ("doc" in field.metadata and "kind" not in field.metadata):
+        if dataclasses.is_dataclass(value) or not (
+            "doc" in field.metadata and "kind" not in field.metadata
+        ):
             continue
-        message = _type_problem(value, types_of[field.name]) or _limit_problem(value, field.metadata)
+        message = _type_problem(value, types_of[field.name]) or _limit_problem(
+            value, field.metadata
+        )
         if message:
             wrong.append((field.name, message))
     return wrong or list(part.problems())  # cross-checks may count on each value being fine alone
@@ -234,11 +283,21 @@ def _type_problem(value: Any, kind: Any) -> str:
             if value is None:
                 return ""
         elif option is float:
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            if (
+                isinstance(value, (int, float))
+                and not isinstance(value, bool)
+                and math.isfinite(value)
+            ):
                 return ""
         elif isinstance(value, option) and not (option is int and isinstance(value, bool)):
             return ""
-    words = {int: "a whole number", float: "a finite number", str: "text", bool: "true or false", type(None): "none"}
+    words = {
+        int: "a whole number",
+        float: "a finite number",
+        str: "text",
+        bool: "true or false",
+        type(None): "none",
+    }
     expected = " or ".join(words.get(option, str(option)) for option in options)
     return f"expected {expected}. Received: {value!r}."
 
@@ -248,7 +307,10 @@ def _limit_problem(value: Any, limits) -> str:
         if item is None:
             continue
         if limits.get("choices") and item not in limits["choices"]:
-            return f"expected one of {', '.join(map(str, limits['choices']))}. Received: {item!r}.{registry.nearest(str(item), limits['choices'])}"
+            return (
+                f"expected one of {', '.join(map(str, limits['choices']))}. Received:"
+                f" {item!r}.{registry.nearest(str(item), limits['choices'])}"
+            )
         if limits.get("low") is not None and item < limits["low"]:
             return f"expected at least {limits['low']}. Received: {item}."
         if limits.get("above") is not None and item <= limits["above"]:
@@ -274,7 +336,10 @@ def to_json(experiment: Experiment) -> dict[str, Any]:
 
 
 def from_json(saved: dict[str, Any]) -> Experiment:
-    """The experiment that `to_json` wrote. Settings it lacks take their defaults; ones it should not have are errors."""
+    """The experiment that `to_json` wrote.
+
+    Settings it lacks take their defaults; ones it should not have are errors.
+    """
     problems, parts = [], {}
     fields = {field.name: field for field in dataclasses.fields(Experiment)}
     for key in saved:
@@ -294,59 +359,119 @@ def from_json(saved: dict[str, Any]) -> Experiment:
             continue
         value = dict(value)
         try:
-            kind = registry.component(field.metadata["kind"], str(value.pop("name", ""))) if "kind" in field.metadata else type(field.default)
+            kind = (
+                registry.component(field.metadata["kind"], str(value.pop("name", "")))
+                if "kind" in field.metadata
+                else type(field.default)
+            )
         except UserError as error:
             problems.append(str(error))
             continue
         known = {inner.name for inner in dataclasses.fields(kind)}
-        problems += [f"{name}.{key}: no such setting.{registry.nearest(key, known)}" for key in value if key not in known]
-        parts[name] = kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in value.items() if key in known})
+        problems += [
+            f"{name}.{key}: no such setting.{registry.nearest(key, known)}"
+            for key in value
+            if key not in known
+        ]
+        parts[name] = kind(
+            **{
+                key: tuple(v) if isinstance(v, list) else v
+                for key, v in value.items()
+                if key in known
+            }
+        )
     _raise(problems)
     return validate(Experiment(**parts))
 
 
 def absolute(experiment: Experiment) -> Experiment:
-    """The experiment with each relative path that leads somewhere from the current folder made absolute; see `knob`."""
-    parts = {field.name: getattr(experiment, field.name) for field in dataclasses.fields(experiment)}
-    parts |= {name: dataclasses.replace(part, **_absolute_paths(part)) for name, part in parts.items() if dataclasses.is_dataclass(part)}
+    """The experiment with each relative path that leads somewhere from the current folder made
+    absolute; see `knob`.
+    """
+    parts = {
+        field.name: getattr(experiment, field.name) for field in dataclasses.fields(experiment)
+    }
+    parts |= {
+        name: dataclasses.replace(part, **_absolute_paths(part))
+        for name, part in parts.items()
+        if dataclasses.is_dataclass(part)
+    }
     return dataclasses.replace(experiment, **{**parts, **_absolute_paths(experiment)})
 
 
 def _absolute_paths(part) -> dict[str, str]:
-    values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.metadata.get("path")}
-    paths = {name: os.path.join(os.getcwd(), os.path.expanduser(value)) for name, value in values.items() if value}
+    values = {
+        field.name: getattr(part, field.name)
+        for field in dataclasses.fields(part)
+        if field.metadata.get("path")
+    }
+    paths = {
+        name: os.path.join(os.getcwd(), os.path.expanduser(value))
+        for name, value in values.items()
+        if value
+    }
     return {name: path for name, path in paths.items() if os.path.exists(path)}
 
 
 def without_paths(experiment: Experiment) -> dict[str, Any]:
-    """As `flatten`, but for settings that name a file or folder: the same one may be named otherwise elsewhere."""
-    is_path = lambda field: field is not None and field.metadata.get("path")  # noqa: E731
-    return {key: value for key, value in flatten(experiment).items() if not is_path(_find(experiment, key)[2])}
+    """As `flatten`, but for settings that name a file or folder.
+
+    The same one may be named otherwise elsewhere.
+    """
+
+    def is_path(field):
+        return field is not None and field.metadata.get("path")
+
+    return {
+        key: value
+        for key, value in flatten(experiment).items()
+        if not is_path(_find(experiment, key)[2])
+    }
 
 
 def lasting(experiment: Experiment) -> dict[str, Any]:
-    """The settings that may not change in a run that goes on, by their path, as JSON values; paths are none of them."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in without_paths(experiment).items() if key not in RESUMABLE}
+    """The settings that may not change in a run that goes on, by their path, as JSON values.
+
+    Paths are none of them.
+    """
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in without_paths(experiment).items()
+        if key not in RESUMABLE
+    }
 
 
 def changed(experiment: Experiment, base: Experiment) -> dict[str, list]:
     """Settings that differ from the recipe's: path -> [recipe's value or None, value]."""
     before, now = flatten(base), flatten(experiment)
-    return {key: [before.get(key), value] for key, value in now.items() if key not in before or before[key] != value}
+    return {
+        key: [before.get(key), value]
+        for key, value in now.items()
+        if key not in before or before[key] != value
+    }
 
 
 def show(experiment: Experiment, base: Experiment | None = None) -> str:
     """Every setting with its value and meaning, as `key=value` lines.
 
-    Those that differ from the recipe are marked *, those that must still be given !, and why is said behind them all.
+    Those that differ from the recipe are marked *, those that must still be given !, and why is
+    said behind them all.
     """
     different = changed(experiment, base) if base is not None else {}
     needed = {key: text for key, text in _problems(experiment) if isinstance(text, Needed)}
     lines = []
     for key, value in flatten(experiment).items():
         owner, name, field = _find(experiment, key)
-        doc = field.metadata.get("doc", "") if field else Experiment.__dataclass_fields__[key].metadata["doc"]
-        was = f" (recipe: {text_of(different[key][0])})" if key in different and different[key][0] is not None else ""
+        doc = (
+            field.metadata.get("doc", "")
+            if field
+            else Experiment.__dataclass_fields__[key].metadata["doc"]
+        )
+        was = (
+            f" (recipe: {text_of(different[key][0])})"
+            if key in different and different[key][0] is not None
+            else ""
+        )
         mark = "!" if key in needed else "*" if key in different else " "
         lines.append((f"{mark} {key}={text_of(value)}{was}", doc))
     width = min(44, max(len(setting) for setting, _ in lines))
@@ -358,4 +483,8 @@ def text_of(value: Any) -> str:
     """A value as it is written on the command line."""
     if isinstance(value, (tuple, list)):
         return ",".join(map(text_of, value))
-    return {None: "none", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    return (
+        {None: "none", True: "true", False: "false"}[value]
+        if value is None or isinstance(value, bool)
+        else str(value)
+    )

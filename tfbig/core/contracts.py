@@ -1,7 +1,8 @@
 """The contracts everything else is written against: Model, Dataset, Task. Read this first.
 
-Each is a frozen dataclass whose fields are its configuration ("knobs") and whose methods build from it, so no argument
-list is written twice. A file of `models/`, `data/` or `tasks/` defines exactly one of them and the file's name is its name.
+Each is a frozen dataclass whose fields are its configuration ("knobs") and whose methods build from
+it, so no argument list is written twice. A file of `models/`, `data/` or `tasks/` defines exactly
+one of them and the file's name is its name.
 """
 
 from __future__ import annotations
@@ -23,7 +24,16 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 
 
-def knob(default: Any, doc: str, *, low=None, high=None, above=None, choices: tuple | None = None, path: bool = False) -> Any:
+def knob(
+    default: Any,
+    doc: str,
+    *,
+    low=None,
+    high=None,
+    above=None,
+    choices: tuple | None = None,
+    path: bool = False,
+) -> Any:
     """One setting: its default, one line of documentation, and what values it may take.
 
     Args:
@@ -33,9 +43,17 @@ def knob(default: Any, doc: str, *, low=None, high=None, above=None, choices: tu
         high: largest allowed value.
         above: the value must be greater than this.
         choices: the allowed values, if only a few are.
-        path: it names a file or folder; a run keeps it absolute, so that it can be used from any folder.
+        path: it names a file or folder; a run keeps it absolute, so that it can be used from any
+            folder.
     """
-    limits = {"doc": doc, "low": low, "high": high, "above": above, "choices": choices, "path": path}
+    limits = {
+        "doc": doc,
+        "low": low,
+        "high": high,
+        "above": above,
+        "choices": choices,
+        "path": path,
+    }
     return dataclasses.field(default=default, metadata=limits)
 
 
@@ -43,9 +61,9 @@ def knob(default: Any, doc: str, *, low=None, high=None, above=None, choices: tu
 class Feature:
     """Shape, type and unit of one named part of an example, without the batch axis.
 
-    The first axis may be free, None, with the `most` that it holds: boxes of a picture, samples of a
-    recording, letters of a text. A dataset then gives an array of each example's own length, and the
-    reader pads with zeros and adds how many are real, as NAME_count, int32 [batch].
+    The first axis may be free, None, with the `most` that it holds: boxes of a picture, samples of
+    a recording, letters of a text. A dataset then gives an array of each example's own length, and
+    the reader pads with zeros and adds how many are real, as NAME_count, int32 [batch].
 
     Example:
         Feature(shape=(None, 4), dtype="float32", unit="pixels", most=32)  # at most 32 boxes
@@ -78,11 +96,16 @@ class Component:
     """A configured part of an experiment."""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yields (knob, message) for values that are fine alone but not together. Runs without TensorFlow."""
+        """Yields (knob, message) for values that are fine alone but not together.
+
+        Runs without TensorFlow.
+        """
         return iter(())
 
     def settled(self, given: frozenset[str]) -> Component:
-        """A copy without values that another choice made meaningless, called after the knobs `given` were overridden."""
+        """A copy without values that another choice made meaningless, called after the knobs
+        `given` were overridden.
+        """
         return self
 
 
@@ -107,30 +130,47 @@ class Model(Component):
 
     def load(self, model: keras.Model, source: str) -> None:
         """Puts weights from elsewhere into the built model; see the setting `init`."""
-        raise UserError(f"init: {type(self).__name__} reads no weights from elsewhere. Received: {source}.")
+        raise UserError(
+            f"init: {type(self).__name__} reads no weights from elsewhere. Received: {source}."
+        )
 
     def cached(self, model: keras.Model) -> tuple[keras.Model, keras.Model]:
-        """For models that give logits: two functional models that share the weights of `model` and go on from what was computed.
+        """For models that give logits.
+
+        Two functional models that share the weights of `model` and go on from what was computed.
 
         Returns:
-            (prefill, step). Prefill takes [tokens [batch, length], count [batch]] to [logits [batch, values] of the token
-            behind the first `count`, *cache]; step takes [token [batch], position [batch], *cache] to [logits, *cache].
+            (prefill, step). Prefill takes [tokens [batch, length], count [batch]] to [logits
+            [batch, values] of the token behind the first `count`, *cache]; step takes [token
+            [batch], position [batch], *cache] to [logits, *cache].
         """
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Component):
-    """Examples with random access by position, in three disjoint splits: train, validation, test."""
+    """Examples with random access by position, in three disjoint splits.
+
+    Train, validation, test.
+    """
 
     gives: ClassVar[frozenset[str]] = frozenset()
     """The kinds of things that its examples hold, such as image, label, tokens, boxes, samples."""
 
     background: ClassVar[int] = 255
-    """Pictures: what shows through the transparent parts of a PNG, in training and in use; 0 black ... 255 white, as on a page."""
+    """Pictures: what shows through the transparent parts of a PNG, in training and in use.
 
-    on_error: str = knob("stop", "a record that cannot be read: stop, or skip it and let the next readable one stand in", choices=("stop", "skip"))
-    max_skipped: int = knob(100, "skip: with more unreadable records than these training stops all the same", low=0)
+    0 black ... 255 white, as on a page.
+    """
+
+    on_error: str = knob(
+        "stop",
+        "a record that cannot be read: stop, or skip it and let the next readable one stand in",
+        choices=("stop", "skip"),
+    )
+    max_skipped: int = knob(
+        100, "skip: with more unreadable records than these training stops all the same", low=0
+    )
 
     @property
     def spec(self) -> Spec:
@@ -138,7 +178,10 @@ class Dataset(Component):
         raise NotImplementedError
 
     def check(self) -> None:
-        """Refuses data that is not there; asked before anything heavy is imported, so it does without TensorFlow."""
+        """Refuses data that is not there.
+
+        Asked before anything heavy is imported, so it does without TensorFlow.
+        """
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -169,11 +212,16 @@ class Dataset(Component):
         return None
 
     def arrays(self, split: str) -> dict[str, np.ndarray] | None:
-        """The whole split if it is small enough to live on the device, else None. Same rows as `examples`."""
+        """The whole split if it is small enough to live on the device, else None.
+
+        Same rows as `examples`.
+        """
         return None
 
     def encoded(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """Parts of the examples at `positions` as their owner stores them: name in `spec` -> bytes [n]; none by default.
+        """Parts of the examples at `positions` as their owner stores them.
+
+        Name in `spec` -> bytes [n]; none by default.
 
         Only asked for examples that `examples` could read: exports are verified from them.
         """
@@ -182,7 +230,8 @@ class Dataset(Component):
     def fingerprint(self) -> str:
         """Changes when the examples or their splits change; empty where they cannot.
 
-        A dataset that comes to look at them otherwise, at more of them or through another decoder, puts 2: before it, then 3:, ...
+        A dataset that comes to look at them otherwise, at more of them or through another decoder,
+        puts 2: before it, then 3:, ...
         """
         return ""
 
@@ -191,9 +240,12 @@ class Dataset(Component):
         return {}
 
     def notes(self) -> list[str]:
-        """What must be known before training, a line each: records that were left out, or that stand in two splits.
+        """What must be known before training, a line each.
 
-        They are told when a run starts and kept in its data.json; empty where there is nothing to say.
+        Records that were left out, or that stand in two splits.
+
+        They are told when a run starts and kept in its data.json; empty where there is nothing to
+        say.
         """
         return []
 
@@ -203,7 +255,8 @@ class Program:
     """One function that leaves with a trained model, as a signature of the served model.
 
     Attributes:
-        function: keyword arguments, tensors by name -> tensors by name; core TensorFlow operations only.
+        function: keyword arguments, tensors by name -> tensors by name; core TensorFlow operations
+            only.
         inputs: name -> tensor specification with a batch axis, or a scalar's.
     """
 
@@ -213,14 +266,18 @@ class Program:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What a program must answer, wherever it runs: texts and whole numbers exactly, others but for rounding.
+    """What a program must answer, wherever it runs.
+
+    Texts and whole numbers exactly, others but for rounding.
 
     Attributes:
         program: its name.
         inputs: name -> array; those with rows are given in calls of at most 256.
         expected: output name -> array.
-            Of the program "step": inputs are the tokens and count of prompts, and "ids" the most probable tokens behind them.
-        unit, counts: what is made, such as a token, and the output that says how much of it: for the speed that is told.
+            Of the program "step": inputs are the tokens and count of prompts, and "ids" the most
+                probable tokens behind them.
+        unit, counts: what is made, such as a token, and the output that says how much of it: for
+            the speed that is told.
     """
 
     program: str
@@ -232,17 +289,22 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Task(Component):
-    """What is learnt: examples to inputs, model, loss, prediction, metrics; the view of a single replica.
+    """What is learnt: examples to inputs, model, loss, prediction, metrics.
 
-    `bind` gives a copy that knows its `model`, its `data` and the `facts` measured on the training split. All methods
-    but `measure` need a bound task.
+    The view of a single replica.
+
+    `bind` gives a copy that knows its `model`, its `data` and the `facts` measured on the training
+    split. All methods but `measure` need a bound task.
     """
 
     primary: ClassVar[tuple[str, str]] = ("loss", "min")
     """The metric that picks the best checkpoint, and whether "max" or "min" is better."""
 
     preprocess_on: ClassVar[str] = "host"
-    """ "device": `preprocess` is numeric and runs inside the compiled step; "host": it runs in the input pipeline."""
+    """"device": `preprocess` is numeric and runs inside the compiled step.
+
+    "host": it runs in the input pipeline.
+    """
 
     takes: ClassVar[frozenset[str]] = frozenset()
     """What a dataset must give; see `Dataset.gives`."""
@@ -254,7 +316,10 @@ class Task(Component):
     """What the model must give; see `Model.gives`."""
 
     derived: ClassVar[dict[str, tuple[str, Callable[[float], float]]]] = {}
-    """Metrics that are an increasing function of another one, such as a perplexity of a mean: name -> (metric, function)."""
+    """Metrics that are an increasing function of another one, such as a perplexity of a mean.
+
+    Name -> (metric, function).
+    """
 
     asked_with: ClassVar[str] = "INPUT"
     """What a prediction is made of, as a word of the command line."""
@@ -266,11 +331,17 @@ class Task(Component):
     """The knobs of a served model (`--knob VALUE` of the export command); see `programs`."""
 
     served_as: ClassVar[str] = "serving_default"
-    """The signature that takes what `signature` says and gives what `answer` says: the one a whole split is put through."""
+    """The signature that takes what `signature` says and gives what `answer` says.
+
+    The one a whole split is put through.
+    """
 
     step_programs: ClassVar[tuple[str, ...]] = ()
-    """("prefill", "step") where `programs` has these two: what `Model.cached` gives, with named inputs and outputs, to
-    generate one token after another. ONNX then holds them, each in a file of its name."""
+    """("prefill", "step") where `programs` has these two.
+
+    What `Model.cached` gives, with named inputs and outputs, to
+    generate one token after another. ONNX then holds them, each in a file of its name.
+    """
 
     @classmethod
     def wanted_data(cls, data: type[Dataset] | Dataset) -> str:
@@ -285,7 +356,9 @@ class Task(Component):
         return f"a model that takes {_listed(cls.feeds)} and gives {_listed(cls.needs)}"
 
     def fits(self, model: Model, data: Dataset) -> Iterator[tuple[str, str]]:
-        """Yields ("data" or "model", what is missing, in words) where they cannot serve this task."""
+        """Yields ("data" or "model", what is missing, in words) where they cannot serve this
+        task.
+        """
         if expected := self.wanted_data(data):
             yield "data", _mismatch(expected, data, f"gives {_listed(data.gives)}")
         if expected := self.wanted_model(model):
@@ -293,9 +366,11 @@ class Task(Component):
             yield "model", _mismatch(expected, model, own)
 
     def uses(self) -> dict[str, str]:
-        """Other runs that the task needs, frozen: a teacher, a tokenizer of pictures, a judge; name ->
-        run directory, as a setting gives it. They are copied into the run, and a bound task has each
-        as `parts[name]`, with `model`, `task` and `predict`.
+        """Other runs that the task needs, frozen.
+
+        A teacher, a tokenizer of pictures, a judge; name ->
+        run directory, as a setting gives it. They are copied into the run, and a bound task has
+        each as `parts[name]`, with `model`, `task` and `predict`.
         """
         return {}
 
@@ -309,13 +384,17 @@ class Task(Component):
         return bound
 
     def measure(self, data: Dataset) -> dict[str, Any]:
-        """What preprocessing needs to know of the training split, and of no other (JSON values; saved with the run)."""
+        """What preprocessing needs to know of the training split, and of no other (JSON values.
+
+        Saved with the run).
+        """
         return {}
 
     def preprocess(self, raw: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
         """Raw examples to model-ready ones; the only copy: training, evaluation and serving use it.
 
-        While training, `raw["key"]` (uint32 [batch, 2]) is unique to each example and epoch: randomness comes from it alone.
+        While training, `raw["key"]` (uint32 [batch, 2]) is unique to each example and epoch:
+        randomness comes from it alone.
         """
         raise NotImplementedError
 
@@ -326,19 +405,29 @@ class Task(Component):
     def loss(
         self, model: keras.Model, batch: dict[str, tf.Tensor], training: bool
     ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
-        """Per example (sum, weight), each [batch]: "loss", which is minimised, and more to be logged.
+        """Per example (sum, weight), each [batch].
 
-        The engine divides once, all sums by all weights of the whole batch. Padding weighs 0; a text
-        weighs as much as it has tokens. A weight does not depend on the model.
+        "loss", which is minimised, and more to be logged.
+
+        The engine divides once, all sums by all weights of the whole batch. Padding weighs 0; a
+        text weighs as much as it has tokens. A weight does not depend on the model.
         """
         raise NotImplementedError
 
     def predict(self, model: keras.Model, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Model-ready inputs to named outputs [batch, ...]; the only inference path: metrics, command line, export, server."""
+        """Model-ready inputs to named outputs [batch, ...].
+
+        The only inference path: metrics, command line, export, server.
+        """
         raise NotImplementedError
 
-    def metrics(self, outputs: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
-        """Per example (sum, count), each [batch]: a metric is all sums over all counts, so padding never counts."""
+    def metrics(
+        self, outputs: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]
+    ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+        """Per example (sum, count), each [batch].
+
+        A metric is all sums over all counts, so padding never counts.
+        """
         raise NotImplementedError
 
     def records(
@@ -346,8 +435,9 @@ class Task(Component):
     ) -> dict[str, tf.Tensor]:
         """What an evaluation keeps of each example besides its metrics: small arrays [batch, ...].
 
-        They are what `score`, `panels` and the check of an export see; outputs are not kept. Numbers
-        only, of one shape whatever the example's length. Example: 100 boxes with class and score.
+        They are what `score`, `panels` and the check of an export see; outputs are not kept.
+        Numbers only, of one shape whatever the example's length. Example: 100 boxes with class and
+        score.
         """
         return {}
 
@@ -366,11 +456,16 @@ class Task(Component):
         return {}
 
     def signature(self) -> dict[str, tf.TensorSpec]:
-        """What a served model receives: name -> tensor specification with a batch axis (encoded images, text, samples)."""
+        """What a served model receives.
+
+        Name -> tensor specification with a batch axis (encoded images, text, samples).
+        """
         raise NotImplementedError
 
     def units(self) -> dict[str, str]:
-        """What the numbers of model-ready examples are, in words, for those who give them to a served model's `tensors`: name -> text."""
+        """What the numbers of model-ready examples are, in words, for those who give them to a
+        served model's `tensors`: name -> text.
+        """
         return {}
 
     def decode(self, served: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -378,38 +473,59 @@ class Task(Component):
         raise NotImplementedError
 
     def encode(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Raw examples to served inputs without loss, the reverse of `decode`: how a served model is examined on a split.
+        """Raw examples to served inputs without loss, the reverse of `decode`.
 
-        A part that comes as bytes [n] is as its owner stores it (see `Dataset.encoded`), and is what users send.
+        How a served model is examined on a split.
+
+        A part that comes as bytes [n] is as its owner stores it (see `Dataset.encoded`), and is
+        what users send.
         """
         raise NotImplementedError
 
     def answer(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Outputs of `predict` to what a served model answers people: names, probabilities, text; each [batch, ...]."""
+        """Outputs of `predict` to what a served model answers people.
+
+        Names, probabilities, text; each [batch, ...].
+        """
         raise NotImplementedError
 
-    def grade(self, answers: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
-        """Metrics as in `metrics`, the primary one at least, from nothing but served answers and a model-ready batch."""
+    def grade(
+        self, answers: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]
+    ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+        """Metrics as in `metrics`, the primary one at least, from nothing but served answers and a
+        model-ready batch.
+        """
         raise NotImplementedError
 
     def programs(self, model: keras.Model, service: Component) -> dict[str, Program]:
-        """Programs of a served model besides `served_as` and `tensors`, by the names of their signatures."""
+        """Programs of a served model besides `served_as` and `tensors`, by the names of their
+        signatures.
+        """
         return {}
 
     def trials(self, model: keras.Model, service: Component, split: str) -> list[Trial]:
-        """What those programs must answer: inputs of a split, and what the evaluated model makes of them."""
+        """What those programs must answer.
+
+        Inputs of a split, and what the evaluated model makes of them.
+        """
         return []
 
     def assets(self, service: Component) -> dict[str, Any]:
-        """JSON values that users of an artefact need besides its programs, such as a vocabulary: file name -> value."""
+        """JSON values that users of an artefact need besides its programs, such as a vocabulary.
+
+        File name -> value.
+        """
         return {}
 
     def remarks(self, service: Component) -> list[str]:
         """Sentences for the model card: how to use the served model, and what it cannot do."""
         return []
 
-    def panels(self, split: str, positions: np.ndarray, records: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-        """What a report shows of a finished evaluation, as JSON values (see tfbig/report/panels.py for the kinds).
+    def panels(
+        self, split: str, positions: np.ndarray, records: dict[str, np.ndarray]
+    ) -> list[dict[str, Any]]:
+        """What a report shows of a finished evaluation, as JSON values (see tfbig/report/panels.py
+        for the kinds).
 
         Args:
             split: what was evaluated.
@@ -427,13 +543,20 @@ class Task(Component):
         return []
 
     def samples(self, model: keras.Model, jit: bool) -> list[dict[str, Any]]:
-        """Panels that show what the model makes by itself, such as text; `jit`: whether XLA compiles it."""
+        """Panels that show what the model makes by itself, such as text.
+
+        `jit`: whether XLA compiles it.
+        """
         return []
 
     def check_inputs(self, inputs: Any) -> None:
-        """Refuses what `respond` could not use whatever the model is, such as files that are not there; without TensorFlow, before the task is bound."""
+        """Refuses what `respond` could not use whatever the model is, such as files that are not
+        there; without TensorFlow, before the task is bound.
+        """
 
-    def respond(self, trained: Trained, inputs: Any, request: Component, write: Callable[[str], Any]) -> list[dict[str, Any]]:
+    def respond(
+        self, trained: Trained, inputs: Any, request: Component, write: Callable[[str], Any]
+    ) -> list[dict[str, Any]]:
         """Predictions for what a user gave, as the predict command and `tfbig.predict` want them.
 
         Args:

@@ -1,4 +1,7 @@
-"""Durations of training: "10ep" (epochs), "20_000" (steps), "5%" (of the whole length); times of the clock: "30m"."""
+"""Durations of training.
+
+"10ep" (epochs), "20_000" (steps), "5%" (of the whole length); times of the clock: "30m".
+"""
 
 from __future__ import annotations
 
@@ -29,13 +32,17 @@ def to_steps(text: str, *, epoch: float, length: int | None = None) -> int:
 
     Args:
         text: the duration.
-        epoch: steps per pass over the training split; need not be whole, since batches run on across epochs.
+        epoch: steps per pass over the training split; need not be whole, since batches run on
+            across epochs.
         length: steps of the whole training, for percentages.
     """
     number, unit = parse(text)
     if unit == "%":
         if length is None:
-            raise ValueError(f'the whole length cannot be a percentage: expected "10ep" or "20_000". Received: {text!r}.')
+            raise ValueError(
+                'the whole length cannot be a percentage: expected "10ep" or "20_000". Received:'
+                f" {text!r}."
+            )
         return round(number / 100 * length)
     return math.ceil(number * epoch - 1e-9) if unit == "ep" else int(number)
 
@@ -51,5 +58,7 @@ def to_seconds(text: str) -> float:
     """
     match = _TIME.match(str(text).strip())
     if not match or float(match[1]) == 0:
-        raise ValueError(f'expected a time such as "90s", "30m", "2h" or "1.5d". Received: {text!r}.')
+        raise ValueError(
+            f'expected a time such as "90s", "30m", "2h" or "1.5d". Received: {text!r}.'
+        )
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]

@@ -1,4 +1,7 @@
-"""Errors that are meant for people: their message is the whole explanation, so the commands print no traceback."""
+"""Errors that are meant for people.
+
+Their message is the whole explanation, so the commands print no traceback.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ class Needed(str):
 
 
 class NoData(UserError):
-    """A dataset that is absent or damaged as a whole: no record of it can be read, so there is none to leave out."""
+    """A dataset that is absent or damaged as a whole.
+
+    No record of it can be read, so there is none to leave out.
+    """
 
 
 class PartlyRefused(UserError):
@@ -32,7 +38,10 @@ class PartlyRefused(UserError):
 
 
 class RunFailure(RuntimeError):
-    """Training or evaluation could not go on: a loss that is not finite, a full disk. Commands exit with code 1."""
+    """Training or evaluation could not go on.
+
+    A loss that is not finite, a full disk. Commands exit with code 1.
+    """
 
     exit_code = 1
     said = False
@@ -47,7 +56,10 @@ class NonFinite(RunFailure):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM where nothing watches for it: as with Ctrl-C, what is half-made is taken back on the way out."""
+    """SIGTERM where nothing watches for it.
+
+    As with Ctrl-C, what is half-made is taken back on the way out.
+    """
 
     signum = 15
 

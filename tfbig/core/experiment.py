@@ -1,4 +1,6 @@
-"""An experiment: what is learnt, by which model, from which data, and the common knobs, on one page."""
+"""An experiment: what is learnt, by which model, from which data, and the common knobs, on one
+page.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +33,39 @@ class Train(Component):
 
     length: str = knob("10ep", 'whole training: "10ep" (epochs) or "20_000" (steps)')
     batch_size: int = knob(64, "examples per optimiser step", low=1, high=1_048_576)
-    accumulate: int = knob(1, "micro-batches a batch is split into, to save memory; same result, but batch normalisation takes each one's own statistics", low=1)
+    accumulate: int = knob(
+        1,
+        "micro-batches a batch is split into, to save memory; same result, but batch normalisation"
+        " takes each one's own statistics",
+        low=1,
+    )
     shapes: int = knob(
         4, "data of any length: fixed lengths to which batches of like length are padded", low=1
     )
-    remat: bool = knob(False, "compute activations again for the gradient instead of keeping them, to save memory; same result, slower")
-    evaluate_every: str = knob("1ep", "between evaluations on the validation split: epochs, steps or % of length")
-    save_every: str = knob("1ep", "between checkpoints: epochs, steps or % of length; each evaluation saves too")
+    remat: bool = knob(
+        False,
+        "compute activations again for the gradient instead of keeping them, to save memory; same"
+        " result, slower",
+    )
+    evaluate_every: str = knob(
+        "1ep", "between evaluations on the validation split: epochs, steps or % of length"
+    )
+    save_every: str = knob(
+        "1ep", "between checkpoints: epochs, steps or % of length; each evaluation saves too"
+    )
     keep: int = knob(3, "latest checkpoints kept, besides the best", low=2)
-    ema: float | None = knob(None, "decay of the weights' moving average, which is then what is evaluated", above=0, high=0.999999)
-    patience: int | None = knob(None, "stop after this many evaluations without a better primary metric", low=1)
-    final_split: str = knob("test", "split evaluated once after training", choices=("test", "validation", "none"))
+    ema: float | None = knob(
+        None,
+        "decay of the weights' moving average, which is then what is evaluated",
+        above=0,
+        high=0.999999,
+    )
+    patience: int | None = knob(
+        None, "stop after this many evaluations without a better primary metric", low=1
+    )
+    final_split: str = knob(
+        "test", "split evaluated once after training", choices=("test", "validation", "none")
+    )
     tensorboard: bool = knob(False, "write TensorBoard event files to RUN/tensorboard")
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -57,7 +81,13 @@ class Train(Component):
             if name == "length" and unit == "%":
                 yield name, f'expected epochs ("10ep") or steps ("20_000"). Received: {text!r}.'
         if self.batch_size % self.accumulate:
-            yield "accumulate", f"expected a divisor of train.batch_size={self.batch_size}. Received: {self.accumulate}."
+            yield (
+                "accumulate",
+                (
+                    f"expected a divisor of train.batch_size={self.batch_size}. Received:"
+                    f" {self.accumulate}."
+                ),
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,23 +96,39 @@ class Optim(Component):
 
     optimizer: str = knob("sgd", "which optimiser", choices=tuple(OPTIMIZERS))
     learning_rate: float = knob(0.01, "peak learning rate", above=0)
-    schedule: str = knob("constant", "of the learning rate after warm-up", choices=("constant", "cosine", "step"))
+    schedule: str = knob(
+        "constant", "of the learning rate after warm-up", choices=("constant", "cosine", "step")
+    )
     warmup: str = knob("0", "linear rise from 0 to the peak: epochs, steps or % of length")
-    final_fraction: float = knob(0.0, "cosine: last learning rate as a fraction of the peak", low=0, high=1)
+    final_fraction: float = knob(
+        0.0, "cosine: last learning rate as a fraction of the peak", low=0, high=1
+    )
     step_at: tuple[str, ...] = knob(("50%", "75%"), "step: when the learning rate drops")
     step_factor: float = knob(0.1, "step: factor of each drop", above=0, high=1)
-    weight_decay: float = knob(0.0, "decoupled decay of weight matrices, times the learning rate", low=0)
+    weight_decay: float = knob(
+        0.0, "decoupled decay of weight matrices, times the learning rate", low=0
+    )
     clip_norm: float | None = knob(None, "largest global norm of the gradient", above=0)
     momentum: float | None = knob(None, "sgd, rmsprop, muon; none: Keras's default", low=0, high=1)
     nesterov: bool | None = knob(None, "sgd, muon; none: Keras's default")
-    beta_1: float | None = knob(None, "decay of the first moment; none: Keras's default", low=0, high=1)
-    beta_2: float | None = knob(None, "decay of the second moment; none: Keras's default", low=0, high=1)
+    beta_1: float | None = knob(
+        None, "decay of the first moment; none: Keras's default", low=0, high=1
+    )
+    beta_2: float | None = knob(
+        None, "decay of the second moment; none: Keras's default", low=0, high=1
+    )
     epsilon: float | None = knob(None, "added to the denominator; none: Keras's default", above=0)
 
     def settled(self, given: frozenset[str]) -> Optim:
-        """Another optimiser does not inherit settings it has no use for, such as a recipe's momentum."""
+        """Another optimiser does not inherit settings it has no use for, such as a recipe's
+        momentum.
+        """
         known = (*OPTIMIZERS.get(self.optimizer, ()), *given)
-        foreign = [name for name in ("momentum", "nesterov", "beta_1", "beta_2", "epsilon") if name not in known]
+        foreign = [
+            name
+            for name in ("momentum", "nesterov", "beta_1", "beta_2", "epsilon")
+            if name not in known
+        ]
         return dataclasses.replace(self, **dict.fromkeys(foreign)) if "optimizer" in given else self
 
     @property
@@ -95,11 +141,29 @@ class Optim(Component):
         known = OPTIMIZERS.get(self.optimizer, ())
         for name in ("beta_1", "beta_2"):
             if getattr(self, name) == 1:
-                yield name, "expected less than 1, at which a moving average keeps its first value for ever. Received: 1."
+                yield (
+                    name,
+                    (
+                        "expected less than 1, at which a moving average keeps its first value for"
+                        " ever. Received: 1."
+                    ),
+                )
         for name in ("momentum", "nesterov", "beta_1", "beta_2", "epsilon"):
-            if self.optimizer in OPTIMIZERS and getattr(self, name) is not None and name not in known:
-                takers = ", ".join(sorted(key for key, names in OPTIMIZERS.items() if name in names))
-                yield name, f"expected none: {self.optimizer} has no such setting ({takers} do). Received: {getattr(self, name)}."
+            if (
+                self.optimizer in OPTIMIZERS
+                and getattr(self, name) is not None
+                and name not in known
+            ):
+                takers = ", ".join(
+                    sorted(key for key, names in OPTIMIZERS.items() if name in names)
+                )
+                yield (
+                    name,
+                    (
+                        f"expected none: {self.optimizer} has no such setting ({takers} do)."
+                        f" Received: {getattr(self, name)}."
+                    ),
+                )
         for name, values in (("warmup", (self.warmup,)), ("step_at", self.step_at)):
             for text in values:
                 try:
@@ -110,10 +174,15 @@ class Optim(Component):
 
 STRATEGIES = ("auto", "single", "multi_worker", "mirrored", "tpu", "parameter_server")
 REFUSED = {  # what tf.distribute offers and this package does another way, or not at all
-    "tpu": "TensorFlow computes on a TPU only under tf.distribute.TPUStrategy, which mirrors variables over its cores. Steps compile "
-    "with XLA as it needs, but without a TPU that path could not be tried, so it is not offered",
-    "parameter_server": "updates reach its servers in no fixed order, so neither the order of batches nor resuming would be exact. "
-    "Use python -m tfbig.launch --workers N -- train ...",
+    "tpu": (
+        "TensorFlow computes on a TPU only under tf.distribute.TPUStrategy, which mirrors variables"
+        " over its cores. Steps compile with XLA as it needs, but without a TPU that path could not"
+        " be tried, so it is not offered"
+    ),
+    "parameter_server": (
+        "updates reach its servers in no fixed order, so neither the order of batches nor resuming"
+        " would be exact. Use python -m tfbig.launch --workers N -- train ..."
+    ),
 }
 
 
@@ -121,19 +190,49 @@ REFUSED = {  # what tf.distribute offers and this package does another way, or n
 class Device(Component):
     """Where and in which arithmetic."""
 
-    strategy: str = knob("auto", "who computes; auto: multi_worker if TF_CONFIG names several workers, mirrored if there are several accelerators", choices=STRATEGIES)
-    count: int | None = knob(None, "mirrored: processes that train together here, one for each accelerator or, without any, on the CPU; none: all accelerators", low=1)
-    sync_batch_norm: bool = knob(True, "several workers: batch normalisation over the whole batch, as one process would")
-    jit: str = knob("auto", "compile steps with XLA; auto: all but convolutions, recurrence and Dropout on CPU", choices=("auto", "true", "false"))
-    halves: bool = knob(True, "CPU: compute the two halves of a transformer's batch side by side, where XLA compiles steps")
-    precision: str = knob("float32", "of activations; weights stay float32", choices=("float32", "bfloat16", "float16"))
+    strategy: str = knob(
+        "auto",
+        "who computes; auto: multi_worker if TF_CONFIG names several workers, mirrored if there are"
+        " several accelerators",
+        choices=STRATEGIES,
+    )
+    count: int | None = knob(
+        None,
+        "mirrored: processes that train together here, one for each accelerator or, without any, on"
+        " the CPU; none: all accelerators",
+        low=1,
+    )
+    sync_batch_norm: bool = knob(
+        True, "several workers: batch normalisation over the whole batch, as one process would"
+    )
+    jit: str = knob(
+        "auto",
+        "compile steps with XLA; auto: all but convolutions, recurrence and Dropout on CPU",
+        choices=("auto", "true", "false"),
+    )
+    halves: bool = knob(
+        True,
+        "CPU: compute the two halves of a transformer's batch side by side, where XLA compiles"
+        " steps",
+    )
+    precision: str = knob(
+        "float32",
+        "of activations; weights stay float32",
+        choices=("float32", "bfloat16", "float16"),
+    )
     block: int = knob(100, "most steps per call into the compiled program", low=1, high=10_000)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.strategy in REFUSED:
             yield "strategy", f"{self.strategy}: {REFUSED[self.strategy]}."
         if self.count is not None and self.strategy != "mirrored":
-            yield "count", f"expected with device.strategy=mirrored only. Received: {self.count} with {self.strategy}."
+            yield (
+                "count",
+                (
+                    f"expected with device.strategy=mirrored only. Received: {self.count} with"
+                    f" {self.strategy}."
+                ),
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +240,15 @@ class Experiment(Component):
     """Everything that decides a run's result."""
 
     name: str = knob("experiment", "the recipe's name; names the run directory")
-    seed: int = knob(0, "of initial weights, order, augmentation and dropout", low=0, high=2**31 - 1)
-    init: str | None = knob(None, "weights to start from: another run's by the names of its layers, a folder with .safetensors files, or hub:PRESET; none: fresh ones", path=True)
+    seed: int = knob(
+        0, "of initial weights, order, augmentation and dropout", low=0, high=2**31 - 1
+    )
+    init: str | None = knob(
+        None,
+        "weights to start from: another run's by the names of its layers, a folder with"
+        " .safetensors files, or hub:PRESET; none: fresh ones",
+        path=True,
+    )
     task: Task = field(metadata={"doc": "what is learnt", "kind": "tasks"})
     model: Model = field(metadata={"doc": "the architecture", "kind": "models"})
     data: Dataset = field(metadata={"doc": "the examples", "kind": "data"})

@@ -13,7 +13,8 @@ from pathlib import Path
 from tfbig.core.errors import DiskFull, RunFailure, UserError
 
 LOCK = ".lock"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the errors of a disk, a quota or a limit that is reached
+# The errors of a disk, a quota or a limit that is reached
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sync_folder(folder: Path) -> None:
@@ -53,7 +54,10 @@ def write_json(path: Path, value: object) -> None:
 
 
 def json_text(value: object, **options) -> str:
-    """JSON with letters as they are; if there is a file's name in it that is not UTF-8, escaped, so that it comes back the same."""
+    """JSON with letters as they are.
+
+    If there is a file's name in it that is not UTF-8, escaped, so that it comes back the same.
+    """
     text = json.dumps(value, ensure_ascii=False, **options)
     try:
         text.encode()
@@ -64,7 +68,9 @@ def json_text(value: object, **options) -> str:
 
 @contextlib.contextmanager
 def lock(folder: Path, doing: str) -> Iterator[None]:
-    """Keeps a second process from working in a folder; the lock goes with the process, however it ends.
+    """Keeps a second process from working in a folder.
+
+    The lock goes with the process, however it ends.
 
     Raises:
         UserError: another process holds it; its cause is a BlockingIOError.
@@ -81,15 +87,22 @@ def lock(folder: Path, doing: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            raise UserError(f"{folder}: is being {doing} by another process ({file.read().strip() or 'unknown'}).") from error
-        with contextlib.suppress(OSError):  # a full disk: who holds it is told to nobody, and it holds all the same
+            raise UserError(
+                f"{folder}: is being {doing} by another process"
+                f" ({file.read().strip() or 'unknown'})."
+            ) from error
+        # A full disk: who holds it is told to nobody, and it holds all the same
+        with contextlib.suppress(OSError):
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), f"pid {os.getpid()} on {socket.gethostname()}".encode())
         yield
 
 
 def disk_failure(path: Path, size: int, error: OSError) -> RunFailure:
-    """Turns an operating system's error while writing into one message: where, what was needed, what to do."""
+    """Turns an operating system's error while writing into one message.
+
+    Where, what was needed, what to do.
+    """
     if error.errno in FULL:
         try:
             disk = os.statvfs(path.parent)
@@ -97,12 +110,20 @@ def disk_failure(path: Path, size: int, error: OSError) -> RunFailure:
         except OSError:
             free = "the free space there is unknown"
         return DiskFull(
-            f"{path}: could not be written, the disk or quota is full. Needed: {size_text(size)}; {free}. "
-            "What was saved before is intact. Free some space, then try again."
+            f"{path}: could not be written, the disk or quota is full. Needed: {size_text(size)};"
+            f" {free}. What was saved before is intact. Free some space, then try again."
         )
-    return RunFailure(f"{path}: could not be written: {error.strerror or error}. What was saved before is intact.")
+    return RunFailure(
+        f"{path}: could not be written: {error.strerror or error}. What was saved before is intact."
+    )
 
 
 def size_text(size: int) -> str:
     """A number of bytes in the unit that suits it."""
-    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} KB" if size >= 1e3 else f"{size} bytes"
+    return (
+        f"{size / 1e6:,.1f} MB"
+        if size >= 1e6
+        else f"{size / 1e3:.1f} KB"
+        if size >= 1e3
+        else f"{size} bytes"
+    )

@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM: raised where that is safe, and where it is not remembered, and acted upon between two calls into native code."""
+"""Ctrl-C and SIGTERM: raised where that is safe, and where it is not remembered, and acted upon
+between two calls into native code.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,13 @@ class Signals:
 
 @contextlib.contextmanager
 def watch_signals() -> Iterator[Signals]:
-    """Catches SIGINT and SIGTERM for a while, and says so; a second one ends the process at once, as it would without us."""
+    """Catches SIGINT and SIGTERM for a while, and says so.
+
+    A second one ends the process at once, as it would without us.
+    """
     seen = Signals()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+    # Only the main thread may set handlers
+    if threading.current_thread() is not threading.main_thread():
         yield seen
         return
 
@@ -54,7 +60,10 @@ def watch_signals() -> Iterator[Signals]:
 
 @contextlib.contextmanager
 def _own_stderr() -> Iterator[int]:
-    """A descriptor of where stderr leads now; it may be pointed elsewhere for a while, see `lazy.quiet_start`."""
+    """A descriptor of where stderr leads now.
+
+    It may be pointed elsewhere for a while, see `lazy.quiet_start`.
+    """
     try:
         descriptor = os.dup(2)
     except OSError:  # a daemon has none
@@ -68,10 +77,13 @@ def _own_stderr() -> Iterator[int]:
 
 @contextlib.contextmanager
 def raise_signals() -> Iterator[None]:
-    """For as long as a command runs: SIGTERM raises Terminated as soon as native code has returned; the next one ends the process.
+    """For as long as a command runs.
 
-    What it or Ctrl-C raises is not lost where Python drops exceptions: in a `__del__`, or in a callback of a weak reference
-    or of the garbage collector. There, the signal is sent again a moment later.
+    SIGTERM raises Terminated as soon as native code has returned; the next one ends the process.
+
+    What it or Ctrl-C raises is not lost where Python drops exceptions: in a `__del__`, or in a
+    callback of a weak reference or of the garbage collector. There, the signal is sent again a
+    moment later.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -89,7 +101,9 @@ def raise_signals() -> Iterator[None]:
         if issubclass(unraisable.exc_type, Terminated):
             number = signal.SIGTERM
             signal.signal(number, stop)
-        again.append(threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (threading.get_ident(), number)))
+        again.append(
+            threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (threading.get_ident(), number))
+        )
         again[-1].daemon = True
         again[-1].start()
 

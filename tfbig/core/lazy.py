@@ -1,7 +1,8 @@
 """Numerical libraries that are imported when first used, and quietly.
 
-Files all over the package say `from tfbig.core.lazy import keras, tf`. The heavy import happens at the first attribute
-access, so listing recipes, printing help and refusing a mistyped key never pay for it.
+Files all over the package say `from tfbig.core.lazy import keras, tf`. The heavy import happens at
+the first attribute access, so listing recipes, printing help and refusing a mistyped key never pay
+for it.
 """
 
 from __future__ import annotations
@@ -18,14 +19,21 @@ from tfbig.core.interrupt import watch_signals
 
 @contextlib.contextmanager
 def quiet_start():
-    """Keeps what native code writes to stderr while a library starts; shows it only if the start fails.
+    """Keeps what native code writes to stderr while a library starts.
 
-    TensorFlow's C++ runtime writes before its log level is read, so the file descriptor itself is pointed elsewhere.
+    Shows it only if the start fails.
+
+    TensorFlow's C++ runtime writes before its log level is read, so the file descriptor itself is
+    pointed elsewhere.
     """
     try:
         sys.stderr.flush()
         saved = os.dup(2)
-    except (OSError, ValueError, AttributeError):  # no usable stderr (a daemon, some notebooks): nothing to silence
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+    ):  # no usable stderr (a daemon, some notebooks): nothing to silence
         yield
         return
     with tempfile.TemporaryFile() as log:
@@ -43,10 +51,13 @@ def quiet_start():
 
 
 def _start_tensorflow() -> None:
-    """Imports TensorFlow and Keras once, with the backend fixed and start-up messages kept away from the user."""
+    """Imports TensorFlow and Keras once, with the backend fixed and start-up messages kept away
+    from the user.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come as exceptions, too
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    with watch_signals() as signals, quiet_start():  # what a handler raises inside an import is lost now and then
+    # What a handler raises inside an import is lost now and then
+    with watch_signals() as signals, quiet_start():
         tensorflow = importlib.import_module("tensorflow")
         importlib.import_module("keras")
         tensorflow.config.list_physical_devices()  # the device runtimes report here, not at import

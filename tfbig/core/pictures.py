@@ -1,4 +1,5 @@
-"""Encoded pictures: which kinds are decoded, and how many pixels one claims to hold, told from its bytes alone.
+"""Encoded pictures: which kinds are decoded, and how many pixels one claims to hold, told from its
+bytes alone.
 
 `prep.image.decode` makes the same two decisions in the graph, for those who serve it elsewhere.
 """
@@ -9,21 +10,27 @@ import re
 import struct
 
 MOST_PIXELS = 1 << 26  # of a picture that is decoded; a small file can claim to hold far more
-MOST_PARTS = 1 << 16  # segments of a JPEG or blocks of a GIF that are looked through, which is quick
+# Segments of a JPEG or blocks of a GIF that are looked through, which is quick
+MOST_PARTS = 1 << 16
 KINDS = "JPEG, PNG, GIF or BMP"
 NO_IHDR = "expected a PNG that begins with the chunk IHDR"
 
-_MARKER = re.compile(rb"\xff([\x01-\xfe])")  # of a JPEG; what stands between segments is passed over, as decoders do
-_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of the segments SOF, which hold the size
+# Of a JPEG; what stands between segments is passed over, as decoders do
+_MARKER = re.compile(rb"\xff([\x01-\xfe])")
+# Markers of the segments SOF, which hold the size
+_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LAST = frozenset((0xD9, 0xDA))  # EOI, SOS: no size comes behind them
 _BARE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a segment
 
 
 def claimed_pixels(encoded: bytes) -> int:
-    """Height times width of an encoded picture, as its decoder will see them; of a GIF the larger of screen and first frame.
+    """Height times width of an encoded picture, as its decoder will see them.
+
+    Of a GIF the larger of screen and first frame.
 
     Returns:
-        The number of pixels; 0 for what is no picture of the KINDS or states no size, which is refused undecoded.
+        The number of pixels; 0 for what is no picture of the KINDS or states no size, which is
+        refused undecoded.
 
     Raises:
         ValueError: the size stands where it should not; such a picture is refused.

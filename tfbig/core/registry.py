@@ -1,29 +1,38 @@
-"""The registry: a file's name in tasks/, models/ or data/ is the component's name; nothing is listed by hand.
+"""The registry: a file's name in tasks/, models/ or data/ is the component's name.
 
-Listing reads docstrings with `ast`, so it imports nothing. Any other name is a module of the user's own.
+Nothing is listed by hand.
+
+Listing reads docstrings with `ast`, so it imports nothing. Any other name is a module of the user's
+own.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import importlib
 import importlib.util
 import os
 import shlex
+import threading
 from pathlib import Path
 
 from tfbig.core import contracts, words
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 
+_PARSING = threading.Lock()
 ROOT = Path(__file__).parent.parent
 BASES = {"tasks": contracts.Task, "models": contracts.Model, "data": contracts.Dataset}
 KEYS = {"tasks": "task", "models": "model", "data": "data"}
 
 
 def closest(word: str, known, cutoff: float = 0.5) -> str | None:
-    """Of known names, the one that a word means elsewhere or is mistyped from; None if there is none."""
+    """Of known names, the one that a word means elsewhere or is mistyped from.
+
+    None if there is none.
+    """
     names = [str(name) for name in known]
     elsewhere = [target for target in words.meant(word, words.VALUES) if target in names]
     longer = [name for name in names if len(word) > 2 and name.startswith(word.lower())]
@@ -38,30 +47,47 @@ def nearest(word: str, known) -> str:
 
 
 def _files(folder: str) -> dict[str, Path]:
-    return {path.stem: path for path in sorted((ROOT / folder).glob("*.py")) if not path.stem.startswith("_")}
+    return {
+        path.stem: path
+        for path in sorted((ROOT / folder).glob("*.py"))
+        if not path.stem.startswith("_")
+    }
 
 
 def _first_line(node) -> str:
     return (ast.get_docstring(node) or "").split("\n")[0].rstrip(".")
 
 
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    """A file's syntax tree. One at a time: Python 3.11's parser is not safe in several threads."""
+    with _PARSING:
+        return ast.parse(path.read_text("utf-8"))
+
+
 def describe(kind: str) -> dict[str, str]:
     """Names and first docstring lines of the components of a kind: "tasks", "models" or "data"."""
-    return {name: _first_line(ast.parse(path.read_text("utf-8"))) for name, path in _files(kind).items()}
+    return {name: _first_line(_tree(path)) for name, path in _files(kind).items()}
 
 
 def doors() -> dict[str, str]:
     """Names and first docstring lines of the commands: the top-level modules that define `main`."""
-    trees = {name: ast.parse(path.read_text("utf-8")) for name, path in _files(".").items()}
-    is_door = lambda tree: any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)  # noqa: E731
+    trees = {name: _tree(path) for name, path in _files(".").items()}
+
+    def is_door(tree):
+        return any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
+
     return {name: _first_line(tree) for name, tree in trees.items() if is_door(tree)}
 
 
 def recipes() -> dict[str, tuple[str, str]]:
-    """Recipes: name -> (module, first docstring line). A recipe is a public function of a file in recipes/."""
+    """Recipes: name -> (module, first docstring line).
+
+    A recipe is a public function of a file in recipes/.
+    """
     found: dict[str, tuple[str, str]] = {}
     for module, path in _files("recipes").items():
-        for node in ast.parse(path.read_text("utf-8")).body:
+        for node in _tree(path).body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 assert node.name not in found, f"two recipes are named {node.name}"
                 found[node.name] = (f"tfbig.recipes.{module}", _first_line(node))
@@ -69,7 +95,10 @@ def recipes() -> dict[str, tuple[str, str]]:
 
 
 def recipe(name: str | Experiment) -> Experiment:
-    """The experiment a recipe describes; "package.module:function" names one of the user's own. An experiment is its own."""
+    """The experiment a recipe describes.
+
+    "package.module:function" names one of the user's own. An experiment is its own.
+    """
     made = name if isinstance(name, Experiment) else _recipe_function(name)()
     if not isinstance(made, Experiment):
         raise UserError(f"recipe: expected {name} to return an Experiment. Received: {made!r}.")
@@ -77,7 +106,10 @@ def recipe(name: str | Experiment) -> Experiment:
 
 
 def search_space(name: str) -> tuple[str, ...]:
-    """The search space a recipe carries: its function's attribute `search`, settings such as "model.dropout=lin:0..0.5"."""
+    """The search space a recipe carries.
+
+    Its function's attribute `search`, settings such as "model.dropout=lin:0..0.5".
+    """
     return tuple(getattr(_recipe_function(name), "search", ()))
 
 
@@ -95,7 +127,8 @@ def _recipe_function(name: str):
         if what := what_it_is(name):
             raise UserError(f"recipe: expected a recipe's name. Received: {name}, {what}")
         raise UserError(
-            f"recipe: expected one of {', '.join(known)}. Received: {name!r}.{nearest(name, known)} `python -m tfbig` lists them."
+            f"recipe: expected one of {', '.join(known)}. Received: {name!r}.{nearest(name, known)}"
+            " `python -m tfbig` lists them."
         )
     return getattr(importlib.import_module(known[name][0]), name)
 
@@ -109,7 +142,10 @@ def what_it_is(name: str) -> str:
     if name.endswith(".py"):
         return f"which is a file. A recipe of your own is named {Path(name).stem}:FUNCTION."
     if "/" in name:
-        return "which is no run either. A run goes on with --resume DIR; `python -m tfbig` lists the recipes."
+        return (
+            "which is no run either. A run goes on with --resume DIR; `python -m tfbig` lists the"
+            " recipes."
+        )
     return ""
 
 
@@ -117,11 +153,16 @@ def _own_module(key: str, name: str):
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise UserError(f"{key}: no module {name!r} can be imported ({error}). Is it on PYTHONPATH?") from error
+        raise UserError(
+            f"{key}: no module {name!r} can be imported ({error}). Is it on PYTHONPATH?"
+        ) from error
 
 
 def component(kind: str, name: str, likely: list[str] | None = None) -> type:
-    """The class of a component: the one a file defines; `likely` are those to suggest if there is none of that name."""
+    """The class of a component.
+
+    The one a file defines; `likely` are those to suggest if there is none of that name.
+    """
     known = _files(kind)
     if name in known:
         module = importlib.import_module(f"tfbig.{kind}.{name}")
@@ -131,10 +172,20 @@ def component(kind: str, name: str, likely: list[str] | None = None) -> type:
         expected = f"{KEYS[kind]}: expected one of {', '.join(known)}, or a module of your own"
         meant = likely and nearest(name, likely) or nearest(name, known)
         raise UserError(f"{expected}. Received: {name!r}.{meant}")
-    is_one = lambda value: isinstance(value, type) and issubclass(value, BASES[kind]) and value.__module__ == module.__name__  # noqa: E731
+
+    def is_one(value):
+        return (
+            isinstance(value, type)
+            and issubclass(value, BASES[kind])
+            and value.__module__ == module.__name__
+        )
+
     found = [value for value in vars(module).values() if is_one(value)]
     if len(found) != 1:
-        raise UserError(f"{KEYS[kind]}: expected {module.__name__} to define one {BASES[kind].__name__}. Found: {len(found)}.")
+        raise UserError(
+            f"{KEYS[kind]}: expected {module.__name__} to define one {BASES[kind].__name__}. Found:"
+            f" {len(found)}."
+        )
     return found[0]
 
 

@@ -30,9 +30,10 @@ PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
 class Run:
     """A run directory.
 
-    config.json the experiment; env.json where it ran; data.json the data card and what was measured on the training split;
-    metrics.jsonl one line for each logged step and evaluation; checkpoints/; metrics.json the final evaluations;
-    panels.json, summary.json and report.html for people; DONE once it is complete. tfbig/core/saved.py says what is in them.
+    config.json the experiment; env.json where it ran; data.json the data card and what was measured
+    on the training split; metrics.jsonl one line for each logged step and evaluation; checkpoints/;
+    metrics.json the final evaluations; panels.json, summary.json and report.html for people; DONE
+    once it is complete. tfbig/core/saved.py says what is in them.
     """
 
     existed = False  # of a new run: whether its directory was there before
@@ -41,7 +42,9 @@ class Run:
         self.path = path
 
     @classmethod
-    def create(cls, path: str | Path | None, experiment: Experiment, base: Experiment | None = None) -> Run:
+    def create(
+        cls, path: str | Path | None, experiment: Experiment, base: Experiment | None = None
+    ) -> Run:
         """A new directory; without a path it is runs/NAME, or runs/NAME_2, ... if that exists."""
         run = _numbered(Path("runs") / experiment.name) if path is None else _named(Path(path))
         with run.lock():  # of two that start in one new directory at the same moment, one gets it
@@ -55,8 +58,12 @@ class Run:
         return run
 
     def withdraw(self) -> None:
-        """Takes a new run back if nothing was trained in it; a directory that was there before stays, empty."""
-        with contextlib.suppress(OSError, UserError, RunFailure), self.lock():  # unless another process trains there
+        """Takes a new run back if nothing was trained in it.
+
+        A directory that was there before stays, empty.
+        """
+        # Unless another process trains there
+        with contextlib.suppress(OSError, UserError, RunFailure), self.lock():
             if not self.history() and not any(self.checkpoints.glob("[0-9]*")):
                 self._clear()
 
@@ -73,12 +80,28 @@ class Run:
         if isinstance(path, Run):
             return path
         if not isinstance(path, (str, os.PathLike)):
-            raise UserError(f"run: expected a run directory, as its path or as tfbig.train returns it. Received: {path!r:.60}.")
+            raise UserError(
+                "run: expected a run directory, as its path or as tfbig.train returns it."
+                f" Received: {path!r:.60}."
+            )
         path = Path(path)
         if not (path / "config.json").is_file():
-            beside = [p.name for p in path.parent.iterdir() if (p / "config.json").is_file()] if path.parent.is_dir() else []
-            what = "which has no config.json" if path.is_dir() else "which is no directory" if path.exists() else "which does not exist"
-            raise UserError(f"expected a run directory (made by python -m tfbig.train). Received: {path}, {what}.{nearest(path.name, beside)}")
+            beside = (
+                [p.name for p in path.parent.iterdir() if (p / "config.json").is_file()]
+                if path.parent.is_dir()
+                else []
+            )
+            what = (
+                "which has no config.json"
+                if path.is_dir()
+                else "which is no directory"
+                if path.exists()
+                else "which does not exist"
+            )
+            raise UserError(
+                f"expected a run directory (made by python -m tfbig.train). Received: {path},"
+                f" {what}.{nearest(path.name, beside)}"
+            )
         return cls(path)
 
     @property
@@ -94,17 +117,36 @@ class Run:
             return config.from_json(found["experiment"])
         except UserError as error:
             by = found.get("tfbig", tfbig.__version__)
-            told = "" if by == tfbig.__version__ else f", it was written by tfbig {by} and this is tfbig {tfbig.__version__}"
-            raise UserError(f"{self.path / 'config.json'}: cannot be used{told}:\n{error}") from error
+            told = (
+                ""
+                if by == tfbig.__version__
+                else f", it was written by tfbig {by} and this is tfbig {tfbig.__version__}"
+            )
+            raise UserError(
+                f"{self.path / 'config.json'}: cannot be used{told}:\n{error}"
+            ) from error
 
     def write_config(self, experiment: Experiment, base: Experiment | None = None) -> None:
         experiment = config.absolute(experiment)
-        before = self.read_json("config.json") if base is None else None  # a run that goes on keeps what differed from the recipe
+        # A run that goes on keeps what differed from the recipe
+        before = self.read_json("config.json") if base is None else None
         earlier = (before or {}).get("changed", {})
-        pairs = config.changed(experiment, config.absolute(base) if base else self.experiment if before else experiment)
+        pairs = config.changed(
+            experiment, config.absolute(base) if base else self.experiment if before else experiment
+        )
         changed = {key: [config.text_of(value) for value in pair] for key, pair in pairs.items()}
-        changed = {**earlier, **{key: [earlier.get(key, pair)[0], pair[1]] for key, pair in changed.items()}}
-        self.write_json("config.json", {"experiment": config.to_json(experiment), "tfbig": tfbig.__version__, "changed": changed})
+        changed = {
+            **earlier,
+            **{key: [earlier.get(key, pair)[0], pair[1]] for key, pair in changed.items()},
+        }
+        self.write_json(
+            "config.json",
+            {
+                "experiment": config.to_json(experiment),
+                "tfbig": tfbig.__version__,
+                "changed": changed,
+            },
+        )
         self.__dict__.pop("experiment", None)
 
     def read_json(self, name: str) -> Any:
@@ -125,15 +167,22 @@ class Run:
         else:
             wrong = saved.misfit(value, shape)
         if wrong:
-            raise UserError(f"{path}: {wrong} {remedy.format(run=shlex.quote(str(self.path)))}".rstrip())
+            raise UserError(
+                f"{path}: {wrong} {remedy.format(run=shlex.quote(str(self.path)))}".rstrip()
+            )
         return value
 
     def write_json(self, name: str, value: Any) -> None:
         files.write_json(self.path / name, value)
 
     def log(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Appends one line to metrics.jsonl; numbers that are not finite become null, since JSON has none."""
-        line = json.dumps({"kind": kind, "step": step, "time": round(time.time(), 3), **_finite(values)})
+        """Appends one line to metrics.jsonl.
+
+        Numbers that are not finite become null, since JSON has none.
+        """
+        line = json.dumps(
+            {"kind": kind, "step": step, "time": round(time.time(), 3), **_finite(values)}
+        )
         path = self.path / "metrics.jsonl"
         try:
             with path.open("a", encoding="utf-8") as file:
@@ -142,13 +191,20 @@ class Run:
             raise files.disk_failure(path, len(line), error) from error
 
     def history(self, kind: str | None = None) -> list[dict]:
-        """The lines of metrics.jsonl that are as `log` writes them; a last one torn by a kill is none."""
+        """The lines of metrics.jsonl that are as `log` writes them.
+
+        A last one torn by a kill is none.
+        """
         path, lines = self.path / "metrics.jsonl", []
         if path.exists():
             for text in path.read_text("utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError, RecursionError):
                     lines.append(json.loads(text))
-        return [line for line in lines if not saved.misfit(line, saved.LINE) and kind in (None, line["kind"])]
+        return [
+            line
+            for line in lines
+            if not saved.misfit(line, saved.LINE) and kind in (None, line["kind"])
+        ]
 
     def truncate_history(self, step: int) -> None:
         """Drops lines after a step: what a resumed run will make again."""
@@ -172,7 +228,10 @@ class Run:
 
 
 class Follower(Run):
-    """A run directory as workers other than the chief have it: they read what is there and write nothing."""
+    """A run directory as workers other than the chief have it.
+
+    They read what is there and write nothing.
+    """
 
     def __init__(self, path: Path, experiment: Experiment | None = None):
         super().__init__(path)
@@ -233,9 +292,14 @@ def _made(folder: Path, exist_ok: bool) -> Run:
 
 
 def _refuse_taken(folder: Path) -> None:
-    if not folder.exists() or (folder.is_dir() and all(entry.name == files.LOCK for entry in folder.iterdir())):
+    if not folder.exists() or (
+        folder.is_dir() and all(entry.name == files.LOCK for entry in folder.iterdir())
+    ):
         return
-    raise UserError(f"run={folder}: exists already. Continue it with --resume {folder}, or name another directory.")
+    raise UserError(
+        f"run={folder}: exists already. Continue it with --resume {folder}, or name another"
+        " directory."
+    )
 
 
 def _finite(value: Any) -> Any:

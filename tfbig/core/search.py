@@ -1,7 +1,9 @@
 """The search directory: everything about one tuning, and what --resume goes on from.
 
-DIR/search.json      the recipe's experiment, fixed settings, search space, settings of the tuning, number of trainings
-    journal.jsonl    one line for each trial handed out and each one ended, in order: what resume replays
+DIR/search.json      the recipe's experiment, fixed settings, search space, settings of the
+                         tuning, number of trainings
+    journal.jsonl    one line for each trial handed out and each one ended, in order: what
+                         resume replays
     outcomes/        what each trial came to, written by whoever trained it
     trials/          ordinary run directories
     best.json        the winner, and the line that trains it again
@@ -40,16 +42,25 @@ class Tune(Component):
 
     algorithm: str = knob("random", "Keras Tuner's oracle", choices=ALGORITHMS)
     trials: int | None = knob(
-        None, f"most trials; none: {DEFAULT_TRIALS}, or without limit where tune.time or the algorithm sets one", low=1
+        None,
+        f"most trials; none: {DEFAULT_TRIALS}, or without limit where tune.time or the algorithm"
+        " sets one",
+        low=1,
     )
-    time: str | None = knob(None, 'time for the search, such as "30m": no trial begins after it, but for the finalists')
+    time: str | None = knob(
+        None, 'time for the search, such as "30m": no trial begins after it, but for the finalists'
+    )
     seed: int = knob(0, "of the proposals", low=0, high=2**31 - 2)
     objective: tuple[str, ...] = knob(
-        (), "none: the task's primary metric; several: with latency, parameters or size, smaller being better"
+        (),
+        "none: the task's primary metric; several: with latency, parameters or size, smaller being"
+        " better",
     )
     baseline: bool = knob(True, "train the recipe's own settings as the first trial")
     finalists: int = knob(2, "best trials trained again with other seeds; 0: none", low=0)
-    seeds: int = knob(3, "how many other seeds; the winner has the best mean over them", low=1, high=100)
+    seeds: int = knob(
+        3, "how many other seeds; the winner has the best mean over them", low=1, high=100
+    )
     workers: int = knob(1, "processes that train at the same time", low=1, high=1024)
     factor: int = knob(3, "hyperband: one trial in so many goes on", low=2)
     iterations: int = knob(1, "hyperband: how often the whole schedule is run", low=1)
@@ -63,7 +74,10 @@ class Tune(Component):
 
     @property
     def most_trials(self) -> int | None:
-        """How many trials are proposed at most; None where time or the algorithm alone ends the search."""
+        """How many trials are proposed at most.
+
+        None where time or the algorithm alone ends the search.
+        """
         if self.trials is None and self.time is None and self.algorithm in ("random", "bayesian"):
             return DEFAULT_TRIALS
         return self.trials
@@ -76,7 +90,8 @@ class Settings(Component):
     tune: Tune = Tune()
 
 
-CHANGEABLE = ("trials", "time", "finalists", "seeds", "workers")  # what --resume may change: nothing that decides the proposals
+# What --resume may change: nothing that decides the proposals
+CHANGEABLE = ("trials", "time", "finalists", "seeds", "workers")
 
 
 class Search:
@@ -86,8 +101,12 @@ class Search:
         self.path = path
 
     @classmethod
-    def create(cls, path: str | Path | None, recipe: str, base: Experiment, settings: list[str]) -> Search:
-        """A new directory, after everything in `settings` has been found valid; by default runs/tune_NAME, runs/tune_NAME_2, ...
+    def create(
+        cls, path: str | Path | None, recipe: str, base: Experiment, settings: list[str]
+    ) -> Search:
+        """A new directory, after everything in `settings` has been found valid.
+
+        By default runs/tune_NAME, runs/tune_NAME_2, ...
 
         Args:
             path: the directory, new or empty.
@@ -100,21 +119,36 @@ class Search:
         typed.data.check()
         before, after = config.flatten(typed), config.flatten(config.absolute(typed))
         named = [(text.partition("=")[0], text) for text in space.fixed]
-        fixed = [text if after.get(key) == before.get(key) else f"{key}={after[key]}" for key, text in named]
+        fixed = [
+            text if after.get(key) == before.get(key) else f"{key}={after[key]}"
+            for key, text in named
+        ]
         number = 1
         while path is None:
-            made = Path("runs") / (f"tune_{base.name}" if number == 1 else f"tune_{base.name}_{number}")
+            made = Path("runs") / (
+                f"tune_{base.name}" if number == 1 else f"tune_{base.name}_{number}"
+            )
             path, number = (None if made.exists() else made), number + 1
         made = Path(path)
-        if made.exists() and (not made.is_dir() or any(not entry.name.startswith(".") for entry in made.iterdir())):
-            raise UserError(f"run={made}: exists already. Continue it with --resume {made}, or name another directory.")
+        if made.exists() and (
+            not made.is_dir() or any(not entry.name.startswith(".") for entry in made.iterdir())
+        ):
+            raise UserError(
+                f"run={made}: exists already. Continue it with --resume {made}, or name another"
+                " directory."
+            )
         try:
             made.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"run={made}: cannot be created: {error.strerror}.") from error
         search = cls(made)
         own = [str(parameter) for parameter in space.parameters]
-        saved = {"recipe": recipe, "experiment": config.to_json(config.absolute(base)), "fixed": fixed, "space": own}
+        saved = {
+            "recipe": recipe,
+            "experiment": config.to_json(config.absolute(base)),
+            "fixed": fixed,
+            "space": own,
+        }
         search.write_json("search.json", {**saved, "tune": dataclasses.asdict(tune)})
         return search
 
@@ -123,28 +157,52 @@ class Search:
         """An existing directory, with some settings of the tuning changed."""
         path = Path(path)
         if not (path / "search.json").is_file():
-            beside = [p.name for p in path.parent.iterdir() if (p / "search.json").is_file()] if path.parent.is_dir() else []
-            what = "which has no search.json" if path.is_dir() else "which is no directory" if path.exists() else "which does not exist"
+            beside = (
+                [p.name for p in path.parent.iterdir() if (p / "search.json").is_file()]
+                if path.parent.is_dir()
+                else []
+            )
+            what = (
+                "which has no search.json"
+                if path.is_dir()
+                else "which is no directory"
+                if path.exists()
+                else "which does not exist"
+            )
             raise UserError(
-                f"expected a search directory (made by python -m tfbig.tune). Received: {path}, {what}.{nearest(path.name, beside)}"
+                f"expected a search directory (made by python -m tfbig.tune). Received: {path},"
+                f" {what}.{nearest(path.name, beside)}"
             )
         search = cls(path)
         if settings:
             changed = search.changed(settings)
             with search.lock():  # not those of a search that another process is at
-                search.write_json("search.json", {**search.saved, "tune": dataclasses.asdict(changed)})
+                search.write_json(
+                    "search.json", {**search.saved, "tune": dataclasses.asdict(changed)}
+                )
             for name in ("saved", "tune"):
                 search.__dict__.pop(name, None)
         return search
 
     def changed(self, settings: list[str]) -> Tune:
-        """The tuning with some of its settings changed, of those that can change in a search that goes on; nothing is written."""
+        """The tuning with some of its settings changed, of those that can change in a search that
+        goes on; nothing is written.
+        """
         allowed = [f"tune.{name}" for name in CHANGEABLE]
-        known = {*config.flatten(Settings()), *config.flatten(self.experiment), *(parameter.name for parameter in self.space.parameters)}
-        wrong = [key for key in (text.partition("=")[0] for text in settings) if key in known and key not in allowed]
+        known = {
+            *config.flatten(Settings()),
+            *config.flatten(self.experiment),
+            *(parameter.name for parameter in self.space.parameters),
+        }
+        wrong = [
+            key
+            for key in (text.partition("=")[0] for text in settings)
+            if key in known and key not in allowed
+        ]
         if wrong:
             raise UserError(
-                f"{', '.join(wrong)}: cannot change in a search that goes on, only {', '.join(allowed)} can. Start a new search for it."
+                f"{', '.join(wrong)}: cannot change in a search that goes on, only"
+                f" {', '.join(allowed)} can. Start a new search for it."
             )
         return config.override(Settings(tune=self.tune), list(settings)).tune
 
@@ -156,7 +214,9 @@ class Search:
     def tune(self) -> Tune:
         known = {field.name for field in dataclasses.fields(Tune)}
         values = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in self.saved["tune"].items() if key in known
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in self.saved["tune"].items()
+            if key in known
         }
         return config.validate(Settings(tune=Tune(**values))).tune
 
@@ -183,7 +243,10 @@ class Search:
     @property
     def remedy(self) -> str:
         """What to do about a search that has stopped."""
-        return f"All trials are kept. Continue with\npython -m tfbig.tune --resume {shlex.quote(str(self.path))}"
+        return (
+            "All trials are kept. Continue with\npython -m tfbig.tune --resume"
+            f" {shlex.quote(str(self.path))}"
+        )
 
     @property
     def trials(self) -> Path:
@@ -219,12 +282,22 @@ class Search:
             raise files.disk_failure(path, len(line), error) from error
 
     def journal(self) -> list[dict]:
-        """The journal's whole lines; a last one torn by a kill is left out, since what it was to say has not happened."""
+        """The journal's whole lines.
+
+        A last one torn by a kill is left out, since what it was to say has not happened.
+        """
         path = self.path / "journal.jsonl"
-        return [json.loads(line) for line in path.read_bytes().rpartition(b"\n")[0].splitlines()] if path.exists() else []
+        return (
+            [json.loads(line) for line in path.read_bytes().rpartition(b"\n")[0].splitlines()]
+            if path.exists()
+            else []
+        )
 
     def mend_journal(self) -> None:
-        """Cuts off a torn last line, so that the next one begins on its own; for the conductor alone."""
+        """Cuts off a torn last line, so that the next one begins on its own.
+
+        For the conductor alone.
+        """
         path = self.path / "journal.jsonl"
         content = path.read_bytes() if path.exists() else b""
         whole, newline, torn = content.rpartition(b"\n")
@@ -233,7 +306,11 @@ class Search:
 
     def proposal(self, trial: str) -> dict[str, Any]:
         """The values proposed for a trial that was handed out."""
-        return next(line["values"] for line in reversed(self.journal()) if line["event"] == "start" and line["trial"] == trial)
+        return next(
+            line["values"]
+            for line in reversed(self.journal())
+            if line["event"] == "start" and line["trial"] == trial
+        )
 
     def outcome(self, trial: str) -> dict | None:
         """What a trial came to, if it has ended."""
@@ -275,7 +352,9 @@ def read_settings(
 def count_trainings(
     tune: Tune, space: search_space.Space, scheduled: int | None = None
 ) -> dict[str, int | None]:
-    """How many trainings a search takes at most; `scheduled` are the trials of hyperband's schedule.
+    """How many trainings a search takes at most.
+
+    `scheduled` are the trials of hyperband's schedule.
 
     Returns:
         "trials", "baseline", those that train the finalists and the baseline "again" with other
@@ -298,18 +377,24 @@ def _objective_problems(base: Experiment, tune: Tune) -> list[str]:
     known = (primary, *COSTS)
     wrong = [name for name in tune.objective if name not in known]
     found = [
-        f"tune.objective: expected {primary}, alone or with {', '.join(COSTS)}. Received: {name!r}.{nearest(name, known)}"
+        f"tune.objective: expected {primary}, alone or with {', '.join(COSTS)}. Received:"
+        f" {name!r}.{nearest(name, known)}"
         for name in wrong
     ]
     if tune.objective and primary not in tune.objective and not wrong:
-        found.append(f"tune.objective: expected {primary} among them. Received: {','.join(tune.objective)}.")
+        found.append(
+            f"tune.objective: expected {primary} among them. Received: {','.join(tune.objective)}."
+        )
     return found
 
 
 def _length_problems(tune: Tune, space: search_space.Space) -> list[str]:
-    lengths = [p.name for p in space.parameters if p.key in ("train.length", "train.evaluate_every")]
+    lengths = [
+        p.name for p in space.parameters if p.key in ("train.length", "train.evaluate_every")
+    ]
     return [
-        f"{name}: cannot be searched with tune.algorithm=hyperband, which decides how long a trial trains."
+        f"{name}: cannot be searched with tune.algorithm=hyperband, which decides how long a trial"
+        " trains."
         for name in lengths
         if tune.algorithm == "hyperband"
     ]

@@ -1,13 +1,16 @@
-"""The search space of a tuning: which settings take which values, and when. All of it is checked before a trial starts.
+"""The search space of a tuning.
+
+Which settings take which values, and when. All of it is checked before a trial starts.
 
     optim.learning_rate=log:1e-4..1e-1       any number between, drawn on a logarithmic scale
     model.dropout=lin:0..0.5                 any number between
     model.convolutions=int:2..8              any whole number between
-    model.units=in:64,128,[256,128]          one of these; a value that holds commas stands in brackets
-    model=in:mlp,cnn mlp.units=in:64,128     a setting of one choice alone carries that choice's name
+    model.units=in:64,128,[256,128]          one of these; one that holds commas stands in brackets
+    model=in:mlp,cnn mlp.units=in:64,128     a setting of one choice carries that choice's name
 
-A setting that only some choices have (`model.filters` with `model=in:mlp,cnn`, `optim.momentum` with
-`optim.optimizer=in:sgd,adam`) is searched where it exists; which choices those are is found by validating, not from a list.
+A setting that only some choices have (`model.filters` with `model=in:mlp,cnn`, `optim.momentum`
+with `optim.optimizer=in:sgd,adam`) is searched where it exists; which choices those are is found by
+validating, not from a list.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ MOST_WHOLE_NUMBERS = 64  # so many are validated one by one; of more, the limits
 RESERVED = {
     "name": "names the recipe",
     "seed": "is the same for all trials; tune.seeds trains the finalists with others",
-    "train.final_split": "is the search's own: the test split is read after it, for the winner and the recipe",
+    "train.final_split": (
+        "is the search's own: the test split is read after it, for the winner and the recipe"
+    ),
 }
 
 
@@ -59,10 +64,17 @@ class Parameter:
     when: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def text(self, value: Any) -> str:
-        """A drawn value as it is written on the command line: numbers with four significant digits, within the limits."""
+        """A drawn value as it is written on the command line.
+
+        Numbers with four significant digits, within the limits.
+        """
         if self.kind == "in":
             return str(value)
-        return str(int(value)) if self.whole else str(min(self.high, max(self.low, float(f"{value:.4g}"))))
+        return (
+            str(int(value))
+            if self.whole
+            else str(min(self.high, max(self.low, float(f"{value:.4g}"))))
+        )
 
     @property
     def probes(self) -> tuple[str, ...]:
@@ -72,7 +84,9 @@ class Parameter:
     def __str__(self) -> str:
         if self.kind == "in":
             return f"{self.name}=in:{','.join(f'[{c}]' if ',' in c else c for c in self.choices)}"
-        low, high = (str(int(limit)) if self.whole else repr(float(limit)) for limit in (self.low, self.high))
+        low, high = (
+            str(int(limit)) if self.whole else repr(float(limit)) for limit in (self.low, self.high)
+        )
         return f"{self.name}={self.kind}:{low}..{high}"
 
 
@@ -84,8 +98,13 @@ class Space:
     fixed: tuple[str, ...] = ()
 
     def settings(self, values: dict[str, Any]) -> list[str]:
-        """Drawn values (by parameter name, only those that apply) as "key=value" settings, the fixed ones included."""
-        return [*self.fixed, *(f"{p.key}={p.text(values[p.name])}" for p in self.parameters if p.name in values)]
+        """Drawn values (by parameter name, only those that apply) as "key=value" settings, the
+        fixed ones included.
+        """
+        return [
+            *self.fixed,
+            *(f"{p.key}={p.text(values[p.name])}" for p in self.parameters if p.name in values),
+        ]
 
 
 def is_searched(setting: str) -> bool:
@@ -95,16 +114,23 @@ def is_searched(setting: str) -> bool:
 
 
 def read(base: Experiment, settings: list[str], complete: bool = True) -> Space:
-    """The search space that "key=value" settings describe, on top of a recipe's experiment; fully validated.
+    """The search space that "key=value" settings describe, on top of a recipe's experiment.
+
+    Fully validated.
 
     `complete`: as for `config.override`.
 
     Raises:
-        UserError: with one line for each problem: where, what was expected, what was received, the nearest name.
+        UserError: with one line for each problem: where, what was expected, what was received, the
+            nearest name.
     """
     problems: list[str] = []
     fixed = [text for text in settings if not is_searched(text)]
-    problems += [f"{text.partition('=')[0]}: {message}" for text in fixed if (message := _mistyped_kind(text))]
+    problems += [
+        f"{text.partition('=')[0]}: {message}"
+        for text in fixed
+        if (message := _mistyped_kind(text))
+    ]
     problems += [
         f"{key}: {RESERVED[key]}."
         for text in settings
@@ -114,12 +140,16 @@ def read(base: Experiment, settings: list[str], complete: bool = True) -> Space:
     parameters = [parameter for parameter in found if parameter is not None]
     names = [parameter.name for parameter in parameters]
     keys = {text.partition("=")[0] for text in fixed}
-    problems += [f"{name}: given twice." for name in sorted({n for n in names if names.count(n) > 1 or n in keys})]
+    problems += [
+        f"{name}: given twice."
+        for name in sorted({n for n in names if names.count(n) > 1 or n in keys})
+    ]
     if not any(map(is_searched, settings)) and not problems:
         problems.append(f"expected at least one setting to search, as key={FORM}.")
     _raise(problems)
     parameters = [_owned(parameter, parameters) for parameter in parameters]
-    fixed_owned = [text for text in fixed if _owned_text(text, parameters)]  # "cnn.dropout=0.3": fixed, but for one choice only
+    # "cnn.dropout=0.3": fixed, but for one choice only
+    fixed_owned = [text for text in fixed if _owned_text(text, parameters)]
     fixed = [text for text in fixed if text not in fixed_owned]
     parameters += [_owned(_parse(_as_choice(text), problems), parameters) for text in fixed_owned]
     searched = {parameter.key for parameter in parameters}
@@ -136,7 +166,9 @@ def _raise(problems: list[str]) -> None:
 def _mistyped_kind(text: str) -> str:
     kind, colon, rest = text.partition("=")[2].partition(":")
     if colon and re.fullmatch(r"[a-z]+", kind) and (".." in rest or "," in rest):
-        return f"expected {FORM}. Received: {text.partition('=')[2]!r}.{registry.nearest(kind, KINDS)}"
+        return (
+            f"expected {FORM}. Received: {text.partition('=')[2]!r}.{registry.nearest(kind, KINDS)}"
+        )
     return ""
 
 
@@ -149,24 +181,37 @@ def _parse(text: str, problems: list[str]) -> Parameter | None:
         return None
     if kind == "in":
         parts = [part.strip() for part in re.split(r",(?![^\[(]*[\])])", body)]
-        choices = tuple(part[1:-1] if part[:1] in "[(" and part[-1:] in "])" and part else part for part in parts)
+        choices = tuple(
+            part[1:-1] if part[:1] in "[(" and part[-1:] in "])" and part else part
+            for part in parts
+        )
         if not all(choices) or len(set(choices)) < len(choices):
             problems.append(f"{name}: expected different values, in:A,B,C. Received: {rest!r}.")
             return None
         return Parameter(name=name, key=name, kind=kind, choices=choices)
     low, dots, high = body.partition("..")
     try:
-        limits = [config.parse(part, int if kind == "int" else float) for part in (low, high)] if dots else None
+        limits = (
+            [config.parse(part, int if kind == "int" else float) for part in (low, high)]
+            if dots
+            else None
+        )
     except ValueError as error:
         problems.append(f"{name}: {error}")
         return None
     if limits is None or limits[0] >= limits[1]:
-        problems.append(f"{name}: expected {kind}:LOW..HIGH with LOW below HIGH. Received: {rest!r}.")
+        problems.append(
+            f"{name}: expected {kind}:LOW..HIGH with LOW below HIGH. Received: {rest!r}."
+        )
         return None
     if kind == "log" and limits[0] <= 0:
-        problems.append(f"{name}: expected a lower limit above 0 on a logarithmic scale. Received: {rest!r}.")
+        problems.append(
+            f"{name}: expected a lower limit above 0 on a logarithmic scale. Received: {rest!r}."
+        )
         return None
-    return Parameter(name=name, key=name, kind=kind, low=limits[0], high=limits[1], whole=kind == "int")
+    return Parameter(
+        name=name, key=name, kind=kind, low=limits[0], high=limits[1], whole=kind == "int"
+    )
 
 
 def _owned_text(text: str, parameters: list[Parameter]) -> tuple[Parameter, str] | None:
@@ -185,7 +230,11 @@ def _owned(parameter: Parameter, parameters: list[Parameter]) -> Parameter:
     if found is None:
         return parameter
     owner, choice = found
-    return replace(parameter, key=f"{owner.key}{parameter.name[len(choice) :]}", when=((owner.name, (choice,)),))
+    return replace(
+        parameter,
+        key=f"{owner.key}{parameter.name[len(choice) :]}",
+        when=((owner.name, (choice,)),),
+    )
 
 
 def _as_choice(text: str) -> str:
@@ -202,7 +251,9 @@ def _refusals(base: Experiment, settings: list[str], complete: bool = True) -> l
 
 
 class _Checker:
-    """Finds on which choices each parameter depends, its type, and whether all values are valid, alone and in pairs."""
+    """Finds on which choices each parameter depends, its type, and whether all values are valid,
+    alone and in pairs.
+    """
 
     def __init__(
         self, base: Experiment, fixed: tuple[str, ...], parameters: list[Parameter], complete: bool
@@ -211,7 +262,10 @@ class _Checker:
         self.problems: list[str] = []
 
     def checked(self) -> Space:
-        order = sorted(self.parameters, key=lambda p: (p.key not in registry.KEYS.values(), p.kind != "in", "." in p.key))
+        order = sorted(
+            self.parameters,
+            key=lambda p: (p.key not in registry.KEYS.values(), p.kind != "in", "." in p.key),
+        )
         done: list[Parameter] = []
         for parameter in order:
             for parent in done:
@@ -248,17 +302,26 @@ class _Checker:
             if line.startswith(f"{key}:")
         ]
 
-    def _conditioned(self, parameter: Parameter, parent: Parameter, done: list[Parameter]) -> Parameter:
-        """The parameter, tied to those choices of the parent under which it exists, unless that is all of them."""
+    def _conditioned(
+        self, parameter: Parameter, parent: Parameter, done: list[Parameter]
+    ) -> Parameter:
+        """The parameter, tied to those choices of the parent under which it exists, unless that is
+        all of them.
+        """
         if parameter.key == parent.key or any(name == parent.name for name, _ in parameter.when):
             return parameter
         around = {**self._context(parent, done), **self._context(parameter, done)}
-        if any(name in around and around[name] not in values for name, values in ((self._key(n, done), v) for n, v in parent.when)):
+        if any(
+            name in around and around[name] not in values
+            for name, values in ((self._key(n, done), v) for n, v in parent.when)
+        ):
             return parameter  # they never apply together
         fits = []
         for choice in parent.choices:
             wrong = [
-                self._problems_with({**around, parent.key: choice, parameter.key: probe}, parameter.key)
+                self._problems_with(
+                    {**around, parent.key: choice, parameter.key: probe}, parameter.key
+                )
                 for probe in parameter.probes
             ]
             if not all(wrong):
@@ -267,8 +330,12 @@ class _Checker:
             return parameter
         own = {**around, **self._context(parameter, done)}
         own.pop(parent.key, None)
-        needed = any(self._problems_with({**own, parameter.key: probe}, parameter.key) for probe in parameter.probes)
-        if len(fits) == len(parent.choices) and not needed:  # it exists whatever the parent is, the recipe's own choice included
+        needed = any(
+            self._problems_with({**own, parameter.key: probe}, parameter.key)
+            for probe in parameter.probes
+        )
+        # It exists whatever the parent is, the recipe's own choice included
+        if len(fits) == len(parent.choices) and not needed:
             return parameter
         return replace(parameter, when=(*parameter.when, (parent.name, tuple(fits))))
 
@@ -286,38 +353,56 @@ class _Checker:
         chosen = config.override(self.base, texts, self.complete)
         element = _element(config.annotation(chosen, parameter.key))
         if element not in (int, float, None):
-            self.problems.append(f"{parameter.name}: expected in:A,B,C, since its values are no numbers. Received: {parameter}.")
+            self.problems.append(
+                f"{parameter.name}: expected in:A,B,C, since its values are no numbers. Received:"
+                f" {parameter}."
+            )
         if element is int and parameter.kind != "int":
             if parameter.low != int(parameter.low) or parameter.high != int(parameter.high):
-                self.problems.append(f"{parameter.name}: expected whole numbers as limits. Received: {parameter}.")
+                self.problems.append(
+                    f"{parameter.name}: expected whole numbers as limits. Received: {parameter}."
+                )
             return replace(parameter, whole=True)
         return parameter
 
     def _check_alone(self, parameter: Parameter, done: list[Parameter]) -> None:
         around, probes = self._context(parameter, done), parameter.probes
-        if parameter.whole and parameter.kind != "in" and parameter.high - parameter.low <= MOST_WHOLE_NUMBERS:
-            probes = tuple(map(str, range(int(parameter.low), int(parameter.high) + 1)))  # some may not divide what they must
+        if (
+            parameter.whole
+            and parameter.kind != "in"
+            and parameter.high - parameter.low <= MOST_WHOLE_NUMBERS
+        ):
+            # Some may not divide what they must
+            probes = tuple(map(str, range(int(parameter.low), int(parameter.high) + 1)))
         for probe in probes:
             for line in self._problems_with({**around, parameter.key: probe}, parameter.key):
                 self.problems.append(line.replace(parameter.key, parameter.name, 1))
 
     def _check_pairs(self, done: list[Parameter]) -> None:
-        """Values that are fine alone may not go together, such as a batch size and its number of micro-batches."""
+        """Values that are fine alone may not go together, such as a batch size and its number of
+        micro-batches.
+        """
         for first, second in itertools.combinations(done, 2):
             if first.key == second.key:
                 continue
             for one, other in itertools.product(first.probes, second.probes):
                 around = {**self._context(first, done), **self._context(second, done)}
                 texts = {**around, first.key: one, second.key: other}
-                if any(texts[self._key(n, done)] not in v for p in (first, second) for n, v in p.when):
+                if any(
+                    texts[self._key(n, done)] not in v for p in (first, second) for n, v in p.when
+                ):
                     continue  # never drawn together
                 for key in (first.key, second.key):
                     said = self._problems_with(texts, key)
-                    self.problems += [f"{line} ({first.name}={one} with {second.name}={other})" for line in said]
-
+                    self.problems += [
+                        f"{line} ({first.name}={one} with {second.name}={other})" for line in said
+                    ]
 
     def _check_whole(self, space: Space) -> None:
-        """Each value must be good in some whole trial: one that the other settings rule out would fail every time."""
+        """Each value must be good in some whole trial.
+
+        One that the other settings rule out would fail every time.
+        """
         dice = random.Random(0)
         for parameter in space.parameters:
             for probe in parameter.probes:
@@ -326,7 +411,9 @@ class _Checker:
                     said = self._refusals([*space.fixed, *_drawn(space, parameter, probe, dice)])
                     if not said:
                         break
-                self.problems += [f"{line} ({parameter.name}={probe} with any of the others)" for line in said]
+                self.problems += [
+                    f"{line} ({parameter.name}={probe} with any of the others)" for line in said
+                ]
 
 
 def _drawn(space: Space, parameter: Parameter, probe: str, dice: random.Random) -> list[str]:
@@ -347,7 +434,11 @@ def _parents_first(parameters: list[Parameter]) -> list[Parameter]:
     ordered: list[Parameter] = []
     while len(ordered) < len(parameters):
         known = {p.name for p in ordered}
-        ordered += [p for p in parameters if p.name not in known and all(name in known for name, _ in p.when)]
+        ordered += [
+            p
+            for p in parameters
+            if p.name not in known and all(name in known for name, _ in p.when)
+        ]
     return ordered
 
 

@@ -1,4 +1,7 @@
-"""What to say of a setting or an option that does not exist: the right name, where it can be known."""
+"""What to say of a setting or an option that does not exist.
+
+The right name, where it can be known.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ def unknown_setting(
     Args:
         key, value: as they were given.
         known: the paths of the settings that there are.
-        experiment: whose components are chosen, and say which others would fit; None if it has none.
+        experiment: whose components are chosen, and say which others would fit; None if it has
+            none.
         assigned: whether names are suggested as name=value, where they were not given so.
     """
     known, word = list(known), key.lower().replace("-", "_")
@@ -117,7 +121,10 @@ def _alike(owner: str, name: str, known: list[str]) -> list[str]:
 
 
 def _elsewhere(key: str, experiment: Any, fitting: bool = False) -> str:
-    """Which other components have a setting, those that fit the task if there are any; empty if none has it."""
+    """Which other components have a setting, those that fit the task if there are any.
+
+    Empty if none has it.
+    """
     owner, _, name = key.partition(".")
     kind = next((kind for kind, part in registry.KEYS.items() if part == owner), None)
     if kind is None or not hasattr(experiment, owner):
@@ -132,7 +139,9 @@ def _elsewhere(key: str, experiment: Any, fitting: bool = False) -> str:
 
 
 def fitting_components(kind: str, experiment: Any) -> list[str]:
-    """The names of a kind's components ("tasks", "models", "data") that fit an experiment's task."""
+    """The names of a kind's components ("tasks", "models", "data") that fit an experiment's
+    task.
+    """
     task = experiment.task
     wanted = {"models": task.wanted_model, "data": task.wanted_data}.get(kind)
     components = _components(kind).items()
@@ -144,9 +153,6 @@ def _components(kind: str) -> dict[str, tuple[frozenset[str], type]]:
     """Every component of the package: its settings, and its class."""
     classes = {name: registry.component(kind, name) for name in registry.describe(kind)}
     return {
-        name: (
-            frozenset(field.name for field in dataclasses.fields(each)),
-            each,
-        )
+        name: (frozenset(field.name for field in dataclasses.fields(each)), each)
         for name, each in classes.items()
     }

@@ -95,8 +95,8 @@ SETTINGS = {
         "num_layer encoder_layers decoder_layers transformer_layers"
     ),
     "model.filters": (
-        "num_filters n_filters out_channels hidden_channels layers num_layers n_layers depth stages "
-        "conv_filters feature_maps"
+        "num_filters n_filters out_channels hidden_channels layers num_layers n_layers depth stages"
+        " conv_filters feature_maps"
     ),
     "model.units": (
         "hidden_size hidden_dim hidden_units hidden hidden_layers hidden_layer_sizes hidden_sizes "

@@ -1,4 +1,6 @@
-"""Which of several worker processes this one is, as TF_CONFIG says, and which part of each batch is its own."""
+"""Which of several worker processes this one is, as TF_CONFIG says, and which part of each batch is
+its own.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,14 @@ class Place:
     @property
     def neighbours(self) -> int:
         """How many workers before this one are on its machine."""
-        host = lambda address: address.rpartition(":")[0]  # noqa: E731
-        return sum(host(address) == host(self.addresses[self.index]) for address in self.addresses[: self.index])
+
+        def host(address):
+            return address.rpartition(":")[0]
+
+        return sum(
+            host(address) == host(self.addresses[self.index])
+            for address in self.addresses[: self.index]
+        )
 
     @property
     def is_chief(self) -> bool:
@@ -51,18 +59,26 @@ def place(strategy: str = "auto") -> Place:
     """This process's place by TensorFlow's own variable TF_CONFIG.
 
     Raises:
-        UserError: TF_CONFIG is not as TensorFlow wants it, or `strategy` is "multi_worker" and it is not set.
+        UserError: TF_CONFIG is not as TensorFlow wants it, or `strategy` is "multi_worker" and it
+            is not set.
     """
     text = os.environ.get("TF_CONFIG", "")
     if strategy == "single" or not text:
         if strategy == "multi_worker":
-            raise UserError(f"device.strategy=multi_worker: expected TF_CONFIG={FORM}. It is not set; python -m tfbig.launch sets it.")
+            raise UserError(
+                f"device.strategy=multi_worker: expected TF_CONFIG={FORM}. It is not set; python -m"
+                " tfbig.launch sets it."
+            )
         return Place()
     try:
         found = json.loads(text)
         listed, task = found["cluster"]["worker"], found["task"]
         addresses, index = tuple(listed), task["index"]
-        if not (isinstance(listed, list) and isinstance(index, int) and len(set(addresses)) == len(addresses)):
+        if not (
+            isinstance(listed, list)
+            and isinstance(index, int)
+            and len(set(addresses)) == len(addresses)
+        ):
             raise ValueError("worker: expected a list of different addresses")
         if not all(isinstance(text, str) and re.fullmatch(r".+:\d+", text) for text in addresses):
             raise ValueError("worker: expected host:port")
@@ -70,13 +86,19 @@ def place(strategy: str = "auto") -> Place:
         raise UserError(f"TF_CONFIG: expected {FORM}. Received: {text!r}.") from error
     others = sorted(set(found["cluster"]) - {"worker"})
     if others or task.get("type") != "worker" or not 0 <= index < len(addresses):
-        raise UserError(f"TF_CONFIG: expected workers only, the first of them the chief, as in {FORM}. Received: {text!r}.")
+        raise UserError(
+            f"TF_CONFIG: expected workers only, the first of them the chief, as in {FORM}."
+            f" Received: {text!r}."
+        )
     return Place(index, addresses) if len(addresses) > 1 else Place()
 
 
 @dataclass(frozen=True)
 class Share:
-    """The rows of a (micro-)batch that one worker computes: first ... first + size - 1 of `whole`."""
+    """The rows of a (micro-)batch that one worker computes.
+
+    First ... first + size - 1 of `whole`.
+    """
 
     first: int
     size: int

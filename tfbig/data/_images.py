@@ -20,11 +20,16 @@ DECODED_TOGETHER = 64
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryImages(Dataset):
-    """Labelled pictures in memory, published as train and test; part of train is held out for validation."""
+    """Labelled pictures in memory, published as train and test.
+
+    Part of train is held out for validation.
+    """
 
     gives = frozenset({"image", "label"})
 
-    validation: int = knob(5_000, "training examples held out for validation, the same share of each class", low=1)
+    validation: int = knob(
+        5_000, "training examples held out for validation, the same share of each class", low=1
+    )
     split_seed: int = knob(0, "of the choice of validation examples", low=0, high=2**32 - 1)
 
     shape = (28, 28, 1)  # height, width, channels
@@ -32,13 +37,28 @@ class MemoryImages(Dataset):
 
     def problems(self):
         if self.validation >= self.published["train"]:
-            yield "validation", f"expected fewer than the {self.published['train']:,} training examples. Received: {self.validation:,}."
+            yield (
+                "validation",
+                (
+                    f"expected fewer than the {self.published['train']:,} training examples."
+                    f" Received: {self.validation:,}."
+                ),
+            )
         elif self.validation > (most := self.published["train"] - len(self.label_names)):
-            yield "validation", f"expected at most {most:,}, so that each class keeps an example to train on. Received: {self.validation:,}."
+            yield (
+                "validation",
+                (
+                    f"expected at most {most:,}, so that each class keeps an example to train on."
+                    f" Received: {self.validation:,}."
+                ),
+            )
 
     @property
     def spec(self):
-        return {"image": Feature(shape=self.shape, dtype="uint8", unit="intensity 0-255"), "label": Feature(shape=(), dtype="int32")}
+        return {
+            "image": Feature(shape=self.shape, dtype="uint8", unit="intensity 0-255"),
+            "label": Feature(shape=(), dtype="int32"),
+        }
 
     def size(self, split):
         check_split(split)
@@ -46,7 +66,10 @@ class MemoryImages(Dataset):
         return sizes.get(split, self.published["test"])
 
     def published_arrays(self, part: str) -> dict[str, np.ndarray]:
-        """The pictures and labels of a published part, "train" or "test"; not kept by the dataset."""
+        """The pictures and labels of a published part, "train" or "test".
+
+        Not kept by the dataset.
+        """
         raise NotImplementedError
 
     def arrays(self, split):
@@ -58,12 +81,18 @@ class MemoryImages(Dataset):
         positions = np.asarray(positions, np.int64)
         size = self.size(split)
         if positions.size and not (positions.min() >= 0 and positions.max() < size):
-            raise ValueError(f"positions: expected 0 ... {size - 1} in {split}. Received: {positions.min()} ... {positions.max()}.")
+            raise ValueError(
+                f"positions: expected 0 ... {size - 1} in {split}. Received: {positions.min()} ..."
+                f" {positions.max()}."
+            )
         return {name: value[positions] for name, value in arrays.items()}
 
 
-def decode_pictures(contents: Iterable[bytes], names: Sequence[str], shape: tuple, background: int) -> np.ndarray:
-    """Encoded pictures as uint8 [n, height, width, channels], by the decoder that exported models hold, several at a time.
+def decode_pictures(
+    contents: Iterable[bytes], names: Sequence[str], shape: tuple, background: int
+) -> np.ndarray:
+    """Encoded pictures as uint8 [n, height, width, channels], by the decoder that exported models
+    hold, several at a time.
 
     Args:
         contents: of the n pictures, taken a few at a time.
@@ -77,24 +106,35 @@ def decode_pictures(contents: Iterable[bytes], names: Sequence[str], shape: tupl
     pictures, contents = np.empty((len(names), *shape), np.uint8), iter(contents)
     for first in range(0, len(names), DECODED_TOGETHER):
         rows = slice(first, first + DECODED_TOGETHER)
-        pictures[rows] = _decoded(list(itertools.islice(contents, DECODED_TOGETHER)), names[rows], shape, background)
+        pictures[rows] = _decoded(
+            list(itertools.islice(contents, DECODED_TOGETHER)), names[rows], shape, background
+        )
     return pictures
 
 
-def _decoded(contents: list[bytes], names: Sequence[str], shape: tuple, background: int) -> np.ndarray:
+def _decoded(
+    contents: list[bytes], names: Sequence[str], shape: tuple, background: int
+) -> np.ndarray:
     try:
         return _decoder(shape, background)(tf.constant(contents)).numpy()
     except tf.errors.OpError as error:
         for content, name in zip(contents, names, strict=True):
             if len(contents) > 1:
                 _decoded([content], [name], shape, background)
-        raise UserError(f"data: {names[0]} cannot be decoded: {reason(error)}. Mend it or take it out.") from error
+        raise UserError(
+            f"data: {names[0]} cannot be decoded: {reason(error)}. Mend it or take it out."
+        ) from error
 
 
 @functools.lru_cache(maxsize=16)
 def _decoder(shape: tuple, background: int):
-    """Encoded pictures (string [n]) to decoded ones, as a graph, which decodes several at a time."""
-    decode = lambda encoded: prep.decode_all(encoded, shape, background)  # noqa: E731
+    """Encoded pictures (string [n]) to decoded ones, as a graph, which decodes several at a
+    time.
+    """
+
+    def decode(encoded):
+        return prep.decode_all(encoded, shape, background)
+
     return tf.function(decode, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
 
 
@@ -114,9 +154,15 @@ def check_split(split: str) -> None:
 
 @functools.lru_cache(maxsize=4)
 def _splits(data: MemoryImages, part: str) -> dict[str, dict[str, np.ndarray]]:
-    """The splits that a published part holds, from one reading. Datasets with the same settings are equal, so they share one copy."""
+    """The splits that a published part holds, from one reading.
+
+    Datasets with the same settings are equal, so they share one copy.
+    """
     whole = data.published_arrays(part)
     if part == "test":
         return {"test": whole}
     train, held = stratified(whole["label"], data.validation, data.split_seed)
-    return {split: {name: value[rows] for name, value in whole.items()} for split, rows in (("train", train), ("validation", held))}
+    return {
+        split: {name: value[rows] for name, value in whole.items()}
+        for split, rows in (("train", train), ("validation", held))
+    }

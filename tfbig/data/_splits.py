@@ -6,11 +6,12 @@ from tfbig.core.lazy import np
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on and `count` rows held out, both sorted and disjoint, with each class's share kept.
+    """Rows to train on and `count` rows held out, both sorted and disjoint, with each class's share
+    kept.
 
-    Shares that are not whole are rounded by largest remainder, but no class's last row is held out, so there are fewer than
-    `count` if no class has a row to spare. RandomState's stream is frozen, so the split stays the same
-    for all versions of NumPy.
+    Shares that are not whole are rounded by largest remainder, but no class's last row is held out,
+    so there are fewer than `count` if no class has a row to spare. RandomState's stream is frozen,
+    so the split stays the same for all versions of NumPy.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     exact = sizes * (count / len(labels))
@@ -19,6 +20,9 @@ def stratified(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, n
     while (missing := count - wanted.sum()) and len(spare := order[(wanted + 1 < sizes)[order]]):
         wanted[spare[:missing]] += 1
     random = np.random.RandomState(seed)
-    held = [random.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(classes, wanted, strict=True)]
+    held = [
+        random.permutation(np.flatnonzero(labels == label))[:n]
+        for label, n in zip(classes, wanted, strict=True)
+    ]
     held = np.sort(np.concatenate([np.empty(0, np.int64), *held]))
     return np.setdiff1d(np.arange(len(labels)), held, assume_unique=True), held

@@ -1,8 +1,10 @@
-"""From documents to token files: cleaning, splitting, tokenising, once, into a checksummed folder of the cache.
+"""From documents to token files.
 
-    CACHE/tfbig/tokens/KEY/train.bin validation.bin test.bin   tokens, uint16 or uint32, documents packed behind each other
+Cleaning, splitting, tokenising, once, into a checksummed folder of the cache.
+
+    CACHE/tfbig/tokens/KEY/train.bin validation.bin test.bin   tokens, uint16 or uint32
                            tokenizer.json                      the tokenizer
-                           store.json                          what was read, left out and written; sizes and sha256
+                           store.json   what was read, left out, written; sizes and sha256
 """
 
 from __future__ import annotations
@@ -38,7 +40,10 @@ def cache() -> Path:
 
 @dataclass(frozen=True)
 class Rules:
-    """How documents are cleaned and split, and by what tokenizer they are read; the settings of a text dataset."""
+    """How documents are cleaned and split, and by what tokenizer they are read.
+
+    The settings of a text dataset.
+    """
 
     normalize: str
     duplicates: str
@@ -64,7 +69,9 @@ def prepared(documents: Callable[[], Documents], fingerprint: str, rules: Rules)
         fingerprint: changes when the documents or a ready vocabulary change.
         rules: what else decides the files.
     """
-    key = hashlib.sha256(json.dumps([FORMAT, fingerprint, {**vars(rules), "vocabulary_path": None}]).encode()).hexdigest()[:24]
+    key = hashlib.sha256(
+        json.dumps([FORMAT, fingerprint, {**vars(rules), "vocabulary_path": None}]).encode()
+    ).hexdigest()[:24]
     final = cache() / key
     if (final / "store.json").is_file():
         if _whole(final):
@@ -80,7 +87,8 @@ def prepared(documents: Callable[[], Documents], fingerprint: str, rules: Rules)
         try:
             os.rename(beside, final)
         except OSError:
-            if not (final / "store.json").is_file():  # else another process was first, with the same content
+            # Else another process was first, with the same content
+            if not (final / "store.json").is_file():
                 raise
     except OSError as error:
         raise files.disk_failure(final, 0, error) from error
@@ -108,7 +116,14 @@ class Cleaner:
 
     def __init__(self, rules: Rules):
         self.rules, self.near, self.seen = rules, prep.NearDuplicates(rules.near), set()
-        reasons = ("too short", "too long", "odd characters", "other script", "exact duplicates", "near duplicates")
+        reasons = (
+            "too short",
+            "too long",
+            "odd characters",
+            "other script",
+            "exact duplicates",
+            "near duplicates",
+        )
         self.counts = {"read": 0, **dict.fromkeys(reasons, 0), "kept": 0}
 
     def keeps(self, text: str) -> bool:
@@ -158,7 +173,10 @@ def plan(documents: Documents, rules: Rules) -> tuple[list[list[Piece]], dict]:
         marks.append(prep.digest(text) if kept else b"")
     kept = [i for i, length in enumerate(lengths) if length]
     if not kept:
-        raise UserError(f"data: no text is left after cleaning. Counts: {cleaner.counts}. Relax the filters or give other files.")
+        raise UserError(
+            f"data: no text is left after cleaning. Counts: {cleaner.counts}. Relax the filters or"
+            " give other files."
+        )
     pieces: list[list[Piece]] = [[] for _ in lengths]
     if any(fixed):
         how, split_of = "as published", {i: fixed[i] or "train" for i in kept}
@@ -173,16 +191,22 @@ def plan(documents: Documents, rules: Rules) -> tuple[list[list[Piece]], dict]:
 
 def _cut(length: int, rules: Rules) -> list[Piece]:
     """A text's beginning, its middle and its end, but for those that would be empty."""
-    first, second = round(length * (1 - rules.validation - rules.test)), round(length * (1 - rules.test))
+    first, second = (
+        round(length * (1 - rules.validation - rules.test)),
+        round(length * (1 - rules.test)),
+    )
     bounds = {"train": (0, first), "validation": (first, second), "test": (second, length)}
     return [Piece(split, start, end) for split, (start, end) in bounds.items() if start < end]
 
 
 def _by_document(kept, lengths, marks, rules) -> dict[int, str]:
-    """Whole documents at random until each held-out split has its share of characters; duplicates stay together.
+    """Whole documents at random until each held-out split has its share of characters.
 
-    A document longer than usual that would take a held-out split far over its share is left for training. Empty where
-    whole documents do not come near the shares: there are too few, or most of the text is in a few of them.
+    Duplicates stay together.
+
+    A document longer than usual that would take a held-out split far over its share is left for
+    training. Empty where whole documents do not come near the shares: there are too few, or most of
+    the text is in a few of them.
     """
     groups: dict[bytes, list[int]] = {}
     for i in kept:
@@ -190,7 +214,9 @@ def _by_document(kept, lengths, marks, rules) -> dict[int, str]:
     if len(groups) < len(SPLITS):
         return {}
     order = [groups[mark] for mark in sorted(groups)]
-    order = [order[i] for i in np.random.RandomState(rules.split_seed).permutation(len(order))[::-1]]
+    order = [
+        order[i] for i in np.random.RandomState(rules.split_seed).permutation(len(order))[::-1]
+    ]
     sizes = [sum(lengths[i] for i in group) for group in order]
     usual, total, split_of = 1.5 * np.median(sizes), sum(sizes), dict.fromkeys(kept, "train")
     left = total
@@ -203,7 +229,8 @@ def _by_document(kept, lengths, marks, rules) -> dict[int, str]:
                 got, left = got + size, left - size
         if got < wanted / 2:
             return {}
-    return split_of if left >= total * (0.75 - rules.validation - rules.test) else {}  # at most a quarter of the text taken beyond the shares
+    # At most a quarter of the text taken beyond the shares
+    return split_of if left >= total * (0.75 - rules.validation - rules.test) else {}
 
 
 def _texts(documents: Documents, pieces, rules: Rules, split: str) -> Iterator[str]:
@@ -215,15 +242,32 @@ def _texts(documents: Documents, pieces, rules: Rules, split: str) -> Iterator[s
 
 def _write(folder: Path, documents: Callable[[], Documents], rules: Rules) -> None:
     pieces, counts = plan(documents(), rules)
-    of = lambda split: _texts(documents(), pieces, rules, split)  # noqa: E731
-    number = {split: sum(part.split == split for parts in pieces for part in parts) for split in SPLITS}
+
+    def of(split):
+        return _texts(documents(), pieces, rules, split)
+
+    number = {
+        split: sum(part.split == split for parts in pieces for part in parts) for split in SPLITS
+    }
     tokenizer = _tokenizer(of("train"), rules, packed=max(number.values()) > 1)
-    sizes = {split: _tokenize(folder / f"{split}.bin", of(split), tokenizer, packed=number[split] > 1) for split in SPLITS}
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer.to_json(), ensure_ascii=False), "utf-8")
+    sizes = {
+        split: _tokenize(folder / f"{split}.bin", of(split), tokenizer, packed=number[split] > 1)
+        for split in SPLITS
+    }
+    (folder / "tokenizer.json").write_text(
+        json.dumps(tokenizer.to_json(), ensure_ascii=False), "utf-8"
+    )
     described = {split: {"documents": number[split], **sizes[split]} for split in SPLITS}
     names = [f"{split}.bin" for split in SPLITS] + ["tokenizer.json"]
-    store = {"cleaning": counts, "splits": described, "overlap": overlap(of), "dtype": _dtype(tokenizer)}
-    files.write_json(folder / "store.json", {**store, "files": {name: _sha256(folder / name) for name in names}})
+    store = {
+        "cleaning": counts,
+        "splits": described,
+        "overlap": overlap(of),
+        "dtype": _dtype(tokenizer),
+    }
+    files.write_json(
+        folder / "store.json", {**store, "files": {name: _sha256(folder / name) for name in names}}
+    )
 
 
 def _dtype(tokenizer) -> str:
@@ -257,7 +301,9 @@ def _tokenize(path: Path, texts: Iterable[str], tokenizer, packed: bool) -> dict
                 encoded = tokenizer.encode_all(batch)
             except UserError as error:
                 lacking = "the vocabulary" if path.stem == "train" else "training text"
-                raise UserError(f"data: the {path.stem} split holds what {lacking} does not. {error}") from error
+                raise UserError(
+                    f"data: the {path.stem} split holds what {lacking} does not. {error}"
+                ) from error
             for document in encoded:
                 opened = begin if begin != end or not tokens else []  # a token for both stands once
                 framed = np.concatenate([opened, document, end]).astype(_dtype(tokenizer))
@@ -282,7 +328,9 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def overlap(of: Callable[[str], Iterable[str]]) -> dict[str, float]:
-    """The leak check: which share of a held-out split's blocks of 64 characters is found, letter for letter, in training text."""
+    """The leak check: which share of a held-out split's blocks of 64 characters is found, letter
+    for letter, in training text.
+    """
     blocks = {}
     for split in ("validation", "test"):
         parts = [prep.rolling_hash(text, BLOCK)[::BLOCK] for text in of(split)]
@@ -294,4 +342,7 @@ def overlap(of: Callable[[str], Iterable[str]]) -> dict[str, float]:
             for split, value in blocks.items():
                 place = np.minimum(np.searchsorted(hashes, value), len(hashes) - 1)
                 found[split] |= hashes[place] == value
-    return {split: round(float(value.mean()), 6) if len(value) else 0.0 for split, value in found.items()}
+    return {
+        split: round(float(value.mean()), 6) if len(value) else 0.0
+        for split, value in found.items()
+    }

@@ -1,4 +1,6 @@
-"""TensorFlow Datasets: prepared ones are opened, absent ones downloaded, and without a network that is said at once."""
+"""TensorFlow Datasets: prepared ones are opened, absent ones downloaded, and without a network that
+is said at once.
+"""
 
 from __future__ import annotations
 
@@ -45,12 +47,15 @@ def find(name: str, *, random_access: bool = False) -> Path | None:
         random_access: whether it must be stored as ArrayRecord.
 
     Raises:
-        NoData: it is neither prepared nor can it be downloaded, or configurations are and none is meant.
+        NoData: it is neither prepared nor can it be downloaded, or configurations are and none is
+            meant.
     """
     where = folder()
     if os.environ.get("TFDS_DATA_DIR") and not where.is_dir():
         received = f"{where}, which does not exist"
-        raise NoData(f"TFDS_DATA_DIR: expected a folder of prepared datasets. Received: {received}.")
+        raise NoData(
+            f"TFDS_DATA_DIR: expected a folder of prepared datasets. Received: {received}."
+        )
     base, _, config = name.partition("/")
     unknown = f"data: TensorFlow Datasets knows no dataset {name!r}, and {where} holds none."
     if not NAME.fullmatch(name):
@@ -62,15 +67,23 @@ def find(name: str, *, random_access: bool = False) -> Path | None:
 
     try:
         configs = tuple(tfds.builder_cls(base).builder_configs)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:  # no name it could have
+    except (
+        tfds.core.registered.DatasetNotFoundError,
+        ValueError,
+    ) as error:  # no name it could have
         raise NoData(f"{unknown}{_prepared_configs(where / base)}") from error
     if config and config not in configs:
-        known = f"Its configurations: {', '.join(configs)}." if configs else f"{base} has no configurations."
+        known = (
+            f"Its configurations: {', '.join(configs)}."
+            if configs
+            else f"{base} has no configurations."
+        )
         raise NoData(f"{unknown} {known}")
     if not online():
         raise NoData(
-            f"data: {name} is not in {where}, and there is no network to download it. On a machine with network run\n"
-            f"  {_command(name, random_access)}\nthen copy ~/tensorflow_datasets here and set TFDS_DATA_DIR to the copy."
+            f"data: {name} is not in {where}, and there is no network to download it. On a machine"
+            f" with network run\n  {_command(name, random_access)}\nthen copy ~/tensorflow_datasets"
+            " here and set TFDS_DATA_DIR to the copy."
         )
     return None
 
@@ -79,7 +92,9 @@ def _newest(base: Path) -> Path | None:
     """The newest version prepared in a folder: BASE/1.2.3."""
     versions = [path.parent for path in base.glob("*/dataset_info.json")]
     versions = [path for path in versions if all(part.isdecimal() for part in path.name.split("."))]
-    return max(versions, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
+    return max(
+        versions, key=lambda path: [int(part) for part in path.name.split(".")], default=None
+    )
 
 
 def _configs(base: Path) -> list[str]:
@@ -107,15 +122,20 @@ def _default(base: Path) -> Path | None:
         return _newest(base / default)
     known = f"{default}, which is not prepared" if default else "not known"
     raise NoData(
-        f"data: expected the configuration of {base.name} by name, since its default one is {known}."
-        f"{_prepared_configs(base)} Give one, such as {base.name}/{configs[0]}."
+        f"data: expected the configuration of {base.name} by name, since its default one is"
+        f" {known}.{_prepared_configs(base)} Give one, such as {base.name}/{configs[0]}."
     )
 
 
 def _default_config(base: Path) -> str | None:
-    """The name of a dataset's default configuration: as noted when it was prepared, else the library's."""
+    """The name of a dataset's default configuration.
+
+    As noted when it was prepared, else the library's.
+    """
     with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
-        noted = json.loads((base / ".config" / "metadata.json").read_text("utf-8")).get("default_config_name")
+        noted = json.loads((base / ".config" / "metadata.json").read_text("utf-8")).get(
+            "default_config_name"
+        )
         if isinstance(noted, str):
             return noted
     import tensorflow_datasets as tfds
@@ -128,19 +148,23 @@ def _default_config(base: Path) -> str | None:
 
 
 def _command(name: str, random_access: bool) -> str:
-    recipe = f"tfds.builder('{name}'{', file_format=' + repr('array_record') if random_access else ''}).download_and_prepare()"
+    form = ", file_format='array_record'" if random_access else ""
+    recipe = f"tfds.builder('{name}'{form}).download_and_prepare()"
     return f'python -c "import tensorflow_datasets as tfds; {recipe}"'
 
 
 def open_builder(name: str, *, random_access: bool = False):
-    """The builder of a dataset that is ready to be read; downloads and prepares it if need be and possible.
+    """The builder of a dataset that is ready to be read.
+
+    Downloads and prepares it if need be and possible.
 
     Args:
         name: TensorFlow Datasets' name, such as "cifar10" or "imagenet2012".
         random_access: whether it must be stored as ArrayRecord, which can be read at any position.
 
     Raises:
-        NoData: it is not prepared and cannot be downloaded, or it is stored in a way that has no random access.
+        NoData: it is not prepared and cannot be downloaded, or it is stored in a way that has no
+            random access.
     """
     import tensorflow_datasets as tfds
 
@@ -160,10 +184,15 @@ def open_builder(name: str, *, random_access: bool = False):
     print(f"{name}: downloading and preparing, once, into {where}", file=sys.stderr)
     try:
         load()
-        builder = tfds.builder(name, data_dir=where, **({"file_format": "array_record"} if random_access else {}))
+        builder = tfds.builder(
+            name, data_dir=where, **({"file_format": "array_record"} if random_access else {})
+        )
         builder.download_and_prepare()
     except Exception as error:  # whatever a download, a checksum or a disk may raise
-        raise NoData(f"data: {name} could not be prepared in {where}: {error}\nTry again, or run\n  {_command(name, random_access)}") from error
+        raise NoData(
+            f"data: {name} could not be prepared in {where}: {error}\nTry again, or run\n "
+            f" {_command(name, random_access)}"
+        ) from error
     return builder
 
 
@@ -179,7 +208,8 @@ def _damaged(what: str) -> NoData:
 def _refuse_foreign_classes(prepared: Path) -> None:
     """Refuses features of classes that are not TensorFlow Datasets' own.
 
-    The library imports the module of whatever class features.json names: code of whoever made the folder.
+    The library imports the module of whatever class features.json names: code of whoever made the
+    folder.
     """
     path = prepared / "features.json"
     try:
@@ -192,8 +222,9 @@ def _refuse_foreign_classes(prepared: Path) -> None:
     foreign = next((name for name in classes if not OWN_CLASS.fullmatch(name)), None)
     if foreign is not None:
         raise NoData(
-            f"data: {path}: expected features of TensorFlow Datasets' own classes, since nothing that a "
-            f"folder names is run. Received: {foreign[:100]!r}. Prepare the dataset with those."
+            f"data: {path}: expected features of TensorFlow Datasets' own classes, since nothing"
+            f" that a folder names is run. Received: {foreign[:100]!r}. Prepare the dataset with"
+            " those."
         )
 
 
@@ -201,16 +232,24 @@ def _classes(features) -> Iterator[str]:
     """The names of the classes in a features.json, wherever they stand."""
     if isinstance(features, dict):
         yield from (features[key] for key in CLASS_KEYS if isinstance(features.get(key), str))
-    inside = features.values() if isinstance(features, dict) else features if isinstance(features, list) else ()
+    inside = (
+        features.values()
+        if isinstance(features, dict)
+        else features
+        if isinstance(features, list)
+        else ()
+    )
     for value in inside:
         yield from _classes(value)
 
 
 def check_records(builder, part: str) -> None:
-    """Refuses a part of an ArrayRecord dataset whose files do not hold the records that its description says.
+    """Refuses a part of an ArrayRecord dataset whose files do not hold the records that its
+    description says.
 
     Raises:
-        NoData: a file is missing, damaged, outside the dataset's folder, or holds more or fewer records.
+        NoData: a file is missing, damaged, outside the dataset's folder, or holds more or fewer
+            records.
     """
     from array_record.python import array_record_module
 
@@ -233,8 +272,9 @@ def check_records(builder, part: str) -> None:
 def _with_access(builder, name: str, where: Path):
     if str(builder.info.file_format.value) != "array_record":
         raise NoData(
-            f"data: {name} in {where} is stored as {builder.info.file_format.value}; random access needs array_record. Convert it with\n"
-            f"  tfds convert_format --dataset_dir {builder.data_dir} --out_file_format array_record"
+            f"data: {name} in {where} is stored as {builder.info.file_format.value}; random access"
+            " needs array_record. Convert it with\n  tfds convert_format --dataset_dir"
+            f" {builder.data_dir} --out_file_format array_record"
         )
     return builder
 
@@ -246,13 +286,17 @@ def read_all(name: str, part: str) -> dict:
     builder = open_builder(name)
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     try:
-        batch = builder.as_dataset(split=part, batch_size=-1, shuffle_files=False, read_config=config)
+        batch = builder.as_dataset(
+            split=part, batch_size=-1, shuffle_files=False, read_config=config
+        )
     except Exception as error:  # whatever a damaged description or file may raise
         raise _damaged(f"{name} in {builder.data_dir} cannot be read: {_reason(error)}") from error
     return {key: value.numpy() for key, value in batch.items() if hasattr(value, "numpy")}
 
 
-def read_labelled(name: str, part: str, shape: tuple[int, ...], classes: int) -> dict[str, np.ndarray]:
+def read_labelled(
+    name: str, part: str, shape: tuple[int, ...], classes: int
+) -> dict[str, np.ndarray]:
     """A small labelled set's pictures, uint8 [n, *shape], and labels, int32 [n].
 
     Args:
@@ -270,6 +314,10 @@ def read_labelled(name: str, part: str, shape: tuple[int, ...], classes: int) ->
     right = right and label.shape == shape[:1] and label.dtype.kind in "iu"
     if not right or label.min() < 0 or label.max() >= classes:
         expected = f"image uint8 {list(shape)}, label 0 ... {classes - 1}"
-        received = f"image {image.dtype} {list(image.shape)}, label {label.dtype} {list(label.shape)}"
-        raise _damaged(f"{name} in {folder()}: expected in {part} {expected}. Received: {received}.")
+        received = (
+            f"image {image.dtype} {list(image.shape)}, label {label.dtype} {list(label.shape)}"
+        )
+        raise _damaged(
+            f"{name} in {folder()}: expected in {part} {expected}. Received: {received}."
+        )
     return {"image": image, "label": label.astype(np.int32)}

@@ -1,4 +1,7 @@
-"""CIFAR-10: 60,000 colour pictures of 10 kinds of objects, 32 x 32 pixels; through TensorFlow Datasets."""
+"""CIFAR-10: 60,000 colour pictures of 10 kinds of objects, 32 x 32 pixels.
+
+Through TensorFlow Datasets.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,18 @@ class CIFAR10(MemoryImages):
 
     @property
     def label_names(self):
-        return ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+        return (
+            "airplane",
+            "automobile",
+            "bird",
+            "cat",
+            "deer",
+            "dog",
+            "frog",
+            "horse",
+            "ship",
+            "truck",
+        )
 
     def check(self):
         _tfds.find("cifar10")
@@ -29,8 +43,13 @@ class CIFAR10(MemoryImages):
     def card(self):
         return {
             "title": "CIFAR-10",
-            "source": "Alex Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html, through TensorFlow Datasets",
+            "source": (
+                "Alex Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html, through TensorFlow"
+                " Datasets"
+            ),
             "licence": "none stated; cite the report",
-            "citation": "Krizhevsky, A. (2009). Learning multiple layers of features from tiny images. Technical report, "
-            "University of Toronto.",
+            "citation": (
+                "Krizhevsky, A. (2009). Learning multiple layers of features from tiny images."
+                " Technical report, University of Toronto."
+            ),
         }

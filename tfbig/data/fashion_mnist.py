@@ -16,7 +16,18 @@ class FashionMNIST(MemoryImages):
 
     @property
     def label_names(self):
-        return ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+        return (
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        )
 
     def check(self):
         _tfds.find("fashion_mnist")
@@ -28,8 +39,13 @@ class FashionMNIST(MemoryImages):
     def card(self):
         return {
             "title": "Fashion-MNIST",
-            "source": "Zalando Research, https://github.com/zalandoresearch/fashion-mnist, through TensorFlow Datasets",
+            "source": (
+                "Zalando Research, https://github.com/zalandoresearch/fashion-mnist, through"
+                " TensorFlow Datasets"
+            ),
             "licence": "MIT",
-            "citation": "Xiao, H., Rasul, K., Vollgraf, R. (2017). Fashion-MNIST: a novel image dataset for benchmarking machine "
-            "learning algorithms. arXiv:1708.07747.",
+            "citation": (
+                "Xiao, H., Rasul, K., Vollgraf, R. (2017). Fashion-MNIST: a novel image dataset for"
+                " benchmarking machine learning algorithms. arXiv:1708.07747."
+            ),
         }

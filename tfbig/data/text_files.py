@@ -23,24 +23,36 @@ PLAIN, LINES, PACKED = (".txt", ".md", ".text"), (".jsonl", ".ndjson"), (".xz", 
 
 @dataclass(frozen=True, kw_only=True)
 class TextFiles(TextWindows):
-    """Text of the user's own: a file, a folder searched for .txt and .md, or JSON lines; .gz and .xz are unpacked.
+    """Text of the user's own.
 
-    Of a folder, hidden files and what lies in hidden folders are not read; linked folders are, each once.
-    Files with other endings are left out, and that is said.
+    A file, a folder searched for .txt and .md, or JSON lines; .gz and .xz are unpacked.
 
-    Each plain file is one document unless `separator` cuts it, or it is longer than LARGE: then it is read in parts, cut at
-    line ends, each a document. Each JSON line is one.
+    Of a folder, hidden files and what lies in hidden folders are not read; linked folders are, each
+    once. Files with other endings are left out, and that is said.
+
+    Each plain file is one document unless `separator` cuts it, or it is longer than LARGE: then it
+    is read in parts, cut at line ends, each a document. Each JSON line is one.
     """
 
     path: str = knob("", "the file or folder", path=True)
     field: str = knob("text", "JSON lines: the key that holds the text")
-    separator: str = knob("", r"text between the documents of a plain file, such as \n\n; empty: a file is one document")
-    errors: str = knob("strict", "invalid UTF-8: refuse it, or replace it by U+FFFD", choices=("strict", "replace"))
+    separator: str = knob(
+        "",
+        r"text between the documents of a plain file, such as \n\n; empty: a file is one document",
+    )
+    errors: str = knob(
+        "strict", "invalid UTF-8: refuse it, or replace it by U+FFFD", choices=("strict", "replace")
+    )
 
     def problems(self):
         yield from super().problems()
         if not self.path:
-            yield "path", Needed("expected a file or folder with text. Received: nothing. Set data.path=PATH.")
+            yield (
+                "path",
+                Needed(
+                    "expected a file or folder with text. Received: nothing. Set data.path=PATH."
+                ),
+            )
 
     def check(self):
         self._files()
@@ -50,12 +62,18 @@ class TextFiles(TextWindows):
         if path.is_file():
             return [path]
         if not path.is_dir():  # said when it is read, since a run can be used where its text is not
-            raise UserError(f"data.path: expected a file or folder. Received: {self.path}, which does not exist.")
+            raise UserError(
+                f"data.path: expected a file or folder. Received: {self.path}, which does not"
+                " exist."
+            )
         texts = [file for file in _inside(path) if _is_text(file)]
         if not texts:
             endings = f"{', '.join(PLAIN + LINES)}, packed or not ({', '.join(PACKED)})"
             received = f"{path}, which holds none that is not hidden"
-            raise UserError(f"data.path: expected a folder with files ending in {endings}. Received: {received}.")
+            raise UserError(
+                f"data.path: expected a folder with files ending in {endings}. Received:"
+                f" {received}."
+            )
         return texts
 
     def notes(self):
@@ -67,7 +85,10 @@ class TextFiles(TextWindows):
         counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(KINDS))
         more = f", {len(kinds) - KINDS:,} other kinds" if len(kinds) > KINDS else ""
         first = others[0].relative_to(path)
-        sentence = f"{len(others):,} files of {path} left out, since they are no text files by their names: {counts}{more}; the first: {first}"
+        sentence = (
+            f"{len(others):,} files of {path} left out, since they are no text files by their"
+            f" names: {counts}{more}; the first: {first}"
+        )
         return [sentence, *super().notes()]
 
     def content(self):
@@ -75,8 +96,11 @@ class TextFiles(TextWindows):
         for path in self._files():
             try:
                 with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest() + _ending(path).encode())
-                if _ending(path) in PACKED and _ending(_unpacked(path)) in LINES:  # the same bytes, read otherwise
+                    digest.update(
+                        hashlib.file_digest(file, "sha256").digest() + _ending(path).encode()
+                    )
+                # The same bytes, read otherwise
+                if _ending(path) in PACKED and _ending(_unpacked(path)) in LINES:
                     digest.update(b"lines")
             except OSError as error:
                 raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
@@ -91,7 +115,9 @@ class TextFiles(TextWindows):
     def _plain(self, path: Path) -> Iterator[tuple[None, str]]:
         separator, rest, empty = prep.unescape(self.separator), "", True
         for first_byte, first_line, content in _parts(path):
-            text = prep.decode(content, str(path), self.errors, first_byte=first_byte, first_line=first_line)
+            text = prep.decode(
+                content, str(path), self.errors, first_byte=first_byte, first_line=first_line
+            )
             empty = empty and not text.strip()
             *whole, rest = (rest + text).split(separator) if separator else (text, "")
             yield from ((None, part) for part in whole)
@@ -114,17 +140,28 @@ class TextFiles(TextWindows):
             except ValueError as error:
                 if isinstance(error, UserError):
                     raise
-                raise UserError(f"{where}: expected a JSON object. Received: {line[:40]!r} ({error}).") from error
+                raise UserError(
+                    f"{where}: expected a JSON object. Received: {line[:40]!r} ({error})."
+                ) from error
             except RecursionError as error:
-                raise UserError(f"{where}: expected a JSON object. Received: {line[:40]!r}, nested too deeply.") from error
+                raise UserError(
+                    f"{where}: expected a JSON object. Received: {line[:40]!r}, nested too deeply."
+                ) from error
             if not isinstance(value, dict) or not isinstance(value.get(self.field), str):
                 keys = ", ".join(value) if isinstance(value, dict) else type(value).__name__
-                raise UserError(f"{where}: expected text under {self.field!r} (data.field). Received: {keys}.")
+                raise UserError(
+                    f"{where}: expected text under {self.field!r} (data.field). Received: {keys}."
+                )
             prep.refuse_surrogates(value[self.field], where)
             yield where, prep.newlines(value[self.field])
 
     def source_card(self):
-        return {"title": f"Text in {Path(self.path).name}", "source": self.path, "licence": "the user's own", "citation": "none"}
+        return {
+            "title": f"Text in {Path(self.path).name}",
+            "source": self.path,
+            "licence": "the user's own",
+            "citation": "none",
+        }
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -172,7 +209,10 @@ def _ending(path: Path) -> str:
 
 
 def _parts(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """A file's content, unpacked: at once if it is small, else in parts cut behind line ends, each with its first byte and line."""
+    """A file's content, unpacked.
+
+    At once if it is small, else in parts cut behind line ends, each with its first byte and line.
+    """
     beginning = b"".join(_reading(path, lambda file: iter([file.read(LARGE)])))
     if len(beginning) < LARGE:
         yield 0, 1, beginning
@@ -190,7 +230,14 @@ def _parts(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 def _character_end(content: bytes) -> int:
     """Where the last whole character before the end begins; what is no UTF-8 is cut anywhere."""
-    return next((i for i in range(len(content) - 1, max(0, len(content) - 5), -1) if content[i] & 0xC0 != 0x80), len(content))
+    return next(
+        (
+            i
+            for i in range(len(content) - 1, max(0, len(content) - 5), -1)
+            if content[i] & 0xC0 != 0x80
+        ),
+        len(content),
+    )
 
 
 def _reading(path: Path, read: Callable) -> Iterator[bytes]:

@@ -1,4 +1,6 @@
-"""Any labelled image dataset of TensorFlow Datasets, ImageNet's size included, read at random from ArrayRecord files."""
+"""Any labelled image dataset of TensorFlow Datasets, ImageNet's size included, read at random from
+ArrayRecord files.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,27 @@ from tfbig.data._images import check_split, decode_pictures
 
 @dataclass(frozen=True, kw_only=True)
 class TFDSImages(Dataset):
-    """Any labelled image dataset of TensorFlow Datasets, read at random from ArrayRecord files, larger than memory or not."""
+    """Any labelled image dataset of TensorFlow Datasets, read at random from ArrayRecord files,
+    larger than memory or not.
+    """
 
     gives = frozenset({"image", "label"})
 
-    builder: str = knob("imagenet2012", "TensorFlow Datasets' name, or name/configuration, such as imagenet_resized/64x64")
+    builder: str = knob(
+        "imagenet2012",
+        "TensorFlow Datasets' name, or name/configuration, such as imagenet_resized/64x64",
+    )
     side: int = knob(224, "height and width in pixels: the centre square, resized", low=1)
-    test_part: str = knob("validation", "published part used as test split (ImageNet's own test labels are not published)")
-    validation_part: str = knob("", "published part used as validation split; empty: held out from train")
-    validation: int = knob(10_000, "training examples held out if no validation part is named", low=1)
+    test_part: str = knob(
+        "validation",
+        "published part used as test split (ImageNet's own test labels are not published)",
+    )
+    validation_part: str = knob(
+        "", "published part used as validation split; empty: held out from train"
+    )
+    validation: int = knob(
+        10_000, "training examples held out if no validation part is named", low=1
+    )
     split_seed: int = knob(0, "of the choice of validation examples", low=0, high=2**32 - 1)
     image_key: str = knob("image", "the feature that holds the picture")
     label_key: str = knob("label", "the feature that holds the label")
@@ -47,7 +61,10 @@ class TFDSImages(Dataset):
         records, names = self._records(split, positions)
         contents = (record[self.image_key] for record in records)
         images = decode_pictures(contents, names, self.spec["image"].shape, self.background)
-        return {"image": images, "label": np.array([record[self.label_key] for record in records], np.int32)}
+        return {
+            "image": images,
+            "label": np.array([record[self.label_key] for record in records], np.int32),
+        }
 
     def encoded(self, split, positions):
         records, _ = self._records(split, positions)
@@ -67,7 +84,13 @@ class TFDSImages(Dataset):
 
     def fingerprint(self):
         info = _builder(self).info
-        told = [info.full_name, *(f"{name} {part.num_examples} {part.num_bytes}" for name, part in sorted(info.splits.items()))]
+        told = [
+            info.full_name,
+            *(
+                f"{name} {part.num_examples} {part.num_bytes}"
+                for name, part in sorted(info.splits.items())
+            ),
+        ]
         return "2:" + hashlib.sha256("\n".join(told).encode()).hexdigest()
 
     def card(self):
@@ -75,13 +98,20 @@ class TFDSImages(Dataset):
         return {
             "title": info.full_name,
             "source": f"{info.homepage or ''} through TensorFlow Datasets".strip(),
-            "licence": (info.redistribution_info.license if info.redistribution_info else "") or "see the source",
+            "licence": (
+                (info.redistribution_info.license if info.redistribution_info else "")
+                or "see the source"
+            ),
             "citation": info.citation or "see the source",
         }
 
     def _part(self, split: str) -> str:
         check_split(split)
-        return {"train": "train", "validation": self.validation_part or "train", "test": self.test_part}[split]
+        return {
+            "train": "train",
+            "validation": self.validation_part or "train",
+            "test": self.test_part,
+        }[split]
 
 
 @functools.lru_cache(maxsize=4)
@@ -92,15 +122,33 @@ def _builder(data: TFDSImages):
     features = builder.info.features
     for key in ("image_key", "label_key"):
         if getattr(data, key) not in features:
-            raise UserError(f"data.{key}: expected one of {', '.join(sorted(features))}. Received: {getattr(data, key)!r}.")
+            raise UserError(
+                f"data.{key}: expected one of {', '.join(sorted(features))}. Received:"
+                f" {getattr(data, key)!r}."
+            )
     if "train" not in builder.info.splits:
-        raise UserError(f"data.builder: expected a dataset with a part train. Received: {builder.info.full_name}.")
-    for name, part in (("test_part", data.test_part), ("validation_part", data.validation_part or "train")):
+        raise UserError(
+            "data.builder: expected a dataset with a part train. Received:"
+            f" {builder.info.full_name}."
+        )
+    for name, part in (
+        ("test_part", data.test_part),
+        ("validation_part", data.validation_part or "train"),
+    ):
         if part not in builder.info.splits:
-            raise UserError(f"data.{name}: expected one of {', '.join(builder.info.splits)}. Received: {part!r}.")
+            raise UserError(
+                f"data.{name}: expected one of {', '.join(builder.info.splits)}. Received:"
+                f" {part!r}."
+            )
     if data.validation_part and data.validation_part == data.test_part:
-        raise UserError(f"data.validation_part: expected another part than data.test_part. Received: {data.validation_part!r} for both.")
-    kinds = {"image_key": (tfds.features.Image, "pictures"), "label_key": (tfds.features.ClassLabel, "labels")}
+        raise UserError(
+            "data.validation_part: expected another part than data.test_part. Received:"
+            f" {data.validation_part!r} for both."
+        )
+    kinds = {
+        "image_key": (tfds.features.Image, "pictures"),
+        "label_key": (tfds.features.ClassLabel, "labels"),
+    }
     for key, (kind, what) in kinds.items():
         feature = features[getattr(data, key)]
         if not isinstance(feature, kind):
@@ -115,17 +163,27 @@ def _builder(data: TFDSImages):
 def _source(data: TFDSImages, part: str):
     import tensorflow_datasets as tfds
 
-    return _builder(data).as_data_source(split=part, decoders={data.image_key: tfds.decode.SkipDecoding()})
+    return _builder(data).as_data_source(
+        split=part, decoders={data.image_key: tfds.decode.SkipDecoding()}
+    )
 
 
 @functools.lru_cache(maxsize=12)
 def _rows(data: TFDSImages, split: str) -> np.ndarray:
-    """The stored rows of a split. The choice of those held out is random, not stratified: labels are not read for it."""
+    """The stored rows of a split.
+
+    The choice of those held out is random, not stratified: labels are not read for it.
+    """
     part = data._part(split)
     size = _builder(data).info.splits[part].num_examples
     if split == "test" or data.validation_part:
         return np.arange(size)
     if data.validation >= size:
-        raise UserError(f"data.validation: expected fewer than the {size:,} training examples. Received: {data.validation:,}.")
+        raise UserError(
+            f"data.validation: expected fewer than the {size:,} training examples. Received:"
+            f" {data.validation:,}."
+        )
     shuffled = np.random.RandomState(data.split_seed).permutation(size)
-    return np.sort(shuffled[: data.validation] if split == "validation" else shuffled[data.validation :])
+    return np.sort(
+        shuffled[: data.validation] if split == "validation" else shuffled[data.validation :]
+    )

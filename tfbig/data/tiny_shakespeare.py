@@ -14,7 +14,9 @@ from tfbig.prep import text as prep
 
 @dataclass(frozen=True, kw_only=True)
 class TinyShakespeare(TextWindows):
-    """Tiny Shakespeare: 1.1 million characters of plays (Karpathy 2015), split 90/5/5 as published, 65 characters."""
+    """Tiny Shakespeare: 1.1 million characters of plays (Karpathy 2015), split 90/5/5 as published,
+    65 characters.
+    """
 
     def check(self):
         _tfds.find("tiny_shakespeare")
@@ -24,7 +26,9 @@ class TinyShakespeare(TextWindows):
             yield split, split, prep.decode(_text(split), split)
 
     def content(self):
-        return hashlib.sha256(b"".join(_text(split) for split in ("train", "validation", "test"))).hexdigest()
+        return hashlib.sha256(
+            b"".join(_text(split) for split in ("train", "validation", "test"))
+        ).hexdigest()
 
     def source_card(self):
         return {
@@ -40,5 +44,8 @@ def _text(split: str) -> bytes:
     texts = _tfds.read_all("tiny_shakespeare", split).get("text", ())
     if not len(texts) or not all(isinstance(text, bytes) for text in texts):
         received = "none. Delete its folder and prepare it again."
-        raise NoData(f"data: tiny_shakespeare in {_tfds.folder()}: expected texts in {split}. Received: {received}")
+        raise NoData(
+            f"data: tiny_shakespeare in {_tfds.folder()}: expected texts in {split}. Received:"
+            f" {received}"
+        )
     return b"".join(texts)

@@ -1,7 +1,10 @@
-"""What a served model may do: a model is a program, so its operations are read and checked before anything runs.
+"""What a served model may do.
 
-Only operations that compute are allowed. Reading and writing files, printing, calling Python, talking to other machines and
-everything unknown is refused by name. SavedModel's own saving and restoring of variables is told apart by where it stands.
+A model is a program, so its operations are read and checked before anything runs.
+
+Only operations that compute are allowed. Reading and writing files, printing, calling Python,
+talking to other machines and everything unknown is refused by name. SavedModel's own saving and
+restoring of variables is told apart by where it stands.
 """
 
 from __future__ import annotations
@@ -13,16 +16,66 @@ from tfbig.core.errors import UserError
 from tfbig.core.lazy import load
 
 REFUSED = {
-    **dict.fromkeys(("ReadFile", "MatchingFiles", "WholeFileReader", "WholeFileReaderV2", "FixedLengthRecordReaderV2"), "reads files"),
-    **dict.fromkeys(("TextLineReaderV2", "TFRecordReaderV2", "ReaderReadV2", "TextLineDataset", "TFRecordDataset"), "reads files"),
-    **dict.fromkeys(("InitializeTableFromTextFile", "InitializeTableFromTextFileV2", "Restore", "RestoreSlice", "RestoreV2"), "reads files"),
-    **dict.fromkeys(("LoadDataset", "SnapshotDatasetV2", "CacheDatasetV2", "FileSystemSetConfiguration"), "reads or writes files"),
-    **dict.fromkeys(("WriteFile", "Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints", "ShardedFilename", "SaveDatasetV2"), "writes files"),
-    **dict.fromkeys(("WriteSummary", "CreateSummaryFileWriter", "WriteGraphSummary", "DatasetToTFRecord"), "writes files"),
+    **dict.fromkeys(
+        (
+            "ReadFile",
+            "MatchingFiles",
+            "WholeFileReader",
+            "WholeFileReaderV2",
+            "FixedLengthRecordReaderV2",
+        ),
+        "reads files",
+    ),
+    **dict.fromkeys(
+        (
+            "TextLineReaderV2",
+            "TFRecordReaderV2",
+            "ReaderReadV2",
+            "TextLineDataset",
+            "TFRecordDataset",
+        ),
+        "reads files",
+    ),
+    **dict.fromkeys(
+        (
+            "InitializeTableFromTextFile",
+            "InitializeTableFromTextFileV2",
+            "Restore",
+            "RestoreSlice",
+            "RestoreV2",
+        ),
+        "reads files",
+    ),
+    **dict.fromkeys(
+        ("LoadDataset", "SnapshotDatasetV2", "CacheDatasetV2", "FileSystemSetConfiguration"),
+        "reads or writes files",
+    ),
+    **dict.fromkeys(
+        (
+            "WriteFile",
+            "Save",
+            "SaveSlices",
+            "SaveV2",
+            "MergeV2Checkpoints",
+            "ShardedFilename",
+            "SaveDatasetV2",
+        ),
+        "writes files",
+    ),
+    **dict.fromkeys(
+        ("WriteSummary", "CreateSummaryFileWriter", "WriteGraphSummary", "DatasetToTFRecord"),
+        "writes files",
+    ),
     **dict.fromkeys(("Print", "PrintV2"), "prints, and can write files"),
     **dict.fromkeys(("PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction"), "calls Python"),
-    **dict.fromkeys(("RemoteCall", "RpcCall", "RpcClient", "RpcServer", "DataServiceDatasetV4", "Send", "Recv"), "talks to other machines"),
-    **dict.fromkeys(("DebugIdentity", "DebugIdentityV2", "DebugIdentityV3", "DebugNumericSummaryV2"), "writes files or talks to other machines"),
+    **dict.fromkeys(
+        ("RemoteCall", "RpcCall", "RpcClient", "RpcServer", "DataServiceDatasetV4", "Send", "Recv"),
+        "talks to other machines",
+    ),
+    **dict.fromkeys(
+        ("DebugIdentity", "DebugIdentityV2", "DebugIdentityV3", "DebugNumericSummaryV2"),
+        "writes files or talks to other machines",
+    ),
 }
 
 # TensorFlow's core operations that only compute, by family.
@@ -92,44 +145,78 @@ PICTURE_DECODERS = frozenset(
 LOOPS = frozenset(("While", "StatelessWhile", "LoopCond", "Loop", "Scan"))
 SAVE = frozenset(("SaveV2", "MergeV2Checkpoints", "ShardedFilename"))
 # Loaders run the restore operation by themselves: it may fill variables and tables, nothing else.
-RESTORE = frozenset(("AssignVariableOp", "Const", "Identity", "LookupTableImportV2", "NoOp", "PartitionedCall", "Placeholder", "StatefulPartitionedCall"))
+RESTORE = frozenset(
+    (
+        "AssignVariableOp",
+        "Const",
+        "Identity",
+        "LookupTableImportV2",
+        "NoOp",
+        "PartitionedCall",
+        "Placeholder",
+        "StatefulPartitionedCall",
+    )
+)
 DEEPEST = 100  # functions that call each other
 ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 
 
 def refusal(op: str) -> str:
     """Why an operation is refused, in words."""
-    return f"operation {op} {REFUSED[op]}" if op in REFUSED else f"operation {op} is not among those that a served model may use"
+    return (
+        f"operation {op} {REFUSED[op]}"
+        if op in REFUSED
+        else f"operation {op} is not among those that a served model may use"
+    )
 
 
 def check_saved_model(folder: Path) -> None:
-    """Raises UserError, naming the operation, if a SavedModel could do more than compute. Reads the file; runs nothing."""
+    """Raises UserError, naming the operation, if a SavedModel could do more than compute.
+
+    Reads the file; runs nothing.
+    """
     path = Path(folder) / "saved_model.pb"
     graphs = _parsed(path).meta_graphs
-    if len(graphs) != 1 or not graphs[0].object_graph_def.nodes:  # the loader for others runs more of a model than its signatures
-        raise UserError(f"{path}: refused: expected one graph with its objects, as tf.saved_model.save writes it. Received: {len(graphs)} graph(s).")
+    # The loader for others runs more of a model than its signatures
+    if len(graphs) != 1 or not graphs[0].object_graph_def.nodes:
+        raise UserError(
+            f"{path}: refused: expected one graph with its objects, as tf.saved_model.save writes"
+            f" it. Received: {len(graphs)} graph(s)."
+        )
     graph = graphs[0]
     functions = {function.signature.name: function for function in graph.graph_def.library.function}
     _check_nesting(path, functions)
     saves, restores = _saver_nodes(graph)
     restored = _reach(restores, functions)
     others = [node for node in graph.graph_def.node if node not in saves and node not in restores]
-    elsewhere = _reach(others, functions) | _reach_names(_callable(graph.object_graph_def), functions)
-    elsewhere |= _reach_names(set(functions) - restored - _reach(saves, functions), functions)  # what nothing calls is checked too
+    elsewhere = _reach(others, functions) | _reach_names(
+        _callable(graph.object_graph_def), functions
+    )
+    elsewhere |= _reach_names(
+        set(functions) - restored - _reach(saves, functions), functions
+    )  # what nothing calls is checked too
     for name, function in sorted(functions.items()):
         if name in ALLOWED or name in REFUSED:
             raise UserError(f"{path}: refused: a function is named like the operation {name}.")
         if "api_implements" in function.attr:
-            raise UserError(f"{path}: refused: function {name} may be put in place of another one (api_implements).")
+            raise UserError(
+                f"{path}: refused: function {name} may be put in place of another one"
+                " (api_implements)."
+            )
         if name in elsewhere:
             _check_nodes(path, function.node_def, ALLOWED | set(functions), f"in function {name}")
         elif name not in restored:
-            _check_nodes(path, function.node_def, ALLOWED | SAVE | set(functions), f"in function {name}")
+            _check_nodes(
+                path, function.node_def, ALLOWED | SAVE | set(functions), f"in function {name}"
+            )
     _check_restore(path, graph, restores, {name: functions[name] for name in restored - elsewhere})
     _check_nodes(path, graph.graph_def.node, ALLOWED | set(functions), "in the graph")
     for node in graph.object_graph_def.nodes:
         if node.registered_saver or node.registered_name:
-            raise UserError(f"{path}: refused: it names code of its own to load ({node.registered_name or node.registered_saver}).")
+            raise UserError(
+                f"{path}: refused: it names code of its own to load"
+                f" ({node.registered_name or node.registered_saver})."
+            )
 
 
 def operations(graph, signature: str) -> set[str]:
@@ -159,19 +246,32 @@ def check_onnx(path: Path) -> set[str]:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's and onnx's own kinds
-        raise UserError(f"{path}: is no ONNX model that can be read: {type(error).__name__}.") from error
+        raise UserError(
+            f"{path}: is no ONNX model that can be read: {type(error).__name__}."
+        ) from error
     parts = [part for graph in (model.graph, *model.functions) for part in _onnx_parts(graph)]
     for node in (node for part in parts for node in part.node):
         if node.domain not in ONNX_DOMAINS:
-            raise UserError(f"{path}: refused: operator {node.op_type} is from {node.domain!r}, not among {', '.join(ONNX_DOMAINS[1:])}.")
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for part in parts for tensor in _onnx_tensors(part)):
+            raise UserError(
+                f"{path}: refused: operator {node.op_type} is from {node.domain!r}, not among"
+                f" {', '.join(ONNX_DOMAINS[1:])}."
+            )
+    if any(
+        tensor.data_location == onnx.TensorProto.EXTERNAL
+        for part in parts
+        for tensor in _onnx_tensors(part)
+    ):
         raise UserError(f"{path}: refused: it keeps data outside its own file.")
     return {node.op_type for part in parts for node in part.node}
 
 
 def _onnx_attributes(graph) -> list:
-    """The attributes of a graph's or function's nodes, and the values that a function's own attributes have by default."""
-    return [attribute for node in graph.node for attribute in node.attribute] + list(getattr(graph, "attribute_proto", ()))
+    """The attributes of a graph's or function's nodes, and the values that a function's own
+    attributes have by default.
+    """
+    return [attribute for node in graph.node for attribute in node.attribute] + list(
+        getattr(graph, "attribute_proto", ())
+    )
 
 
 def _onnx_parts(graph):
@@ -207,19 +307,43 @@ def _parsed(path: Path):
 
 
 def _saver_nodes(graph) -> tuple[list, list]:
-    """The nodes that save and that restore a SavedModel's variables, unless something else uses them too."""
-    used = {text.lstrip("^").partition(":")[0] for node in graph.graph_def.node for text in node.input}
+    """The nodes that save and that restore a SavedModel's variables, unless something else uses
+    them too.
+    """
+    used = {
+        text.lstrip("^").partition(":")[0] for node in graph.graph_def.node for text in node.input
+    }
     for signature in graph.signature_def.values():
         used |= {info.name.partition(":")[0] for info in signature.outputs.values()}
-    used |= {text.partition(":")[0] for held in graph.collection_def.values() for text in held.node_list.value}
-    names = [name.partition(":")[0] for name in (graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name)]
-    saves, restores = ([node for node in graph.graph_def.node if node.name == name and name not in used] for name in names)
+    used |= {
+        text.partition(":")[0]
+        for held in graph.collection_def.values()
+        for text in held.node_list.value
+    }
+    names = [
+        name.partition(":")[0]
+        for name in (graph.saver_def.save_tensor_name, graph.saver_def.restore_op_name)
+    ]
+    saves, restores = (
+        [node for node in graph.graph_def.node if node.name == name and name not in used]
+        for name in names
+    )
     return saves, restores
 
 
 def _callable(objects) -> set[str]:
-    """The functions that a SavedModel's objects list, and those they name: loaders call these even if the list lacks them."""
-    named = {name for node in objects.nodes for name in (*node.function.concrete_functions, node.bare_concrete_function.concrete_function_name)}
+    """The functions that a SavedModel's objects list, and those they name.
+
+    Loaders call these even if the list lacks them.
+    """
+    named = {
+        name
+        for node in objects.nodes
+        for name in (
+            *node.function.concrete_functions,
+            node.bare_concrete_function.concrete_function_name,
+        )
+    }
     return named | set(objects.concrete_functions)
 
 
@@ -242,7 +366,9 @@ def _reach_names(names, functions: dict) -> set[str]:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting += [inner for node in functions[name].node_def for inner in _called(node, functions)]
+            waiting += [
+                inner for node in functions[name].node_def for inner in _called(node, functions)
+            ]
     return found
 
 
@@ -279,23 +405,47 @@ def _check_nodes(path: Path, nodes, allowed, where: str) -> None:
 
 
 def _check_restore(path: Path, graph, restores: list, functions: dict) -> None:
-    """Variables are restored from the file the loader names, not from one the model names; nothing else happens then.
+    """Variables are restored from the file the loader names, not from one the model names.
+
+    Nothing else happens then.
 
     Args:
         path: for messages.
         graph: the MetaGraphDef.
         restores: the nodes that the loader runs.
-        functions: the functions that only these reach. Only those called by the nodes themselves may read the file.
+        functions: the functions that only these reach. Only those called by the nodes themselves
+            may read the file.
     """
-    direct = {node.attr["f"].func.name if node.op.endswith("PartitionedCall") else node.op for node in restores}
+    direct = {
+        node.attr["f"].func.name if node.op.endswith("PartitionedCall") else node.op
+        for node in restores
+    }
     for node in restores:
-        if functions and list(node.input[:1]) not in ([graph.saver_def.filename_tensor_name], [graph.saver_def.filename_tensor_name.removesuffix(":0")]):
-            raise UserError(f"{path}: refused: operation RestoreV2 reads files (node {node.name} restores from a file of its own choice).")
+        if functions and list(node.input[:1]) not in (
+            [graph.saver_def.filename_tensor_name],
+            [graph.saver_def.filename_tensor_name.removesuffix(":0")],
+        ):
+            raise UserError(
+                f"{path}: refused: operation RestoreV2 reads files (node {node.name} restores from"
+                " a file of its own choice)."
+            )
         _check_nodes(path, [node], RESTORE | set(functions), "that restores variables")
     for name, function in sorted(functions.items()):
-        reads = name in direct and not any(name in _called(node, functions) for inner in functions.values() for node in inner.node_def)
-        _check_nodes(path, function.node_def, RESTORE | set(functions) | ({"RestoreV2"} if reads else set()), f"in function {name}, which restores variables")
+        reads = name in direct and not any(
+            name in _called(node, functions)
+            for inner in functions.values()
+            for node in inner.node_def
+        )
+        _check_nodes(
+            path,
+            function.node_def,
+            RESTORE | set(functions) | ({"RestoreV2"} if reads else set()),
+            f"in function {name}, which restores variables",
+        )
         first = function.signature.input_arg[0].name if function.signature.input_arg else None
         for node in function.node_def:
             if node.op == "RestoreV2" and node.input[0] != first:
-                raise UserError(f"{path}: refused: operation RestoreV2 reads files (node {node.name} restores from a file of its own choice).")
+                raise UserError(
+                    f"{path}: refused: operation RestoreV2 reads files (node {node.name} restores"
+                    " from a file of its own choice)."
+                )

@@ -1,8 +1,10 @@
-"""Loads a SavedModel through TensorFlow's C API, the loader under TensorFlow Serving, without importing TensorFlow.
+"""Loads a SavedModel through TensorFlow's C API, the loader under TensorFlow Serving, without
+importing TensorFlow.
 
     python -P c_api.py JOB.json REPORT.json
 
-The job: library folder, path, inputs {tensor: .npy of float32 or .npz of bytes}, outputs [tensor]. Reference: tensorflow/c/c_api.h.
+The job: library folder, path, inputs {tensor: .npy of float32 or .npz of bytes}, outputs [tensor].
+    Reference: tensorflow/c/c_api.h.
 """
 
 from __future__ import annotations
@@ -30,17 +32,45 @@ class Library:
     """The functions used here, from the shared libraries of the installed wheel."""
 
     SIGNATURES = {
-        "TF_NewStatus": (pointer, ()), "TF_GetCode": (integer, (pointer,)), "TF_Message": (text, (pointer,)),
-        "TF_NewGraph": (pointer, ()), "TF_NewSessionOptions": (pointer, ()), "TF_Version": (text, ()),
-        "TF_LoadSessionFromSavedModel": (pointer, (pointer, pointer, text, ctypes.POINTER(text), integer, pointer, pointer, pointer)),
+        "TF_NewStatus": (pointer, ()),
+        "TF_GetCode": (integer, (pointer,)),
+        "TF_Message": (text, (pointer,)),
+        "TF_NewGraph": (pointer, ()),
+        "TF_NewSessionOptions": (pointer, ()),
+        "TF_Version": (text, ()),
+        "TF_LoadSessionFromSavedModel": (
+            pointer,
+            (pointer, pointer, text, ctypes.POINTER(text), integer, pointer, pointer, pointer),
+        ),
         "TF_GraphOperationByName": (pointer, (pointer, text)),
         "TF_AllocateTensor": (pointer, (integer, ctypes.POINTER(ctypes.c_int64), integer, size)),
-        "TF_TensorData": (pointer, (pointer,)), "TF_TensorByteSize": (size, (pointer,)), "TF_TensorType": (integer, (pointer,)),
-        "TF_NumDims": (integer, (pointer,)), "TF_Dim": (ctypes.c_int64, (pointer, integer)),
-        "TF_StringInit": (None, (pointer,)), "TF_StringCopy": (None, (pointer, text, size)),
-        "TF_StringGetDataPointer": (pointer, (pointer,)), "TF_StringGetSize": (size, (pointer,)),
-        "TF_SessionRun": (None, (pointer, pointer, pointer, pointer, integer, pointer, pointer, integer, pointer, integer, pointer, pointer)),
-    }  # fmt: skip
+        "TF_TensorData": (pointer, (pointer,)),
+        "TF_TensorByteSize": (size, (pointer,)),
+        "TF_TensorType": (integer, (pointer,)),
+        "TF_NumDims": (integer, (pointer,)),
+        "TF_Dim": (ctypes.c_int64, (pointer, integer)),
+        "TF_StringInit": (None, (pointer,)),
+        "TF_StringCopy": (None, (pointer, text, size)),
+        "TF_StringGetDataPointer": (pointer, (pointer,)),
+        "TF_StringGetSize": (size, (pointer,)),
+        "TF_SessionRun": (
+            None,
+            (
+                pointer,
+                pointer,
+                pointer,
+                pointer,
+                integer,
+                pointer,
+                pointer,
+                integer,
+                pointer,
+                integer,
+                pointer,
+                pointer,
+            ),
+        ),
+    }
 
     def __init__(self, folder: Path):
         names = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
@@ -66,7 +96,9 @@ class Library:
             return made
         kind = next(code for code, dtype in DTYPES.items() if dtype == array.dtype)
         made = self.TF_AllocateTensor(kind, dims, array.ndim, array.nbytes)
-        ctypes.memmove(self.TF_TensorData(made), np.ascontiguousarray(array).ctypes.data, array.nbytes)
+        ctypes.memmove(
+            self.TF_TensorData(made), np.ascontiguousarray(array).ctypes.data, array.nbytes
+        )
         return made
 
     def array(self, tensor: int) -> np.ndarray:
@@ -74,17 +106,26 @@ class Library:
         start, kind = self.TF_TensorData(tensor), self.TF_TensorType(tensor)
         if kind == STRING:
             places = range(start, start + STRING_SIZE * int(np.prod(shape)), STRING_SIZE)
-            items = [ctypes.string_at(self.TF_StringGetDataPointer(place), self.TF_StringGetSize(place)) for place in places]
+            items = [
+                ctypes.string_at(self.TF_StringGetDataPointer(place), self.TF_StringGetSize(place))
+                for place in places
+            ]
             return np.array(items, object).reshape(shape)
-        return np.frombuffer(ctypes.string_at(start, self.TF_TensorByteSize(tensor)), DTYPES[kind]).reshape(shape)
+        return np.frombuffer(
+            ctypes.string_at(start, self.TF_TensorByteSize(tensor)), DTYPES[kind]
+        ).reshape(shape)
 
 
-def run(folder: Path, path: str, inputs: dict[str, np.ndarray], outputs: list[str]) -> list[np.ndarray]:
+def run(
+    folder: Path, path: str, inputs: dict[str, np.ndarray], outputs: list[str]
+) -> list[np.ndarray]:
     """Loads the SavedModel at `path` with the libraries in `folder` and runs it once."""
     library = Library(folder)
     graph = library.TF_NewGraph()
     tags = (text * 1)(b"serve")
-    session = library.TF_LoadSessionFromSavedModel(library.TF_NewSessionOptions(), None, path.encode(), tags, 1, graph, None, library.status)
+    session = library.TF_LoadSessionFromSavedModel(
+        library.TF_NewSessionOptions(), None, path.encode(), tags, 1, graph, None, library.status
+    )
     library.check("TF_LoadSessionFromSavedModel")
 
     def place(tensor: str) -> Output:
@@ -97,7 +138,20 @@ def run(folder: Path, path: str, inputs: dict[str, np.ndarray], outputs: list[st
     fed = (Output * len(inputs))(*map(place, inputs))
     values = (pointer * len(inputs))(*map(library.tensor, inputs.values()))
     wanted, found = (Output * len(outputs))(*map(place, outputs)), (pointer * len(outputs))()
-    library.TF_SessionRun(session, None, fed, values, len(inputs), wanted, found, len(outputs), None, 0, None, library.status)
+    library.TF_SessionRun(
+        session,
+        None,
+        fed,
+        values,
+        len(inputs),
+        wanted,
+        found,
+        len(outputs),
+        None,
+        0,
+        None,
+        library.status,
+    )
     library.check("TF_SessionRun")
     return [library.array(tensor) for tensor in found]
 
@@ -110,8 +164,12 @@ def main() -> None:
     inputs = {tensor: np.asarray(worker.read(path)) for tensor, path in job["inputs"].items()}
     found = run(Path(job["library"]), job["path"], inputs, list(job["outputs"]))
     expected = {tensor: np.asarray(worker.read(path)) for tensor, path in job["outputs"].items()}
-    report = {"outputs": worker.differences(dict(zip(job["outputs"], found, strict=True)), expected)}
-    report["foreign_modules"] = [name for name in ("tfbig", "keras", "tensorflow") if sys.modules.get(name)]
+    report = {
+        "outputs": worker.differences(dict(zip(job["outputs"], found, strict=True)), expected)
+    }
+    report["foreign_modules"] = [
+        name for name in ("tfbig", "keras", "tensorflow") if sys.modules.get(name)
+    ]
     Path(sys.argv[2]).write_text(json.dumps(report), "utf-8")
 
 

@@ -10,19 +10,31 @@ def text(record: dict) -> str:
     lines = [
         f"# {record['name']}, version {record['version']}",
         "",
-        f"{record['purpose']} Model: `{kinds['model']}`, {record['parameters']:,} parameters, trained on `{kinds['data']}`.",
+        (
+            f"{record['purpose']} Model: `{kinds['model']}`, {record['parameters']:,} parameters,"
+            f" trained on `{kinds['data']}`."
+        ),
         "",
         "## Metrics",
         "",
-        f"Of the {metrics['split']} split, {metrics['count']:,} examples the model was not trained on; 95 % intervals.",
+        (
+            f"Of the {metrics['split']} split, {metrics['count']:,} examples the model was not"
+            " trained on; 95 % intervals."
+        ),
         "",
         "| metric | value | interval |",
         "|---|---|---|",
-        *(f"| {name} | {m['value']:.4f} | {_interval(m)} |" for name, m in metrics["metrics"].items()),
+        *(
+            f"| {name} | {m['value']:.4f} | {_interval(m)} |"
+            for name, m in metrics["metrics"].items()
+        ),
         "",
         "The same split through each exported file, in a process of its own:",
         "",
-        "| file | size | metrics | largest difference | p50, batch 1 | rate at batch 32 | peak memory | cold start |",
+        (
+            "| file | size | metrics | largest difference | p50, batch 1 | rate at batch 32 | peak"
+            " memory | cold start |"
+        ),
         "|---|---|---|---|---|---|---|---|",
         *(_row(name, entry, metrics["count"]) for name, entry in record["verification"].items()),
         "",
@@ -34,43 +46,85 @@ def text(record: dict) -> str:
         "",
         "## Use",
         "",
-        *(f"- `{name}`: takes {_named(entry['inputs'])}; answers {_named(entry['outputs'])}" for name, entry in record["signatures"].items()),
+        *(
+            f"- `{name}`: takes {_named(entry['inputs'])}; answers {_named(entry['outputs'])}"
+            for name, entry in record["signatures"].items()
+        ),
         "",
         "## Limits",
         "",
         *(line for remark in record.get("remarks", []) for line in (remark, "")),
-        f"It was measured on examples like those of `{kinds['data']}` and on no others: inputs of another origin, size or style may be",
+        (
+            f"It was measured on examples like those of `{kinds['data']}` and on no others: inputs"
+            " of another origin, size or style may be"
+        ),
         "answered wrongly and with high confidence, since it knows only what it was trained on"
-        + (f" ({len(record['labels'])} labels: {', '.join(record['labels'][:20])}{', ...' if len(record['labels']) > 20 else ''})." if record["labels"] else "."),
-        "Its behaviour for groups of people, under deliberate attack and over time was not examined.",
+        + (
+            f" ({len(record['labels'])} labels:"
+            f" {', '.join(record['labels'][:20])}{', ...' if len(record['labels']) > 20 else ''})."
+            if record["labels"]
+            else "."
+        ),
+        (
+            "Its behaviour for groups of people, under deliberate attack and over time was not"
+            " examined."
+        ),
         "",
         "## Licence",
         "",
-        f"Data: {data['card'].get('licence', 'not stated')}. Of the model itself: as its maker decides; made with tfbig {record['environment']['tfbig']} (Apache-2.0).",
+        (
+            f"Data: {data['card'].get('licence', 'not stated')}. Of the model itself: as its maker"
+            f" decides; made with tfbig {record['environment']['tfbig']} (Apache-2.0)."
+        ),
         "",
     ]
     return "\n".join(lines)
 
 
 def _interval(metric: dict) -> str:
-    return "too few examples" if metric["low"] is None else f"{metric['low']:.4f} to {metric['high']:.4f}"
+    return (
+        "too few examples"
+        if metric["low"] is None
+        else f"{metric['low']:.4f} to {metric['high']:.4f}"
+    )
 
 
 def _row(name: str, entry: dict, count: int) -> str:
     metrics = ", ".join(f"{key} {m['value']:.4f}" for key, m in entry["metrics"].items())
     metrics += f" (first {entry['count']:,} examples)" if entry["count"] != count else ""
     fast, many = entry["latency"]["1"], entry["latency"]["32"]
-    gap = f"{entry['largest_difference']:.2g}" if entry["largest_difference"] is not None else "not finite"
-    return f"| {name} | {entry['size'] / 1e6:.2f} MB | {metrics} | {gap} | {fast['p50_ms']:.2f} ms | {many['examples_per_s']:,.0f} {entry.get('unit', 'example')}s/s | {entry['peak_memory_mb']:.0f} MB | {entry['cold_start_s']:.1f} s |"
+    gap = (
+        f"{entry['largest_difference']:.2g}"
+        if entry["largest_difference"] is not None
+        else "not finite"
+    )
+    return (
+        f"| {name} | {entry['size'] / 1e6:.2f} MB | {metrics} | {gap} | {fast['p50_ms']:.2f} ms |"
+        f" {many['examples_per_s']:,.0f} {entry.get('unit', 'example')}s/s |"
+        f" {entry['peak_memory_mb']:.0f} MB | {entry['cold_start_s']:.1f} s |"
+    )
 
 
 def _trials(trials: list[dict]) -> list[str]:
     """Programs whose answers were compared with the evaluated model's, and their speed."""
     if not trials:
         return []
-    rows = (f"| {trial['program']} | {trial['rows']:,} | {trial['per_s']:,.0f} {trial['unit']}s/s |" for trial in trials)
-    return ["Signatures that were asked the same as the evaluated model, and answered the same:", "", "| signature | rows together | rate |", "|---|---|---|", *rows, ""]
+    rows = (
+        f"| {trial['program']} | {trial['rows']:,} | {trial['per_s']:,.0f} {trial['unit']}s/s |"
+        for trial in trials
+    )
+    return [
+        "Signatures that were asked the same as the evaluated model, and answered the same:",
+        "",
+        "| signature | rows together | rate |",
+        "|---|---|---|",
+        *rows,
+        "",
+    ]
 
 
 def _named(parts: dict) -> str:
-    return ", ".join(f"`{name}` ({part['dtype']} {part['shape']}{', ' + part['unit'] if 'unit' in part else ''})" for name, part in parts.items())
+    return ", ".join(
+        f"`{name}` ({part['dtype']} {part['shape']}{', ' + part['unit'] if 'unit' in part else ''})"
+        for name, part in parts.items()
+    )

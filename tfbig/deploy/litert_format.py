@@ -19,7 +19,8 @@ def write(programs: Programs, path: Path, examples: dict[str, np.ndarray] | None
     Args:
         programs: what to convert.
         path: the .tflite file.
-        examples: if given, weights and activations become int8, with ranges measured on them; inputs and outputs stay as they are.
+        examples: if given, weights and activations become int8, with ranges measured on them;
+            inputs and outputs stay as they are.
     """
     require()
     holder = tf.Module()
@@ -28,20 +29,35 @@ def write(programs: Programs, path: Path, examples: dict[str, np.ndarray] | None
     if examples is not None:
         size = len(next(iter(examples.values())))
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ({name: value[i : i + 1] for name, value in examples.items()} for i in range(size))
+        converter.representative_dataset = lambda: (
+            {name: value[i : i + 1] for name, value in examples.items()} for i in range(size)
+        )
     try:
         with _quietly():
             content = converter.convert()
     except Exception as error:  # the converter raises kinds of its own
-        line = next((line.partition("error: ")[2] for line in str(error).splitlines() if "error: " in line), str(error).splitlines()[0])
-        loops = " Recurrent layers are loops that LiteRT cannot take with a free batch size: export to onnx." if "TensorList" in line else ""
-        raise RunFailure(f"litert: the model cannot be converted: {line.strip()[:300]}.{loops}") from error
+        line = next(
+            (line.partition("error: ")[2] for line in str(error).splitlines() if "error: " in line),
+            str(error).splitlines()[0],
+        )
+        loops = (
+            " Recurrent layers are loops that LiteRT cannot take with a free batch size: export to"
+            " onnx."
+            if "TensorList" in line
+            else ""
+        )
+        raise RunFailure(
+            f"litert: the model cannot be converted: {line.strip()[:300]}.{loops}"
+        ) from error
     path.write_bytes(content)
 
 
 @contextlib.contextmanager
 def _quietly():
-    """Keeps away what the converter's native code writes to stderr; its errors come as exceptions too."""
+    """Keeps away what the converter's native code writes to stderr.
+
+    Its errors come as exceptions too.
+    """
     sys.stderr.flush()
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -56,4 +72,6 @@ def _quietly():
 def require() -> None:
     """Raises UserError where LiteRT's interpreter, which verifies the result, is not installed."""
     if importlib.util.find_spec("ai_edge_litert") is None:
-        raise UserError("format: litert needs ai-edge-litert, not installed. Run pip install 'tfbig[litert]'.")
+        raise UserError(
+            "format: litert needs ai-edge-litert, not installed. Run pip install 'tfbig[litert]'."
+        )

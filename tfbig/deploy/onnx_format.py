@@ -17,7 +17,9 @@ LARGEST = 2**31  # bytes of a protocol buffer
 
 
 def write(function, path: Path, facts: dict[str, str]) -> None:
-    """Converts a traced program: dynamic batch and lengths, inputs and outputs under their own names, `facts` as metadata.
+    """Converts a traced program.
+
+    Dynamic batch and lengths, inputs and outputs under their own names, `facts` as metadata.
 
     Names are unique in ONNX: an output called like an input, such as a cache, is called new_NAME.
     """
@@ -26,31 +28,49 @@ def write(function, path: Path, facts: dict[str, str]) -> None:
     import tf2onnx
 
     _teach_erfc()
-    specs = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in _inputs(function).items()]
+    specs = [
+        tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in _inputs(function).items()
+    ]
     wanted = [spec.name for spec in specs]
-    named = lambda name: f"new_{name}" if name in wanted else name  # noqa: E731
+
+    def named(name):
+        return f"new_{name}" if name in wanted else name
 
     def positional(*given):
-        return {named(name): value for name, value in function(**dict(zip(wanted, given, strict=True))).items()}
+        return {
+            named(name): value
+            for name, value in function(**dict(zip(wanted, given, strict=True))).items()
+        }
 
     try:
         with _quietly():
-            model, _ = tf2onnx.convert.from_function(tf.function(positional, autograph=False), input_signature=specs, opset=OPSET)
+            model, _ = tf2onnx.convert.from_function(
+                tf.function(positional, autograph=False), input_signature=specs, opset=OPSET
+            )
     except Exception as error:  # tf2onnx raises whatever it meets
-        raise RunFailure(f"onnx: the model cannot be converted: {str(error).splitlines()[0][:300]}") from error
+        raise RunFailure(
+            f"onnx: the model cannot be converted: {str(error).splitlines()[0][:300]}"
+        ) from error
     _rename(model.graph, sorted(map(named, function.traced.structured_outputs)))
     for name, value in facts.items():
         model.metadata_props.add(key=name, value=value)
     onnx.checker.check_model(model, full_check=True)
-    unnamed = [node.op_type for node in model.graph.node if node.domain not in allowlist.ONNX_DOMAINS]
+    unnamed = [
+        node.op_type for node in model.graph.node if node.domain not in allowlist.ONNX_DOMAINS
+    ]
     if unnamed:
-        raise RunFailure(f"onnx: no operator of the standard exists for {', '.join(sorted(set(unnamed)))}.")
+        raise RunFailure(
+            f"onnx: no operator of the standard exists for {', '.join(sorted(set(unnamed)))}."
+        )
     path.write_bytes(model.SerializeToString())
     allowlist.check_onnx(path)
 
 
 def quantize(source: Path, path: Path, examples: dict[str, np.ndarray], method: str) -> None:
-    """int8 weights; "static": int8 activations too, with ranges measured on `examples`; "dynamic": measured at each call."""
+    """int8 weights; "static".
+
+    Int8 activations too, with ranges measured on `examples`; "dynamic": measured at each call.
+    """
     require()
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -60,11 +80,17 @@ def quantize(source: Path, path: Path, examples: dict[str, np.ndarray], method: 
         with _quietly():
             quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
             if method == "dynamic":
-                quantization.quantize_dynamic(str(prepared), str(path), weight_type=quantization.QuantType.QInt8)
+                quantization.quantize_dynamic(
+                    str(prepared), str(path), weight_type=quantization.QuantType.QInt8
+                )
             else:
-                quantization.quantize_static(str(prepared), str(path), _Examples(examples), per_channel=True)
+                quantization.quantize_static(
+                    str(prepared), str(path), _Examples(examples), per_channel=True
+                )
     except Exception as error:
-        raise RunFailure(f"onnx, int8 {method}: {type(error).__name__}: {str(error).splitlines()[0][:300]}") from error
+        raise RunFailure(
+            f"onnx, int8 {method}: {type(error).__name__}: {str(error).splitlines()[0][:300]}"
+        ) from error
     finally:
         prepared.unlink(missing_ok=True)
     allowlist.check_onnx(path)
@@ -75,7 +101,12 @@ class _Examples:
 
     def __init__(self, examples: dict[str, np.ndarray], size: int = 64):
         total = len(next(iter(examples.values())))
-        self.parts = iter([{name: value[i : i + size] for name, value in examples.items()} for i in range(0, total, size)])
+        self.parts = iter(
+            [
+                {name: value[i : i + size] for name, value in examples.items()}
+                for i in range(0, total, size)
+            ]
+        )
 
     def get_next(self):
         return next(self.parts, None)
@@ -83,18 +114,30 @@ class _Examples:
 
 def check_size(variables: list) -> None:
     """Raises UserError if the weights are more than one file in protocol-buffer form can hold."""
-    weight = sum(int(np.prod(variable.shape)) * tf.as_dtype(variable.dtype).size for variable in variables)
+    weight = sum(
+        int(np.prod(variable.shape)) * tf.as_dtype(variable.dtype).size for variable in variables
+    )
     if weight >= LARGEST:
-        raise UserError(f"format: onnx holds less than {LARGEST / 2**30:g} GiB of weights in one file. Received: {weight / 2**30:.1f} GiB. Export savedmodel alone.")
+        raise UserError(
+            f"format: onnx holds less than {LARGEST / 2**30:g} GiB of weights in one file."
+            f" Received: {weight / 2**30:.1f} GiB. Export savedmodel alone."
+        )
 
 
 def require() -> None:
     """Raises UserError where the packages for ONNX are not installed."""
     import importlib.util
 
-    missing = [name for name in ("onnx", "onnxruntime", "tf2onnx") if importlib.util.find_spec(name) is None]
+    missing = [
+        name
+        for name in ("onnx", "onnxruntime", "tf2onnx")
+        if importlib.util.find_spec(name) is None
+    ]
     if missing:
-        raise UserError(f"format: onnx needs {', '.join(missing)}, not installed. Run pip install 'tfbig[onnx]'.")
+        raise UserError(
+            f"format: onnx needs {', '.join(missing)}, not installed. Run pip install"
+            " 'tfbig[onnx]'."
+        )
 
 
 def _inputs(function) -> dict[str, tf.TensorSpec]:
@@ -102,7 +145,10 @@ def _inputs(function) -> dict[str, tf.TensorSpec]:
 
 
 def _rename(graph, outputs: list[str]) -> None:
-    """Gives outputs their names (TensorFlow sorts them) and free axes theirs: batch, then length."""
+    """Gives outputs their names (TensorFlow sorts them) and free axes theirs.
+
+    Batch, then length.
+    """
     names = {old.name: new for old, new in zip(graph.output, outputs, strict=True)}
     for node in graph.node:
         for part in (node.input, node.output):
@@ -130,7 +176,14 @@ def _teach_erfc() -> None:
             erf = ctx.make_node("Erf", [node.input[0]], dtypes=[dtype], shapes=[shape])
             one = ctx.make_const(f"{node.name}_one", np.array(1, np.float32))
             ctx.remove_node(node.name)
-            ctx.make_node("Sub", [one.output[0], erf.output[0]], name=node.name, outputs=node.output, dtypes=[dtype], shapes=[shape])
+            ctx.make_node(
+                "Sub",
+                [one.output[0], erf.output[0]],
+                name=node.name,
+                outputs=node.output,
+                dtypes=[dtype],
+                shapes=[shape],
+            )
 
     _teach_erfc.done = True
 

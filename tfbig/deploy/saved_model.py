@@ -16,18 +16,24 @@ def write(programs: Programs, folder: Path, facts: dict) -> None:
     Args:
         programs: what to save.
         folder: the version's directory.
-        facts: JSON values about data, configuration and metrics, kept in assets.extra/metadata.json; the task's assets
-            stand beside it.
+        facts: JSON values about data, configuration and metrics, kept in
+            assets.extra/metadata.json; the task's assets stand beside it.
     """
     module = tf.Module()
     module.weights = [variable.value for variable in programs.model.variables]
-    tf.saved_model.save(module, str(folder), {name: function.traced for name, function in programs.signatures.items()})
+    tf.saved_model.save(
+        module,
+        str(folder),
+        {name: function.traced for name, function in programs.signatures.items()},
+    )
     assets = folder / "assets"
     if assets.is_dir() and not any(assets.iterdir()):
         assets.rmdir()  # it would not survive version control, and nothing reads it
     extra = folder / "assets.extra"
     extra.mkdir()
-    labels = {name: value for name, value in programs.metadata.items() if name not in programs.assets}
+    labels = {
+        name: value for name, value in programs.metadata.items() if name not in programs.assets
+    }
     for name, value in {"metadata": {**labels, **facts}, **programs.assets}.items():
         write_json(extra / f"{name}.json", value)
     allowlist.check_saved_model(folder)
@@ -39,4 +45,7 @@ def signature_tensors(folder: Path, signature: str) -> tuple[dict[str, str], dic
 
     model = saved_model_pb2.SavedModel.FromString((Path(folder) / "saved_model.pb").read_bytes())
     found = model.meta_graphs[0].signature_def[signature]
-    return tuple({name: info.name for name, info in sorted(part.items())} for part in (found.inputs, found.outputs))
+    return tuple(
+        {name: info.name for name, info in sorted(part.items())}
+        for part in (found.inputs, found.outputs)
+    )

@@ -1,4 +1,6 @@
-"""Runs a language model by its `prefill` and `step` programs, as a server of streams does; part of `worker.py`'s process.
+"""Runs a language model by its `prefill` and `step` programs, as a server of streams does.
+
+Part of `worker.py`'s process.
 
 Shapes: b rows, c the context, n new tokens.
 """
@@ -18,8 +20,10 @@ Call = Callable[[dict], dict]
 class Stepping:
     """Both programs, as functions of arrays by name.
 
-    Called with {"tokens": int32 [b, c + 1], "length"}, it gives what `Task.predict` gives for such windows, one token after
-    another: the `log_probability` of each target and whether it was the likeliest (`right`), [b, c].
+    Called with {"tokens": int32 [b, c + 1], "length"}, it gives what `Task.predict` gives for such
+    windows, one token after
+    another: the `log_probability` of each target and whether it was the likeliest (`right`), [b,
+        c].
     """
 
     def __init__(self, prefill: Call, step: Call):
@@ -34,23 +38,42 @@ class Stepping:
 
     def _windows(self, tokens: np.ndarray) -> dict:
         size, context = len(tokens), tokens.shape[1] - 1
-        found = {"log_probability": np.zeros((size, context), np.float32), "right": np.zeros((size, context), bool)}
-        state = self.prefill({"tokens": np.ascontiguousarray(tokens[:, :1]), "count": np.ones(size, np.int32)})
+        found = {
+            "log_probability": np.zeros((size, context), np.float32),
+            "right": np.zeros((size, context), bool),
+        }
+        state = self.prefill(
+            {"tokens": np.ascontiguousarray(tokens[:, :1]), "count": np.ones(size, np.int32)}
+        )
         for i in range(context):
             logits, target = state["logits"].astype(np.float64), tokens[:, i + 1]
             logits -= logits.max(-1, keepdims=True)
-            found["log_probability"][:, i] = logits[np.arange(size), target] - np.log(np.exp(logits).sum(-1))
+            found["log_probability"][:, i] = logits[np.arange(size), target] - np.log(
+                np.exp(logits).sum(-1)
+            )
             found["right"][:, i] = logits.argmax(-1) == target
             if i + 1 < context:
-                state = self.step({"token": np.ascontiguousarray(target), "position": np.full(size, i + 1, np.int32), **_cache(state)})
+                state = self.step(
+                    {
+                        "token": np.ascontiguousarray(target),
+                        "position": np.full(size, i + 1, np.int32),
+                        **_cache(state),
+                    }
+                )
         return found
 
     def greedy(self, tokens: np.ndarray, count: np.ndarray, expected: np.ndarray) -> dict:
         """How many of the most probable tokens behind some prompts are not those expected, [b, n].
 
-        Where another token has practically the same score it is a tie: it is counted, and the expected one is gone on with.
+        Where another token has practically the same score it is a tie: it is counted, and the
+        expected one is gone on with.
         """
-        state, rows, changed, ties = self.prefill({"tokens": tokens, "count": count}), np.arange(len(tokens)), 0, 0
+        state, rows, changed, ties = (
+            self.prefill({"tokens": tokens, "count": count}),
+            np.arange(len(tokens)),
+            0,
+            0,
+        )
         for i, wanted in enumerate(expected.T):
             logits = state["logits"]
             best = logits.max(-1)
@@ -59,13 +82,21 @@ class Stepping:
             ties, changed = ties + int((other & near).sum()), changed + int((other & ~near).sum())
             if i + 1 < expected.shape[1]:
                 position = (count + i).astype(np.int32)
-                state = self.step({"token": np.ascontiguousarray(wanted), "position": position, **_cache(state)})
+                state = self.step(
+                    {"token": np.ascontiguousarray(wanted), "position": position, **_cache(state)}
+                )
         return {"tokens": int(expected.size), "changed": changed, "ties": ties}
 
     def one(self, size: int) -> dict:
         """Inputs of one step of so many rows."""
-        state = self.prefill({"tokens": np.zeros((size, 1), np.int32), "count": np.ones(size, np.int32)})
-        return {"token": np.zeros(size, np.int32), "position": np.ones(size, np.int32), **_cache(state)}
+        state = self.prefill(
+            {"tokens": np.zeros((size, 1), np.int32), "count": np.ones(size, np.int32)}
+        )
+        return {
+            "token": np.zeros(size, np.int32),
+            "position": np.ones(size, np.int32),
+            **_cache(state),
+        }
 
 
 def _cache(state: dict) -> dict:

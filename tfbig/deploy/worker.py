@@ -1,8 +1,11 @@
-"""Examines one artefact: runs as a file of its own, in a fresh process, and imports neither this package nor Keras.
+"""Examines one artefact.
+
+Runs as a file of its own, in a fresh process, and imports neither this package nor Keras.
 
     python -P worker.py JOB.json REPORT.json
 
-The job names the artefact, the raw examples, the outputs that are expected and an examiner (`Programs.examiner`, a SavedModel).
+The job names the artefact, the raw examples, the outputs that are expected and an examiner
+(`Programs.examiner`, a SavedModel).
 """
 
 from __future__ import annotations
@@ -17,15 +20,24 @@ from pathlib import Path
 import numpy as np
 
 ROWS = 256  # examples per call over the whole split
-STEPPED_ROWS, STEPPED_SECONDS = 32, 600.0  # the same, token by token; a split that takes longer is examined in part
+# The same, token by token; a split that takes longer is examined in part
+STEPPED_ROWS, STEPPED_SECONDS = 32, 600.0
 SECONDS, CALLS = 2.0, 200  # of a latency measurement, whichever comes first
 
 
 def save(path: Path, array: np.ndarray) -> str:
-    """Writes an array as .npy; bytes become one block of bytes, their ends and the array's shape. Returns the path."""
+    """Writes an array as .npy.
+
+    Bytes become one block of bytes, their ends and the array's shape. Returns the path.
+    """
     if array.dtype == object or array.dtype.kind == "S":
         flat = [bytes(item) for item in array.reshape(-1)]
-        np.savez(path.with_suffix(".npz"), block=np.frombuffer(b"".join(flat), np.uint8), ends=np.cumsum([len(item) for item in flat]), shape=array.shape)
+        np.savez(
+            path.with_suffix(".npz"),
+            block=np.frombuffer(b"".join(flat), np.uint8),
+            ends=np.cumsum([len(item) for item in flat]),
+            shape=array.shape,
+        )
         return str(path.with_suffix(".npz"))
     np.save(path.with_suffix(".npy"), array)
     return str(path.with_suffix(".npy"))
@@ -48,7 +60,12 @@ def saved_model(job: dict):
     function = loaded.signatures[job["signature"]]
 
     def call(rows):
-        return {name: value.numpy() for name, value in function(**{name: tf.constant(value) for name, value in rows.items()}).items()}
+        return {
+            name: value.numpy()
+            for name, value in function(
+                **{name: tf.constant(value) for name, value in rows.items()}
+            ).items()
+        }
 
     call.loaded = loaded  # its variables live as long as it does
     return call
@@ -73,7 +90,12 @@ def litert(job: dict):
 def steps(job: dict):
     """A language model by its two programs, each of another runtime's kind."""
     stepping = beside("stepping")
-    return stepping.Stepping(*(RUNTIMES[job["steps"]["kind"]]({**job, **job["steps"][name]}) for name in ("prefill", "step")))
+    return stepping.Stepping(
+        *(
+            RUNTIMES[job["steps"]["kind"]]({**job, **job["steps"][name]})
+            for name in ("prefill", "step")
+        )
+    )
 
 
 RUNTIMES = {"savedmodel": saved_model, "onnx": onnx, "litert": litert, "steps": steps}
@@ -90,12 +112,21 @@ def beside(name: str):
 def peak_memory_mb() -> float:
     """The most memory this process has held."""
     try:
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(
+            line
+            for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith("VmHWM")
+        )
         return round(int(line.split()[1]) * 1024 / 1e6, 1)
     except (OSError, StopIteration):
         import resource
 
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+        return round(
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            * (1 if sys.platform == "darwin" else 1024)
+            / 1e6,
+            1,
+        )
 
 
 def latency(call, inputs: dict, size: int) -> dict:
@@ -103,18 +134,29 @@ def latency(call, inputs: dict, size: int) -> dict:
     total, times, row = len(next(iter(inputs.values()))), [], 0
     until = time.perf_counter() + SECONDS
     while len(times) < 3 or (len(times) < CALLS and time.perf_counter() < until):
-        rows = {name: np.ascontiguousarray(value[np.arange(row, row + size) % total]) for name, value in inputs.items()}
+        rows = {
+            name: np.ascontiguousarray(value[np.arange(row, row + size) % total])
+            for name, value in inputs.items()
+        }
         before = time.perf_counter()
         call(rows)
         times.append(time.perf_counter() - before)
         row += size
     times = np.array(times[1:]) * 1e3  # the first call of a shape prepares it
     p50, p95, p99 = (round(float(value), 4) for value in np.percentile(times, (50, 95, 99)))
-    return {"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "examples_per_s": round(size / float(times.mean()) * 1e3, 1), "calls": len(times)}
+    return {
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "p99_ms": p99,
+        "examples_per_s": round(size / float(times.mean()) * 1e3, 1),
+        "calls": len(times),
+    }
 
 
 def differences(found: dict, expected: dict) -> dict:
-    """For each output the largest difference (relative to 1 + |expected|) of numbers, or how many texts and whole numbers differ."""
+    """For each output the largest difference (relative to 1 + |expected|) of numbers, or how many
+    texts and whole numbers differ.
+    """
     result = {}
     for name, value in expected.items():
         if name not in found or found[name].shape != value.shape:
@@ -133,8 +175,14 @@ def judge(examiner, program: str, given: dict, raw: dict) -> dict:
 
     function, parts, total = getattr(examiner, program), {}, len(next(iter(raw.values())))
     for first in range(0, total, ROWS):
-        rows = {f"raw__{name}": tf.constant(np.asarray(value[first : first + ROWS])) for name, value in raw.items()}
-        rows |= {f"given__{name}": tf.constant(value[first : first + ROWS]) for name, value in given.items()}
+        rows = {
+            f"raw__{name}": tf.constant(np.asarray(value[first : first + ROWS]))
+            for name, value in raw.items()
+        }
+        rows |= {
+            f"given__{name}": tf.constant(value[first : first + ROWS])
+            for name, value in given.items()
+        }
         for name, value in function(**rows).items():
             parts.setdefault(name, []).append(value.numpy().astype(np.float64))
     return {name: np.concatenate(values) for name, values in parts.items()}
@@ -146,28 +194,43 @@ def ready(job: dict, raw: dict) -> dict:
 
     examiner, total, parts = tf.saved_model.load(job["examiner"]), len(next(iter(raw.values()))), {}
     for first in range(0, total, ROWS):
-        made = examiner.ready(**{name: tf.constant(np.asarray(raw[name][first : first + ROWS])) for name in job["ready"]})
+        made = examiner.ready(
+            **{
+                name: tf.constant(np.asarray(raw[name][first : first + ROWS]))
+                for name in job["ready"]
+            }
+        )
         for name, value in made.items():
             parts.setdefault(name, []).append(value.numpy())
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def trials(job: dict) -> dict:
-    """The report on single programs of a SavedModel: what differs from the answers expected, and how fast they came."""
+    """The report on single programs of a SavedModel.
+
+    What differs from the answers expected, and how fast they came.
+    """
     import tensorflow as tf
 
     loaded, report = tf.saved_model.load(job["path"]), []
     for trial in job["trials"]:
         function = loaded.signatures[trial["program"]]
-        inputs, expected = ({name: np.asarray(read(path)) for name, path in trial[part].items()} for part in ("inputs", "expected"))
+        inputs, expected = (
+            {name: np.asarray(read(path)) for name, path in trial[part].items()}
+            for part in ("inputs", "expected")
+        )
         size = max((len(value) for value in inputs.values() if value.ndim), default=1)
 
-        def call(rows):
-            return {name: value.numpy() for name, value in function(**{name: tf.constant(value) for name, value in rows.items()}).items()}  # noqa: B023
+        def call(rows, function=function):
+            answers = function(**{name: tf.constant(value) for name, value in rows.items()})
+            return {name: value.numpy() for name, value in answers.items()}
 
         parts, seconds = [], []
         for first in range(0, size, ROWS):
-            rows = {name: value[first : first + ROWS] if value.ndim else value for name, value in inputs.items()}
+            rows = {
+                name: value[first : first + ROWS] if value.ndim else value
+                for name, value in inputs.items()
+            }
             call(rows)  # the first call of a shape prepares it
             before = time.perf_counter()
             parts.append(call(rows))
@@ -175,7 +238,14 @@ def trials(job: dict) -> dict:
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         made = int(found[trial["counts"]].sum()) if trial["counts"] else size
         speed = {"unit": trial["unit"], "made": made, "per_s": round(made / sum(seconds), 1)}
-        report.append({"program": trial["program"], "rows": size, **speed, "outputs": differences(found, expected)})
+        report.append(
+            {
+                "program": trial["program"],
+                "rows": size,
+                **speed,
+                "outputs": differences(found, expected),
+            }
+        )
     return {"trials": report}
 
 
@@ -186,7 +256,11 @@ def examine(job: dict) -> dict:
         import tensorflow  # noqa: F401  its import is part of the cold start
     job["start_s"] += time.perf_counter() - before
     raw = {name: read(path) for name, path in job["raw"].items()}
-    inputs = ready(job, raw) if job["ready"] else {name: read(path) for name, path in job["inputs"].items()}
+    inputs = (
+        ready(job, raw)
+        if job["ready"]
+        else {name: read(path) for name, path in job["inputs"].items()}
+    )
     total = len(next(iter(inputs.values())))
     before = time.perf_counter()
     call = RUNTIMES[job["kind"]](job)
@@ -204,18 +278,30 @@ def examine(job: dict) -> dict:
         if job["kind"] == "steps" and time.perf_counter() - before > STEPPED_SECONDS:
             total = first
             break
-        for name, value in call({name: np.ascontiguousarray(value[first : first + size]) for name, value in inputs.items()}).items():
+        for name, value in call(
+            {
+                name: np.ascontiguousarray(value[first : first + size])
+                for name, value in inputs.items()
+            }
+        ).items():
             parts.setdefault(name, []).append(value)
     report["throughput_examples_per_s"] = round(total / (time.perf_counter() - before), 1)
     report["peak_memory_mb"] = peak_memory_mb()
     if job.get("greedy"):
-        report["greedy"] = call.greedy(**{name: np.asarray(read(path)) for name, path in job["greedy"].items()})
+        report["greedy"] = call.greedy(
+            **{name: np.asarray(read(path)) for name, path in job["greedy"].items()}
+        )
     found = {name: np.concatenate(values) for name, values in parts.items()}
     expected = {name: np.asarray(read(path)[:total]) for name, path in job["expected"].items()}
     raw = {name: value[:total] for name, value in raw.items()}
     report |= {"count": total, "outputs": differences(found, expected)}
-    report["largest_difference"] = max((part["largest"] or 0.0 for part in report["outputs"].values() if "largest" in part), default=0.0)
-    if any(part.get("missing") or part.get("largest", 0) is None for part in report["outputs"].values()):
+    report["largest_difference"] = max(
+        (part["largest"] or 0.0 for part in report["outputs"].values() if "largest" in part),
+        default=0.0,
+    )
+    if any(
+        part.get("missing") or part.get("largest", 0) is None for part in report["outputs"].values()
+    ):
         return {**report, "metrics": {}, "largest_difference": None}
 
     import tensorflow as tf  # the judge needs it; memory was measured before
@@ -227,7 +313,11 @@ def examine(job: dict) -> dict:
         one, other = own[f"{name}__sum"], reference[f"{name}__sum"]
         count = own[f"{name}__count"].sum()
         value, should = float(one.sum() / count), float(other.sum() / count)
-        metrics[name] = {"value": value, "expected": should, "changed": int((np.abs(one - other) > 1e-3 * (1 + np.abs(other))).sum())}
+        metrics[name] = {
+            "value": value,
+            "expected": should,
+            "changed": int((np.abs(one - other) > 1e-3 * (1 + np.abs(other))).sum()),
+        }
     return {**report, "metrics": metrics}
 
 
@@ -235,7 +325,8 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     job["start_s"] = max(0.0, time.time() - job["started"])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.modules["keras"] = None  # importing TensorFlow imports Keras where it can; here nothing may lean on it
+    # Importing TensorFlow imports Keras where it can; here nothing may lean on it
+    sys.modules["keras"] = None
     report = trials(job) if "trials" in job else examine(job)
     report["foreign_modules"] = [name for name in ("tfbig", "keras") if sys.modules.get(name)]
     Path(sys.argv[2]).write_text(json.dumps(report), "utf-8")

@@ -1,7 +1,8 @@
 """Batches: slabs of consecutive training batches, and padded batches for evaluation.
 
-Training reads slabs [block, batch, ...] that hold `block` batches, so that one call into the compiled program makes many
-steps. Slab m always holds the batches of steps m * block ... (m + 1) * block - 1.
+Training reads slabs [block, batch, ...] that hold `block` batches, so that one call into the
+compiled program makes many steps. Slab m always holds the batches of steps m * block ... (m + 1) *
+block - 1.
 """
 
 from __future__ import annotations
@@ -98,7 +99,10 @@ class Reader:
 
     @contextlib.contextmanager
     def failures(self) -> Iterator[None]:
-        """While elements are taken from a pipeline of this reader: what went wrong in reading is said in its own words."""
+        """While elements are taken from a pipeline of this reader.
+
+        What went wrong in reading is said in its own words.
+        """
         try:
             yield
         except tf.errors.OpError:
@@ -195,7 +199,10 @@ class Slabs:
 
 
 def share_offsets(batch_size: int, accumulate: int, share: Share) -> np.ndarray:
-    """The places in a batch (int64 [n]) that a worker computes: its share of each micro-batch, one after the other."""
+    """The places in a batch (int64 [n]) that a worker computes.
+
+    Its share of each micro-batch, one after the other.
+    """
     micro = np.arange(batch_size).reshape(accumulate, -1)
     return micro[:, share.first : share.first + share.size].ravel()
 

@@ -1,9 +1,12 @@
-"""Checkpoints: written beside, synced, checksummed, renamed; read back only if every byte is as it was written.
+"""Checkpoints: written beside, synced, checksummed, renamed.
 
-    RUN/checkpoints/000009370/weights.safetensors     the model's variables, seeds of Dropout included
-                              optimizer.safetensors   the optimiser's variables, moving averages, loss scale
-                              callbacks.safetensors   arrays that Keras callbacks remember, if there are any
-                              state.json              step, best so far, sizes and sha256 of the files, its own digest
+Read back only if every byte is as it was written.
+
+    RUN/checkpoints/000009370/
+        weights.safetensors     the model's variables, seeds of Dropout included
+        optimizer.safetensors   the optimiser's variables, moving averages, loss scale
+        callbacks.safetensors   arrays that Keras callbacks remember, if there are any
+        state.json              step, best so far, sizes and sha256 of the files, its own digest
 """
 
 from __future__ import annotations
@@ -21,13 +24,19 @@ from tfbig.core import files
 from tfbig.core.errors import DiskFull, NonFinite, RunFailure, UserError
 from tfbig.core.lazy import np, tf
 
-WEIGHTS, OPTIMIZER, CALLBACKS, STATE = "weights.safetensors", "optimizer.safetensors", "callbacks.safetensors", "state.json"
+WEIGHTS, OPTIMIZER, CALLBACKS, STATE = (
+    "weights.safetensors",
+    "optimizer.safetensors",
+    "callbacks.safetensors",
+    "state.json",
+)
 
 
 def named(variables: list) -> dict:
     """Variables by their paths, in order; paths that occur twice are numbered.
 
-    Keras numbers seed generators over the whole process, so their own number says nothing and is left out.
+    Keras numbers seed generators over the whole process, so their own number says nothing and is
+    left out.
     """
     result: dict = {}
     for variable in variables:
@@ -48,7 +57,11 @@ def steps(checkpoints: Path) -> list[int]:
     """The steps with a checkpoint, ascending; whether one is intact is found out by reading it."""
     if not checkpoints.is_dir():
         return []
-    names = [entry.name for entry in checkpoints.iterdir() if entry.name.isascii() and entry.name.isdecimal() and entry.is_dir()]
+    names = [
+        entry.name
+        for entry in checkpoints.iterdir()
+        if entry.name.isascii() and entry.name.isdecimal() and entry.is_dir()
+    ]
     return sorted(int(name) for name in names if name == folder_name(int(name)))
 
 
@@ -69,12 +82,23 @@ def snapshot(step: int, weights: list, others: list, arrays: dict | None = None)
     values = {WEIGHTS: _host(weights), OPTIMIZER: _host(others)}
     for path, value in {**values[WEIGHTS], **values[OPTIMIZER]}.items():
         if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
-            raise NonFinite(f"step {step}: {path} is no longer finite, so no checkpoint was written.")
+            raise NonFinite(
+                f"step {step}: {path} is no longer finite, so no checkpoint was written."
+            )
     return {**values, CALLBACKS: arrays} if arrays else values
 
 
-def save(checkpoints: Path, step: int, weights: list, others: list, state: dict, arrays: dict | None = None) -> Path:
-    """Writes the checkpoint of a step; what was there before stays whole whatever happens meanwhile.
+def save(
+    checkpoints: Path,
+    step: int,
+    weights: list,
+    others: list,
+    state: dict,
+    arrays: dict | None = None,
+) -> Path:
+    """Writes the checkpoint of a step.
+
+    What was there before stays whole whatever happens meanwhile.
 
     Args:
         checkpoints: the run's folder of checkpoints.
@@ -82,7 +106,8 @@ def save(checkpoints: Path, step: int, weights: list, others: list, state: dict,
         weights: the model's variables.
         others: the optimiser's and further variables.
         state: JSON values to go with them.
-        arrays: what callbacks remember, under the names by which `state` refers to it; not changed any more.
+        arrays: what callbacks remember, under the names by which `state` refers to it; not changed
+            any more.
 
     Raises:
         NonFinite: a variable is NaN or infinite; nothing is written.
@@ -93,16 +118,22 @@ def save(checkpoints: Path, step: int, weights: list, others: list, state: dict,
 
 def write(checkpoints: Path, step: int, values: dict, state: dict) -> Path:
     """Writes what `snapshot` took; see `save`."""
-    final, beside = checkpoints / folder_name(step), checkpoints / f".{folder_name(step)}.{os.getpid()}.tmp"
+    final, beside = (
+        checkpoints / folder_name(step),
+        checkpoints / f".{folder_name(step)}.{os.getpid()}.tmp",
+    )
     needed = sum(value.nbytes for part in values.values() for value in part.values())
     try:
-        checkpoints.mkdir(exist_ok=True)  # without parents: a run directory that is gone is not made anew in part
+        # Without parents: a run directory that is gone is not made anew in part
+        checkpoints.mkdir(exist_ok=True)
         for leftover in checkpoints.glob(".*.tmp"):  # of a process that was killed while writing
             shutil.rmtree(leftover, ignore_errors=True)
         beside.mkdir()
         sums = {name: _write(beside / name, part) for name, part in values.items()}
         body = {"step": step, **state, "files": sums}
-        files.write_synced(beside / STATE, json.dumps({**body, "digest": _digest(body)}, indent=1).encode())
+        files.write_synced(
+            beside / STATE, json.dumps({**body, "digest": _digest(body)}, indent=1).encode()
+        )
         files.sync_folder(beside)
         _remove(checkpoints, [step])  # the same step again, after a resume from before it
         os.rename(beside, final)
@@ -114,9 +145,12 @@ def write(checkpoints: Path, step: int, values: dict, state: dict) -> Path:
 
 
 def make_room(checkpoints: Path, keep: int, step: int) -> bool:
-    """Removes ahead of time what `prune` removes once the checkpoint of `step` is written; returns whether there was any.
+    """Removes ahead of time what `prune` removes once the checkpoint of `step` is written.
 
-    The newest intact checkpoint and the best one that is on the disk stay: training can go on from there whatever follows.
+    Returns whether there was any.
+
+    The newest intact checkpoint and the best one that is on the disk stay: training can go on from
+    there whatever follows.
     """
     before = [each for each in steps(checkpoints) if each < step]
     for newest in reversed(before):
@@ -130,17 +164,28 @@ def make_room(checkpoints: Path, keep: int, step: int) -> bool:
 
 
 class Writer:
-    """Writes checkpoints while training goes on, one at a time; a failure is raised at the next save, or at the end."""
+    """Writes checkpoints while training goes on, one at a time.
+
+    A failure is raised at the next save, or at the end.
+    """
 
     def __init__(self, checkpoints: Path, keep: int):
         self.checkpoints, self.keep = checkpoints, keep
         self._thread, self._last = ThreadPoolExecutor(1, "checkpoints"), None
         self.durable = max(steps(checkpoints), default=None)  # the latest step that is on the disk
 
-    def save(self, step: int, weights: list, others: list, state: dict, arrays: dict | None = None) -> None:
-        """As the function `save`, but returns once the values are copied; also removes what need not be kept."""
+    def save(
+        self, step: int, weights: list, others: list, state: dict, arrays: dict | None = None
+    ) -> None:
+        """As the function `save`, but returns once the values are copied.
+
+        Also removes what need not be kept.
+        """
         self.wait()
-        values, best = snapshot(step, weights, others, arrays), state["best"] and state["best"]["step"]
+        values, best = (
+            snapshot(step, weights, others, arrays),
+            state["best"] and state["best"]["step"],
+        )
         state = json.loads(json.dumps(state))  # training goes on changing it
 
         def work() -> None:
@@ -175,7 +220,9 @@ class Writer:
 
 def _host(variables: list) -> dict:
     # A copy: compiled steps update variables in place.
-    return {path: np.array(variable.numpy(), order="C") for path, variable in named(variables).items()}
+    return {
+        path: np.array(variable.numpy(), order="C") for path, variable in named(variables).items()
+    }
 
 
 def _write(path: Path, tensors: dict) -> dict:
@@ -227,16 +274,24 @@ def read_file(folder: Path, name: str, state: dict) -> dict:
 
 
 def load(folder: Path, weights: list, others: list | None = None) -> dict:
-    """Puts a checkpoint's values into the variables and returns its state; with `others`, the callbacks' arrays too, as "arrays".
+    """Puts a checkpoint's values into the variables and returns its state.
+
+    With `others`, the callbacks' arrays too, as "arrays".
 
     Raises:
         ValueError: the checkpoint is damaged; no variable was changed.
         UserError: it is intact but belongs to another model.
     """
     state = read_state(folder)
-    parts = [(WEIGHTS, named(weights))] + ([(OPTIMIZER, named(others))] if others is not None else [])
+    parts = [(WEIGHTS, named(weights))] + (
+        [(OPTIMIZER, named(others))] if others is not None else []
+    )
     found = [(name, variables, read_file(folder, name, state)) for name, variables in parts]
-    arrays = read_file(folder, CALLBACKS, state) if others is not None and CALLBACKS in state["files"] else {}
+    arrays = (
+        read_file(folder, CALLBACKS, state)
+        if others is not None and CALLBACKS in state["files"]
+        else {}
+    )
     for name, variables, values in found:
         _check_fit(folder / name, variables, values)
     for _, variables, values in found:
@@ -246,18 +301,28 @@ def load(folder: Path, weights: list, others: list | None = None) -> dict:
 
 
 def _check_fit(path: Path, variables: dict, values: dict) -> None:
-    missing, extra = [v for v in variables if v not in values], [v for v in values if v not in variables]
+    missing, extra = (
+        [v for v in variables if v not in values],
+        [v for v in values if v not in variables],
+    )
     shapes = [v for v in variables if v in values and tuple(variables[v].shape) != values[v].shape]
     if not (missing or extra or shapes):
         return
     told = [f"{len(missing)} missing (first: {missing[0]})"] if missing else []
     told += [f"{len(extra)} not expected (first: {extra[0]})"] if extra else []
     told += [f"{v} is {values[v].shape}, expected {tuple(variables[v].shape)}" for v in shapes[:1]]
-    raise UserError(f"{path}: belongs to another model or optimiser: {'; '.join(told)}. Use the settings it was written with.")
+    raise UserError(
+        f"{path}: belongs to another model or optimiser: {'; '.join(told)}. Use the settings it was"
+        " written with."
+    )
 
 
-def newest_intact(checkpoints: Path, weights: list, others: list | None = None, warn=lambda text: None) -> dict | None:
-    """Loads the newest checkpoint that is whole; names each damaged one it passes over. None: there is none at all.
+def newest_intact(
+    checkpoints: Path, weights: list, others: list | None = None, warn=lambda text: None
+) -> dict | None:
+    """Loads the newest checkpoint that is whole.
+
+    Names each damaged one it passes over. None: there is none at all.
 
     Raises:
         UserError: there are checkpoints, and all are damaged.
@@ -271,12 +336,18 @@ def newest_intact(checkpoints: Path, weights: list, others: list | None = None, 
                 raise
             warn(f"checkpoint of step {step} is passed over: {error}")
     if present:
-        raise UserError(f"{checkpoints}: none of its {len(present)} checkpoints is intact, so there is nothing to load.")
+        raise UserError(
+            f"{checkpoints}: none of its {len(present)} checkpoints is intact, so there is nothing"
+            " to load."
+        )
     return None
 
 
 def newest_state(checkpoints: Path) -> tuple[Path, dict] | None:
-    """The folder and the state of the newest checkpoint whose state is whole, without its tensors; None: there is none."""
+    """The folder and the state of the newest checkpoint whose state is whole, without its tensors.
+
+    None: there is none.
+    """
     for step in reversed(steps(checkpoints)):
         with contextlib.suppress(ValueError):  # said when the checkpoint is passed over
             return checkpoints / folder_name(step), read_state(checkpoints / folder_name(step))
@@ -284,7 +355,10 @@ def newest_state(checkpoints: Path) -> tuple[Path, dict] | None:
 
 
 def prune(checkpoints: Path, keep: int, best: int | None, newest: int) -> None:
-    """Removes all but the `keep` latest checkpoints and the best one; of those up to `newest`, since later ones were passed over as damaged."""
+    """Removes all but the `keep` latest checkpoints and the best one.
+
+    Of those up to `newest`, since later ones were passed over as damaged.
+    """
     older = [each for each in steps(checkpoints) if each <= newest][:-keep]
     _remove(checkpoints, [each for each in older if each != best])
 

@@ -1,10 +1,14 @@
-"""The conductor of a search: hands out trials over a Keras Tuner oracle, and writes every decision down before it counts.
+"""The conductor of a search.
 
-Resuming replays the journal on a fresh oracle. Keras Tuner's own files could not do it: they leave out the random state of
-Bayesian optimisation and the queue of grid search, and are written in place. They are still kept, under DIR/keras_tuner.
+Hands out trials over a Keras Tuner oracle, and writes every decision down before it counts.
 
-Besides the oracle's trials ("0007") there are two kinds of its own: "baseline", the recipe's own settings, and
-"0007_seed_3", a finalist trained again with another seed. A worker does not need to know the difference.
+Resuming replays the journal on a fresh oracle. Keras Tuner's own files could not do it: they leave
+out the random state of Bayesian optimisation and the queue of grid search, and are written in
+place. They are still kept, under DIR/keras_tuner.
+
+Besides the oracle's trials ("0007") there are two kinds of its own: "baseline", the recipe's own
+settings, and "0007_seed_3", a finalist trained again with another seed. A worker does not need to
+know the difference.
 """
 
 from __future__ import annotations
@@ -29,7 +33,9 @@ BASELINE = "baseline"
 
 
 class Conductor:
-    """What workers talk to, here or over Keras Tuner's protocol: `create_trial`, `update_trial`, `end_trial`, ...
+    """What workers talk to, here or over Keras Tuner's protocol.
+
+    `create_trial`, `update_trial`, `end_trial`, ...
 
     Attributes:
         values: trial -> the values the oracle proposed, in the order of their start.
@@ -45,7 +51,8 @@ class Conductor:
         Args:
             search: the search directory.
             evaluations: evaluations in a whole training: hyperband's unit of length.
-            alone: whether no worker of an earlier conductor can still be at work; else it keeps its trial while it is heard.
+            alone: whether no worker of an earlier conductor can still be at work; else it keeps its
+                trial while it is heard.
         """
         self.search, self.tune, self.lock = search, search.tune, threading.RLock()
         self.primary, self.better = search.base.task.primary
@@ -70,9 +77,13 @@ class Conductor:
     # What workers call
 
     def create_trial(self, tuner_id: str):
-        """The trial a worker is to train next; status IDLE: ask again later, STOPPED: there is nothing more to do."""
+        """The trial a worker is to train next.
+
+        Status IDLE: ask again later, STOPPED: there is nothing more to do.
+        """
         with self._deciding():
-            self.lost(tuner_id, "ended without a word")  # it asks for a trial and has one: it was started again
+            # It asks for a trial and has one: it was started again
+            self.lost(tuner_id, "ended without a word")
             self.served.add(tuner_id)
             self.asked[tuner_id] = time.monotonic()
             trial = self._handed_on() or self._next()
@@ -88,7 +99,9 @@ class Conductor:
             return oracles.trial(trial, "RUNNING")
 
     def update_trial(self, trial_id: str, metrics: dict, step: int = 0):
-        """Unused: what a trial came to is read from its outcome file, which says more than the protocol can."""
+        """Unused: what a trial came to is read from its outcome file, which says more than the
+        protocol can.
+        """
         return self.get_trial(trial_id)
 
     def end_trial(self, trial) -> None:
@@ -126,12 +139,20 @@ class Conductor:
             now, looked = time.monotonic(), self.looked
             self.looked = now
             if now - looked > BLIND_SECONDS:
-                self.heard, self.asked = dict.fromkeys(self.heard, now), dict.fromkeys(self.asked, now)
-            last = {**self.asked, **{worker: self.heard[trial] for worker, trial in self.ongoing.items()}}
+                self.heard, self.asked = (
+                    dict.fromkeys(self.heard, now),
+                    dict.fromkeys(self.asked, now),
+                )
+            last = {
+                **self.asked,
+                **{worker: self.heard[trial] for worker, trial in self.ongoing.items()},
+            }
             return [worker for worker, when in last.items() if now - when > LEASE_SECONDS]
 
     def lost(self, worker: str, how: str, why: str = "") -> str | None:
-        """A worker is gone: its trial goes to the next one that asks; one that took several along has failed.
+        """A worker is gone: its trial goes to the next one that asks.
+
+        One that took several along has failed.
 
         Args:
             worker: its name.
@@ -145,19 +166,31 @@ class Conductor:
             trial = self.ongoing.pop(worker, None)
             self.asked.pop(worker, None)
             self.served.discard(worker)
-            if trial is None or self.search.outcome(trial) is not None:  # it had ended the trial, and could not say so any more
+            # It had ended the trial, and could not say so any more
+            if trial is None or self.search.outcome(trial) is not None:
                 return None
             self.losses[trial] = self.losses.get(trial, 0) + 1
             if self.losses[trial] == MOST_LOSSES:
-                outcome = tuning.failed(self.search, tuning.plan(self.search, trial, self.values[trial]), f"its process {how}, {MOST_LOSSES} times{why}")
-                self.search.write_outcome(trial, {"seconds": round(time.monotonic() - self.began[trial], 2), **outcome})
+                outcome = tuning.failed(
+                    self.search,
+                    tuning.plan(self.search, trial, self.values[trial]),
+                    f"its process {how}, {MOST_LOSSES} times{why}",
+                )
+                self.search.write_outcome(
+                    trial, {"seconds": round(time.monotonic() - self.began[trial], 2), **outcome}
+                )
                 self.end_trial(oracles.trial(trial, "FAILED"))
             return trial
 
     def is_over(self) -> bool:
-        """Whether every worker knows that there is nothing more to do, or has been silent for too long."""
+        """Whether every worker knows that there is nothing more to do, or has been silent for too
+        long.
+        """
         with self.lock:
-            last = [*self.asked.values(), *(self.heard.get(trial, 0.0) for trial in self.ongoing.values())]
+            last = [
+                *self.asked.values(),
+                *(self.heard.get(trial, 0.0) for trial in self.ongoing.values()),
+            ]
             silent = time.monotonic() - max(last, default=0.0) > LEASE_SECONDS
             return self.told_to_stop and (not self.served or silent)
 
@@ -165,7 +198,9 @@ class Conductor:
 
     @contextlib.contextmanager
     def _deciding(self) -> Iterator[None]:
-        """One at a time. After an error the oracle may be ahead of the journal, so that only a resumed search can go on."""
+        """One at a time. After an error the oracle may be ahead of the journal, so that only a
+        resumed search can go on.
+        """
         with self.lock:
             if self.error is not None:
                 raise self.error
@@ -178,7 +213,10 @@ class Conductor:
     def _handed_on(self) -> str | None:
         """A trial whose worker is gone."""
         owned = set(self.ongoing.values())
-        return next((trial for trial in self.values if trial not in self.outcomes and trial not in owned), None)
+        return next(
+            (trial for trial in self.values if trial not in self.outcomes and trial not in owned),
+            None,
+        )
 
     def _next(self) -> str:
         if self.failure:
@@ -199,12 +237,16 @@ class Conductor:
         return "IDLE" if self.ongoing else "STOPPED"
 
     def _propose(self):
-        """The oracle's next trial. It knows each under a name of its own, so who trains it does not matter to it."""
+        """The oracle's next trial.
+
+        It knows each under a name of its own, so who trains it does not matter to it.
+        """
         if len(self.search.objectives) > 1:
             oracles.weigh(self.oracle, self.search.objectives)
         before = self.oracle._seed_state
         proposed = self.oracle.create_trial(f"trial {len(self.values)}")
-        if proposed.status != "RUNNING":  # a replay does not repeat draws that came to nothing, so they must leave no trace
+        # A replay does not repeat draws that came to nothing, so they must leave no trace
+        if proposed.status != "RUNNING":
             self.oracle._seed_state = before
         return proposed
 
@@ -229,16 +271,31 @@ class Conductor:
         return duration.to_seconds(self.tune.time) - self.spent - (time.time() - self.opened)
 
     def finalists(self) -> list[str]:
-        """The best trials, which are trained again with other seeds; none if tune.finalists is 0."""
+        """The best trials, which are trained again with other seeds.
+
+        None if tune.finalists is 0.
+        """
         return self.ranked()[: self.tune.finalists]
 
     def ranked(self) -> list[str]:
-        """The completed trials, best first, one for each configuration; with several objectives those of the Pareto front come first."""
-        good = {trial: outcome for trial, outcome in self.outcomes.items() if trial.isdigit() and outcome["status"] == "completed"}
+        """The completed trials, best first, one for each configuration.
+
+        With several objectives those of the Pareto front come first.
+        """
+        good = {
+            trial: outcome
+            for trial, outcome in self.outcomes.items()
+            if trial.isdigit() and outcome["status"] == "completed"
+        }
         promoted = {self.values[trial].get(oracles.PARENT) for trial in good}
-        longest = max((outcome["evaluations"] for outcome in good.values()), default=0) if self.tune.algorithm == "hyperband" else 0
+        longest = (
+            max((outcome["evaluations"] for outcome in good.values()), default=0)
+            if self.tune.algorithm == "hyperband"
+            else 0
+        )
         front = pareto(
-            [[o["metrics"][name] for name in self.search.objectives] for o in good.values()], list(self.search.objectives.values())
+            [[o["metrics"][name] for name in self.search.objectives] for o in good.values()],
+            list(self.search.objectives.values()),
         )
         sign = -1 if self.better == "max" else 1
         several = len(self.search.objectives) > 1
@@ -256,13 +313,19 @@ class Conductor:
         return list(first.values())
 
     def repeats(self) -> list[str]:
-        """The finalists' further trials, and the baseline's, which needs the same treatment to be compared with."""
+        """The finalists' further trials, and the baseline's, which needs the same treatment to be
+        compared with.
+        """
         if not self.tune.finalists:
             return []
         again = [
-            trial for trial in (BASELINE, *self.finalists()) if trial == BASELINE and BASELINE in self.outcomes or trial.isdigit()
+            trial
+            for trial in (BASELINE, *self.finalists())
+            if trial == BASELINE and BASELINE in self.outcomes or trial.isdigit()
         ]
-        return [f"{trial}_seed_{number}" for trial in again for number in range(1, self.tune.seeds + 1)]
+        return [
+            f"{trial}_seed_{number}" for trial in again for number in range(1, self.tune.seeds + 1)
+        ]
 
     # What it remembers
 
@@ -282,15 +345,30 @@ class Conductor:
                     self._replay_start(line, remembered)
                 elif line["event"] == "end":
                     self._ended(line["trial"], line["outcome"])
-                if line["event"] != "open":  # workers that were told so do not come back to a chief that died after it
-                    self.told_to_stop = line["event"] == "stopped" and line["limits"] == self._limits
+                # Workers that were told so do not come back to a chief that died after it
+                if line["event"] != "open":
+                    self.told_to_stop = (
+                        line["event"] == "stopped" and line["limits"] == self._limits
+                    )
                 last = line["time"]
             if began is not None:  # a search that was killed trained on after its last line
-                last = max([last, *(log.stat().st_mtime for log in self.search.trials.glob("*/metrics.jsonl"))])
+                last = max(
+                    [
+                        last,
+                        *(
+                            log.stat().st_mtime
+                            for log in self.search.trials.glob("*/metrics.jsonl")
+                        ),
+                    ]
+                )
             self.spent += (last - began) if began is not None else 0.0
         if not alone:
-            self.heard, self.began = (dict.fromkeys(self.values, time.monotonic()) for _ in range(2))
-            self.ongoing = {f"unknown {trial}": trial for trial in self.values if trial not in self.outcomes}
+            self.heard, self.began = (
+                dict.fromkeys(self.values, time.monotonic()) for _ in range(2)
+            )
+            self.ongoing = {
+                f"unknown {trial}": trial for trial in self.values if trial not in self.outcomes
+            }
 
     def _replay_start(self, line: dict, remembered: list) -> None:
         trial, values = line["trial"], line["values"]
@@ -299,8 +377,9 @@ class Conductor:
             again = self._propose()
             if again.trial_id != trial or dict(again.hyperparameters.values) != values:
                 raise UserError(
-                    f"{self.search.path / 'journal.jsonl'}: trial {trial} was proposed as {values}, and would now be {dict(again.hyperparameters.values)}. "
-                    "Resume with the versions of tfbig and keras-tuner that began this search."
+                    f"{self.search.path / 'journal.jsonl'}: trial {trial} was proposed as {values},"
+                    f" and would now be {dict(again.hyperparameters.values)}. Resume with the"
+                    " versions of tfbig and keras-tuner that began this search."
                 )
         self.values[trial] = values
 
@@ -311,22 +390,36 @@ class Conductor:
             oracles.tell(
                 self.oracle,
                 trial,
-                {**outcome["metrics"], "score": outcome["metrics"][self.primary]} if completed else None,
+                (
+                    {**outcome["metrics"], "score": outcome["metrics"][self.primary]}
+                    if completed
+                    else None
+                ),
                 outcome["reason"],
             )
 
     def _stop_if_equal_failures(self) -> None:
-        last = [outcome.get("reason") for outcome in list(self.outcomes.values())[-EQUAL_FAILURES:] if not outcome.get("inherited")]
+        last = [
+            outcome.get("reason")
+            for outcome in list(self.outcomes.values())[-EQUAL_FAILURES:]
+            if not outcome.get("inherited")
+        ]
         if len(last) == EQUAL_FAILURES and last[0] is not None and len(set(last)) == 1:
-            self.failure = f"{EQUAL_FAILURES} trials in a row failed for the same reason, so the search was stopped: {last[0]}"
+            self.failure = (
+                f"{EQUAL_FAILURES} trials in a row failed for the same reason, so the search was"
+                f" stopped: {last[0]}"
+            )
 
     def raise_failure(self) -> None:
         if self.failure:
-            raise RunFailure(f"{self.failure}\n{self.search.remedy.replace('Continue', 'Once the cause is gone, continue')}")
+            remedy = self.search.remedy.replace("Continue", "Once the cause is gone, continue")
+            raise RunFailure(f"{self.failure}\n{remedy}")
 
 
 def pareto(points: list[list[float]], better: list[str]) -> list[bool]:
-    """Which points no other one dominates: is at least as good in everything and better in something.
+    """Which points no other one dominates.
+
+    Is at least as good in everything and better in something.
 
     Args:
         points: [n][objectives].
@@ -336,4 +429,6 @@ def pareto(points: list[list[float]], better: list[str]) -> list[bool]:
         return []
     signed = np.array(points, dtype=float) * [-1.0 if way == "max" else 1.0 for way in better]
     at_least = (signed[:, None] <= signed[None]).all(-1)  # [i, j]: i is as good as j in everything
-    return [not bool((at_least[:, j] & (signed < signed[j]).any(-1)).any()) for j in range(len(signed))]
+    return [
+        not bool((at_least[:, j] & (signed < signed[j]).any(-1)).any()) for j in range(len(signed))
+    ]

@@ -14,7 +14,8 @@ from tfbig.engine.strategy import Workers, exact
 Z95 = 1.959964  # standard normal deviate of a two-sided 95 % interval
 FEWEST = 5  # examples that a bootstrap needs
 SCORE_RESAMPLES = 200  # of a metric that is computed anew from each
-RESAMPLES, GROUPS = 1000, 1000  # of a bootstrap; more of either costs time and changes nothing that is shown
+# Of a bootstrap; more of either costs time and changes nothing that is shown
+RESAMPLES, GROUPS = 1000, 1000
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,8 @@ def scored(task: Task, records: dict[str, np.ndarray]) -> dict[str, dict]:
 def interval(total: np.ndarray, count: np.ndarray) -> dict:
     """A metric's value and 95 % confidence interval from per-example sums and counts.
 
-    Shares of successes get Wilson's score interval (Wilson 1927), other metrics a bootstrap's; of fewer than 5 examples,
-    which say too little for one, `low` and `high` are None.
+    Shares of successes get Wilson's score interval (Wilson 1927), other metrics a bootstrap's; of
+    fewer than 5 examples, which say too little for one, `low` and `high` are None.
     """
     counted = count > 0
     total, count = total[counted].astype(np.float64), count[counted].astype(np.float64)
@@ -173,11 +174,13 @@ def interval(total: np.ndarray, count: np.ndarray) -> dict:
 
 
 def bootstrap(total: np.ndarray, count: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of a ratio of sums over n independent examples, from resamples that are the same each time.
+    """The 95 % interval of a ratio of sums over n independent examples, from resamples that are the
+    same each time.
 
-    It is the expanded percentile interval (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"), which is
-    wide enough for few examples and, unlike a normal one, does not leave the range of what was measured: no loss below 0.
-    Of many examples, sums over groups are drawn, which have the same variance.
+    It is the expanded percentile interval (Hesterberg 2015, "What Teachers Should Know About the
+    Bootstrap"), which is wide enough for few examples and, unlike a normal one, does not leave the
+    range of what was measured: no loss below 0. Of many examples, sums over groups are drawn, which
+    have the same variance.
     """
     if len(total) > GROUPS:
         group = np.arange(len(total)) % GROUPS
@@ -191,7 +194,9 @@ def bootstrap(total: np.ndarray, count: np.ndarray) -> tuple[float, float]:
 
 
 def expanded_tail(n: int) -> float:
-    """What a bootstrap's 95 % interval leaves out on either side, so that n examples are covered."""
+    """What a bootstrap's 95 % interval leaves out on either side, so that n examples are
+    covered.
+    """
     from scipy import special
 
     return float(special.ndtr(-math.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.975)))

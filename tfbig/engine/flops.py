@@ -11,13 +11,20 @@ RECURRENT_GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 
 
 def forward_flops(model) -> int:
-    """Operations (a multiply-add is two) of a forward pass on one example: matrix products, convolutions, recurrence.
+    """Operations (a multiply-add is two) of a forward pass on one example.
 
-    Products are counted in the traced graph; loops over time, whose bodies appear there once, by their layer's formula.
+    Matrix products, convolutions, recurrence.
+
+    Products are counted in the traced graph; loops over time, whose bodies appear there once, by
+    their layer's formula.
     """
     spec = tf.nest.map_structure(lambda x: tf.TensorSpec((1, *x.shape[1:]), x.dtype), model.input)
-    traced = tf.function(lambda x: model(x, training=False), autograph=False).get_concrete_function(spec)
-    return sum(_operation(op) for op in traced.graph.get_operations()) + sum(_recurrence(layer) for layer in layers(model))
+    traced = tf.function(lambda x: model(x, training=False), autograph=False).get_concrete_function(
+        spec
+    )
+    return sum(_operation(op) for op in traced.graph.get_operations()) + sum(
+        _recurrence(layer) for layer in layers(model)
+    )
 
 
 def _operation(op) -> int:

@@ -1,4 +1,7 @@
-"""A functional model as a list of computations, in order. Keras offers no public way to walk one; this file alone knows how."""
+"""A functional model as a list of computations, in order.
+
+Keras offers no public way to walk one; this file alone knows how.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ class Node:
     Attributes:
         operation: the layer or operation.
         inputs, outputs: the symbolic tensors it takes and gives.
-        call: a function of {id of symbolic tensor: value} and `training` that returns its outputs' values.
+        call: a function of {id of symbolic tensor: value} and `training` that returns its outputs'
+            values.
     """
 
     operation: Any
@@ -27,40 +31,69 @@ class Node:
 
     def call(self, values: dict[int, Any], training: bool) -> list:
         arguments, options = self.arguments.fill_in(values)
-        if isinstance(self.operation, keras.Layer) and "training" in inspect.signature(self.operation.call).parameters:
+        if (
+            isinstance(self.operation, keras.Layer)
+            and "training" in inspect.signature(self.operation.call).parameters
+        ):
             options = {**options, "training": training}
         made = self.operation(*arguments, **options)
         return keras.tree.flatten(made)
 
 
 def nodes(model: keras.Model) -> list[Node]:
-    """All computations of a functional model but its inputs, in an order in which they can be made."""
-    ordered = [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
-    return [Node(node.operation, list(node.input_tensors), list(node.outputs), node.arguments) for node in ordered if not node.is_input]
+    """All computations of a functional model but its inputs, in an order in which they can be
+    made.
+    """
+    ordered = [
+        node
+        for depth in sorted(model._nodes_by_depth, reverse=True)
+        for node in model._nodes_by_depth[depth]
+    ]
+    return [
+        Node(node.operation, list(node.input_tensors), list(node.outputs), node.arguments)
+        for node in ordered
+        if not node.is_input
+    ]
 
 
-VIEWS = ("Flatten", "Reshape", "Squeeze", "ExpandDims", "Identity", "StopGradient")  # of the same memory
-RECURRENT = 10  # values that a recurrent layer keeps for each unit and moment: gates before and after their activation, states
+# Of the same memory
+VIEWS = ("Flatten", "Reshape", "Squeeze", "ExpandDims", "Identity", "StopGradient")
+# Values that a recurrent layer keeps for each unit and moment: gates before and after their
+# activation, states
+RECURRENT = 10
 
 
 def _recurrent(node: Node) -> list:
     """The recurrent layers that a node calls, both of a bidirectional one."""
     operation = node.operation
-    layers = [operation, *(getattr(operation, f"{way}_layer", None) for way in ("forward", "backward"))]
+    layers = [
+        operation,
+        *(getattr(operation, f"{way}_layer", None) for way in ("forward", "backward")),
+    ]
     return [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
 
 
 def bytes_kept(node: Node) -> int:
-    """Bytes that the gradient needs of what a node computes, for one example: its outputs, of a recurrent layer all its moments'."""
+    """Bytes that the gradient needs of what a node computes, for one example.
+
+    Its outputs, of a recurrent layer all its moments'.
+    """
     if type(node.operation).__name__ in VIEWS:
         return 0
     whole = sum(map(bytes_of, node.outputs))
     moments = node.inputs[0].shape[1] or 1
-    return whole + sum(4 * RECURRENT * layer.units * moments for layer in _recurrent(node) if hasattr(layer, "units"))
+    return whole + sum(
+        4 * RECURRENT * layer.units * moments
+        for layer in _recurrent(node)
+        if hasattr(layer, "units")
+    )
 
 
 def operations(node: Node) -> int:
-    """How many operations a node starts: one, a recurrent layer one for each moment, a view none."""
+    """How many operations a node starts.
+
+    One, a recurrent layer one for each moment, a view none.
+    """
     if type(node.operation).__name__ in VIEWS:
         return 0
     layers = _recurrent(node)
@@ -68,6 +101,17 @@ def operations(node: Node) -> int:
 
 
 def bytes_of(tensor) -> int:
-    """Bytes of a symbolic tensor for one example; whole numbers, which nobody differentiates, count too."""
-    width = {"float64": 8, "int64": 8, "float16": 2, "bfloat16": 2, "bool": 1, "uint8": 1, "int8": 1}.get(tensor.dtype, 4)
+    """Bytes of a symbolic tensor for one example.
+
+    Whole numbers, which nobody differentiates, count too.
+    """
+    width = {
+        "float64": 8,
+        "int64": 8,
+        "float16": 2,
+        "bfloat16": 2,
+        "bool": 1,
+        "uint8": 1,
+        "int8": 1,
+    }.get(tensor.dtype, 4)
     return width * math.prod(n or 1 for n in tensor.shape[1:])

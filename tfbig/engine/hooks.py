@@ -1,4 +1,6 @@
-"""Keras callbacks, called at evaluation boundaries, and what they remember, which a resumed run gives back to them."""
+"""Keras callbacks, called at evaluation boundaries, and what they remember, which a resumed run
+gives back to them.
+"""
 
 from __future__ import annotations
 
@@ -24,33 +26,53 @@ TOLD = "expected numbers, text, arrays, and lists or dicts of them"
 class Hooks:
     """Keras callbacks, called at evaluation boundaries as `fit` calls them at epoch ends.
 
-    A callback's state is what differs from how it began: the attributes that changed since `on_train_begin`. Thus its
-    settings are those it was made with, also after a resume, and what it counted goes on.
+    A callback's state is what differs from how it began: the attributes that changed since
+    `on_train_begin`. Thus its settings are those it was made with, also after a resume, and what it
+    counted goes on.
     """
 
     def __init__(self, setup: Setup, state: State, callbacks: tuple, note: Callable[[str], None]):
         self.setup, self.state, self.note, self.unsaved = setup, state, note, set()
         for callback in callbacks:
             if not isinstance(callback, keras.callbacks.Callback):
-                raise UserError(f"callbacks: expected keras.callbacks.Callback objects. Received: {callback!r:.60}.")
+                raise UserError(
+                    "callbacks: expected keras.callbacks.Callback objects. Received:"
+                    f" {callback!r:.60}."
+                )
         if not hasattr(setup.model, "optimizer") or setup.model.optimizer is None:
-            setup.model.compile(optimizer=setup.optimizer, auto_scale_loss=False, jit_compile=False)  # callbacks look for it there
+            # Callbacks look for it there
+            setup.model.compile(optimizer=setup.optimizer, auto_scale_loss=False, jit_compile=False)
         setup.model.stop_training = False
         epochs = -(-setup.lengths.total // setup.lengths.evaluate)
-        self.list = keras.callbacks.CallbackList(list(callbacks), model=setup.model, epochs=epochs, verbose=0)
+        self.list = keras.callbacks.CallbackList(
+            list(callbacks), model=setup.model, epochs=epochs, verbose=0
+        )
         self.list.on_train_begin()
         self.named = _named(self.list.callbacks)
-        self.fresh = {key: {name: _digest(value) for name, value in _attributes(callback)} for key, callback in self.named.items()}
+        self.fresh = {
+            key: {name: _digest(value) for name, value in _attributes(callback)}
+            for key, callback in self.named.items()
+        }
         self.begun = self._restore(state.callbacks)  # whether the present epoch was announced
         known = (state.callbacks or {"states": {}})["states"]
-        for key, callback in self.named.items():  # patience that is new, or an older checkpoint: counted from what was measured
-            if key not in known and isinstance(callback, keras.callbacks.EarlyStopping) and not callback.restore_best_weights:
+        # Patience that is new, or an older checkpoint: counted from what was measured
+        for key, callback in self.named.items():
+            if (
+                key not in known
+                and isinstance(callback, keras.callbacks.EarlyStopping)
+                and not callback.restore_best_weights
+            ):
                 for number, told in enumerate(state.evaluations):
                     callback.on_epoch_end(number, dict(told))
         # A run that EarlyStopping has ended stays so, unless it is given more patience now.
-        stopping = [callback for callback in self.named.values() if isinstance(callback, keras.callbacks.EarlyStopping)]
+        stopping = [
+            callback
+            for callback in self.named.values()
+            if isinstance(callback, keras.callbacks.EarlyStopping)
+        ]
         ended = any(callback.wait >= max(1, callback.patience) for callback in stopping)
-        state.stopped_early = ended or bool(setup.model.stop_training)  # which a callback may have set in `on_train_begin`
+        # Which a callback may have set in `on_train_begin`
+        state.stopped_early = ended or bool(setup.model.stop_training)
 
     def begin(self) -> None:
         """Called before training: announces an epoch, unless it is going on."""
@@ -71,7 +93,10 @@ class Hooks:
         self.list.on_train_end(dict(self.state.evaluations[-1]) if self.state.evaluations else None)
 
     def remembered(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """All callbacks' state, as JSON values and the arrays they refer to; what cannot be saved is said once."""
+        """All callbacks' state, as JSON values and the arrays they refer to.
+
+        What cannot be saved is said once.
+        """
         states, arrays = {}, {}
         for key, callback in self.named.items():
             states[key] = {}
@@ -88,16 +113,26 @@ class Hooks:
             return False
         for key, values in saved["states"].items():
             if key in self.named:
-                vars(self.named[key]).update({name: plain.unpack(value, saved["arrays"]) for name, value in values.items()})
+                vars(self.named[key]).update(
+                    {name: plain.unpack(value, saved["arrays"]) for name, value in values.items()}
+                )
             elif values:
-                self.note(f"callback {key} was there when the checkpoint was written and is not now: what it remembered is dropped")
+                self.note(
+                    f"callback {key} was there when the checkpoint was written and is not now: what"
+                    " it remembered is dropped"
+                )
         return saved["begun"]
 
     def _tell_unsaved(self, key: str, callback, name: str, value) -> None:
         # Functions are settings, and Keras's own callbacks open their files and writers anew.
-        if (key, name) not in self.unsaved and not (callable(value) or _is_of_keras(type(callback))):
+        if (key, name) not in self.unsaved and not (
+            callable(value) or _is_of_keras(type(callback))
+        ):
             self.unsaved.add((key, name))
-            self.note(f"callback {key}: its attribute {name} cannot be saved ({TOLD}; received {type(value).__name__}), so a resumed run has it as new")
+            self.note(
+                f"callback {key}: its attribute {name} cannot be saved ({TOLD}; received"
+                f" {type(value).__name__}), so a resumed run has it as new"
+            )
 
 
 def _named(callbacks: list) -> dict:
@@ -114,13 +149,18 @@ def _named(callbacks: list) -> dict:
 
 
 def _attributes(callback) -> list[tuple[str, Any]]:
-    """What may be state: all attributes but those Keras gives a callback, and the settings of Keras's own classes.
+    """What may be state: all attributes but those Keras gives a callback, and the settings of
+    Keras's own classes.
 
     These change one of them when they are first used: `min_delta` takes the sign of the comparison.
     """
     own = [kind for kind in type(callback).__mro__ if _is_of_keras(kind)]
     settings = {name for kind in own for name in inspect.signature(kind.__init__).parameters}
-    return [(name, value) for name, value in vars(callback).items() if name not in settings and name not in PARTS]
+    return [
+        (name, value)
+        for name, value in vars(callback).items()
+        if name not in settings and name not in PARTS
+    ]
 
 
 def _is_of_keras(kind: type) -> bool:
@@ -134,4 +174,6 @@ def _digest(value) -> str | None:
         packed = json.dumps(plain.pack(value, arrays, ""))
     except TypeError:
         return None
-    return hashlib.sha256(b"".join([packed.encode(), *(array.tobytes() for array in arrays.values())])).hexdigest()
+    return hashlib.sha256(
+        b"".join([packed.encode(), *(array.tobytes() for array in arrays.values())])
+    ).hexdigest()

@@ -1,4 +1,7 @@
-"""A training job in its run directory, from the data's facts to DONE; and evaluating what it left."""
+"""A training job in its run directory, from the data's facts to DONE.
+
+And evaluating what it left.
+"""
 
 from __future__ import annotations
 
@@ -64,21 +67,43 @@ class Journal:
 
 
 def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
-    """What preprocessing needs to know of the training split: measured once, then read from data.json."""
+    """What preprocessing needs to know of the training split.
+
+    Measured once, then read from data.json.
+    """
     splits, saved = {}, run.read_json("data.json")
     if saved is not None:
         now = data.fingerprint()
-        before, remedy = saved.get("fingerprint") or now, "Bring the old data back, or start a new run."  # runs of before this data had one have none
+        # Runs of before this data had one have none
+        before, remedy = (
+            saved.get("fingerprint") or now,
+            "Bring the old data back, or start a new run.",
+        )
         if before.rpartition(":")[0] != now.rpartition(":")[0]:
-            raise UserError(f"data: {run.path} was started with a version of this package that looked at it otherwise, so it cannot be told whether it is still the same. Start a new run; predict can still be used.")
+            raise UserError(
+                f"data: {run.path} was started with a version of this package that looked at it"
+                " otherwise, so it cannot be told whether it is still the same. Start a new run;"
+                " predict can still be used."
+            )
         if before != now:
-            raise UserError(f"data: it has changed since {run.path} was started, so its examples or splits are no longer the same. {remedy}")
+            raise UserError(
+                f"data: it has changed since {run.path} was started, so its examples or splits are"
+                f" no longer the same. {remedy}"
+            )
         for split, entry in saved["splits"].items():
-            if not data.skipped[split] and experiment.data.on_error == "stop" and entry["size"] != data.size(split):
-                raise UserError(f"data: its {split} split had {entry['size']:,} examples when {run.path} was started, and has {data.size(split):,} now. {remedy}")
+            if (
+                not data.skipped[split]
+                and experiment.data.on_error == "stop"
+                and entry["size"] != data.size(split)
+            ):
+                raise UserError(
+                    f"data: its {split} split had {entry['size']:,} examples when {run.path} was"
+                    f" started, and has {data.size(split):,} now. {remedy}"
+                )
         return saved["facts"]
     facts = training_facts(experiment, data)
-    for split in ("train", "validation"):  # nothing of the test split is read before training is over
+    # Nothing of the test split is read before training is over
+    for split in ("train", "validation"):
         splits[split] = described(data, split)
     known = {"card": data.card(), "notes": data.notes(), "fingerprint": data.fingerprint()}
     run.write_json("data.json", {**known, "splits": splits, "facts": facts})
@@ -86,7 +111,9 @@ def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
 
 
 def described(data: Readable, split: str) -> dict:
-    """A split's size and, where counting is cheap, the examples of each class, without those known to be unreadable."""
+    """A split's size and, where counting is cheap, the examples of each class, without those known
+    to be unreadable.
+    """
     arrays, names, skipped = data.arrays(split), data.label_names, list(data.skipped[split])
     counts = {"size": data.size(split) - len(skipped), "classes": {}}
     if arrays is not None and names and "label" in arrays:
@@ -96,7 +123,10 @@ def described(data: Readable, split: str) -> dict:
 
 
 def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
-    """Trains the run's experiment, evaluates its best checkpoint, and marks the run done; returns the summary."""
+    """Trains the run's experiment, evaluates its best checkpoint, and marks the run done.
+
+    Returns the summary.
+    """
     experiment = run.experiment
     with run.lock():
         if (before := loop.check_settings(experiment, run.checkpoints)) != tfbig.__version__:
@@ -111,24 +141,37 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
         compare(workers, experiment, data)
         if workers.is_chief:
             splits = run.read_json("data.json")["splits"]
-            for line in (*overview.lines(experiment, data), *overview.concerns(experiment, data, splits)):
+            for line in (
+                *overview.lines(experiment, data),
+                *overview.concerns(experiment, data, splits),
+            ):
                 console.note(line)
-        facts = json.loads(workers.gather(json.dumps(facts))[0])  # the chief's: rounding may differ elsewhere
+        # The chief's: rounding may differ elsewhere
+        facts = json.loads(workers.gather(json.dumps(facts))[0])
         if workers.is_chief:
             parts.copy(run, experiment.task, console.note)
         workers.meet()
         used = load_parts(run, experiment.task, console)
-        with watch_signals() as signals:  # TensorFlow's native code loses what a handler raises while a model is built
+        # TensorFlow's native code loses what a handler raises while a model is built
+        with watch_signals() as signals:
             setup = Setup(experiment, facts, workers, data, used)
             setup.other_variables  # noqa: B018 - the optimiser and the step, too
         signals.act()
-        devices = device_text() if workers.count == 1 else f"{workers.count} workers, the chief's on {device_text()}"
-        console.note(f"{setup.model.count_params():,} parameters, {devices}, XLA {'on' if setup.jit else 'off'} ({setup.jit_reason})")
+        devices = (
+            device_text()
+            if workers.count == 1
+            else f"{workers.count} workers, the chief's on {device_text()}"
+        )
+        console.note(
+            f"{setup.model.count_params():,} parameters, {devices}, XLA"
+            f" {'on' if setup.jit else 'off'} ({setup.jit_reason})"
+        )
         for line in overview.micro_statistics(experiment, setup.model):
             console.note(line)
         present = checkpoint.steps(run.checkpoints)
         if present:
-            data.examples("train", np.arange(1))  # a run is unfinished only once its data is known to be there
+            # A run is unfinished only once its data is known to be there
+            data.examples("train", np.arange(1))
             run.unmark_done()
         else:
             start_from(setup, console.note)
@@ -136,7 +179,9 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
                 write_panels(run, {"inputs": setup.task.training_panels(first_batch(setup))}, 0)
             signals.act()
         journal = Journal(run, console, data)
-        state = loop.train(setup, run.checkpoints, journal, (*own_callbacks(run), *callbacks), started)
+        state = loop.train(
+            setup, run.checkpoints, journal, (*own_callbacks(run), *callbacks), started
+        )
         if not workers.is_chief:  # what is left, the chief does alone
             return {}
         if journal.began == state.step:
@@ -144,9 +189,17 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
         summary = describe(setup, state, run)
         run.write_json("summary.json", summary)
         if experiment.train.final_split != "none" and state.best is not None:
-            best = state.best["step"]  # of this training: a later checkpoint that was passed over as damaged may name another one
-            step = load_step(setup, run, str(best) if best in checkpoint.steps(run.checkpoints) else "best", console)
-            if not is_recorded(run, experiment.train.final_split, step):  # the test split is read once
+            # Of this training: a later checkpoint that was passed over as damaged may name another
+            # one
+            best = state.best["step"]
+            step = load_step(
+                setup,
+                run,
+                str(best) if best in checkpoint.steps(run.checkpoints) else "best",
+                console,
+            )
+            # The test split is read once
+            if not is_recorded(run, experiment.train.final_split, step):
                 record(run, setup, experiment.train.final_split, step, console)
         run.mark_done()
         return run.read_json("summary.json")
@@ -156,7 +209,8 @@ def _workers(run: Run, console: loop.Observer) -> Workers:
     """Who trains, computing as the run was computed so far if that can be; says what differs."""
     newest = checkpoint.newest_state(run.checkpoints)
     before = newest[1].get("machine", {}) if newest else {}
-    kept = machine.keep_threads(before)  # before TensorFlow computes anything, which workers do when they meet
+    # Before TensorFlow computes anything, which workers do when they meet
+    kept = machine.keep_threads(before)
     workers = Workers(place(run.experiment.device.strategy))
     for line in (*kept, *machine.changes(before, machine.described(workers.count))):
         console.note(line)
@@ -164,15 +218,20 @@ def _workers(run: Run, console: loop.Observer) -> Workers:
 
 
 def compare(workers: Workers, experiment: Experiment, data: Readable) -> None:
-    """Refuses to train with workers that have another configuration, other data or other software."""
+    """Refuses to train with workers that have another configuration, other data or other
+    software.
+    """
     if workers.count == 1:
         return
     facts = {package: importlib.metadata.version(package) for package in ("tensorflow", "keras")}
     facts |= {key: config.text_of(value) for key, value in config.without_paths(experiment).items()}
-    facts["init"] = (experiment.init or "none").rstrip("/").rpartition("/")[2]  # the same weights may be elsewhere, not others
+    # The same weights may be elsewhere, not others
+    facts["init"] = (experiment.init or "none").rstrip("/").rpartition("/")[2]
     for split in SPLITS[:2]:
         size = data.size(split)
-        shown = data.examples(split, np.unique(np.linspace(0, size - 1, min(size, COMPARED)).astype(np.int64)))
+        shown = data.examples(
+            split, np.unique(np.linspace(0, size - 1, min(size, COMPARED)).astype(np.int64))
+        )
         digest = hashlib.sha256()
         for name in sorted(shown):
             for value in shown[name]:
@@ -183,7 +242,9 @@ def compare(workers: Workers, experiment: Experiment, data: Readable) -> None:
 
 
 def first_batch(setup: Setup) -> dict[str, np.ndarray]:
-    """The first batch of training (on several workers, this one's share), as the network is given it."""
+    """The first batch of training (on several workers, this one's share), as the network is given
+    it.
+    """
     slab, place = setup.slabs.at(0)
     batch = {name: value[place] for name, value in slab.items()}
     if setup.task.preprocess_on == "device":
@@ -196,16 +257,24 @@ def own_callbacks(run: Run) -> tuple:
     train, (primary, better) = run.experiment.train, run.experiment.task.primary
     made = []
     if train.patience is not None:
-        made.append(keras.callbacks.EarlyStopping(f"val_{primary}", mode=better, patience=train.patience))
+        made.append(
+            keras.callbacks.EarlyStopping(f"val_{primary}", mode=better, patience=train.patience)
+        )
     if train.tensorboard and not isinstance(run, Follower):
         if importlib.util.find_spec("tensorboard") is None:
-            raise UserError("train.tensorboard: needs the package tensorboard, which is not installed. Run pip install 'tfbig[tensorboard]'.")
+            raise UserError(
+                "train.tensorboard: needs the package tensorboard, which is not installed. Run pip"
+                " install 'tfbig[tensorboard]'."
+            )
         made.append(keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False))
     return tuple(made)
 
 
 def is_finished(run: Run) -> bool:
-    """Whether nothing is left to do in a run: trained to its length, evaluated, and what that left can be read."""
+    """Whether nothing is left to do in a run.
+
+    Trained to its length, evaluated, and what that left can be read.
+    """
     names = ("data.json", "summary.json", "metrics.json")
     try:
         whole = run.is_done and all(run.read_json(name) is not None for name in names)
@@ -223,7 +292,10 @@ def is_finished(run: Run) -> bool:
 def describe(setup: Setup, state: loop.State, run: Run) -> dict:
     """What a report says of a finished training."""
     lines = run.history("train")
-    rates = [rate for line in lines[1:] or lines if (rate := line.get("examples_per_s")) is not None]  # the first one includes compiling
+    # The first one includes compiling
+    rates = [
+        rate for line in lines[1:] or lines if (rate := line.get("examples_per_s")) is not None
+    ]
     newest, seconds = checkpoint.steps(run.checkpoints)[-1:], state.seconds
     folder = run.checkpoints / checkpoint.folder_name(newest[0]) if newest else None
     return {
@@ -245,7 +317,11 @@ def describe(setup: Setup, state: loop.State, run: Run) -> dict:
         "skipped": skipped_counts(setup.data),
         "waited_for_data": round(state.waited["data"] / seconds, 4),
         "waited_for_checkpoints": round(state.waited["checkpoints"] / seconds, 4),
-        "checkpoint_mb": round(sum(file.stat().st_size for file in folder.iterdir()) / 1e6, 2) if folder else None,
+        "checkpoint_mb": (
+            round(sum(file.stat().st_size for file in folder.iterdir()) / 1e6, 2)
+            if folder
+            else None
+        ),
     }
 
 
@@ -271,22 +347,37 @@ def evaluate_split(
     console.evaluated(step, split, result.metrics)
     if told(setup.data.skipped) != known:
         console.note(told(setup.data.skipped))
-    entry = {"dataset": type(run.experiment.data).__name__, "split": split, "count": result.count, "step": step, "metrics": result.metrics}
+    entry = {
+        "dataset": type(run.experiment.data).__name__,
+        "split": split,
+        "count": result.count,
+        "step": step,
+        "metrics": result.metrics,
+    }
     samples = setup.task.samples(setup.model, setup.jit)
-    return entry, {"samples": samples, split: setup.task.panels(split, result.measured, result.records)}
+    return entry, {
+        "samples": samples,
+        split: setup.task.panels(split, result.measured, result.records),
+    }
 
 
 def write_panels(run: Run, sections: dict[str, list[dict]], step: int) -> None:
-    """Writes panels of the report to panels.json, each with its section and the step of the weights.
+    """Writes panels of the report to panels.json, each with its section and the step of the
+    weights.
 
-    The sections are "inputs" (what the network is given), "samples" (what the model makes by itself) and the splits. Each
-    takes the place of what the file held of it; the others stay.
+    The sections are "inputs" (what the network is given), "samples" (what the model makes by
+    itself) and the splits. Each takes the place of what the file held of it; the others stay.
     """
     saved = []
     with contextlib.suppress(UserError):  # a damaged file, which is for people only
         saved = run.read_json("panels.json") or []
-    kept = [panel for panel in saved if panel.get("section") not in (None, *sections)]  # earlier versions noted none
-    new = [{**panel, "section": section, "step": step} for section, panels in sections.items() for panel in panels]
+    # Earlier versions noted none
+    kept = [panel for panel in saved if panel.get("section") not in (None, *sections)]
+    new = [
+        {**panel, "section": section, "step": step}
+        for section, panels in sections.items()
+        for panel in panels
+    ]
     run.write_json("panels.json", [*kept, *new])
 
 
@@ -316,8 +407,13 @@ def dry_run(experiment: Experiment, console: loop.Observer) -> dict:
     slab, first = setup.slabs.at(0)
     scalars = setup.run_block(slab, tf.constant(first), tf.constant(1))
     loss = float(scalars["loss"][0])
-    size = lambda variables: sum(int(np.prod(v.shape)) * tf.as_dtype(v.dtype).size for v in variables)  # noqa: E731
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    def size(variables):
+        return sum(int(np.prod(v.shape)) * tf.as_dtype(v.dtype).size for v in variables)
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
     return {
         "parameters": setup.model.count_params(),
         "forward_flops_per_example": forward_flops(setup.model),
@@ -340,4 +436,3 @@ def build(experiment: Experiment, console: loop.Observer):
     data = Readable(experiment.data)
     facts, used = training_facts(experiment, data), load_parts(None, experiment.task, console)
     return build_task(experiment, facts, data, used)
-

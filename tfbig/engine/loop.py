@@ -1,4 +1,7 @@
-"""The training loop, the only one: restore, step, log, evaluate, save, until done. Read it from top to bottom."""
+"""The training loop, the only one.
+
+Restore, step, log, evaluate, save, until done. Read it from top to bottom.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ from tfbig.engine.hooks import Hooks
 from tfbig.engine.optimizer import learning_rate
 from tfbig.engine.setup import Setup
 
-CALL_SECONDS = 0.5  # wanted length of one call into the compiled program: signals and progress are seen this often
+# Wanted length of one call into the compiled program: signals and progress are seen this often
+CALL_SECONDS = 0.5
 LOG_SECONDS = 1.0  # time between lines in the log
 
 
@@ -42,10 +46,14 @@ class State:
     best: dict | None = None  # {"step", "value"} of the primary metric
     saved: int | None = None  # step of the latest checkpoint
     stopped_early: bool = False
-    evaluations: list[dict] = field(default_factory=list)  # what callbacks were told, one entry for each evaluation
-    callbacks: dict | None = None  # what they remembered when the checkpoint was written that the run goes on from
-    waited: dict[str, float] = field(default_factory=lambda: {"data": 0.0, "checkpoints": 0.0})  # seconds training stood still
-    earlier: float = 0.0  # seconds of the run's earlier parts, each up to the checkpoint that the next went on from
+    # What callbacks were told, one entry for each evaluation
+    evaluations: list[dict] = field(default_factory=list)
+    # What they remembered when the checkpoint was written that the run goes on from
+    callbacks: dict | None = None
+    # Seconds training stood still
+    waited: dict[str, float] = field(default_factory=lambda: {"data": 0.0, "checkpoints": 0.0})
+    # Seconds of the run's earlier parts, each up to the checkpoint that the next went on from
+    earlier: float = 0.0
     parts: int = 1  # it was resumed so many times, less one
     started: float = field(default_factory=time.monotonic)  # when this part began
 
@@ -66,8 +74,15 @@ class State:
         return {"best": self.best, "evaluations": self.evaluations, "spent": spent}
 
 
-def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple = (), started: float | None = None) -> State:
-    """Trains to the experiment's length, going on from the newest intact checkpoint if there is one.
+def train(
+    setup: Setup,
+    checkpoints: Path,
+    observer: Observer,
+    callbacks: tuple = (),
+    started: float | None = None,
+) -> State:
+    """Trains to the experiment's length, going on from the newest intact checkpoint if there is
+    one.
 
     Args:
         setup: what to train.
@@ -83,16 +98,22 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
     """
     lengths, state = setup.lengths, restore(setup, checkpoints, observer)
     state.started = state.started if started is None else started
-    hooks, writer = Hooks(setup, state, callbacks, observer.note), checkpoint.Writer(checkpoints, setup.experiment.train.keep)
+    hooks, writer = (
+        Hooks(setup, state, callbacks, observer.note),
+        checkpoint.Writer(checkpoints, setup.experiment.train.keep),
+    )
     with watch_signals() as signals, setup.workers.failures(), writer:
         while state.step < lengths.total and not state.stopped_early:
             hooks.begin()
-            signum = train_until(lengths.next_stop(state.step), setup, state, observer, signals, writer)
+            signum = train_until(
+                lengths.next_stop(state.step), setup, state, observer, signals, writer
+            )
             setup.workers.average(setup.uneven_variables)
             if signum:
                 save(setup, state, hooks, writer)
                 writer.wait()
-                setup.workers.meet()  # a cluster may end all as soon as one ends: the chief has written by now
+                # A cluster may end all as soon as one ends: the chief has written by now
+                setup.workers.meet()
                 raise Interrupted(signum, state.step)
             if state.step % lengths.evaluate == 0 or state.step == lengths.total:
                 with averaged_weights(setup):
@@ -109,10 +130,13 @@ def train(setup: Setup, checkpoints: Path, observer: Observer, callbacks: tuple 
 
 
 def check_settings(experiment: Experiment, checkpoints: Path) -> str:
-    """The version of this package that made the newest checkpoint: the present one if there is none, or it does not say.
+    """The version of this package that made the newest checkpoint.
+
+    The present one if there is none, or it does not say.
 
     Raises:
-        UserError: it was made with other settings, of those that may not change in a run that goes on.
+        UserError: it was made with other settings, of those that may not change in a run that goes
+            on.
     """
     newest = checkpoint.newest_state(checkpoints)
     if newest is None:
@@ -121,14 +145,30 @@ def check_settings(experiment: Experiment, checkpoints: Path) -> str:
     before, now = made.get("settings", {}), config.lasting(experiment)
     wrong = [key for key, value in before.items() if key in now and now[key] != value]
     if wrong:
-        lines = [f"{key}: {config.text_of(before[key])} in the checkpoint, {config.text_of(now[key])} in config.json" for key in wrong]
-        raise UserError("\n".join([f"{folder}: was made with other settings than config.json has. Set them back there, or start a new run.", *lines]))
+        lines = [
+            f"{key}: {config.text_of(before[key])} in the checkpoint, {config.text_of(now[key])} in"
+            " config.json"
+            for key in wrong
+        ]
+        raise UserError(
+            "\n".join(
+                [
+                    (
+                        f"{folder}: was made with other settings than config.json has. Set them"
+                        " back there, or start a new run."
+                    ),
+                    *lines,
+                ]
+            )
+        )
     return made.get("tfbig", tfbig.__version__)
 
 
 def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
     """This run's newest intact checkpoint, else a fresh start."""
-    found = checkpoint.newest_intact(checkpoints, setup.model.variables, setup.other_variables, observer.note)
+    found = checkpoint.newest_intact(
+        checkpoints, setup.model.variables, setup.other_variables, observer.note
+    )
     newest = {"newest checkpoint": f"{found['step']:,}" if found else "none"}
     setup.workers.same(newest, "Expected one run directory on a file system that all share.")
     observer.restored(found["step"] if found else 0)
@@ -136,27 +176,37 @@ def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
         return State()
     if setup.step.average is not None:
         setup.step.average.swap()  # a checkpoint's model holds the averages, see `save`
-    spent = {"seconds": 0.0, "parts": 1, "data": 0.0, "checkpoints": 0.0, **found.get("spent", {})}  # of an older version: nothing of it
+    # Of an older version: nothing of it
+    spent = {"seconds": 0.0, "parts": 1, "data": 0.0, "checkpoints": 0.0, **found.get("spent", {})}
     return State(
         step=found["step"],
         best=found["best"],
         saved=found["step"],
         evaluations=found["evaluations"],
-        callbacks={**found["callbacks"], "arrays": found["arrays"]} if "callbacks" in found else None,
+        callbacks=(
+            {**found["callbacks"], "arrays": found["arrays"]} if "callbacks" in found else None
+        ),
         waited={name: spent[name] for name in ("data", "checkpoints")},
         earlier=spent["seconds"],
         parts=spent["parts"] + 1,
     )
 
 
-def train_until(stop: int, setup: Setup, state: State, observer: Observer, signals, writer: checkpoint.Writer) -> int:
-    """Makes the steps up to `stop`, or fewer if a signal comes to any worker; returns the signal's number or 0."""
+def train_until(
+    stop: int, setup: Setup, state: State, observer: Observer, signals, writer: checkpoint.Writer
+) -> int:
+    """Makes the steps up to `stop`, or fewer if a signal comes to any worker.
+
+    Returns the signal's number or 0.
+    """
     block, batch_size, count = setup.block, setup.experiment.train.batch_size, 1
     logged, gathered = time.monotonic(), []
     while state.step < stop:
         with state.waiting("data"):
             slab, first = setup.slabs.at(state.step)
-        count, signum = setup.workers.agree(min(count, block - first, stop - state.step), signals.received)
+        count, signum = setup.workers.agree(
+            min(count, block - first, stop - state.step), signals.received
+        )
         if signum:
             return signum
         started = time.monotonic()
@@ -167,10 +217,16 @@ def train_until(stop: int, setup: Setup, state: State, observer: Observer, signa
         state.step += count
         gathered.append(scalars)
         if state.step == stop or time.monotonic() - logged > LOG_SECONDS:
-            means = {name: float(np.mean(np.concatenate([part[name] for part in gathered]))) for name in scalars}
+            means = {
+                name: float(np.mean(np.concatenate([part[name] for part in gathered])))
+                for name in scalars
+            }
             made = sum(len(part["loss"]) for part in gathered)
             rate = made * batch_size / (time.monotonic() - logged)
-            observer.trained(state.step, {**means, "learning_rate": learning_rate(setup.optimizer), "examples_per_s": rate})
+            observer.trained(
+                state.step,
+                {**means, "learning_rate": learning_rate(setup.optimizer), "examples_per_s": rate},
+            )
             logged, gathered = time.monotonic(), []
         count = max(1, min(2 * block, int(count * CALL_SECONDS / max(seconds, 1e-6))))
     return 0
@@ -182,10 +238,14 @@ def check_finite(scalars: dict, state: State, writer: checkpoint.Writer) -> None
     if len(bad):
         with contextlib.suppress(RunFailure):  # said when the writer is left
             writer.wait()
-        kept = f"the checkpoint of step {writer.durable} is intact" if writer.durable is not None else "no checkpoint was written yet"
+        kept = (
+            f"the checkpoint of step {writer.durable} is intact"
+            if writer.durable is not None
+            else "no checkpoint was written yet"
+        )
         raise NonFinite(
-            f"step {state.step + int(bad[0]) + 1}: the loss became {scalars['loss'][bad[0]]}; {kept}. "
-            "Lower optim.learning_rate, set optim.clip_norm=1 or lengthen optim.warmup."
+            f"step {state.step + int(bad[0]) + 1}: the loss became {scalars['loss'][bad[0]]};"
+            f" {kept}. Lower optim.learning_rate, set optim.clip_norm=1 or lengthen optim.warmup."
         )
 
 
@@ -199,7 +259,8 @@ class averaged_weights:
         if self.average is not None:
             self.average.swap()
 
-    __exit__ = lambda self, *error: self.__enter__()  # noqa: E731 - the same exchange undoes it
+    def __exit__(self, *error):
+        return self.__enter__()
 
 
 def evaluate(setup: Setup, state: State, observer: Observer) -> dict[str, dict]:
@@ -209,16 +270,25 @@ def evaluate(setup: Setup, state: State, observer: Observer) -> dict[str, dict]:
     name, better = setup.task.primary
     value = metrics[name]["value"]
     if not all(np.isfinite(metric["value"]) for metric in metrics.values()):
-        kept = f"the checkpoint of step {state.saved} is intact" if state.saved is not None else "no checkpoint was written yet"
+        kept = (
+            f"the checkpoint of step {state.saved} is intact"
+            if state.saved is not None
+            else "no checkpoint was written yet"
+        )
         raise NonFinite(f"step {state.step}: the validation metrics are not finite; {kept}.")
-    if state.best is None or (value > state.best["value"] if better == "max" else value < state.best["value"]):
+    if state.best is None or (
+        value > state.best["value"] if better == "max" else value < state.best["value"]
+    ):
         state.best = {"step": state.step, "value": value}
     observer.evaluated(state.step, "validation", metrics)
     return metrics
 
 
 def save(setup: Setup, state: State, hooks: Hooks, writer: checkpoint.Writer) -> None:
-    """Writes a checkpoint, with the weights that are evaluated and served as the model's; the chief does it for all."""
+    """Writes a checkpoint, with the weights that are evaluated and served as the model's.
+
+    The chief does it for all.
+    """
     if state.saved == state.step:
         return
     state.saved = state.step
@@ -226,5 +296,15 @@ def save(setup: Setup, state: State, hooks: Hooks, writer: checkpoint.Writer) ->
         return
     with state.waiting("checkpoints"), averaged_weights(setup):
         remembered, arrays = hooks.remembered()
-        made = {"settings": config.lasting(setup.experiment), "tfbig": tfbig.__version__, "machine": machine.described(setup.workers.count)}
-        writer.save(state.step, setup.model.variables, setup.other_variables, {**state.to_json(), **made, "callbacks": remembered}, arrays)
+        made = {
+            "settings": config.lasting(setup.experiment),
+            "tfbig": tfbig.__version__,
+            "machine": machine.described(setup.workers.count),
+        }
+        writer.save(
+            state.step,
+            setup.model.variables,
+            setup.other_variables,
+            {**state.to_json(), **made, "callbacks": remembered},
+            arrays,
+        )

@@ -13,11 +13,18 @@ VARIABLE = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own
 
 def threads() -> int:
     """Threads that one operation is computed by on the CPU; sums are made in as many parts."""
-    return tf.config.threading.get_intra_op_parallelism_threads() or int(os.environ.get(VARIABLE) or 0) or cores()
+    return (
+        tf.config.threading.get_intra_op_parallelism_threads()
+        or int(os.environ.get(VARIABLE) or 0)
+        or cores()
+    )
 
 
 def described(workers: int) -> dict[str, str | int]:
-    """The kind of device, the threads of a CPU, and how many workers train together; goes into each checkpoint."""
+    """The kind of device, the threads of a CPU, and how many workers train together.
+
+    Goes into each checkpoint.
+    """
     for kind in ("TPU", "GPU"):
         if tf.config.list_physical_devices(kind):
             return {"device": kind, "workers": workers}
@@ -25,9 +32,11 @@ def described(workers: int) -> dict[str, str | int]:
 
 
 def keep_threads(before: dict) -> list[str]:
-    """Computes with as many threads as a run has so far, on more or fewer cores, if nobody has asked for others.
+    """Computes with as many threads as a run has so far, on more or fewer cores, if nobody has
+    asked for others.
 
-    It works before TensorFlow has computed anything in this process. Returns what there is to say about it.
+    It works before TensorFlow has computed anything in this process. Returns what there is to say
+    about it.
     """
     wanted = before.get("threads")
     if wanted is None or wanted == threads() or os.environ.get(VARIABLE):
@@ -35,15 +44,23 @@ def keep_threads(before: dict) -> list[str]:
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(wanted)
         return [
-            f"computed with {wanted} threads on {cores()} cores, as many as until now, so that the result is the same to the "
-            f"last bit; {VARIABLE}={cores()} takes as many as there are cores, equal but for rounding"
+            f"computed with {wanted} threads on {cores()} cores, as many as until now, so that the"
+            f" result is the same to the last bit; {VARIABLE}={cores()} takes as many as there are"
+            " cores, equal but for rounding"
         ]
     return []
 
 
 def changes(before: dict, now: dict) -> list[str]:
     """What differs from what a run was computed with until now, in words; see `described`."""
-    different = [f"{key} {before[key]}, now {now[key]}" for key in before if key in now and before[key] != now[key]]
+    different = [
+        f"{key} {before[key]}, now {now[key]}"
+        for key in before
+        if key in now and before[key] != now[key]
+    ]
     if not different:
         return []
-    return [f"until now it was computed with {'; '.join(different)}: it goes on equal but for rounding, not to the last bit"]
+    return [
+        f"until now it was computed with {'; '.join(different)}: it goes on equal but for rounding,"
+        " not to the last bit"
+    ]

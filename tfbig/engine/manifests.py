@@ -1,8 +1,11 @@
-"""What a cluster's own scheduler needs to start the workers of one training: Kubernetes's JobSet, Slurm's srun.
+"""What a cluster's own scheduler needs to start the workers of one training.
 
-Kubernetes starts all workers again after a failure, Slurm after a preemption, a node failure or the end of the job's time; they
-go on from the newest checkpoint.
-Sources: JobSet's API jobset.x-k8s.io/v1alpha2 (pods are named SET-JOB-INDEX-INDEX.SET in DNS), Slurm's sbatch and scontrol manuals.
+Kubernetes's JobSet, Slurm's srun.
+
+Kubernetes starts all workers again after a failure, Slurm after a preemption, a node failure or the
+end of the job's time; they go on from the newest checkpoint.
+Sources: JobSet's API jobset.x-k8s.io/v1alpha2 (pods are named SET-JOB-INDEX-INDEX.SET in DNS),
+    Slurm's sbatch and scontrol manuals.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ def script(command: list[str], addresses: str, index: str) -> list[str]:
     """
     lines = [
         f"addresses={addresses}",
-        'export TF_CONFIG="{\\"cluster\\": {\\"worker\\": $addresses}, \\"task\\": {\\"type\\": \\"worker\\", \\"index\\": ' + index + '}}"',
+        'export TF_CONFIG="{\\"cluster\\": {\\"worker\\": $addresses}, \\"task\\": {\\"type\\":'
+        ' \\"worker\\", \\"index\\": ' + index + '}}"',
     ]
     start = f"exec python -m tfbig.{shlex.join(command)}"
     run = next((text[4:] for text in command if text.startswith("run=")), None)
@@ -38,10 +42,25 @@ def script(command: list[str], addresses: str, index: str) -> list[str]:
 
 
 def job_name(command: list[str]) -> str:
-    """A name that DNS allows, from the recipe and the run's path: two runs of a recipe are two jobs."""
+    """A name that DNS allows, from the recipe and the run's path.
+
+    Two runs of a recipe are two jobs.
+    """
     run = posixpath.normpath(run_of(command) or "")
-    recipe = next((text for text in command[1:] if "=" not in text and not text.startswith("-") and text != run_of(command)), "")
-    parts = ["tfbig", recipe[:20], run.rpartition("/")[2][-16:], hashlib.sha256(run.encode("utf-8", "surrogateescape")).hexdigest()[:6]]
+    recipe = next(
+        (
+            text
+            for text in command[1:]
+            if "=" not in text and not text.startswith("-") and text != run_of(command)
+        ),
+        "",
+    )
+    parts = [
+        "tfbig",
+        recipe[:20],
+        run.rpartition("/")[2][-16:],
+        hashlib.sha256(run.encode("utf-8", "surrogateescape")).hexdigest()[:6],
+    ]
     return re.sub(r"[^a-z0-9]+", "-", "-".join(filter(None, parts)).lower()).strip("-")
 
 
@@ -62,7 +81,8 @@ def kubernetes(workers: int, command: list[str], port: int, image: str) -> str:
     lines = script(command, shlex.quote(addresses), "$JOB_COMPLETION_INDEX")
     body = "\n".join(f"                  {line}" for line in lines)
     return f"""\
-# Needs the JobSet controller. Mount the runs (and the data) into every pod at the same path: see volumes below.
+# Needs the JobSet controller. Mount the runs (and the data) into every pod at the same path: see
+# volumes below.
 apiVersion: jobset.x-k8s.io/v1alpha2
 kind: JobSet
 metadata:
@@ -107,7 +127,10 @@ spec:
 
 def slurm(workers: int, command: list[str], port: int, image: str) -> str:
     """A batch script of `workers` nodes, one worker each."""
-    hosts = f"$(scontrol show hostnames \"$SLURM_JOB_NODELIST\" | sed 's/.*/\"&:{port}\"/' | paste -sd, | sed 's/.*/[&]/')"
+    hosts = (
+        f'$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed \'s/.*/"&:{port}"/\' | paste -sd,'
+        " | sed 's/.*/[&]/')"
+    )
     body = "\n".join(script(command, f'"{hosts}"', "$SLURM_PROCID"))
     return f"""\
 #!/bin/bash
@@ -117,17 +140,19 @@ def slurm(workers: int, command: list[str], port: int, image: str) -> str:
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --signal=TERM@120
-# One worker on each node, with one accelerator; the run directory must be on a file system that all nodes see.
-# What each worker needs (take one # away to ask for it):
+# One worker on each node, with one accelerator; the run directory must be on a file system that all
+# nodes see. What each worker needs (take one # away to ask for it):
 ##SBATCH --cpus-per-task=16
 ##SBATCH --gpus-per-node=1
-if [ -n "$SLURM_CPUS_PER_TASK" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi # srun does not take it over by itself
+# srun does not take it over by itself
+if [ -n "$SLURM_CPUS_PER_TASK" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi
 cat > "tfbig-$SLURM_JOB_ID.sh" <<'WORKER'
 {body}
 WORKER
 srun --kill-on-bad-exit=1 bash "tfbig-$SLURM_JOB_ID.sh"
 code=$?
-if [ $code = 143 ]; then scontrol requeue "$SLURM_JOB_ID"; fi # stopped in time, with a checkpoint: goes on later
+# Stopped in time, with a checkpoint: goes on later
+if [ $code = 143 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit $code
 """
 

@@ -9,12 +9,23 @@ from tfbig.core.experiment import OPTIMIZERS, Optim
 from tfbig.core.lazy import keras, tf
 
 NO_DECAY = ("bias", "gamma", "beta", "scale")  # in a variable's own name
-POSITIONS = "position"  # in its layer's name: a layer calls its vectors "embeddings", whatever they are of
+# In its layer's name: a layer calls its vectors "embeddings", whatever they are of
+POSITIONS = "position"
 
 CLASSES = {
-    "sgd": "SGD", "rmsprop": "RMSprop", "adagrad": "Adagrad", "adadelta": "Adadelta", "adafactor": "Adafactor", "adam": "Adam",
-    "adamw": "AdamW", "adamax": "Adamax", "nadam": "Nadam", "lamb": "Lamb", "lion": "Lion", "muon": "Muon",
-}  # fmt: skip
+    "sgd": "SGD",
+    "rmsprop": "RMSprop",
+    "adagrad": "Adagrad",
+    "adadelta": "Adadelta",
+    "adafactor": "Adafactor",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "adamax": "Adamax",
+    "nadam": "Nadam",
+    "lamb": "Lamb",
+    "lion": "Lion",
+    "muon": "Muon",
+}
 MUON_NAMES = {"beta_1": "adam_beta_1", "beta_2": "adam_beta_2"}
 
 
@@ -38,7 +49,10 @@ def build_schedule(optim: Optim, *, length: int, epoch: float):
 
 
 def _piecewise():
-    """The class of schedules with a linear warm-up and drops; made on demand, since its base is Keras's."""
+    """The class of schedules with a linear warm-up and drops.
+
+    Made on demand, since its base is Keras's.
+    """
 
     class WarmupThenDrops(keras.optimizers.schedules.LearningRateSchedule):
         def __init__(self, peak: float, warmup: int, drops: list[int], factor: float):
@@ -46,34 +60,54 @@ def _piecewise():
 
         def __call__(self, step):
             step = tf.cast(step, tf.float32)
-            passed = tf.add_n([tf.cast(step >= drop, tf.float32) for drop in self.drops]) if self.drops else 0.0
+            passed = (
+                tf.add_n([tf.cast(step >= drop, tf.float32) for drop in self.drops])
+                if self.drops
+                else 0.0
+            )
             rate = self.peak * tf.exp(passed * math.log(self.factor))
             return rate * tf.minimum(1.0, step / self.warmup) if self.warmup else rate
 
         def get_config(self):
-            return {"peak": self.peak, "warmup": self.warmup, "drops": self.drops, "factor": self.factor}
+            return {
+                "peak": self.peak,
+                "warmup": self.warmup,
+                "drops": self.drops,
+                "factor": self.factor,
+            }
 
     return WarmupThenDrops
 
 
-def build_optimizer(optim: Optim, variables: list, *, length: int, epoch: float) -> keras.optimizers.Optimizer:
+def build_optimizer(
+    optim: Optim, variables: list, *, length: int, epoch: float
+) -> keras.optimizers.Optimizer:
     """The optimiser with its variables built.
 
     Weight decay is decoupled and leaves out what `decays` does. Clipping is the loop's.
     """
-    options = {name: getattr(optim, name) for name in OPTIMIZERS[optim.optimizer] if getattr(optim, name) is not None}
+    options = {
+        name: getattr(optim, name)
+        for name in OPTIMIZERS[optim.optimizer]
+        if getattr(optim, name) is not None
+    }
     if optim.optimizer == "muon":
         options = {MUON_NAMES.get(name, name): value for name, value in options.items()}
         options["exclude_layers"] = ["head"]  # the paper's rule: Adam for the output layer
-        options["adam_weight_decay"] = optim.weight_decay or None  # else 0.004, whatever is asked for
+        # Else 0.004, whatever is asked for
+        options["adam_weight_decay"] = optim.weight_decay or None
     optimizer = getattr(keras.optimizers, CLASSES[optim.optimizer])(
         learning_rate=build_schedule(optim, length=length, epoch=epoch),
-        weight_decay=optim.weight_decay if optim.weight_decay or optim.optimizer == "adamw" else None,
-        name=optim.optimizer,  # else Keras numbers it over the process, and checkpoints would not fit
+        weight_decay=(
+            optim.weight_decay if optim.weight_decay or optim.optimizer == "adamw" else None
+        ),
+        # Else Keras numbers it over the process, and checkpoints would not fit
+        name=optim.optimizer,
         **options,
     )
     if optim.weight_decay:
-        # Not by `var_names`: Keras compares those with a variable's own name, and never with its layer's.
+        # Not by `var_names`: Keras compares those with a variable's own name, and never with its
+        # layer's.
         kept = [variable for variable in variables if not decays(variable)]
         optimizer.exclude_from_weight_decay(var_list=kept)
     optimizer.build(variables)
@@ -83,7 +117,8 @@ def build_optimizer(optim: Optim, variables: list, *, length: int, epoch: float)
 def decays(variable: keras.Variable) -> bool:
     """Whether weight decay is for this variable: kernels and embeddings of tokens.
 
-    Biases, normalisation scales and learnt positions are left out, and so is a class token, which is a position's bias.
+    Biases, normalisation scales and learnt positions are left out, and so is a class token, which
+    is a position's bias.
     """
     *_, layer, name = ("", *variable.path.split("/"))
     return POSITIONS not in layer and not any(word in name for word in NO_DECAY)

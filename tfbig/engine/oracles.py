@@ -11,7 +11,8 @@ from tfbig.core.lazy import keras, np
 from tfbig.core.search import Search
 from tfbig.core.search_space import Parameter, Space
 
-PARENT, EVALUATIONS = "tuner/trial_id", "tuner/epochs"  # hyperband's: which trial goes on, and up to which evaluation
+# Hyperband's: which trial goes on, and up to which evaluation
+PARENT, EVALUATIONS = "tuner/trial_id", "tuner/epochs"
 
 
 def tuner_package():
@@ -26,7 +27,8 @@ def tuner_package():
 def build(search: Search, evaluations: int):
     """The oracle of a search.
 
-    Its seed is tune.seed + 1, since Keras Tuner takes 0 for none. Ours are the limits of trials and of failures.
+    Its seed is tune.seed + 1, since Keras Tuner takes 0 for none. Ours are the limits of trials and
+    of failures.
     """
     kt, tune = tuner_package(), search.tune
     better = search.base.task.primary[1]
@@ -39,13 +41,18 @@ def build(search: Search, evaluations: int):
         "max_consecutive_failed_trials": 2**31,
     }
     if tune.algorithm == "hyperband":
-        oracle = _hyperband(kt)(max_epochs=evaluations, factor=tune.factor, hyperband_iterations=tune.iterations, **common)
+        oracle = _hyperband(kt)(
+            max_epochs=evaluations,
+            factor=tune.factor,
+            hyperband_iterations=tune.iterations,
+            **common,
+        )
     elif tune.algorithm == "bayesian":
         oracle = _bayesian(kt)(max_trials=None, **common)
     else:
-        oracle = {"random": kt.oracles.RandomSearchOracle, "grid": kt.oracles.GridSearchOracle}[tune.algorithm](
-            max_trials=None, **common
-        )
+        oracle = {"random": kt.oracles.RandomSearchOracle, "grid": kt.oracles.GridSearchOracle}[
+            tune.algorithm
+        ](max_trials=None, **common)
     oracle.verbose = 0
     oracle._set_project_dir(str(search.path), "keras_tuner")  # as its BaseTuner does
     return oracle
@@ -53,7 +60,10 @@ def build(search: Search, evaluations: int):
 
 def _hyperband(kt):
     class Hyperband(kt.oracles.HyperbandOracle):
-        """A failed trial counts as the worst of its round; Keras Tuner's own waits for it in vain and promotes fewer."""
+        """A failed trial counts as the worst of its round.
+
+        Keras Tuner's own waits for it in vain and promotes fewer.
+        """
 
         def score_trial(self, trial):
             super().score_trial(trial)
@@ -61,9 +71,15 @@ def _hyperband(kt):
                 trial.score = -np.inf if self.objective.direction == "max" else np.inf
 
         def scheduled(self) -> int:
-            """How many trials the whole schedule has, those that go on with another one counted, too."""
+            """How many trials the whole schedule has, those that go on with another one counted,
+            too.
+            """
             brackets = range(self._get_num_brackets())
-            rounds = ((bracket, number) for bracket in brackets for number in range(self._get_num_rounds(bracket)))
+            rounds = (
+                (bracket, number)
+                for bracket in brackets
+                for number in range(self._get_num_rounds(bracket))
+            )
             return self.hyperband_iterations * sum(itertools.starmap(self._get_size, rounds))
 
     return Hyperband
@@ -76,17 +92,22 @@ def scheduled(oracle) -> int | None:
 
 def _bayesian(kt):
     class Bayesian(kt.oracles.BayesianOptimizationOracle):
-        """Proposals depend on the seed and the trials so far alone, and those in the journal are not computed again."""
+        """Proposals depend on the seed and the trials so far alone, and those in the journal are
+        not computed again.
+        """
 
         remembered: list | None = None
 
         def populate_space(self, trial_id):
             known = sum(trial.status == "COMPLETED" for trial in self.trials.values())
-            if self.remembered and known >= (self.num_initial_points or max(3 * len(self.hyperparameters.space), 3)):
+            if self.remembered and known >= (
+                self.num_initial_points or max(3 * len(self.hyperparameters.space), 3)
+            ):
                 return {"status": "RUNNING", "values": dict(self.remembered[0])}
             self._random_state = np.random.RandomState((self.seed + len(self.trials)) % 2**32)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the kernel's length scale at its bounds says nothing to a user
+                # The kernel's length scale at its bounds says nothing to a user
+                warnings.simplefilter("ignore")
                 return super().populate_space(trial_id)
 
     return Bayesian
@@ -94,10 +115,16 @@ def _bayesian(kt):
 
 @contextlib.contextmanager
 def replaying(oracle) -> Iterator[list]:
-    """While it lasts, nothing is written, and the oracle may look up what it proposed in the list that is given."""
+    """While it lasts, nothing is written, and the oracle may look up what it proposed in the list
+    that is given.
+    """
     remembered: list = []
     kept = {name: getattr(oracle, name) for name in ("save", "_save_trial")}
-    oracle.remembered, oracle.save, oracle._save_trial = remembered, lambda: None, lambda trial: None
+    oracle.remembered, oracle.save, oracle._save_trial = (
+        remembered,
+        lambda: None,
+        lambda trial: None,
+    )
     try:
         yield remembered
     finally:
@@ -117,21 +144,33 @@ def tell(oracle, trial_id: str, metrics: dict[str, float] | None, reason: str | 
         known.metrics.update(name, value)
     status = "FAILED" if told is None else "COMPLETED"
     oracle.end_trial(
-        tuner_package().engine.trial.Trial(hyperparameters=known.hyperparameters, trial_id=trial_id, status=status, message=reason)
+        tuner_package().engine.trial.Trial(
+            hyperparameters=known.hyperparameters, trial_id=trial_id, status=status, message=reason
+        )
     )
 
 
 def weigh(oracle, objectives: dict[str, str]) -> None:
-    """Scores all completed trials anew by several objectives, weighted at random, so that the whole Pareto front is sought.
+    """Scores all completed trials anew by several objectives, weighted at random, so that the whole
+    Pareto front is sought.
 
-    ParEGO's augmented Chebyshev function (Knowles 2006, "ParEGO: A Hybrid Algorithm With On-line Landscape Approximation for
-    Expensive Multiobjective Optimization Problems"), over objectives scaled to 0 ... 1.
+    ParEGO's augmented Chebyshev function (Knowles 2006, "ParEGO: A Hybrid Algorithm With On-line
+    Landscape Approximation for Expensive Multiobjective Optimization Problems"), over objectives
+    scaled to 0 ... 1.
     """
-    done = [t for t in oracle.trials.values() if t.status == "COMPLETED" and not t.metrics.exists("failed")]
+    done = [
+        t
+        for t in oracle.trials.values()
+        if t.status == "COMPLETED" and not t.metrics.exists("failed")
+    ]
     if not done:
         return
-    weights = np.random.RandomState((oracle.seed + len(oracle.trials)) % 2**32).dirichlet(np.ones(len(objectives)))
-    values = np.array([[t.metrics.get_history(name)[0].value[0] for name in objectives] for t in done])
+    weights = np.random.RandomState((oracle.seed + len(oracle.trials)) % 2**32).dirichlet(
+        np.ones(len(objectives))
+    )
+    values = np.array(
+        [[t.metrics.get_history(name)[0].value[0] for name in objectives] for t in done]
+    )
     values = values * [-1.0 if better == "max" else 1.0 for better in objectives.values()]
     span = values.max(0) - values.min(0)
     scaled = (values - values.min(0)) / np.where(span > 0, span, 1.0)
@@ -141,9 +180,14 @@ def weigh(oracle, objectives: dict[str, str]) -> None:
 
 
 def trial(trial_id: str | None, status: str):
-    """A trial as Keras Tuner's protocol carries it, without values: it rounds them and prints conditions; they are in the journal."""
+    """A trial as Keras Tuner's protocol carries it, without values.
+
+    It rounds them and prints conditions; they are in the journal.
+    """
     kt = tuner_package()
-    return kt.engine.trial.Trial(hyperparameters=kt.HyperParameters(), trial_id=trial_id or "none", status=status)
+    return kt.engine.trial.Trial(
+        hyperparameters=kt.HyperParameters(), trial_id=trial_id or "none", status=status
+    )
 
 
 def hyperparameters(space: Space):
@@ -154,7 +198,9 @@ def hyperparameters(space: Space):
         with contextlib.ExitStack() as scopes:
             for parent, values in parameter.when:
                 known = next(p for p in space.parameters if p.name == parent)
-                scopes.enter_context(found.conditional_scope(parent, [_choice(known, value) for value in values]))
+                scopes.enter_context(
+                    found.conditional_scope(parent, [_choice(known, value) for value in values])
+                )
             _add(found, parameter)
     return found
 
@@ -165,7 +211,12 @@ def _add(found, parameter: Parameter) -> None:
         return
     add = found.Int if parameter.whole else found.Float
     limit = int if parameter.whole else float
-    add(parameter.name, limit(parameter.low), limit(parameter.high), sampling="log" if parameter.kind == "log" else "linear")
+    add(
+        parameter.name,
+        limit(parameter.low),
+        limit(parameter.high),
+        sampling="log" if parameter.kind == "log" else "linear",
+    )
 
 
 def _choice(parameter: Parameter, text: str):

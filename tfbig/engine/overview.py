@@ -18,23 +18,37 @@ FEW_TO_MEASURE = 30  # examples of a held-out split
 
 
 def refuse_empty(experiment: Experiment, data: Readable) -> None:
-    """Refuses splits without the examples that a training cannot do without; held-out ones are read much later."""
+    """Refuses splits without the examples that a training cannot do without.
+
+    Held-out ones are read much later.
+    """
     if not data.size("train"):
         raise UserError("data: the training split is empty. Expected at least one example.")
     if not data.size("validation"):
-        raise UserError("data: the validation split is empty, so no checkpoint could be told to be better. Expected at least one example.")
+        raise UserError(
+            "data: the validation split is empty, so no checkpoint could be told to be better."
+            " Expected at least one example."
+        )
     if experiment.train.final_split == "test" and not data.size("test"):
-        raise UserError("train.final_split: the test split is empty. Set train.final_split=validation, or none.")
+        raise UserError(
+            "train.final_split: the test split is empty. Set train.final_split=validation, or none."
+        )
 
 
 def lines(experiment: Experiment, data: Readable) -> list[str]:
     """Examples of each split, classes, steps."""
-    sizes, lengths = ", ".join(f"{data.size(split):,} {split}" for split in SPLITS), Lengths.of(experiment)
+    sizes, lengths = (
+        ", ".join(f"{data.size(split):,} {split}" for split in SPLITS),
+        Lengths.of(experiment),
+    )
     classes = f"; {len(data.label_names):,} classes" if data.label_names else ""
     epochs = f"{lengths.total / lengths.epoch:,.3g} epochs"
     return [
         f"examples: {sizes}{classes}",
-        f"training: {lengths.total:,} steps of {experiment.train.batch_size:,} examples, {epochs}; evaluated every {lengths.evaluate:,} steps",
+        (
+            f"training: {lengths.total:,} steps of {experiment.train.batch_size:,} examples,"
+            f" {epochs}; evaluated every {lengths.evaluate:,} steps"
+        ),
     ]
 
 
@@ -55,28 +69,47 @@ def concerns(experiment: Experiment, data: Readable, splits: dict[str, dict]) ->
         absent = [name for name, count in classes.items() if not count]
         if split == "train" and len(classes) > 1 and len(absent) == len(classes) - 1:
             only = next(name for name, count in classes.items() if count)
-            raise UserError(f"data: all {data.size(split):,} training examples are of the class {only}, so there is nothing to learn. Expected two classes at least.")
+            raise UserError(
+                f"data: all {data.size(split):,} training examples are of the class {only}, so"
+                " there is nothing to learn. Expected two classes at least."
+            )
         if absent:
             yield f"classes without an example in the {split} split: {_some(absent)}"
-    few = [f"{name} ({count})" for name, count in splits["train"]["classes"].items() if 0 < count < FEW_OF_A_CLASS]
+    few = [
+        f"{name} ({count})"
+        for name, count in splits["train"]["classes"].items()
+        if 0 < count < FEW_OF_A_CLASS
+    ]
     if few:
-        yield f"classes with fewer than {FEW_OF_A_CLASS} training examples, from which little can be learnt: {_some(few)}"
+        yield (
+            f"classes with fewer than {FEW_OF_A_CLASS} training examples, from which little can be"
+            f" learnt: {_some(few)}"
+        )
     for split in SPLITS[1:]:
         if 0 < data.size(split) < FEW_TO_MEASURE:
-            yield f"the {split} split has {data.size(split):,} examples: see the intervals of its metrics for how little they say"
+            yield (
+                f"the {split} split has {data.size(split):,} examples: see the intervals of its"
+                " metrics for how little they say"
+            )
     batch, size = experiment.train.batch_size, data.size("train")
     if batch > size:
-        yield f"train.batch_size: a batch of {batch:,} holds the {size:,} training examples more than once; a smaller one makes more steps of an epoch"
+        yield (
+            f"train.batch_size: a batch of {batch:,} holds the {size:,} training examples more than"
+            " once; a smaller one makes more steps of an epoch"
+        )
 
 
 def micro_statistics(experiment: Experiment, model: keras.Model) -> Iterator[str]:
     """Says that a split batch is not the whole one to layers that look at all of its rows."""
     parts = experiment.train.accumulate
-    if parts > 1 and any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers(model)):
+    if parts > 1 and any(
+        isinstance(layer, keras.layers.BatchNormalization) for layer in layers(model)
+    ):
         rows = experiment.train.batch_size // parts
         yield (
-            f"train.accumulate: batch normalisation takes the statistics of each micro-batch of {rows:,} examples, and adds each to its "
-            f"moving averages, {parts} a step: the result is not that of whole batches"
+            "train.accumulate: batch normalisation takes the statistics of each micro-batch of"
+            f" {rows:,} examples, and adds each to its moving averages, {parts} a step: the result"
+            " is not that of whole batches"
         )
 
 

@@ -7,7 +7,20 @@ from typing import Any
 
 from tfbig.core.lazy import np
 
-DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
+DTYPES = (
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+)
 KINDS = {"tuple": tuple, "set": set, "frozenset": frozenset}
 
 
@@ -37,7 +50,12 @@ def pack(value: Any, arrays: dict[str, np.ndarray], name: str) -> Any:
         if kind is list:
             return [pack(item, arrays, name) for item in value]
         if kind is dict:
-            return {"dict": [[pack(key, arrays, name), pack(item, arrays, name)] for key, item in value.items()]}
+            return {
+                "dict": [
+                    [pack(key, arrays, name), pack(item, arrays, name)]
+                    for key, item in value.items()
+                ]
+            }
         if kind.__name__ in KINDS and kind is KINDS[kind.__name__]:
             return {kind.__name__: [pack(item, arrays, name) for item in value]}
     except RecursionError:  # it holds itself

@@ -1,4 +1,6 @@
-"""How long a training will take and whether it will fit, by arithmetic for an accelerator or by a short try on this machine."""
+"""How long a training will take and whether it will fit, by arithmetic for an accelerator or by a
+short try on this machine.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ PROBE_SECONDS = 10.0  # fast steps are tried for longer, until their time is ste
 
 TPU = "the hardware: this package does not train on TPUs (device.strategy=tpu says why)"
 
-# Share of the peak that trainings of large matrices reach: 0.3 to 0.5 in Chowdhery et al. 2022 (PaLM), table 3, and its peers there.
+# Share of the peak that trainings of large matrices reach: 0.3 to 0.5 in Chowdhery et al. 2022
+# (PaLM), table 3, and its peers there.
 UTILISATION = 0.35
 
 # However little there is to compute, a step is begun by the host and each operation is started by
@@ -39,14 +42,28 @@ def size_mb(variables: list) -> float:
 
 
 def activations_mb(setup: Setup) -> float:
-    """What one micro-batch keeps for its gradient: about the inputs and the outputs of all computations (Chen et al. 2016, section 3)."""
+    """What one micro-batch keeps for its gradient.
+
+    About the inputs and the outputs of all computations (Chen et al. 2016, section 3).
+    """
     train, model = setup.experiment.train, setup.model
-    kept = remat.activation_bytes(model) if train.remat else sum(map(graph.bytes_kept, graph.nodes(model)))
-    return (sum(map(graph.bytes_of, model.inputs)) + kept) * (train.batch_size // train.accumulate) / 1e6
+    kept = (
+        remat.activation_bytes(model)
+        if train.remat
+        else sum(map(graph.bytes_kept, graph.nodes(model)))
+    )
+    return (
+        (sum(map(graph.bytes_of, model.inputs)) + kept)
+        * (train.batch_size // train.accumulate)
+        / 1e6
+    )
 
 
 def describe(setup: Setup) -> dict:
-    """What holds on any machine. A step costs three forward passes: one forward, two backward (Kaplan et al. 2020, section 2.1)."""
+    """What holds on any machine.
+
+    A step costs three forward passes: one forward, two backward (Kaplan et al. 2020, section 2.1).
+    """
     experiment = setup.experiment
     forward = forward_flops(setup.model)
     weights, others = size_mb(setup.model.variables), size_mb(setup.other_variables)
@@ -62,7 +79,13 @@ def describe(setup: Setup) -> dict:
         "gradients_mb": round(gradients * (2 if experiment.train.accumulate > 1 else 1), 2),
         "optimizer_mb": round(others, 2),
         "activations_mb": round(activations, 2),
-        "memory_mb": round(weights + gradients * (2 if experiment.train.accumulate > 1 else 1) + others + activations, 2),
+        "memory_mb": round(
+            weights
+            + gradients * (2 if experiment.train.accumulate > 1 else 1)
+            + others
+            + activations,
+            2,
+        ),
     }
 
 
@@ -70,7 +93,8 @@ def launches(setup: Setup) -> tuple[int, int]:
     """Operations that are started one after another, for a forward pass and for a whole step.
 
     Those of recurrent layers count for each moment, those that compute nothing not at all. A step
-    goes forwards once and backwards with twice as many, for each micro-batch, and updates each weight.
+    goes forwards once and backwards with twice as many, for each micro-batch, and updates each
+    weight.
     """
     forward = sum(map(graph.operations, graph.nodes(setup.model)))
     passes = 3 * setup.experiment.train.accumulate
@@ -81,7 +105,8 @@ def by_arithmetic(setup: Setup, hardware: Hardware) -> dict:
     """Time and fit on an accelerator that is not here.
 
     A step and a batch of the evaluation take what their arithmetic takes, and at least the time to
-    start their operations; waiting for memory is not counted, so models of small operations take longer.
+    start their operations; waiting for memory is not counted, so models of small operations take
+    longer.
     """
     found, experiment = describe(setup), setup.experiment
     half = experiment.device.precision != "float32"
@@ -102,11 +127,14 @@ def by_arithmetic(setup: Setup, hardware: Hardware) -> dict:
         "least_step_ms": round(least * 1e3, 4),
         "seconds": round(step * found["steps"] + evaluation * evaluations(setup), 2),
         "assumed": (
-            f"{UTILISATION:.0%} of {hardware.sixteen_bit if half else hardware.float32:g} TFLOP/s "
-            f"({hardware.source}); at least {least * 1e6:.0f} µs a step, {STEP_SECONDS * 1e6:.0f} µs "
-            f"and {LAUNCH_SECONDS * 1e6:.0f} µs for each of {operations:,} operations"
+            f"{UTILISATION:.0%} of {hardware.sixteen_bit if half else hardware.float32:g} TFLOP/s"
+            f" ({hardware.source}); at least {least * 1e6:.0f} µs a step, {STEP_SECONDS * 1e6:.0f}"
+            f" µs and {LAUNCH_SECONDS * 1e6:.0f} µs for each of {operations:,} operations"
         ),
-        "advice": ([] if fits else advice(experiment)) + ([TPU] if hardware.name.startswith("TPU") else []),
+        "advice": (
+            ([] if fits else advice(experiment))
+            + ([TPU] if hardware.name.startswith("TPU") else [])
+        ),
     }
 
 
@@ -121,9 +149,15 @@ def advice(experiment: Experiment) -> list[str]:
     if experiment.device.precision == "float32":
         changes.append("device.precision=bfloat16: activations take half")
     if experiment.train.accumulate < experiment.train.batch_size:
-        changes.append(f"train.accumulate={2 * experiment.train.accumulate} or more: activations of fewer examples at once, same result")
+        changes.append(
+            f"train.accumulate={2 * experiment.train.accumulate} or more: activations of fewer"
+            " examples at once, same result"
+        )
     if not experiment.train.remat:
-        changes.append("train.remat=true: activations are computed again rather than kept, same result, about a third slower")
+        changes.append(
+            "train.remat=true: activations are computed again rather than kept, same result, about"
+            " a third slower"
+        )
     changes.append("a smaller model, or optim.optimizer=sgd or adafactor, which keep less")
     return changes
 
@@ -131,20 +165,32 @@ def advice(experiment: Experiment) -> list[str]:
 def by_trying(setup: Setup, prepared: float = 0.0) -> dict:
     """Time and memory from a few steps, an evaluation batch and a checkpoint, made here.
 
-    Seconds are those spent on preparing and compiling (steps and evaluation) + steps x the mean of a step, without the first
-    call + evaluations x batches x the median of a batch + checkpoints, each as it was measured. `prepared`: seconds that it took to make `setup`.
+    Seconds are those spent on preparing and compiling (steps and evaluation) + steps x the mean of
+    a step, without the first call + evaluations x batches x the median of a batch + checkpoints,
+    each as it was measured. `prepared`: seconds that it took to make `setup`.
     """
     started = time.monotonic()
     found = describe(setup)
-    setup.run_block(setup.slabs.at(0)[0], tf.constant(0), tf.constant(1))["loss"].numpy()  # compiles
+    # Compiles
+    setup.run_block(setup.slabs.at(0)[0], tf.constant(0), tf.constant(1))["loss"].numpy()
     compiled = time.monotonic() - started
     step_seconds = _step_seconds(setup)
     (first, evaluate), save = _evaluation_seconds(setup), _checkpoint_seconds(setup)
     compiled += first
     lengths = setup.lengths
-    saves = len({min(lengths.total, n * every) for every in (lengths.evaluate, lengths.save) for n in range(1, -(-lengths.total // every) + 1)})
+    saves = len(
+        {
+            min(lengths.total, n * every)
+            for every in (lengths.evaluate, lengths.save)
+            for n in range(1, -(-lengths.total // every) + 1)
+        }
+    )
     test = setup.task.data.size("test") / max(1, setup.task.data.size("validation")) * evaluate
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    peak = (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024)
+        / 1e6
+    )
     return {
         **found,
         "hardware": "this machine",
@@ -156,7 +202,15 @@ def by_trying(setup: Setup, prepared: float = 0.0) -> dict:
         "checkpoint_seconds": round(save, 3),
         "test_seconds": round(test, 3),
         "peak_memory_mb": round(peak),
-        "seconds": round(prepared + compiled + step_seconds * lengths.total + evaluate * evaluations(setup) + save * saves + test, 2),
+        "seconds": round(
+            prepared
+            + compiled
+            + step_seconds * lengths.total
+            + evaluate * evaluations(setup)
+            + save * saves
+            + test,
+            2,
+        ),
         "fits": True,
         "advice": [],
     }
@@ -165,7 +219,9 @@ def by_trying(setup: Setup, prepared: float = 0.0) -> dict:
 def _step_seconds(setup: Setup) -> float:
     """The mean time of a step in calls as long as the loop makes them."""
     step, count, spent, begun = 0, 1, [], time.monotonic()
-    while step < PROBE_STEPS or (time.monotonic() - begun < PROBE_SECONDS and step < 200 * setup.block):
+    while step < PROBE_STEPS or (
+        time.monotonic() - begun < PROBE_SECONDS and step < 200 * setup.block
+    ):
         at = time.monotonic()
         slab, first = setup.slabs.at(step)
         count = min(count, setup.block - first)
@@ -196,10 +252,19 @@ def _evaluation_seconds(setup: Setup) -> tuple[float, float]:
 def _checkpoint_seconds(setup: Setup) -> float:
     with tempfile.TemporaryDirectory() as folder:
         at = time.monotonic()
-        checkpoint.save(Path(folder), 0, setup.model.variables, setup.other_variables, {"best": None, "evaluations": []})
+        checkpoint.save(
+            Path(folder),
+            0,
+            setup.model.variables,
+            setup.other_variables,
+            {"best": None, "evaluations": []},
+        )
         return time.monotonic() - at
 
 
 def finite(found: dict) -> dict:
     """The same values as plain numbers for JSON."""
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in found.items()}
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in found.items()
+    }

@@ -1,4 +1,7 @@
-"""The workers of one training as processes of this machine: their environments, their output, their end."""
+"""The workers of one training as processes of this machine.
+
+Their environments, their output, their end.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ ORPHAN_GRACE_S = 30.0  # a worker whose starter has gone has so long to write a 
 
 def tf_config(addresses: list[str], index: int) -> str:
     """TensorFlow's description of a cluster as worker `index` gets it."""
-    return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
+    return json.dumps(
+        {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+    )
 
 
 def free_ports(count: int) -> list[int]:
@@ -37,37 +42,66 @@ def free_ports(count: int) -> list[int]:
 
 
 def accelerators() -> list[str]:
-    """The numbers of this machine's NVIDIA accelerators that may be used; found without TensorFlow."""
+    """The numbers of this machine's NVIDIA accelerators that may be used.
+
+    Found without TensorFlow.
+    """
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [text for text in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if text.strip() not in ("", "-1")]
+        return [
+            text
+            for text in os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+            if text.strip() not in ("", "-1")
+        ]
     devices = Path("/proc/driver/nvidia/gpus")
     return [str(i) for i, _ in enumerate(devices.iterdir())] if devices.is_dir() else []
 
 
 def wanted(experiment: Experiment) -> int:
-    """How many processes a training takes that is started here: 1 unless device.strategy is, or comes to, mirrored."""
-    device, rows, devices = experiment.device, experiment.train.batch_size // experiment.train.accumulate, len(accelerators())
+    """How many processes a training takes that is started here.
+
+    1 unless device.strategy is, or comes to, mirrored.
+    """
+    device, rows, devices = (
+        experiment.device,
+        experiment.train.batch_size // experiment.train.accumulate,
+        len(accelerators()),
+    )
     if device.strategy not in ("auto", "mirrored") or workers.place(device.strategy).count > 1:
         return 1
     if device.strategy == "auto":
         return max(1, min(devices, rows))
     count = device.count or devices
     if count == 0:
-        raise UserError("device.count: expected a number of processes, as this machine has no accelerator. Received: none. Set device.count=N, or device.strategy=single.")
+        raise UserError(
+            "device.count: expected a number of processes, as this machine has no accelerator."
+            " Received: none. Set device.count=N, or device.strategy=single."
+        )
     if 0 < devices < count:
-        raise UserError(f"device.count: expected at most the {devices} accelerators of this machine. Received: {count}.")
+        raise UserError(
+            f"device.count: expected at most the {devices} accelerators of this machine. Received:"
+            f" {count}."
+        )
     if rows < count:
-        raise UserError(f"device.count: expected at most train.batch_size / train.accumulate = {rows}, at least one example for each. Received: {count}.")
+        raise UserError(
+            f"device.count: expected at most train.batch_size / train.accumulate = {rows}, at least"
+            f" one example for each. Received: {count}."
+        )
     return count
 
 
 def environments(count: int) -> list[dict[str, str]]:
-    """What each worker's environment has besides ours: one accelerator each, or a share of the processor's cores."""
+    """What each worker's environment has besides ours.
+
+    One accelerator each, or a share of the processor's cores.
+    """
     addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
     cores = workers.cores()
     threads, devices = str(max(1, cores // count)), accelerators()
     if 0 < len(devices) < count:
-        raise UserError(f"workers: expected at most one for each of {len(devices)} accelerators. Received: {count}.")
+        raise UserError(
+            f"workers: expected at most one for each of {len(devices)} accelerators. Received:"
+            f" {count}."
+        )
     made = []
     for i in range(count):
         own = {"TF_CONFIG": tf_config(addresses, i), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -79,17 +113,26 @@ def environments(count: int) -> list[dict[str, str]]:
 def run_workers(count: int, command: list[str]) -> None:
     """Runs a command in `count` processes; all are ended when one fails.
 
-    The chief writes to this terminal as it would alone; lines of the others are prefixed with their number.
+    The chief writes to this terminal as it would alone; lines of the others are prefixed with their
+    number.
 
     Args:
         count: how many processes.
-        command: a command of this package and its arguments, such as ["train", "mnist_cnn", "run=runs/a"].
+        command: a command of this package and its arguments, such as ["train", "mnist_cnn",
+            "run=runs/a"].
 
     Raises:
-        UserError, Interrupted, RunFailure: what the worker says that failed first, and has said on stderr already.
+        UserError, Interrupted, RunFailure: what the worker says that failed first, and has said on
+            stderr already.
     """
     options = ["--json", f"--supervisor={os.getpid()}"]
-    arguments = [sys.executable, "-m", f"tfbig.{command[0]}", *(word for word in command[1:] if word != "--json"), *options]
+    arguments = [
+        sys.executable,
+        "-m",
+        f"tfbig.{command[0]}",
+        *(word for word in command[1:] if word != "--json"),
+        *options,
+    ]
     processes, threads, results = [], [], [[] for _ in range(count)]
 
     def gather(pipe, take) -> None:
@@ -99,18 +142,36 @@ def run_workers(count: int, command: list[str]) -> None:
     with _signals_passed_on(processes):
         for i, own in enumerate(environments(count)):
             # A session of its own, so that Ctrl-C reaches the workers through us alone, once.
-            streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE if i else None}
-            processes.append(subprocess.Popen(arguments, env={**os.environ, **own}, start_new_session=True, text=True, errors="replace", **streams))
+            streams = {
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE if i else None,
+            }
+            processes.append(
+                subprocess.Popen(
+                    arguments,
+                    env={**os.environ, **own},
+                    start_new_session=True,
+                    text=True,
+                    errors="replace",
+                    **streams,
+                )
+            )
             gather(processes[i].stdout, results[i].append)
             if i:
                 gather(processes[i].stderr, lambda line, i=i: _relay(i, line))
         codes, late = _watch(processes)
     for thread in threads:
         thread.join(timeout=2)
-    gone = [f"worker {i} {'with the others' if i in late else f'by signal {-code}'}" for i, code in enumerate(codes) if code < 0]
+    gone = [
+        f"worker {i} {'with the others' if i in late else f'by signal {-code}'}"
+        for i, code in enumerate(codes)
+        if code < 0
+    ]
     if gone:
         print(f"ended: {', '.join(gone)}", file=sys.stderr)
-    # A worker that says why it ended counts more than one that was ended, and a mistake more than the loss of who made it.
+    # A worker that says why it ended counts more than one that was ended, and a mistake more than
+    # the loss of who made it.
     failed = sorted((code != 2, code < 0, i in late, i) for i, code in enumerate(codes) if code)
     if failed:
         raise _failure(codes[failed[0][-1]], results[failed[0][-1]])
@@ -144,10 +205,14 @@ def _signals_passed_on(processes: list[subprocess.Popen]):
                 process.send_signal(signal.SIGTERM if signum == signal.SIGHUP else signum)
 
     before = {}
-    if threading.current_thread() is threading.main_thread():  # only the main thread may set handlers
+    # Only the main thread may set handlers
+    if threading.current_thread() is threading.main_thread():
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        ignored = {number for number in numbers if signal.getsignal(number) == signal.SIG_IGN}  # nohup does so
-        before = {number: signal.signal(number, pass_on) for number in numbers if number not in ignored}
+        # Nohup does so
+        ignored = {number for number in numbers if signal.getsignal(number) == signal.SIG_IGN}
+        before = {
+            number: signal.signal(number, pass_on) for number in numbers if number not in ignored
+        }
     try:
         yield
     finally:
@@ -167,7 +232,8 @@ def _watch(processes: list[subprocess.Popen]) -> tuple[list[int], set[int]]:
     deadline, late = None, set()
     while None in (codes := [process.poll() for process in processes]):
         if deadline is None and any(codes):
-            mistake = UserError.exit_code in codes  # there is nothing that the others could add to it
+            # There is nothing that the others could add to it
+            mistake = UserError.exit_code in codes
             deadline = time.monotonic() + (MISTAKE_GRACE_S if mistake else GRACE_S)
         if deadline is not None and time.monotonic() > deadline:
             late |= {i for i, code in enumerate(codes) if code is None}
@@ -178,7 +244,9 @@ def _watch(processes: list[subprocess.Popen]) -> tuple[list[int], set[int]]:
 
 
 def end_with(supervisor: int) -> None:
-    """Lets this process end, after a checkpoint, when the process that started it has gone, even by SIGKILL."""
+    """Lets this process end, after a checkpoint, when the process that started it has gone, even by
+    SIGKILL.
+    """
 
     def watch() -> None:
         while os.getppid() == supervisor:

@@ -1,4 +1,7 @@
-"""A dataset as training reads it: records that cannot be read, or hold NaN, are named with their position, or left out."""
+"""A dataset as training reads it.
+
+Records that cannot be read, or hold NaN, are named with their position, or left out.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,17 @@ from tfbig.core.contracts import SPLITS, Dataset
 from tfbig.core.errors import NoData, UserError
 from tfbig.core.lazy import np
 
-ERRORS = (OSError, ValueError, RuntimeError)  # UserError is a ValueError; readers of packed files raise the others
+# UserError is a ValueError; readers of packed files raise the others
+ERRORS = (OSError, ValueError, RuntimeError)
 SHOWN = 3
 
 
 class Readable:
     """A dataset whose `data.on_error` is carried out; all else is the dataset's own.
 
-    For a record that is left out the next readable one of its split stands in. Which one that is depends on the position
-    alone, so batches stay a pure function of it for every reader, worker and resumed run.
+    For a record that is left out the next readable one of its split stands in. Which one that is
+    depends on the position alone, so batches stay a pure function of it for every reader, worker
+    and resumed run.
 
     Attributes:
         skipped: split -> position -> what is wrong with the record, as far as records were read.
@@ -26,7 +31,10 @@ class Readable:
     def __init__(self, data: Dataset, known: dict[str, dict[str, str]] | None = None):
         """`known`: what was found in an earlier part of the run, as `skipped` in JSON."""
         self._data, self._arrays = data, {}
-        self.skipped = {split: {int(i): text for i, text in (known or {}).get(split, {}).items()} for split in SPLITS}
+        self.skipped = {
+            split: {int(i): text for i, text in (known or {}).get(split, {}).items()}
+            for split in SPLITS
+        }
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -36,7 +44,9 @@ class Readable:
     def examples(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
         """The raw examples at `positions`, with stand-ins for those left out."""
         while True:
-            rows = np.array([self._readable(split, int(i)) for i in np.asarray(positions)], np.int64)
+            rows = np.array(
+                [self._readable(split, int(i)) for i in np.asarray(positions)], np.int64
+            )
             try:
                 found = self._data.examples(split, rows)
             except NoData:
@@ -61,11 +71,15 @@ class Readable:
                 raise
             except ERRORS:
                 whole = False
-            self._arrays[split] = found if whole else self.examples(split, np.arange(self._data.size(split)))
+            self._arrays[split] = (
+                found if whole else self.examples(split, np.arange(self._data.size(split)))
+            )
         return self._arrays[split]
 
     def encoded(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """The same examples as `examples` gives, as far as the dataset has them as their owner stores them."""
+        """The same examples as `examples` gives, as far as the dataset has them as their owner
+        stores them.
+        """
         rows = np.array([self._readable(split, int(i)) for i in np.asarray(positions)], np.int64)
         return self._data.encoded(split, rows)
 
@@ -73,7 +87,9 @@ class Readable:
         """Takes over what other workers found, each the JSON text of its `skipped`."""
         for text in others:
             for split, found in json.loads(text).items():
-                self._count({split: {**self.skipped[split], **{int(i): what for i, what in found.items()}}})
+                self._count(
+                    {split: {**self.skipped[split], **{int(i): what for i, what in found.items()}}}
+                )
 
     def _readable(self, split: str, position: int) -> int:
         """The position itself, or of the record that stands in: the next that is no longer."""
@@ -106,16 +122,26 @@ class Readable:
     def _leave_out(self, split: str, wrong: dict[int, str]) -> None:
         if self._data.on_error == "stop":
             position, text = next(iter(wrong.items()))
-            raise UserError(f"data: example {position:,} of the {split} split: {text}\ndata.on_error=skip trains without it.")
+            raise UserError(
+                f"data: example {position:,} of the {split} split: {text}\ndata.on_error=skip"
+                " trains without it."
+            )
         self._count({split: {**self.skipped[split], **wrong}})
 
     def _count(self, found: dict[str, dict[int, str]]) -> None:
         self.skipped.update(found)
         number = sum(map(len, self.skipped.values()))
         if number > self._data.max_skipped:
-            lines = [f"{split} {position:,}: {text}" for split, wrong in self.skipped.items() for position, text in sorted(wrong.items())]
+            lines = [
+                f"{split} {position:,}: {text}"
+                for split, wrong in self.skipped.items()
+                for position, text in sorted(wrong.items())
+            ]
             more = "" if number <= SHOWN else f"\nand {number - SHOWN:,} more."
-            raise UserError(f"data.max_skipped: expected at most {self._data.max_skipped:,} unreadable records. Found {number:,}:\n" + "\n".join(lines[:SHOWN]) + more)
+            raise UserError(
+                f"data.max_skipped: expected at most {self._data.max_skipped:,} unreadable records."
+                f" Found {number:,}:\n" + "\n".join(lines[:SHOWN]) + more
+            )
 
 
 def not_finite(examples: dict[str, np.ndarray]) -> dict[int, str]:

@@ -1,4 +1,6 @@
-"""What a run has recorded of its checkpoints' metrics, and whether a checkpoint still gives them."""
+"""What a run has recorded of its checkpoints' metrics, and whether a checkpoint still gives
+them.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,15 @@ from tfbig.core.errors import RunFailure
 from tfbig.core.run import Run
 
 TIES = 2000  # of so many examples one may change sides, being a tie
-ROUNDING = 1e-3  # relative to 1 + |value|: another number of threads or another device sums in another order
+# Relative to 1 + |value|: another number of threads or another device sums in another order
+ROUNDING = 1e-3
 
 
 def recorded(run: Run, step: int) -> tuple[str, dict] | None:
-    """The split and the metrics that were recorded of a step's checkpoint: of the test split if there are any."""
+    """The split and the metrics that were recorded of a step's checkpoint.
+
+    Of the test split if there are any.
+    """
     metrics = run.read_json("metrics.json") or {}
     for split in ("test", "validation"):
         if is_recorded(run, split, step):
@@ -32,7 +38,8 @@ def refuse_differences(run: Run, step: int, before: dict, now: dict) -> None:
 
     Args:
         run, step: whose checkpoint.
-        before, now: name -> {"value", "low", "high", "count"} on the same split, as recorded and as measured now.
+        before, now: name -> {"value", "low", "high", "count"} on the same split, as recorded and as
+            measured now.
 
     Raises:
         RunFailure: it does not; the message names the metrics that differ.
@@ -41,17 +48,23 @@ def refuse_differences(run: Run, step: int, before: dict, now: dict) -> None:
     wrong = [
         f"{name} {before[name]['value']:.6g} recorded, {metric['value']:.6g} now"
         for name, metric in now.items()
-        if name in before and name not in task.derived and not is_same(before[name], metric, precision)
+        if name in before
+        and name not in task.derived
+        and not is_same(before[name], metric, precision)
     ]
     if wrong:
         raise RunFailure(
-            f"{run.path}: the checkpoint of step {step:,} does not give the metrics that were recorded of it: "
-            f"{', '.join(wrong)}. The checkpoint, the data or the software is not what it was: bring it back, or train again."
+            f"{run.path}: the checkpoint of step {step:,} does not give the metrics that were"
+            f" recorded of it: {', '.join(wrong)}. The checkpoint, the data or the software is not"
+            " what it was: bring it back, or train again."
         )
 
 
 def is_same(before: dict, now: dict, precision: str) -> bool:
-    """Whether two values of a metric are of the same weights; below float32, any value in the earlier interval is."""
+    """Whether two values of a metric are of the same weights.
+
+    Below float32, any value in the earlier interval is.
+    """
     if before["value"] is None or now["value"] is None:
         return before["value"] == now["value"]
     examples = max(1, now["count"])

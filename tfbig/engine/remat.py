@@ -1,8 +1,11 @@
-"""Recomputing activations instead of keeping them (Chen et al. 2016, "Training deep nets with sublinear memory cost").
+"""Recomputing activations instead of keeping them (Chen et al.
 
-A functional model is cut where few values cross, such as between two Transformer blocks. While training only these are kept;
-what lies between is computed again when its gradient is taken, with the same random numbers, so the result is the same.
-Moving statistics and random states change once, in the first computation.
+2016, "Training deep nets with sublinear memory cost").
+
+A functional model is cut where few values cross, such as between two Transformer blocks. While
+training only these are kept; what lies between is computed again when its gradient is taken, with
+the same random numbers, so the result is the same. Moving statistics and random states change once,
+in the first computation.
 """
 
 from __future__ import annotations
@@ -21,11 +24,16 @@ def install(model: keras.Model) -> None:
     """Lets a functional model recompute while training; nothing else about it changes."""
     parts = segments(model)
     if len(parts) < 2:
-        raise UserError("train.remat: expected a model that can be cut into parts. Received: one with no place where few values cross.")
+        raise UserError(
+            "train.remat: expected a model that can be cut into parts. Received: one with no place"
+            " where few values cross."
+        )
     usual = model.call
 
     def call(inputs, training=None, mask=None):
-        return _run(model, parts, inputs) if training else usual(inputs, training=training, mask=mask)
+        return (
+            _run(model, parts, inputs) if training else usual(inputs, training=training, mask=mask)
+        )
 
     model.call = call
 
@@ -37,7 +45,10 @@ def segments(model: keras.Model) -> list[list[Node]]:
 
 
 def activation_bytes(model: keras.Model) -> int:
-    """What a model keeps of one example with recomputation: the values kept and the largest part's."""
+    """What a model keeps of one example with recomputation.
+
+    The values kept and the largest part's.
+    """
     return _best(model)[0]
 
 
@@ -75,27 +86,40 @@ def _crossing(model, order: list[Node]) -> list[int]:
 
 
 def _cut(inside: list[int], crossing: list[int], bound: float) -> list[int]:
-    """Cuts into parts of at most `bound` bytes where possible, each at the latest place where the least crosses."""
+    """Cuts into parts of at most `bound` bytes where possible, each at the latest place where the
+    least crosses.
+    """
     cuts, start, size, place = [], 0, 0, None
     for i, own in enumerate(inside):
         if size + own > bound and place is not None:
             cuts.append(place)
             start, size, place = place, sum(inside[place:i]), None
         size += own
-        if i + 1 < len(inside) and i + 1 > start and (place is None or crossing[i + 1] <= crossing[place]):
+        if (
+            i + 1 < len(inside)
+            and i + 1 > start
+            and (place is None or crossing[i + 1] <= crossing[place])
+        ):
             place = i + 1
     return cuts
 
 
 def _run(model, parts: list[list[Node]], inputs):
-    values = {id(symbol): tf.convert_to_tensor(value) for symbol, value in zip(model.inputs, keras.tree.flatten(inputs), strict=True)}
+    values = {
+        id(symbol): tf.convert_to_tensor(value)
+        for symbol, value in zip(model.inputs, keras.tree.flatten(inputs), strict=True)
+    }
     for number, part in enumerate(parts):
-        wanted = {id(tensor) for later in parts[number + 1 :] for node in later for tensor in node.inputs} | {id(tensor) for tensor in model.outputs}
+        wanted = {
+            id(tensor) for later in parts[number + 1 :] for node in later for tensor in node.inputs
+        } | {id(tensor) for tensor in model.outputs}
         results = [tensor for node in part for tensor in node.outputs if id(tensor) in wanted]
         last = number + 1 == len(parts)  # its gradient comes first, so nothing is won
         made = (_plain if last or _has_sums(part) else _recomputed)(part, results, values)
         values.update(zip(map(id, results), made, strict=True))
-    return keras.tree.pack_sequence_as(model.output, [values[id(tensor)] for tensor in model.outputs])
+    return keras.tree.pack_sequence_as(
+        model.output, [values[id(tensor)] for tensor in model.outputs]
+    )
 
 
 def _has_sums(part: list[Node]) -> bool:
@@ -111,15 +135,20 @@ def _plain(part: list[Node], results: list, values: dict) -> list:
 
 
 def _recomputed(part: list[Node], results: list, values: dict) -> list:
-    needed = dict.fromkeys(id(tensor) for node in part for tensor in node.inputs if id(tensor) in values)
+    needed = dict.fromkeys(
+        id(tensor) for node in part for tensor in node.inputs if id(tensor) in values
+    )
     floats = [key for key in needed if values[key].dtype.is_floating]
     states = [state for node in part for state in _random_states(node.operation)]
     before = [(state, tf.identity(state.value)) for state in states]
     made: list[Callable] = []
-    dtypes: list = []  # of the first results: under mixed precision a layer may give another type without its own policy's casts
+    # Of the first results: under mixed precision a layer may give another type without its own
+    # policy's casts
+    dtypes: list = []
 
     def compute(*given):
-        # Within a stateless scope changes of variables are dropped, and random states read as they were the first time.
+        # Within a stateless scope changes of variables are dropped, and random states read as they
+        # were the first time.
         scope = keras.StatelessScope(state_mapping=before) if made else contextlib.nullcontext()
         made.append(compute)
         with scope:

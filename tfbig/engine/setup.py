@@ -1,4 +1,7 @@
-"""What a loop works with, built from an experiment: task, model, optimiser, step, compiled programs."""
+"""What a loop works with, built from an experiment.
+
+Task, model, optimiser, step, compiled programs.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,12 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixe
 def build_task(
     experiment: Experiment, facts: dict, data: Readable | None = None, parts: Mapping = {}
 ) -> tuple[Task, keras.Model]:
-    """The bound task and its model with fresh weights, both decided by the experiment and its seed alone."""
+    """The bound task and its model with fresh weights, both decided by the experiment and its seed
+    alone.
+    """
     task = experiment.task.bind(experiment.model, data or Readable(experiment.data), facts, parts)
-    with _BUILDING:  # seed and policy are the process's: another thread that builds would draw from the same numbers
+    # Seed and policy are the process's: another thread that builds would draw from the same numbers
+    with _BUILDING:
         before = keras.config.dtype_policy()
         keras.utils.set_random_seed(experiment.seed)
         keras.config.set_dtype_policy(POLICIES[experiment.device.precision])
@@ -62,12 +68,17 @@ class Lengths:
         train = experiment.train
         epoch = experiment.data.size("train") / train.batch_size
         total = duration.to_steps(train.length, epoch=epoch)
-        portion = [max(1, duration.to_steps(text, epoch=epoch, length=total)) for text in (train.evaluate_every, train.save_every)]
+        portion = [
+            max(1, duration.to_steps(text, epoch=epoch, length=total))
+            for text in (train.evaluate_every, train.save_every)
+        ]
         return cls(epoch, total, *portion)
 
     def next_stop(self, step: int) -> int:
         """The next step after `step` at which there is something to do besides training."""
-        return min(self.total, *((step // every + 1) * every for every in (self.evaluate, self.save)))
+        return min(
+            self.total, *((step // every + 1) * every for every in (self.evaluate, self.save))
+        )
 
 
 class Setup:
@@ -81,13 +92,22 @@ class Setup:
         data: Readable | None = None,
         parts: Mapping = {},
     ):
-        self.experiment, self.workers, self.data = experiment, workers or Workers(Place()), data or Readable(experiment.data)
+        self.experiment, self.workers, self.data = (
+            experiment,
+            workers or Workers(Place()),
+            data or Readable(experiment.data),
+        )
         self.task, self.model = build_task(experiment, facts, self.data, parts)
-        synchronised = self.workers.count > 1 and join(self.model, sync_batch_norm=experiment.device.sync_batch_norm)
+        synchronised = self.workers.count > 1 and join(
+            self.model, sync_batch_norm=experiment.device.sync_batch_norm
+        )
         self.jit, self.jit_reason = wants_jit(experiment.device.jit, self.model, synchronised)
-        self.block = batches.block_length(self.task, experiment.train.batch_size, experiment.device.block)
+        self.block = batches.block_length(
+            self.task, experiment.train.batch_size, experiment.device.block
+        )
 
-    # What only training needs is made when it is asked for: using a trained model must not need its data.
+    # What only training needs is made when it is asked for: using a trained model must not need its
+    # data.
 
     @cached_property
     def lengths(self) -> Lengths:
@@ -96,14 +116,18 @@ class Setup:
     @cached_property
     def optimizer(self) -> keras.optimizers.Optimizer:
         optim, lengths = self.experiment.optim, self.lengths
-        return build_optimizer(optim, self.model.trainable_variables, length=lengths.total, epoch=lengths.epoch)
+        return build_optimizer(
+            optim, self.model.trainable_variables, length=lengths.total, epoch=lengths.epoch
+        )
 
     @cached_property
     def step(self) -> Step:
         halves = wants_halves(self.experiment.device.halves, self.model, self.jit)
         if self.experiment.train.remat:
             remat.install(self.model)
-        return Step(self.experiment, self.task, self.model, self.optimizer, self.workers, self.jit, halves)
+        return Step(
+            self.experiment, self.task, self.model, self.optimizer, self.workers, self.jit, halves
+        )
 
     @property
     def other_variables(self) -> list:
@@ -115,15 +139,27 @@ class Setup:
         """Moving statistics that each worker keeps of its own rows alone."""
         if self.workers.count == 1 or self.experiment.device.sync_batch_norm:
             return []
-        found = [layer for layer in layers(self.model) if isinstance(layer, keras.layers.BatchNormalization)]
-        return [variable for layer in found for variable in (layer.moving_mean, layer.moving_variance)]
+        found = [
+            layer
+            for layer in layers(self.model)
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
+        return [
+            variable for layer in found for variable in (layer.moving_mean, layer.moving_variance)
+        ]
 
     @cached_property
     def slabs(self) -> batches.Slabs:
         """The training batches by step."""
         train = self.experiment.train
         offsets = batches.share_offsets(train.batch_size, train.accumulate, self.step.share)
-        return batches.Slabs(self.task, batch_size=train.batch_size, block=self.block, seed=self.experiment.seed, offsets=offsets)
+        return batches.Slabs(
+            self.task,
+            batch_size=train.batch_size,
+            block=self.block,
+            seed=self.experiment.seed,
+            offsets=offsets,
+        )
 
     @cached_property
     def run_block(self) -> Callable:
@@ -136,7 +172,9 @@ class Setup:
         return evaluate.compile_predict(self.task, self.model, self.jit)
 
     def evaluate(self, split: str, **options) -> evaluate.Evaluation:
-        return evaluate.evaluate(self.task, self.predict, split, evaluation_batch(self.experiment), **options)
+        return evaluate.evaluate(
+            self.task, self.predict, split, evaluation_batch(self.experiment), **options
+        )
 
 
 def evaluation_batch(experiment: Experiment) -> int:
@@ -149,6 +187,10 @@ def device_text() -> str:
     for kind in ("TPU", "GPU"):
         found = tf.config.list_physical_devices(kind)
         if found:
-            name = tf.config.experimental.get_device_details(found[0]).get("device_name", kind) if kind == "GPU" else kind
+            name = (
+                tf.config.experimental.get_device_details(found[0]).get("device_name", kind)
+                if kind == "GPU"
+                else kind
+            )
             return f"{len(found)} x {name}"
     return f"CPU, {cores()} cores"

@@ -1,7 +1,9 @@
-"""Examples of any length in a few fixed shapes, so that few programs are compiled and little is padded.
+"""Examples of any length in a few fixed shapes, so that few programs are compiled and little is
+padded.
 
-A shape says to which length each feature with a free axis is padded. The shapes of a run are measured
-on its training split and kept with its facts; every split is then divided among them by length.
+A shape says to which length each feature with a free axis is padded. The shapes of a run are
+measured on its training split and kept with its facts; every split is then divided among them by
+length.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ def free(spec: Spec) -> dict[str, int]:
 
 
 def measured(data: Dataset, count: int, batch_size: int) -> list[Padded]:
-    """At most `count` shapes, from short to long, with about equally many training examples each."""
+    """At most `count` shapes, from short to long, with about equally many training examples
+    each.
+    """
     lengths, most = data.lengths("train"), free(data.spec)
     if lengths is None:
         return [most]
@@ -92,7 +96,10 @@ class Group:
 
 
 def groups(data: Dataset, split: str, shapes: list[Padded] | None) -> list[Group]:
-    """A split divided among the shapes; what fits none of them is padded to the most there may be."""
+    """A split divided among the shapes.
+
+    What fits none of them is padded to the most there may be.
+    """
     most, size, lengths = free(data.spec), data.size(split), data.lengths(split)
     if not most or lengths is None or not shapes:
         return [Group(None, size, most)]
@@ -124,7 +131,10 @@ def turn(number: int, sizes: list[int]) -> tuple[int, int]:
 
 
 def batches_of(groups: list[Group], batch_size: int) -> Iterator[tuple[Group, int]]:
-    """Every batch of a pass over the groups: the group, and the place of the batch's first example."""
+    """Every batch of a pass over the groups.
+
+    The group, and the place of the batch's first example.
+    """
     for group in groups:
         for place in range(0, group.size, batch_size):
             yield group, place

@@ -15,13 +15,18 @@ from tfbig.engine.strategy import Workers, exact, layers
 
 
 class LossScale:
-    """Dynamic loss scaling for float16 (Micikevicius et al. 2018): halved on overflow, doubled after 2,000 good steps."""
+    """Dynamic loss scaling for float16 (Micikevicius et al.
+
+    2018): halved on overflow, doubled after 2,000 good steps.
+    """
 
     GROWTH_STEPS = 2000
 
     def __init__(self):
         self.scale = keras.Variable(2.0**15, trainable=False, name="loss_scale")
-        self.good_steps = keras.Variable(0, trainable=False, dtype="int32", name="loss_scale_good_steps")
+        self.good_steps = keras.Variable(
+            0, trainable=False, dtype="int32", name="loss_scale_good_steps"
+        )
         self.variables = [self.scale, self.good_steps]
 
     def update(self, finite: tf.Tensor) -> None:
@@ -34,12 +39,15 @@ class LossScale:
 
 
 class WeightAverage:
-    """Exponential moving average of the trainable weights (Polyak and Juditsky 1992), bias-free by starting from them."""
+    """Exponential moving average of the trainable weights (Polyak and Juditsky 1992), bias-free by
+    starting from them.
+    """
 
     def __init__(self, variables: list, decay: float):
         self.decay, self.source = decay, variables
         self.variables = [
-            keras.Variable(_copy(v), trainable=False, dtype=v.dtype, name=f"ema_{i:04d}") for i, v in enumerate(variables)
+            keras.Variable(_copy(v), trainable=False, dtype=v.dtype, name=f"ema_{i:04d}")
+            for i, v in enumerate(variables)
         ]
 
     def update(self) -> None:
@@ -55,7 +63,10 @@ class WeightAverage:
 
 
 def _copy(variable) -> tf.Tensor:
-    """A variable's value in memory of its own: compiled steps update variables in place, and assigning shares memory."""
+    """A variable's value in memory of its own.
+
+    Compiled steps update variables in place, and assigning shares memory.
+    """
     return tf.raw_ops.DeepCopy(x=tf.convert_to_tensor(variable.value))
 
 
@@ -225,7 +236,9 @@ class Step:
 
 def _summed(sums: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """[sum, weight] of a batch, [2], from those of its examples, each [batch]."""
-    return tf.stack([tf.reduce_sum(exact(sums)), tf.cast(tf.reduce_sum(weights), exact(sums).dtype)])
+    return tf.stack(
+        [tf.reduce_sum(exact(sums)), tf.cast(tf.reduce_sum(weights), exact(sums).dtype)]
+    )
 
 
 def _added(first, second):
@@ -248,12 +261,15 @@ def compile_block(step: Step, slab_spec: dict[str, tf.TensorSpec], jit: bool) ->
         jit: whether XLA compiles it.
 
     Returns:
-        A function (slab, first, count) -> name -> float32 [block] that makes the steps first ... first + count - 1 of the
-        slab and returns their scalars in entries 0 ... count - 1. `first` and `count` are int32 tensors, so every count
-        runs the same program and its arithmetic does not depend on how steps are grouped into calls.
+        A function (slab, first, count) -> name -> float32 [block] that makes the steps first ...
+        first + count - 1 of the slab and returns their scalars in entries 0 ... count - 1. `first`
+        and `count` are int32 tensors, so every count runs the same program and its arithmetic does
+        not depend on how steps are grouped into calls.
     """
     block = next(iter(slab_spec.values())).shape[0]
-    names = step.scalar_names({name: tf.TensorSpec(spec.shape[1:], spec.dtype) for name, spec in slab_spec.items()})
+    names = step.scalar_names(
+        {name: tf.TensorSpec(spec.shape[1:], spec.dtype) for name, spec in slab_spec.items()}
+    )
     jit = jit and step.workers.count == 1  # otherwise the step compiles its parts
 
     @tf.function(jit_compile=jit or None, autograph=False)  # traced again for each shape
@@ -262,22 +278,38 @@ def compile_block(step: Step, slab_spec: dict[str, tf.TensorSpec], jit: bool) ->
 
         def body(i, arrays):
             scalars = step({name: tf.gather(value, first + i) for name, value in slab.items()})
-            return i + 1, tuple(array.write(i, scalars[name]) for name, array in zip(names, arrays, strict=True))
+            return i + 1, tuple(
+                array.write(i, scalars[name]) for name, array in zip(names, arrays, strict=True)
+            )
 
-        _, arrays = tf.while_loop(lambda i, _: i < count, body, (tf.constant(0), arrays), parallel_iterations=1)
+        _, arrays = tf.while_loop(
+            lambda i, _: i < count, body, (tf.constant(0), arrays), parallel_iterations=1
+        )
         return {name: array.stack() for name, array in zip(names, arrays, strict=True)}
 
     return run_block
 
 
-SLOW_IN_XLA = ("Conv", "SeparableConv", "DepthwiseConv", "LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "Dropout")
+SLOW_IN_XLA = (
+    "Conv",
+    "SeparableConv",
+    "DepthwiseConv",
+    "LSTM",
+    "GRU",
+    "SimpleRNN",
+    "RNN",
+    "Bidirectional",
+    "Dropout",
+)
 
 
 def wants_jit(choice: str, model, synchronised: bool = False) -> tuple[bool, str]:
-    """Whether to compile with XLA, and why. Statistics summed over workers are no part of an XLA program.
+    """Whether to compile with XLA, and why.
 
-    On CPU, XLA's convolutions, loops over time and random numbers are slower than TensorFlow's own kernels (an MLP with
-    Dropout ten times); everything else gains.
+    Statistics summed over workers are no part of an XLA program.
+
+    On CPU, XLA's convolutions, loops over time and random numbers are slower than TensorFlow's own
+    kernels (an MLP with Dropout ten times); everything else gains.
     """
     if synchronised:
         return False, "batch normalisation over all workers"
@@ -285,20 +317,45 @@ def wants_jit(choice: str, model, synchronised: bool = False) -> tuple[bool, str
         return choice == "true", f"device.jit={choice}"
     if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
         return True, "an accelerator is present"
-    slow = sorted({type(layer).__name__ for layer in layers(model) if type(layer).__name__.startswith(SLOW_IN_XLA)})
-    return not slow, f"{', '.join(slow)} on CPU" if slow else "no convolution, recurrence or Dropout on CPU"
+    slow = sorted(
+        {
+            type(layer).__name__
+            for layer in layers(model)
+            if type(layer).__name__.startswith(SLOW_IN_XLA)
+        }
+    )
+    return not slow, (
+        f"{', '.join(slow)} on CPU" if slow else "no convolution, recurrence or Dropout on CPU"
+    )
 
 
 def wants_halves(allowed: bool, model, jit: bool) -> bool:
-    """Whether a step computes the two halves of its batch side by side, each a chain of its own in the compiled program.
+    """Whether a step computes the two halves of its batch side by side, each a chain of its own in
+    the compiled program.
 
-    On CPU, the products of a transformer are too small to gain from several threads, but XLA runs independent chains at the
-    same time. Models without an axis of moments or patches have few, large products and gain nothing.
+    On CPU, the products of a transformer are too small to gain from several threads, but XLA runs
+    independent chains at the same time. Models without an axis of moments or patches have few,
+    large products and gain nothing.
     """
-    if not (allowed and jit) or tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+    if (
+        not (allowed and jit)
+        or tf.config.list_logical_devices("GPU")
+        or tf.config.list_logical_devices("TPU")
+    ):
         return False
-    if any(isinstance(layer, keras.layers.BatchNormalization) or hasattr(layer, "seed_generator") for layer in layers(model)):
+    if any(
+        isinstance(layer, keras.layers.BatchNormalization) or hasattr(layer, "seed_generator")
+        for layer in layers(model)
+    ):
         return False  # what these do depends on which rows stand together
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or cores()
-    dense = [node for node in nodes(model) if isinstance(node.operation, keras.layers.Dense | keras.layers.EinsumDense)]
+    threads = (
+        tf.config.threading.get_intra_op_parallelism_threads()
+        or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0)
+        or cores()
+    )
+    dense = [
+        node
+        for node in nodes(model)
+        if isinstance(node.operation, keras.layers.Dense | keras.layers.EinsumDense)
+    ]
     return threads > 1 and any(len(node.outputs[0].shape) > 2 for node in dense)

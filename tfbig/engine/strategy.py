@@ -1,9 +1,12 @@
-"""Training by several processes, one for each machine or accelerator: sums over all of them, and what they agree on.
+"""Training by several processes, one for each machine or accelerator.
 
-Each worker is a whole training of its own, with plain variables and the same compiled programs, that differs in one thing:
-it computes its own share of each batch, and gradients are summed over all workers. As all start equal and apply
-equal sums, they stay equal; every optimiser, precision and checkpoint works as in one process. (Variables mirrored by
-tf.distribute would forbid compiled steps, averages of weights and accumulation under Keras 3.)
+Sums over all of them, and what they agree on.
+
+Each worker is a whole training of its own, with plain variables and the same compiled programs,
+that differs in one thing: it computes its own share of each batch, and gradients are summed over
+all workers. As all start equal and apply equal sums, they stay equal; every optimiser, precision
+and checkpoint works as in one process. (Variables mirrored by tf.distribute would forbid compiled
+steps, averages of weights and accumulation under Keras 3.)
 """
 
 from __future__ import annotations
@@ -22,9 +25,12 @@ SIGNALS = (2, 15)
 
 
 class Workers:
-    """All processes that train together. On its own, a process has nobody to ask and sums are what it has.
+    """All processes that train together.
 
-    Must be made before TensorFlow computes anything: connections are set up when its runtime starts.
+    On its own, a process has nobody to ask and sums are what it has.
+
+    Must be made before TensorFlow computes anything: connections are set up when its runtime
+    starts.
     """
 
     def __init__(self, place: workers.Place):
@@ -32,29 +38,44 @@ class Workers:
         self._strategy = None
         if self.count > 1:
             with _explained(place):
-                self._strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=_communication(place))
+                self._strategy = tf.distribute.MultiWorkerMirroredStrategy(
+                    communication_options=_communication(place)
+                )
 
     def share(self, whole: int) -> workers.Share:
         """This worker's rows of a batch."""
         if whole < self.count:
-            raise UserError(f"train.batch_size / train.accumulate: expected at least one example for each of {self.count} workers. Received: {whole}.")
+            raise UserError(
+                "train.batch_size / train.accumulate: expected at least one example for each of"
+                f" {self.count} workers. Received: {whole}."
+            )
         return workers.Share.of(whole, self.place.index, self.count)
 
     def run(self, function: Callable):
-        """Calls a function of graph code in which `total` and synchronised batch normalisation may be used."""
+        """Calls a function of graph code in which `total` and synchronised batch normalisation may
+        be used.
+        """
         return function() if self._strategy is None else self._strategy.run(function)
 
     def total(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Tensors summed over the workers in one transfer, as float32 or the most exact type among them; only inside `run`."""
+        """Tensors summed over the workers in one transfer, as float32 or the most exact type among
+        them; only inside `run`.
+        """
         if self._strategy is None:
             return tensors
-        shapes, exact = [tensor.shape for tensor in tensors], keras.backend.result_type("float32", *(tensor.dtype for tensor in tensors))
+        shapes, exact = (
+            [tensor.shape for tensor in tensors],
+            keras.backend.result_type("float32", *(tensor.dtype for tensor in tensors)),
+        )
         flat = tf.concat([tf.reshape(tf.cast(tensor, exact), [-1]) for tensor in tensors], 0)
         parts = tf.split(_all_reduce(flat), [shape.num_elements() for shape in shapes])
         return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def total_array(self, values: np.ndarray) -> np.ndarray:
-        """An array summed over the workers, outside of graph code; exact where all but one hold zeros."""
+        """An array summed over the workers, outside of graph code.
+
+        Exact where all but one hold zeros.
+        """
         if self._strategy is None:
             return values
         with self.failures():
@@ -75,9 +96,14 @@ class Workers:
         """The chief's `count`, and the signal that any worker received (0: none)."""
         if self._strategy is None:
             return count, signum
-        mine = [float(count) if self.is_chief else 0.0, *(float(signum == number) for number in SIGNALS)]
+        mine = [
+            float(count) if self.is_chief else 0.0,
+            *(float(signum == number) for number in SIGNALS),
+        ]
         count, *seen = self.total_array(np.array(mine))
-        return int(count), next((number for number, flag in zip(SIGNALS, seen, strict=True) if flag), 0)
+        return int(count), next(
+            (number for number, flag in zip(SIGNALS, seen, strict=True) if flag), 0
+        )
 
     def meet(self) -> None:
         """Waits until all workers have come here."""
@@ -85,10 +111,14 @@ class Workers:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any worker."""
-        return flag if self._strategy is None else bool(self.total_array(np.array([float(flag)]))[0])
+        return (
+            flag if self._strategy is None else bool(self.total_array(np.array([float(flag)]))[0])
+        )
 
     def average(self, variables: list) -> None:
-        """Gives variables that differ between workers, such as moving statistics of their own rows, their mean."""
+        """Gives variables that differ between workers, such as moving statistics of their own rows,
+        their mean.
+        """
         for variable in variables:
             variable.assign(self.total_array(variable.numpy().astype(np.float64)) / self.count)
 
@@ -102,7 +132,10 @@ class Workers:
         rows = np.zeros((self.count, max(1, int(self.total_array(sizes).max()))))
         rows[index, : len(mine)] = mine
         sizes = self.total_array(sizes).astype(int)
-        return [row[:size].astype(np.uint8).tobytes().decode() for row, size in zip(self.total_array(rows), sizes, strict=True)]
+        return [
+            row[:size].astype(np.uint8).tobytes().decode()
+            for row, size in zip(self.total_array(rows), sizes, strict=True)
+        ]
 
     def same(self, facts: dict[str, str], remedy: str) -> None:
         """Makes sure that all workers have the same facts; the error names those that differ."""
@@ -112,7 +145,11 @@ class Workers:
         names = dict.fromkeys(name for each in seen for name in each)
         wrong = [name for name in names if len({each.get(name) for each in seen}) > 1]
         if wrong:
-            told = "\n".join(f"{name}: " + ", ".join(f"worker {i} {each.get(name, 'none')}" for i, each in enumerate(seen)) for name in wrong)
+            told = "\n".join(
+                f"{name}: "
+                + ", ".join(f"worker {i} {each.get(name, 'none')}" for i, each in enumerate(seen))
+                for name in wrong
+            )
             raise UserError(f"the workers differ. {remedy} Received:\n{told}")
 
     @contextlib.contextmanager
@@ -120,7 +157,12 @@ class Workers:
         """Turns a lost connection into a message that names the worker."""
         try:
             yield
-        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.CancelledError) as error:
+        except (
+            tf.errors.UnavailableError,
+            tf.errors.AbortedError,
+            tf.errors.DeadlineExceededError,
+            tf.errors.CancelledError,
+        ) as error:
             if self._strategy is None:
                 raise
             raise _lost(self.place, error) from error
@@ -129,13 +171,20 @@ class Workers:
 def _communication(place: workers.Place):
     """Sums over NVIDIA's NCCL where every worker has an accelerator, else as TensorFlow chooses.
 
-    A worker computes on one accelerator. Where several are visible, workers of one machine take one each.
+    A worker computes on one accelerator. Where several are visible, workers of one machine take one
+    each.
     """
-    options, devices = tf.distribute.experimental.CommunicationOptions, tf.config.list_physical_devices("GPU")
+    options, devices = (
+        tf.distribute.experimental.CommunicationOptions,
+        tf.config.list_physical_devices("GPU"),
+    )
     if not devices:
         return options()
     if place.neighbours >= len(devices) > 1:
-        raise UserError(f"TF_CONFIG: expected at most one worker for each of {len(devices)} accelerators of a machine. Received: more.")
+        raise UserError(
+            f"TF_CONFIG: expected at most one worker for each of {len(devices)} accelerators of a"
+            " machine. Received: more."
+        )
     if len(devices) > 1:
         tf.config.set_visible_devices(devices[place.neighbours], "GPU")
     return options(implementation=tf.distribute.experimental.CommunicationImplementation.NCCL)
@@ -148,13 +197,18 @@ def exact(value: tf.Tensor) -> tf.Tensor:
 
 def _all_reduce(value: tf.Tensor) -> tf.Tensor:
     # The identity gives the value a device, which tf.distribute asks for.
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
+    return tf.distribute.get_replica_context().all_reduce(
+        tf.distribute.ReduceOp.SUM, tf.identity(value)
+    )
 
 
 def join(model: keras.Model, *, sync_batch_norm: bool) -> bool:
-    """Makes a model's layers compute on a share of a batch what they would on the whole; returns whether they need sums for it.
+    """Makes a model's layers compute on a share of a batch what they would on the whole.
 
-    Batch normalisation takes its statistics over all workers. Dropout draws the whole batch's mask and takes its own rows.
+    Returns whether they need sums for it.
+
+    Batch normalisation takes its statistics over all workers. Dropout draws the whole batch's mask
+    and takes its own rows.
     """
     needs_sums = False
     for layer in layers(model):
@@ -173,7 +227,9 @@ def layers(model) -> Iterator:
 
 
 def _batch_normalization(layer, inputs, training=None, mask=None):
-    """As Keras computes it, but with one sum over the workers in either direction where Keras makes five; each waits for all of them."""
+    """As Keras computes it, but with one sum over the workers in either direction where Keras makes
+    five; each waits for all of them.
+    """
     share = workers.current_share()
     if share is None or not training or not layer.trainable or layer.renorm or mask is not None:
         return type(layer).call(layer, inputs, training=training, mask=mask)
@@ -181,20 +237,29 @@ def _batch_normalization(layer, inputs, training=None, mask=None):
     mean, variance = _moments(x, layer, share.size / share.whole)
     for moving, now in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
         moving.assign(moving * layer.momentum + now * (1.0 - layer.momentum))
-    x = keras.ops.batch_normalization(x, mean, variance, layer.axis, layer.beta, layer.gamma, layer.epsilon)
+    x = keras.ops.batch_normalization(
+        x, mean, variance, layer.axis, layer.beta, layer.gamma, layer.epsilon
+    )
     return keras.ops.cast(x, layer.compute_dtype)
 
 
-def _moments(x: tf.Tensor, layer: keras.layers.BatchNormalization, part: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and variance [channels] over the rows of all workers, of which this one has `part` of the whole.
+def _moments(
+    x: tf.Tensor, layer: keras.layers.BatchNormalization, part: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and variance [channels] over the rows of all workers, of which this one has `part` of
+    the whole.
 
-    Both are reckoned from the moving mean, which all workers share: squares of large means would leave nothing of a small variance.
+    Both are reckoned from the moving mean, which all workers share: squares of large means would
+    leave nothing of a small variance.
     """
     origin = layer.moving_mean.value
-    mean, variance = keras.ops.moments(x, [axis for axis in range(len(x.shape)) if axis != layer.axis % len(x.shape)])
+    mean, variance = keras.ops.moments(
+        x, [axis for axis in range(len(x.shape)) if axis != layer.axis % len(x.shape)]
+    )
     shift = mean - origin
     shift, square = tf.unstack(_all_reduce(tf.stack([shift, variance + tf.square(shift)]) * part))
-    return origin + shift, tf.maximum(square - tf.square(shift), 0.0)  # rounding may leave less than nothing
+    # Rounding may leave less than nothing
+    return origin + shift, tf.maximum(square - tf.square(shift), 0.0)
 
 
 def _dropout(layer, inputs, training=False):
@@ -202,7 +267,9 @@ def _dropout(layer, inputs, training=False):
     if share is None or not training or not layer.rate:
         return type(layer).call(layer, inputs, training=training)
     whole = keras.ops.ones((share.whole, *inputs.shape[1:]), inputs.dtype)
-    mask = keras.random.dropout(whole, layer.rate, noise_shape=layer.noise_shape, seed=layer.seed_generator)
+    mask = keras.random.dropout(
+        whole, layer.rate, noise_shape=layer.noise_shape, seed=layer.seed_generator
+    )
     return inputs * mask[share.first : share.first + share.size]
 
 
@@ -211,7 +278,10 @@ def _explained(place: workers.Place) -> Iterator[None]:
     try:
         yield
     except (tf.errors.OpError, RuntimeError, ValueError, TypeError) as error:
-        raise RunFailure(f"worker {place.index}: cannot join the workers at {', '.join(place.addresses)}: {str(error).splitlines()[0]}") from error
+        raise RunFailure(
+            f"worker {place.index}: cannot join the workers at {', '.join(place.addresses)}:"
+            f" {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _lost(place: workers.Place, error: Exception) -> RunFailure:
@@ -220,7 +290,8 @@ def _lost(place: workers.Place, error: Exception) -> RunFailure:
     gone = {int(number) for number in re.findall(r"task[:_/= ]+(\d+)", text)} - {place.index}
     gone = [i for i in sorted(gone) if i < place.count]
     named = [i for i, address in enumerate(place.addresses) if address in text and i != place.index]
-    served = [0] if not place.is_chief and "/tensorflow.CoordinationService/" in text else []  # the chief is who answers these
+    # The chief is who answers these
+    served = [0] if not place.is_chief and "/tensorflow.CoordinationService/" in text else []
     who = gone or named or served
     told = " and ".join(f"worker {i} ({place.addresses[i]})" for i in who) or "another worker"
     return RunFailure(

@@ -1,4 +1,7 @@
-"""What a training left, ready to use: a run's model with the weights of its best checkpoint or another."""
+"""What a training left, ready to use.
+
+A run's model with the weights of its best checkpoint or another.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ class Trained:
     def __init__(self, run: Run, wanted: str, console: loop.Observer):
         experiment, saved = run.experiment, run.read_json("data.json")
         if saved is None:
-            raise UserError(f"{run.path / 'data.json'}: missing. Train first: python -m tfbig.train --resume {shlex.quote(str(run.path))}")
+            raise UserError(
+                f"{run.path / 'data.json'}: missing. Train first: python -m tfbig.train --resume"
+                f" {shlex.quote(str(run.path))}"
+            )
         choose_step(run, wanted)  # this and the next are told before anything heavy is imported
         loop.check_settings(experiment, run.checkpoints)
         data = Readable(experiment.data, run.read_json("skipped.json"))
@@ -40,35 +46,49 @@ class Trained:
         self.run = run
 
     def predict(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs for raw examples as the dataset's `spec` describes them, such as {"image": uint8 [n, height, width, channels]}.
+        """Outputs for raw examples as the dataset's `spec` describes them, such as {"image".
+
+        Uint8 [n, height, width, channels]}.
 
         Returns:
             output name -> [n, ...], also for n = 0.
 
         Raises:
-            UserError: the examples are not as `spec` says; what a task does not predict from, such as labels, may be left out.
+            UserError: the examples are not as `spec` says; what a task does not predict from, such
+                as labels, may be left out.
         """
         values = self._checked(raw)
         size = len(next(iter(values.values())))
         if not size:  # shapes and types are those of one example's outputs
-            values = {name: np.zeros((1, *value.shape[1:]), value.dtype) for name, value in values.items()}
+            values = {
+                name: np.zeros((1, *value.shape[1:]), value.dtype) for name, value in values.items()
+            }
         filled = max(1, size)
         batch_size, parts = min(1024, filled), []
         for first in range(0, filled, batch_size):
-            rows = np.arange(first, first + batch_size) % filled  # filled up, so that all batches have one shape
+            # Filled up, so that all batches have one shape
+            rows = np.arange(first, first + batch_size) % filled
             batch = {name: tf.constant(value[rows]) for name, value in values.items()}
             try:
-                ready = batch if self.task.preprocess_on == "device" else self.task.preprocess(batch, training=False)
+                ready = (
+                    batch
+                    if self.task.preprocess_on == "device"
+                    else self.task.preprocess(batch, training=False)
+                )
                 outputs, _ = self.setup.predict(ready, False)
             except KeyError as error:
                 if error.args[0] not in self.task.data.spec or error.args[0] in values:
                     raise
-                raise UserError(f"{error.args[0]}: expected values for it too. Received: {', '.join(values)}.") from None
+                raise UserError(
+                    f"{error.args[0]}: expected values for it too. Received: {', '.join(values)}."
+                ) from None
             parts.append({name: value.numpy()[: size - first] for name, value in outputs.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _checked(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Raw examples as arrays, padded where they may be of any length, if they are as `spec` says."""
+        """Raw examples as arrays, padded where they may be of any length, if they are as `spec`
+        says.
+        """
         spec = self.task.data.spec
         form = ", ".join(f"{name!r}: {_form(feature)}" for name, feature in spec.items())
         if not isinstance(raw, Mapping) or not raw or any(name not in spec for name in raw):
@@ -114,7 +134,9 @@ def _array(name: str, value, feature: Feature) -> np.ndarray:
     except ValueError as error:  # rows of several lengths
         raise UserError(f"{name}: expected one array. {error}") from error
     fixed = 1 if feature.most is None else 2
-    is_shaped = array.ndim == 1 + len(feature.shape) and array.shape[fixed:] == feature.shape[fixed - 1 :]
+    is_shaped = (
+        array.ndim == 1 + len(feature.shape) and array.shape[fixed:] == feature.shape[fixed - 1 :]
+    )
     if not is_shaped or array.dtype != feature.dtype:
         unit = f" ({feature.unit})" if feature.unit else ""
         received = f"{array.dtype} {list(array.shape)}"
@@ -145,7 +167,10 @@ def choose_step(run: Run, wanted: str = "best") -> int:
     """The checkpoint that "best", "last" or a step number means."""
     present = checkpoint.steps(run.checkpoints)
     if not present:
-        raise UserError(f"{run.checkpoints}: holds no checkpoint yet. Train first: python -m tfbig.train --resume {shlex.quote(str(run.path))}")
+        raise UserError(
+            f"{run.checkpoints}: holds no checkpoint yet. Train first: python -m tfbig.train"
+            f" --resume {shlex.quote(str(run.path))}"
+        )
     if wanted == "last":
         return present[-1]
     if wanted == "best":
@@ -157,12 +182,18 @@ def choose_step(run: Run, wanted: str = "best") -> int:
             return best["step"] if best and best["step"] in present else step
         return present[-1]
     if not (wanted.isascii() and wanted.isdecimal()) or int(wanted) not in present:
-        raise UserError(f"step: expected best, last or one of {', '.join(map(str, present))}. Received: {wanted!r}.")
+        raise UserError(
+            f"step: expected best, last or one of {', '.join(map(str, present))}. Received:"
+            f" {wanted!r}."
+        )
     return int(wanted)
 
 
 def load_step(setup: Setup, run: Run, wanted: str, console: loop.Observer) -> int:
-    """Puts the weights of "best", "last" or a step into the model; the newest intact ones if those are damaged. Returns the step."""
+    """Puts the weights of "best", "last" or a step into the model.
+
+    The newest intact ones if those are damaged. Returns the step.
+    """
     while True:
         step = choose_step(run, wanted)
         folder = run.checkpoints / checkpoint.folder_name(step)
@@ -173,6 +204,10 @@ def load_step(setup: Setup, run: Run, wanted: str, console: loop.Observer) -> in
             if isinstance(error, UserError):
                 raise
             if before is None or checkpoint.identity(folder) != before:
-                continue  # not damaged: the run is being trained, and the checkpoint was removed or replaced meanwhile
+                # Not damaged: the run is being trained, and the checkpoint was removed or replaced
+                # meanwhile
+                continue
             console.note(f"checkpoint of step {step} is passed over: {error}")
-            return checkpoint.newest_intact(run.checkpoints, setup.model.variables, warn=console.note)["step"]
+            return checkpoint.newest_intact(
+                run.checkpoints, setup.model.variables, warn=console.note
+            )["step"]

@@ -1,4 +1,7 @@
-"""A worker of a search: trains one trial after another, each in an ordinary run directory, and says what it came to."""
+"""A worker of a search.
+
+Trains one trial after another, each in an ordinary run directory, and says what it came to.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,8 @@ class Plan:
         name: the trial's.
         run: its run directory, that of the trial it was promoted from if it was.
         settings: "key=value", on top of the recipe.
-        experiment: the whole of it. Its length is that of a whole training, also where `evaluations` ends it before.
+        experiment: the whole of it. Its length is that of a whole training, also where
+            `evaluations` ends it before.
         evaluations: after how many evaluations it pauses; None: not at all.
     """
 
@@ -47,18 +51,24 @@ class Plan:
 
 
 def plan(search: Search, name: str, values: dict) -> Plan:
-    """A trial's plan: a pure function of its name and the values proposed for it, given what earlier trials came to.
+    """A trial's plan: a pure function of its name and the values proposed for it, given what
+    earlier trials came to.
 
-    Hyperband's rounds pause a run, they never shorten its training: schedules and durations in % refer to the whole length from
-    the first step on. So a promoted trial goes on bit-equal, and ends as if it had been trained to its length at once.
+    Hyperband's rounds pause a run, they never shorten its training: schedules and durations in %
+    refer to the whole length from the first step on. So a promoted trial goes on bit-equal, and
+    ends as if it had been trained to its length at once.
     """
     stem, _, seed = name.partition("_seed_")
-    settings = search.space.settings({key: value for key, value in values.items() if not key.startswith("tuner/")})
+    settings = search.space.settings(
+        {key: value for key, value in values.items() if not key.startswith("tuner/")}
+    )
     if seed:
         settings = [text for text in settings if not text.startswith("seed=")]
         settings.append(f"seed={(search.experiment.seed + int(seed)) % 2**31}")
     parent = None if seed else values.get(oracles.PARENT)
-    folder = search.path / search.outcome(parent)["run"] if parent is not None else search.trials / name
+    folder = (
+        search.path / search.outcome(parent)["run"] if parent is not None else search.trials / name
+    )
     experiment = config.override(search.base, [*settings, "train.final_split=none"])
     return Plan(
         name=name,
@@ -75,7 +85,13 @@ def whole_length(experiment: Experiment) -> int:
     return max(1, -(-lengths.total // lengths.evaluate))
 
 
-def work(search: Search, desk, worker: str, observe: Callable[[Plan], loop.Observer], ended: Callable[[str, dict], None]) -> None:
+def work(
+    search: Search,
+    desk,
+    worker: str,
+    observe: Callable[[Plan], loop.Observer],
+    ended: Callable[[str, dict], None],
+) -> None:
     """Trains trials until there is nothing more to do.
 
     Args:
@@ -100,7 +116,9 @@ def work(search: Search, desk, worker: str, observe: Callable[[Plan], loop.Obser
         ended(trial.trial_id, outcome)
 
 
-def run_trial(search: Search, name: str, values: dict, observe: Callable[[Plan], loop.Observer]) -> dict:
+def run_trial(
+    search: Search, name: str, values: dict, observe: Callable[[Plan], loop.Observer]
+) -> dict:
     """Trains a trial, unless it has an outcome already, and writes what it came to; returns that.
 
     Raises:
@@ -118,18 +136,24 @@ def run_trial(search: Search, name: str, values: dict, observe: Callable[[Plan],
             outcome = _ended_here_or_elsewhere(search, planned, observe(planned))
     except (Interrupted, DiskFull):
         raise
-    except (Exception, SystemExit) as error:  # whatever a trial raises is its own failure and not the search's
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # whatever a trial raises is its own failure and not the search's
         cause = error if isinstance(error, OSError) else error.__cause__
         if isinstance(cause, OSError) and cause.errno in files.FULL:
             raise files.disk_failure(search.path, 0, cause) from error
         reason = _reason(error)
         if planned is not None:
-            reason = reason.replace(str(planned.run), "RUN")  # the same cause reads the same in every trial
+            # The same cause reads the same in every trial
+            reason = reason.replace(str(planned.run), "RUN")
             planned.run.mkdir(parents=True, exist_ok=True)
             (planned.run / "error.txt").write_text(traceback.format_exc(), "utf-8")
         outcome = failed(search, planned, reason)
     if planned is None and outcome["status"] == "failed" and not outcome["settings"]:
-        outcome["settings"] = search.space.settings({key: value for key, value in values.items() if not key.startswith("tuner/")})
+        outcome["settings"] = search.space.settings(
+            {key: value for key, value in values.items() if not key.startswith("tuner/")}
+        )
     # What was trained before a kill counts, what a run was trained before it was promoted does not.
     earlier = (search.outcome(parent) or {}).get("spent") or 0.0 if parent is not None else 0.0
     seconds = max(time.monotonic() - began, (outcome.get("spent") or 0.0) - earlier)
@@ -152,16 +176,23 @@ def failed(search: Search, planned: Plan | None, reason: str) -> dict:
 
 
 def _ended_here_or_elsewhere(search: Search, planned: Plan, observer: loop.Observer) -> dict:
-    """What a trial came to: trained here, or by the worker it was handed on from, if that one turns out to be still at it."""
+    """What a trial came to.
+
+    Trained here, or by the worker it was handed on from, if that one turns out to be still at it.
+    """
     waiting = False
     while True:
         try:
             return _completed(search, planned, observer)
         except UserError as error:
-            if not isinstance(error.__cause__, BlockingIOError):  # what the lock of a run raises; the trial itself has not failed
+            # What the lock of a run raises; the trial itself has not failed
+            if not isinstance(error.__cause__, BlockingIOError):
                 raise
             if _seconds_unchanged(planned.run) > STALE_SECONDS:
-                raise RunFailure(f"{error} Nothing in it has changed for {STALE_SECONDS:.0f} s: end that process.") from error
+                raise RunFailure(
+                    f"{error} Nothing in it has changed for {STALE_SECONDS:.0f} s: end that"
+                    " process."
+                ) from error
             if not waiting:
                 observer.note(f"trial {planned.name}: {error} Waiting for it.")
             waiting = True
@@ -184,7 +215,9 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, NonFinite):
         return f"diverged: {error}"
     if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
-        return f"out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        return (
+            f"out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        )
     if isinstance(error, UserError):
         return f"settings that do not go together: {error}"
     if isinstance(error, RunFailure):
@@ -195,7 +228,9 @@ def _reason(error: BaseException) -> str:
 def _completed(search: Search, planned: Plan, observer: loop.Observer) -> dict:
     """Trains a planned trial as far as it goes, and measures what it came to."""
     run = _run(planned)
-    if not (run.is_done and (planned.evaluations is None or _state(run)["told"] >= planned.evaluations)):
+    if not (
+        run.is_done and (planned.evaluations is None or _state(run)["told"] >= planned.evaluations)
+    ):
         facts = _facts_file(search, planned.experiment)
         if run.read_json("data.json") is None and facts.exists():
             run.write_json("data.json", json.loads(facts.read_text("utf-8")))
@@ -210,7 +245,11 @@ def _completed(search: Search, planned: Plan, observer: loop.Observer) -> dict:
     primary = search.base.task.primary[0]
     if state["best"] is None:
         raise RunFailure("nothing was evaluated: train.length is 0 steps.")
-    metrics = {primary: state["best"], "parameters": summary["parameters"], "size": state["megabytes"]}
+    metrics = {
+        primary: state["best"],
+        "parameters": summary["parameters"],
+        "size": state["megabytes"],
+    }
     if "latency" in search.objectives:
         metrics["latency"] = latency(run, observer)
     if planned.experiment.train.tensorboard:
@@ -230,12 +269,17 @@ def _completed(search: Search, planned: Plan, observer: loop.Observer) -> dict:
 
 
 def _write_hparams(run: Run, planned: Plan, primary: str, value: float) -> None:
-    """What TensorBoard's HParams page shows of a trial: its settings and the best value of the primary metric."""
+    """What TensorBoard's HParams page shows of a trial.
+
+    Its settings and the best value of the primary metric.
+    """
     from tensorboard.plugins.hparams import api as hparams
 
     writer = tf.summary.create_file_writer(str(run.path / "tensorboard" / "hparams"))
     with writer.as_default():
-        hparams.hparams(dict(setting.split("=", 1) for setting in planned.settings), trial_id=planned.name)
+        hparams.hparams(
+            dict(setting.split("=", 1) for setting in planned.settings), trial_id=planned.name
+        )
         tf.summary.scalar(primary, value, step=0)
     writer.close()
 
@@ -250,7 +294,10 @@ def _run(planned: Plan) -> Run:
 
 
 def _state(run: Run) -> dict:
-    """What the newest intact checkpoint knows: the best value of the primary metric, evaluations so far, the weights' size."""
+    """What the newest intact checkpoint knows.
+
+    The best value of the primary metric, evaluations so far, the weights' size.
+    """
     for step in reversed(checkpoint.steps(run.checkpoints)):
         with contextlib.suppress(ValueError):
             state = checkpoint.read_state(run.checkpoints / checkpoint.folder_name(step))
@@ -266,12 +313,16 @@ def _state(run: Run) -> dict:
 def _facts_file(search: Search, experiment: Experiment) -> Path:
     """Where the facts of the training split lie that trials with the same task and data share."""
     saved = config.to_json(experiment)
-    digest = hashlib.sha256(json.dumps([saved["task"], saved["data"], experiment.seed], sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(
+        json.dumps([saved["task"], saved["data"], experiment.seed], sort_keys=True).encode()
+    ).hexdigest()
     return search.path / f"data_{digest[:12]}.json"
 
 
 def _pause(run: Run, evaluations: int):
-    """A Keras callback that ends training after so many evaluations, counted from the run's first step."""
+    """A Keras callback that ends training after so many evaluations, counted from the run's first
+    step.
+    """
 
     class Pause(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
@@ -285,10 +336,20 @@ def _pause(run: Run, evaluations: int):
 
 
 def latency(run: Run, observer: loop.Observer) -> float:
-    """Milliseconds to predict one raw example: the median of many calls after the first, preprocessing included where it is the model's."""
+    """Milliseconds to predict one raw example.
+
+    The median of many calls after the first, preprocessing included where it is the model's.
+    """
     trained = Trained(run, "best", observer)
-    raw = {name: tf.constant(value) for name, value in trained.task.data.examples("validation", np.arange(1)).items()}
-    batch = raw if trained.task.preprocess_on == "device" else trained.task.preprocess(raw, training=False)
+    raw = {
+        name: tf.constant(value)
+        for name, value in trained.task.data.examples("validation", np.arange(1)).items()
+    }
+    batch = (
+        raw
+        if trained.task.preprocess_on == "device"
+        else trained.task.preprocess(raw, training=False)
+    )
     times = []
     for _ in range(LATENCY_CALLS + 5):
         began = time.perf_counter()

@@ -1,8 +1,11 @@
-"""Several workers over Keras Tuner's own protocol: a chief that serves the conductor, workers that ask it for trials.
+"""Several workers over Keras Tuner's own protocol.
 
-On one machine the chief starts its workers and starts them again when they die. On a cluster every process is told by
-Keras Tuner's environment variables what it is: KERASTUNER_TUNER_ID ("chief" or any other name), KERASTUNER_ORACLE_IP and
-KERASTUNER_ORACLE_PORT (the chief's); all of them see the search directory.
+A chief that serves the conductor, workers that ask it for trials.
+
+On one machine the chief starts its workers and starts them again when they die. On a cluster every
+process is told by Keras Tuner's environment variables what it is: KERASTUNER_TUNER_ID ("chief" or
+any other name), KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT (the chief's); all of them see the
+search directory.
 """
 
 from __future__ import annotations
@@ -32,12 +35,18 @@ PATIENCE_SECONDS = 600.0  # how long a worker waits for a chief that does not an
 SAVING_SECONDS = 60.0  # how long workers that are asked to stop may take
 MOST_DEATHS = 3
 NOT_HEARD = f"was not heard from for {LEASE_SECONDS:.0f} s"
-SHORT_OF_MEMORY = ", probably because memory ran out. It needs less with a smaller train.batch_size or model, or with fewer tune.workers"
+SHORT_OF_MEMORY = (
+    ", probably because memory ran out. It needs less with a smaller train.batch_size or model, or"
+    " with fewer tune.workers"
+)
 VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
 
 def role() -> str | None:
-    """What Keras Tuner's environment variables make of this process: "chief", "worker", or None without them."""
+    """What Keras Tuner's environment variables make of this process.
+
+    "chief", "worker", or None without them.
+    """
     given = [name for name in VARIABLES if os.environ.get(name)]
     if given and len(given) < len(VARIABLES):
         missing = [name for name in VARIABLES if name not in given]
@@ -47,7 +56,10 @@ def role() -> str | None:
 
 @contextlib.contextmanager
 def served(conductor, address: str) -> Iterator[int]:
-    """Serves the conductor at an address "host:port" (port 0: any free one) while it lasts; yields the port."""
+    """Serves the conductor at an address "host:port" (port 0.
+
+    Any free one) while it lasts; yields the port.
+    """
     oracles.tuner_package()
     import grpc
     from keras_tuner.src import protos
@@ -67,7 +79,10 @@ def served(conductor, address: str) -> Iterator[int]:
 
 
 def lead(conductor, note: Callable[[str], None]) -> None:
-    """The chief of a cluster: serves until all workers have been told that there is nothing more to do."""
+    """The chief of a cluster.
+
+    Serves until all workers have been told that there is nothing more to do.
+    """
     with served(conductor, f"{os.environ[VARIABLES[1]]}:{os.environ[VARIABLES[2]]}"):
         note(f"waiting for workers at {os.environ[VARIABLES[1]]}:{os.environ[VARIABLES[2]]}")
         while not conductor.is_over():
@@ -87,19 +102,28 @@ def lose_silent(conductor, note: Callable[[str], None]) -> None:
 
 
 def lead_here(search: Search, conductor, note: Callable[[str], None]) -> None:
-    """The chief of this machine: serves, starts tune.workers workers, and starts those again that die or hang.
+    """The chief of this machine.
 
-    Training is never done in the chief's own process, since a trial may take its process along: most often the system ends it
-    because memory has run out. A worker that is lost takes nothing else with it: started again under its name, it gets its
-    trial back and goes on from its checkpoint; a trial that takes it along again has failed.
+    Serves, starts tune.workers workers, and starts those again that die or hang.
+
+    Training is never done in the chief's own process, since a trial may take its process along:
+    most often the system ends it because memory has run out. A worker that is lost takes nothing
+    else with it: started again under its name, it gets its trial back and goes on from its
+    checkpoint; a trial that takes it along again has failed.
 
     Raises:
         Interrupted: a signal asked to stop; the workers have saved and are gone.
         RunFailure: workers cannot be started, or have no space to write to.
     """
     deaths: dict[str, int] = {}  # of workers without a trial
-    with watch_signals() as signals, served(conductor, "127.0.0.1:0") as port, contextlib.ExitStack() as stack:
-        workers = {f"worker{number}": _start(search, number, port) for number in range(search.tune.workers)}
+    with (
+        watch_signals() as signals,
+        served(conductor, "127.0.0.1:0") as port,
+        contextlib.ExitStack() as stack,
+    ):
+        workers = {
+            f"worker{number}": _start(search, number, port) for number in range(search.tune.workers)
+        }
         stack.callback(_stop, workers, conductor)
         while workers:
             time.sleep(POLL_SECONDS)
@@ -119,13 +143,28 @@ def lead_here(search: Search, conductor, note: Callable[[str], None]) -> None:
                     continue
                 how = NOT_HEARD if name in hung else _how_it_ended(process.returncode)
                 if process.returncode == os.EX_IOERR:
-                    raise RunFailure(f"{name} had no space left to write to, as it said above. {search.remedy}")
-                trial = conductor.lost(name, how, SHORT_OF_MEMORY if process.returncode == -signal.SIGKILL and name not in hung else "")
-                note(f"{name} {how}{f' while training trial {trial}' if trial else ''}; it is started again")
+                    raise RunFailure(
+                        f"{name} had no space left to write to, as it said above. {search.remedy}"
+                    )
+                trial = conductor.lost(
+                    name,
+                    how,
+                    (
+                        SHORT_OF_MEMORY
+                        if process.returncode == -signal.SIGKILL and name not in hung
+                        else ""
+                    ),
+                )
+                note(
+                    f"{name} {how}{f' while training trial {trial}' if trial else ''}; it is"
+                    " started again"
+                )
                 _note_failure(conductor, trial, note)
                 deaths[name] = 0 if trial else deaths.get(name, 0) + 1
                 if deaths[name] == MOST_DEATHS:
-                    raise RunFailure(f"{name} {how} {MOST_DEATHS} times without a trial. {search.remedy}")
+                    raise RunFailure(
+                        f"{name} {how} {MOST_DEATHS} times without a trial. {search.remedy}"
+                    )
                 workers[name] = _start(search, int(name[6:]), port)
 
 
@@ -140,19 +179,28 @@ def _note_failure(conductor, trial: str | None, note: Callable[[str], None]) -> 
 
 def _start(search: Search, number: int, port: int) -> subprocess.Popen:
     """A worker process; the pipe to its input tells it when we are gone, however we end."""
-    environment = {**os.environ, **dict(zip(VARIABLES, (f"worker{number}", "127.0.0.1", str(port)), strict=True))}
+    environment = {
+        **os.environ,
+        **dict(zip(VARIABLES, (f"worker{number}", "127.0.0.1", str(port)), strict=True)),
+    }
     environment.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, cores() // search.tune.workers)))
     environment.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     accelerators = len(tf.config.list_physical_devices("GPU"))
     if accelerators > 1 and search.tune.workers > 1:
         environment.setdefault("CUDA_VISIBLE_DEVICES", str(number % accelerators))
     command = [sys.executable, "-m", "tfbig.tune", "--resume", os.fspath(search.path), "--worker"]
-    # In a session of its own, Ctrl-C reaches it once, from us, and not a second time, which would end it before it has saved.
-    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=2, start_new_session=True)
+    # In a session of its own, Ctrl-C reaches it once, from us, and not a second time, which would
+    # end it before it has saved.
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=2, start_new_session=True
+    )
 
 
 def _stop(workers: dict[str, subprocess.Popen], conductor) -> None:
-    """Asks the workers that are left to save and stop, and waits for them; those without a trial have nothing to save."""
+    """Asks the workers that are left to save and stop, and waits for them.
+
+    Those without a trial have nothing to save.
+    """
     for name, process in workers.items():
         if process.poll() is None:
             process.send_signal(signal.SIGINT if name in conductor.ongoing else signal.SIGKILL)
@@ -167,7 +215,8 @@ def _stop(workers: dict[str, subprocess.Popen], conductor) -> None:
 
 
 def serve_parent() -> None:
-    """Lets this worker end before the chief that started it if memory runs out, and when that chief is gone.
+    """Lets this worker end before the chief that started it if memory runs out, and when that chief
+    is gone.
 
     Without a chief it would wait for an answer in vain, and keep its run locked.
     """
@@ -183,9 +232,12 @@ def serve_parent() -> None:
 
 
 class Client:
-    """The conductor, seen from a worker: Keras Tuner's client, patient with a chief that is started again.
+    """The conductor, seen from a worker.
 
-    While the worker has a trial, a thread keeps asking for it, which tells the chief that the worker lives.
+    Keras Tuner's client, patient with a chief that is started again.
+
+    While the worker has a trial, a thread keeps asking for it, which tells the chief that the
+    worker lives.
     """
 
     def __init__(self):
@@ -204,7 +256,8 @@ class Client:
             except self.error as error:  # all that is asked may be asked twice
                 if time.monotonic() > deadline:
                     raise RunFailure(
-                        f"the chief does not answer: {error.code()}. All trials are kept; the chief goes on with --resume."
+                        f"the chief does not answer: {error.code()}. All trials are kept; the chief"
+                        " goes on with --resume."
                     ) from error
                 time.sleep(HEARTBEAT_SECONDS / 5)
 

@@ -1,4 +1,7 @@
-"""Starting from weights that exist: another run's, by the names of the layers, or a model's own reader."""
+"""Starting from weights that exist.
+
+Another run's, by the names of the layers, or a model's own reader.
+"""
 
 from __future__ import annotations
 

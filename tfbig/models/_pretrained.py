@@ -1,4 +1,7 @@
-"""Weights from elsewhere for GPT: the GPT-2 and Llama families, as Hugging Face's libraries and KerasHub write them."""
+"""Weights from elsewhere for GPT.
+
+The GPT-2 and Llama families, as Hugging Face's libraries and KerasHub write them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from tfbig.core.lazy import np
 
 HUB, QKV = "transformer_layer_{i}", ("query", "key", "value")
 
-# Our variable -> their tensors, {i} being the block; several are put side by side. "T": stored output by input.
+# Our variable -> their tensors, {i} being the block; several are put side by side. "T": stored
+# output by input.
 TABLE = {
     "gpt2": {
         "embedding/embeddings": ("wte.weight",),
@@ -35,10 +39,17 @@ TABLE = {
         "embedding/embeddings": ("embed_tokens.weight",),
         "embedding/reverse_embeddings": ("lm_head.weight", "T"),
         "block_{i}_norm_1/scale": ("layers.{i}.input_layernorm.weight",),
-        "block_{i}_attention_qkv/kernel": (*(f"layers.{{i}}.self_attn.{x}_proj.weight" for x in "qkv"), "T"),
+        "block_{i}_attention_qkv/kernel": (
+            *(f"layers.{{i}}.self_attn.{x}_proj.weight" for x in "qkv"),
+            "T",
+        ),
         "block_{i}_attention_out/kernel": ("layers.{i}.self_attn.o_proj.weight", "T"),
         "block_{i}_norm_2/scale": ("layers.{i}.post_attention_layernorm.weight",),
-        "block_{i}_hidden/kernel": ("layers.{i}.mlp.gate_proj.weight", "layers.{i}.mlp.up_proj.weight", "T"),
+        "block_{i}_hidden/kernel": (
+            "layers.{i}.mlp.gate_proj.weight",
+            "layers.{i}.mlp.up_proj.weight",
+            "T",
+        ),
         "block_{i}_out/kernel": ("layers.{i}.mlp.down_proj.weight", "T"),
         "norm/scale": ("norm.weight",),
     },
@@ -47,11 +58,26 @@ TABLE = {
         "position/embeddings": ("position_embedding/embeddings",),
         "block_{i}_attention_qkv/kernel": tuple(f"{HUB}/self_attention/{x}/kernel" for x in QKV),
         "block_{i}_attention_qkv/bias": tuple(f"{HUB}/self_attention/{x}/bias" for x in QKV),
-        **{f"block_{{i}}_norm_1/{x}": (f"{HUB}/self_attention_layer_norm/{x}",) for x in ("gamma", "beta")},
-        **{f"block_{{i}}_norm_2/{x}": (f"{HUB}/feedforward_layer_norm/{x}",) for x in ("gamma", "beta")},
-        **{f"block_{{i}}_attention_out/{x}": (f"{HUB}/self_attention/attention_output/{x}",) for x in ("kernel", "bias")},
-        **{f"block_{{i}}_hidden/{x}": (f"{HUB}/feedforward_intermediate_dense/{x}",) for x in ("kernel", "bias")},
-        **{f"block_{{i}}_out/{x}": (f"{HUB}/feedforward_output_dense/{x}",) for x in ("kernel", "bias")},
+        **{
+            f"block_{{i}}_norm_1/{x}": (f"{HUB}/self_attention_layer_norm/{x}",)
+            for x in ("gamma", "beta")
+        },
+        **{
+            f"block_{{i}}_norm_2/{x}": (f"{HUB}/feedforward_layer_norm/{x}",)
+            for x in ("gamma", "beta")
+        },
+        **{
+            f"block_{{i}}_attention_out/{x}": (f"{HUB}/self_attention/attention_output/{x}",)
+            for x in ("kernel", "bias")
+        },
+        **{
+            f"block_{{i}}_hidden/{x}": (f"{HUB}/feedforward_intermediate_dense/{x}",)
+            for x in ("kernel", "bias")
+        },
+        **{
+            f"block_{{i}}_out/{x}": (f"{HUB}/feedforward_output_dense/{x}",)
+            for x in ("kernel", "bias")
+        },
         **{f"norm/{x}": (f"layer_norm/{x}",) for x in ("gamma", "beta")},
     },
     "hub_llama": {
@@ -61,7 +87,10 @@ TABLE = {
         "block_{i}_attention_out/kernel": (f"{HUB}/self_attention/attention_output/kernel",),
         "block_{i}_norm_1/scale": (f"{HUB}/self_attention_layernorm/scale",),
         "block_{i}_norm_2/scale": (f"{HUB}/feedforward_layernorm/scale",),
-        "block_{i}_hidden/kernel": (f"{HUB}/feedforward_gate_dense/kernel", f"{HUB}/feedforward_intermediate_dense/kernel"),
+        "block_{i}_hidden/kernel": (
+            f"{HUB}/feedforward_gate_dense/kernel",
+            f"{HUB}/feedforward_intermediate_dense/kernel",
+        ),
         "block_{i}_out/kernel": (f"{HUB}/feedforward_output_dense/kernel",),
         "norm/scale": ("sequence_output_layernorm/scale",),
     },
@@ -74,7 +103,9 @@ BUFFERS = re.compile(r"h\.\d+\.attn\.(masked_)?bias|layers\.\d+\.self_attn\.rota
 
 
 def settings(folder: Path) -> tuple[str, dict]:
-    """The family of a checkpoint ("gpt2" or "llama") and its settings of GPT, from its config.json."""
+    """The family of a checkpoint ("gpt2" or "llama") and its settings of GPT, from its
+    config.json.
+    """
     path = folder / "config.json"
     try:
         config = dict(json.loads(path.read_text("utf-8")))
@@ -84,14 +115,17 @@ def settings(folder: Path) -> tuple[str, dict]:
     family = config.get("model_type")
     if family not in ("gpt2", "llama"):
         families = "the families gpt2, llama"
-        raise UserError(f"init: expected a checkpoint of {families}. Received: {folder}, {family!r}.")
+        raise UserError(
+            f"init: expected a checkpoint of {families}. Received: {folder}, {family!r}."
+        )
     try:
         values, odd = _gpt2(config) if family == "gpt2" else _llama(config)
     except KeyError as error:
         raise UserError(f"init: {path}: expected a value of {error}. It is missing.") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"init: {path}: expected the settings of a {family}. Received: {error}. Get the file again."
+            f"init: {path}: expected the settings of a {family}. Received: {error}. Get the file"
+            " again."
         ) from error
     if odd:
         raise UserError(
@@ -182,8 +216,8 @@ def files(folder: Path) -> dict[Path, list[str] | None]:
         shards = _indexed(index)
         if whole.is_file() and whole not in shards:
             raise UserError(
-                f"init: {folder}: expected one checkpoint. Received: two, {whole.name} and the files "
-                f"of {INDEX}. Leave the one that is meant."
+                f"init: {folder}: expected one checkpoint. Received: two, {whole.name} and the"
+                f" files of {INDEX}. Leave the one that is meant."
             )
         return shards
     if whole.is_file():
@@ -226,36 +260,83 @@ def _indexed(index: Path) -> dict[Path, list[str] | None]:
 
 
 def preset(name: str) -> tuple[str, dict, dict[str, np.ndarray]]:
-    """A KerasHub preset's family, settings and tensors; `name` is one of KerasHub's or a folder written by it."""
+    """A KerasHub preset's family, settings and tensors.
+
+    `name` is one of KerasHub's or a folder written by it.
+    """
     try:
         import keras_hub
     except ModuleNotFoundError as error:
-        raise UserError("init: hub:... needs the package keras-hub, which is not installed. Run pip install 'tfbig[text]'.") from error
+        raise UserError(
+            "init: hub:... needs the package keras-hub, which is not installed. Run pip install"
+            " 'tfbig[text]'."
+        ) from error
     try:
         backbone = keras_hub.models.Backbone.from_preset(name)
     except Exception as error:  # whatever a download, a name or a file may raise
-        raise UserError(f"init: KerasHub has no preset {name!r} here: {str(error)[:200]}") from error
+        raise UserError(
+            f"init: KerasHub has no preset {name!r} here: {str(error)[:200]}"
+        ) from error
     family = {"GPT2Backbone": "hub_gpt2", "LlamaBackbone": "hub_llama"}.get(type(backbone).__name__)
     if family is None:
-        raise UserError(f"init: expected a GPT2Backbone or a LlamaBackbone. Received: {type(backbone).__name__}.")
+        raise UserError(
+            "init: expected a GPT2Backbone or a LlamaBackbone. Received:"
+            f" {type(backbone).__name__}."
+        )
     config = backbone.get_config()
-    made = {"width": config["hidden_dim"], "depth": config["num_layers"], "hidden": config["intermediate_dim"], "qk_norm": False}
+    made = {
+        "width": config["hidden_dim"],
+        "depth": config["num_layers"],
+        "hidden": config["intermediate_dim"],
+        "qk_norm": False,
+    }
     if family == "hub_gpt2":
-        made |= {"positions": "learned", "normalization": "layer", "activation": "gelu", "bias": True, "tied": True, "epsilon": 1e-5}
+        made |= {
+            "positions": "learned",
+            "normalization": "layer",
+            "activation": "gelu",
+            "bias": True,
+            "tied": True,
+            "epsilon": 1e-5,
+        }
         made |= {"heads": config["num_heads"], "kv_heads": config["num_heads"]}
     else:
-        if config.get("rope_frequency_adjustment_factor") is not None or config.get("rope_position_scaling_factor", 1.0) != 1.0:
+        if (
+            config.get("rope_frequency_adjustment_factor") is not None
+            or config.get("rope_position_scaling_factor", 1.0) != 1.0
+        ):
             raise UserError(f"init: {name} scales its rope, for which GPT has no settings.")
-        made |= {"positions": "rope", "normalization": "rms", "activation": "swiglu", "bias": False, "epsilon": config["layer_norm_epsilon"]}
-        made |= {"heads": config["num_query_heads"], "kv_heads": config["num_key_value_heads"], "rope_base": float(config["rope_max_wavelength"])}
-        made["tied"] = not any(weight.path.endswith("reverse_embeddings") for weight in backbone.weights)
-    return family, made, {weight.path: _flat(weight.path, np.asarray(weight.numpy())) for weight in backbone.weights}
+        made |= {
+            "positions": "rope",
+            "normalization": "rms",
+            "activation": "swiglu",
+            "bias": False,
+            "epsilon": config["layer_norm_epsilon"],
+        }
+        made |= {
+            "heads": config["num_query_heads"],
+            "kv_heads": config["num_key_value_heads"],
+            "rope_base": float(config["rope_max_wavelength"]),
+        }
+        made["tied"] = not any(
+            weight.path.endswith("reverse_embeddings") for weight in backbone.weights
+        )
+    return (
+        family,
+        made,
+        {
+            weight.path: _flat(weight.path, np.asarray(weight.numpy()))
+            for weight in backbone.weights
+        },
+    )
 
 
 def _flat(path: str, value: np.ndarray) -> np.ndarray:
     """KerasHub's weights with an axis of heads, as matrices and vectors."""
     if value.ndim == 3:
-        return value.reshape((-1, value.shape[-1]) if "attention_output" in path else (value.shape[0], -1))
+        return value.reshape(
+            (-1, value.shape[-1]) if "attention_output" in path else (value.shape[0], -1)
+        )
     return value.reshape(-1) if path.endswith("bias") else value
 
 
@@ -275,12 +356,18 @@ def load(config, model, path: str) -> None:
     else:
         family, wanted = settings(Path(path).expanduser())
         stored = tensors(Path(path).expanduser())
-    have = {"hidden": round(8 / 3 * config.width) if config.activation == "swiglu" else 4 * config.width}
+    have = {
+        "hidden": round(8 / 3 * config.width) if config.activation == "swiglu" else 4 * config.width
+    }
     have["kv_heads"] = wanted["heads"] if wanted["kv_heads"] == wanted["heads"] else config.heads
-    ours = {name: getattr(config, name) if getattr(config, name) is not None else have.get(name) for name in wanted}
+    ours = {
+        name: getattr(config, name) if getattr(config, name) is not None else have.get(name)
+        for name in wanted
+    }
     wrong = [f"model.{name}={value}" for name, value in wanted.items() if ours[name] != value]
     if wrong:
-        raise UserError(f"init: {path} was made with other settings than the model. Give {' '.join(wrong)}.".replace("True", "true").replace("False", "false"))
+        given = " ".join(wrong).replace("True", "true").replace("False", "false")
+        raise UserError(f"init: {path} was made with other settings than the model. Give {given}.")
     values, used = {}, set()
     for variable in model.variables:
         name = "/".join(variable.path.split("/")[-2:])
@@ -290,8 +377,15 @@ def load(config, model, path: str) -> None:
         if name == "position/embeddings" and len(value) >= variable.shape[0]:
             value = value[: variable.shape[0]]  # a shorter context needs fewer
         if value.shape != tuple(variable.shape):
-            what = "data.context is longer than what it knows" if name.startswith("position") else "is the vocabulary another one?"
-            raise UserError(f"init: {path}: {name} is {list(value.shape)}, expected {list(variable.shape)}; {what}")
+            what = (
+                "data.context is longer than what it knows"
+                if name.startswith("position")
+                else "is the vocabulary another one?"
+            )
+            raise UserError(
+                f"init: {path}: {name} is {list(value.shape)}, expected {list(variable.shape)};"
+                f" {what}"
+            )
         if not np.isfinite(value).all():
             what = "NaN, or numbers too large for float32"
             raise UserError(f"init: {path}: {name} holds {what}. Get the checkpoint again.")
@@ -302,19 +396,25 @@ def load(config, model, path: str) -> None:
 
 
 def _refuse_left_over(path: str, names: set[str]) -> None:
-    """Refuses blocks with weights that GPT has no place for: without them they would say something else."""
+    """Refuses blocks with weights that GPT has no place for.
+
+    Without them they would say something else.
+    """
     blocks = (name for name in names if name.startswith(("h.", "layers.")))
     left = sorted(name for name in blocks if not BUFFERS.fullmatch(name))
     if left:
         named = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
         raise UserError(
-            f"init: {path}: expected blocks of a GPT-2 or Llama. Received: tensors that those do not "
-            f"have, {named}. It is of another kind."
+            f"init: {path}: expected blocks of a GPT-2 or Llama. Received: tensors that those do"
+            f" not have, {named}. It is of another kind."
         )
 
 
 def _value(family: str, name: str, stored: dict, path: str, used: set[str]) -> np.ndarray:
-    """What a variable of ours is given, float32; the names of the tensors it is made of are added to `used`."""
+    """What a variable of ours is given, float32.
+
+    The names of the tensors it is made of are added to `used`.
+    """
     number = name.split("_")[1] if name.startswith("block_") else ""
     row = TABLE[family].get(name.replace(f"block_{number}_", "block_{i}_", 1) if number else name)
     if row is None:
@@ -322,7 +422,9 @@ def _value(family: str, name: str, stored: dict, path: str, used: set[str]) -> n
     turned, parts = row[-1] == "T", []
     for theirs in (key.format(i=int(number) - 1 if number else "") for key in row if key != "T"):
         if theirs not in stored:
-            raise UserError(f"init: {path}: expected a tensor {theirs} (for {name}). It is missing.")
+            raise UserError(
+                f"init: {path}: expected a tensor {theirs} (for {name}). It is missing."
+            )
         value = stored[theirs]
         if value.dtype.name not in FLOATS:
             kinds = ", ".join(FLOATS)

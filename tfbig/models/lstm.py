@@ -16,8 +16,14 @@ class LSTM(Model):
 
     units: tuple[int, ...] = knob((128,), "width of each layer", low=1)
     bidirectional: bool = knob(False, "read from both ends; features double")
-    summary: str = knob("last", "of the time steps: the last state, or the average of all", choices=("last", "average"))
-    dropout: float = knob(0.0, "share of each layer's output dropped while training", low=0, high=0.95)
+    summary: str = knob(
+        "last",
+        "of the time steps: the last state, or the average of all",
+        choices=("last", "average"),
+    )
+    dropout: float = knob(
+        0.0, "share of each layer's output dropped while training", low=0, high=0.95
+    )
     initializer: str = knob("auto", "of the input weights; auto: Glorot's", choices=INITIALIZERS)
 
     def build(self, spec):
@@ -30,7 +36,9 @@ class LSTM(Model):
         weights = "glorot_uniform" if self.initializer == "auto" else self.initializer
         for i, units in enumerate(self.units, 1):
             keep = i < len(self.units) or self.summary == "average"
-            layer = layers.LSTM(units, return_sequences=keep, kernel_initializer=weights, name=f"lstm_{i}")
+            layer = layers.LSTM(
+                units, return_sequences=keep, kernel_initializer=weights, name=f"lstm_{i}"
+            )
             x = layers.Bidirectional(layer, name=f"both_{i}")(x) if self.bidirectional else layer(x)
             if self.dropout:
                 x = layers.Dropout(self.dropout, name=f"dropout_{i}")(x)

@@ -11,11 +11,19 @@ from tfbig.nn.attention import positions
 
 @dataclass(frozen=True, kw_only=True)
 class LSTMLM(Model):
-    """LSTM language model: embedding, LSTM layers, scores of each next token (Mikolov et al. 2010, Zaremba et al. 2014)."""
+    """LSTM language model: embedding, LSTM layers, scores of each next token (Mikolov et al.
+
+    2010, Zaremba et al. 2014).
+    """
 
     width: int = knob(128, "of the embedding", low=1)
     units: tuple[int, ...] = knob((256,), "width of each LSTM layer", low=1)
-    dropout: float = knob(0.0, "share dropped of the embedding and of each layer's output while training", low=0, high=0.95)
+    dropout: float = knob(
+        0.0,
+        "share dropped of the embedding and of each layer's output while training",
+        low=0,
+        high=0.95,
+    )
 
     takes, gives = frozenset({"tokens"}), frozenset({"logits"})
 
@@ -23,28 +31,47 @@ class LSTMLM(Model):
         """Tokens [batch, length] to logits [batch, length, values]."""
         ((name, feature),) = spec.items()
         tokens = keras.Input(feature.shape, dtype="int32", name=name)
-        x = self._drop(keras.layers.Embedding(feature.values, self.width, name="embedding")(tokens), 0)
+        x = self._drop(
+            keras.layers.Embedding(feature.values, self.width, name="embedding")(tokens), 0
+        )
         for i, units in enumerate(self.units, 1):
-            x, *_ = keras.layers.LSTM(units, return_sequences=True, return_state=True, name=f"lstm_{i}")(x)
+            x, *_ = keras.layers.LSTM(
+                units, return_sequences=True, return_state=True, name=f"lstm_{i}"
+            )(x)
             x = self._drop(x, i)
         logits = keras.layers.Dense(feature.values, dtype="float32", name="head")(x)
         return keras.Model(tokens, logits, name="lstm_lm")
 
     def _drop(self, x, number: int):
-        return keras.layers.Dropout(self.dropout, name=f"dropout_{number}")(x) if self.dropout else x
+        return (
+            keras.layers.Dropout(self.dropout, name=f"dropout_{number}")(x) if self.dropout else x
+        )
 
     def cached(self, model):
         """The cache is each layer's output and cell state."""
         ops, length = keras.ops, model.input.shape[1]
-        tokens, count = keras.Input((length,), dtype="int32", name="tokens"), keras.Input((), dtype="int32", name="count")
+        tokens, count = (
+            keras.Input((length,), dtype="int32", name="tokens"),
+            keras.Input((), dtype="int32", name="count"),
+        )
         mask = positions(tokens) < count[:, None]  # states stay as they are behind the prompt
         x_btd, cache = self._run(model, tokens, mask)
         last = ops.take_along_axis(x_btd, ops.reshape(count - 1, (-1, 1, 1)), axis=1)
-        prefill = keras.Model([tokens, count], [model.get_layer("head")(last)[:, 0], *cache], name="prefill")
-        token, position = keras.Input((), dtype="int32", name="token"), keras.Input((), dtype="int32", name="at")
-        states = [keras.Input(state.shape[1:], dtype=state.dtype, name=f"cache_{i}") for i, state in enumerate(cache)]
+        prefill = keras.Model(
+            [tokens, count], [model.get_layer("head")(last)[:, 0], *cache], name="prefill"
+        )
+        token, position = (
+            keras.Input((), dtype="int32", name="token"),
+            keras.Input((), dtype="int32", name="at"),
+        )
+        states = [
+            keras.Input(state.shape[1:], dtype=state.dtype, name=f"cache_{i}")
+            for i, state in enumerate(cache)
+        ]
         x_btd, after = self._run(model, token[:, None], None, states)
-        return prefill, keras.Model([token, position, *states], [model.get_layer("head")(x_btd)[:, 0], *after], name="step")
+        return prefill, keras.Model(
+            [token, position, *states], [model.get_layer("head")(x_btd)[:, 0], *after], name="step"
+        )
 
     def _run(self, model, tokens, mask, states=None):
         x, after = model.get_layer("embedding")(tokens), []

@@ -11,13 +11,18 @@ from tfbig.nn.choices import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, initiali
 
 @dataclass(frozen=True, kw_only=True)
 class MLP(Model):
-    """Multi-layer perceptron: fully connected layers on the flattened input (Rumelhart et al. 1986)."""
+    """Multi-layer perceptron.
+
+    Fully connected layers on the flattened input (Rumelhart et al. 1986).
+    """
 
     units: tuple[int, ...] = knob((128,), "width of each hidden layer", low=1)
     activation: str = knob("relu", "after each hidden layer", choices=ACTIVATIONS)
     normalization: str = knob("none", "before each activation", choices=NORMALIZATIONS)
     dropout: float = knob(0.0, "share of hidden units dropped while training", low=0, high=0.95)
-    initializer: str = knob("auto", "of the weights; auto suits the activation", choices=INITIALIZERS)
+    initializer: str = knob(
+        "auto", "of the weights; auto suits the activation", choices=INITIALIZERS
+    )
 
     def build(self, spec):
         """Input [batch, ...] of any shape to features [batch, units[-1]]."""

@@ -1,6 +1,7 @@
 """Multi-head attention from plain operations.
 
-Shapes: b batch, t query positions, s key positions, d model width, n heads, m key/value heads, g = n / m, h head width.
+Shapes: b batch, t query positions, s key positions, d model width, n heads, m key/value heads, g =
+    n / m, h head width.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from tfbig.core.lazy import keras, np
 
 
 def attend(q_bnth, k_bmsh, v_bmsh, mask=None):
-    """Scaled dot-product attention (Vaswani et al. 2017) with grouped queries (Ainslie et al. 2023).
+    """Scaled dot-product attention (Vaswani et al.
+
+    2017) with grouped queries (Ainslie et al. 2023).
 
     Args:
         q_bnth: queries.
@@ -38,7 +41,9 @@ def attend(q_bnth, k_bmsh, v_bmsh, mask=None):
     return ops.reshape(ops.matmul(share, v_bmsh), (-1, heads, length, width))
 
 
-def attend_causally(q_bnth, k_bnth, v_bnth, position_bt, block: int | None = None, name: str | None = None):
+def attend_causally(
+    q_bnth, k_bnth, v_bnth, position_bt, block: int | None = None, name: str | None = None
+):
     """Attention of each position to itself and those before it.
 
     Args:
@@ -46,8 +51,8 @@ def attend_causally(q_bnth, k_bnth, v_bnth, position_bt, block: int | None = Non
         k_bnth: keys, at most as many heads.
         v_bnth: values.
         position_bt: 0 ... t - 1, [1, t]; see `positions`.
-        block: queries handled together, so that memory is proportional to block * t instead of t * t (Rabe and Staats
-            2021); scores are computed again for the gradient. None: all at once.
+        block: queries handled together, so that memory is proportional to block * t instead of t *
+            t (Rabe and Staats 2021); scores are computed again for the gradient. None: all at once.
         name: of the layer that is needed for it.
     """
     if block is None or block >= q_bnth.shape[2]:
@@ -56,7 +61,10 @@ def attend_causally(q_bnth, k_bnth, v_bnth, position_bt, block: int | None = Non
 
 
 def _attend_from(first: int, q_bnth, k_bnsh, v_bnsh):
-    """Causal attention of the queries at positions first, first + 1, ... to the keys at 0 ... s - 1."""
+    """Causal attention of the queries at positions first, first + 1, ...
+
+    to the keys at 0 ... s - 1.
+    """
     ops = keras.ops
     query, key = first + ops.arange(q_bnth.shape[2]), ops.arange(k_bnsh.shape[2])
     return attend(q_bnth, k_bnsh, v_bnsh, (query[:, None] >= key)[None])
@@ -92,7 +100,9 @@ def _blocked_attention():
 def split_heads(x_btd, heads: int):
     """[b, t, n * h] to [b, n, t, h]."""
     ops = keras.ops
-    return ops.transpose(ops.reshape(x_btd, (-1, x_btd.shape[1], heads, x_btd.shape[2] // heads)), (0, 2, 1, 3))
+    return ops.transpose(
+        ops.reshape(x_btd, (-1, x_btd.shape[1], heads, x_btd.shape[2] // heads)), (0, 2, 1, 3)
+    )
 
 
 def join_heads(x_bnth):
@@ -103,7 +113,9 @@ def join_heads(x_bnth):
 
 
 def rotate(x_bnth, position_bt, base: float = 10_000.0):
-    """Rotary position embedding (Su et al. 2021), the halves of a head's width being the two coordinates.
+    """Rotary position embedding (Su et al.
+
+    2021), the halves of a head's width being the two coordinates.
 
     Args:
         x_bnth: queries or keys; h is even.
@@ -111,7 +123,8 @@ def rotate(x_bnth, position_bt, base: float = 10_000.0):
         base: the longest wavelength is 2 pi times this.
     """
     ops, half = keras.ops, x_bnth.shape[-1] // 2
-    speed = np.array([base ** (-i / half) for i in range(half)], np.float32)  # NumPy: a constant of each graph, not a tensor outside
+    # NumPy: a constant of each graph, not a tensor outside
+    speed = np.array([base ** (-i / half) for i in range(half)], np.float32)
     angle = ops.cast(position_bt, "float32")[:, None, :, None] * speed
     cos, sin = ops.cast(ops.cos(angle), x_bnth.dtype), ops.cast(ops.sin(angle), x_bnth.dtype)
     a, b = x_bnth[..., :half], x_bnth[..., half:]
@@ -119,12 +132,19 @@ def rotate(x_bnth, position_bt, base: float = 10_000.0):
 
 
 def positions(x_bt):
-    """0 ... t - 1 as int32 [1, t], from any tensor of length t; a compiler makes a constant of it."""
+    """0 ... t - 1 as int32 [1, t], from any tensor of length t.
+
+    A compiler makes a constant of it.
+    """
     ops = keras.ops
-    return ops.cumsum(ops.max(ops.ones_like(x_bt, dtype="int32"), axis=0, keepdims=True), axis=1) - 1
+    return (
+        ops.cumsum(ops.max(ops.ones_like(x_bt, dtype="int32"), axis=0, keepdims=True), axis=1) - 1
+    )
 
 
-def self_attention(x_btd, heads: int, name: str, initializer: str = "glorot_uniform", dropout: float = 0.0):
+def self_attention(
+    x_btd, heads: int, name: str, initializer: str = "glorot_uniform", dropout: float = 0.0
+):
     """Multi-head self-attention over all positions (Vaswani et al. 2017).
 
     Args:
@@ -141,7 +161,10 @@ def self_attention(x_btd, heads: int, name: str, initializer: str = "glorot_unif
     if width % heads:
         raise ValueError(f"{name}: expected a width that {heads} heads divide. Received: {width}.")
     # One matrix multiplication for queries, keys and values.
-    qkv = split_heads(layers.Dense(3 * width, kernel_initializer=initializer, name=f"{name}_qkv")(x_btd), 3 * heads)
+    qkv = split_heads(
+        layers.Dense(3 * width, kernel_initializer=initializer, name=f"{name}_qkv")(x_btd),
+        3 * heads,
+    )
     mixed = attend(qkv[:, :heads], qkv[:, heads : 2 * heads], qkv[:, 2 * heads :])
     out = layers.Dense(width, kernel_initializer=initializer, name=f"{name}_out")(join_heads(mixed))
     return layers.Dropout(dropout, name=f"{name}_dropout")(out) if dropout else out

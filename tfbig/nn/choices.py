@@ -8,13 +8,23 @@ from tfbig.core.lazy import keras
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid")
 NORMALIZATIONS = ("none", "batch", "layer", "group", "rms")
-INITIALIZERS = ("auto", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal", "orthogonal", "truncated_normal")
+INITIALIZERS = (
+    "auto",
+    "glorot_uniform",
+    "glorot_normal",
+    "he_uniform",
+    "he_normal",
+    "lecun_normal",
+    "orthogonal",
+    "truncated_normal",
+)
 
 
 def normalization(kind: str, name: str):
     """A function that normalises a symbolic input by a layer of this name; the identity for "none".
 
-    Batch: Ioffe and Szegedy 2015. Layer: Ba et al. 2016. Group (8, or what divides the channels): Wu and He 2018.
+    Batch: Ioffe and Szegedy 2015. Layer: Ba et al. 2016. Group (8, or what divides the channels):
+        Wu and He 2018.
     RMS: Zhang and Sennrich 2019.
     """
     layers = keras.layers
@@ -22,13 +32,18 @@ def normalization(kind: str, name: str):
         "none": lambda x: x,
         "batch": lambda x: layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x),
         "layer": lambda x: layers.LayerNormalization(epsilon=1e-6, name=name)(x),
-        "group": lambda x: layers.GroupNormalization(groups=math.gcd(8, x.shape[-1]), epsilon=1e-5, name=name)(x),
+        "group": lambda x: layers.GroupNormalization(
+            groups=math.gcd(8, x.shape[-1]), epsilon=1e-5, name=name
+        )(x),
         "rms": lambda x: layers.RMSNormalization(epsilon=1e-6, name=name)(x),
     }[kind]
 
 
 def initializer(kind: str, activation: str) -> str:
-    """The initialiser's Keras name; "auto" is He's for rectifiers (He et al. 2015), LeCun's for selu, else Glorot's."""
+    """The initialiser's Keras name.
+
+    "auto" is He's for rectifiers (He et al. 2015), LeCun's for selu, else Glorot's.
+    """
     if kind != "auto":
         return kind
     if activation in ("relu", "leaky_relu", "elu", "gelu", "silu"):

@@ -1,4 +1,6 @@
-"""Tokenizers as TensorFlow operations, so that a served model takes and gives text: what `prep.tokenizers` does, inside a graph.
+"""Tokenizers as TensorFlow operations, so that a served model takes and gives text.
+
+What `prep.tokenizers` does, inside a graph.
 
 Shapes: b texts, n tokens of the longest one.
 """
@@ -10,17 +12,24 @@ from tfbig.prep.tokenizers import UNKNOWN, Tokenizer
 
 
 def encoder(tokenizer: Tokenizer):
-    """A function from texts, string [b], to their tokens, ragged int32 [b, None]; None where core operations cannot do it."""
+    """A function from texts, string [b], to their tokens, ragged int32 [b, None].
+
+    None where core operations cannot do it.
+    """
     if tokenizer.kind == "bytes":
         return _encode_bytes
-    return (lambda texts: _encode_characters(tokenizer, texts)) if tokenizer.kind == "characters" else None
+    return (
+        (lambda texts: _encode_characters(tokenizer, texts))
+        if tokenizer.kind == "characters"
+        else None
+    )
 
 
 def decoder(tokenizer: Tokenizer):
     """A function from tokens to their texts, string [b], or None.
 
-    It takes tokens int32 [b, n], how many of them count [b], none a separator, and whether no text stands
-    before them, bool [b].
+    It takes tokens int32 [b, n], how many of them count [b], none a separator, and whether no text
+    stands before them, bool [b].
     """
     words = pieces(tokenizer)
     if words is None:
@@ -28,7 +37,11 @@ def decoder(tokenizer: Tokenizer):
     spaced = bool(tokenizer.prefix_lengths().any())
 
     def decode(tokens, count, begins):
-        spoken = tf.where(tf.range(tf.shape(tokens)[1])[None] < count[:, None], tf.gather(tf.constant(words), tokens), "")
+        spoken = tf.where(
+            tf.range(tf.shape(tokens)[1])[None] < count[:, None],
+            tf.gather(tf.constant(words), tokens),
+            "",
+        )
         joined = tf.strings.reduce_join(spoken, axis=1)
         if spaced:
             text = tf.strings.regex_replace(joined, r"\A ", "")  # without the tokenizer's own space
@@ -44,13 +57,20 @@ def pieces(tokenizer: Tokenizer) -> list[bytes] | None:
     if tokenizer.kind == "bytes":
         return [bytes([i]) for i in range(256)] + [b""]
     if tokenizer.kind == "characters":
-        filled = [*tokenizer.alphabet, *[UNKNOWN] * (tokenizer.unknown is not None), *[""] * (tokenizer.separator is not None)]
+        filled = [
+            *tokenizer.alphabet,
+            *[UNKNOWN] * (tokenizer.unknown is not None),
+            *[""] * (tokenizer.separator is not None),
+        ]
         return [character.encode() for character in filled]
     return tokenizer.token_bytes() if tokenizer.kind == "bpe" else None
 
 
 def byte_counts(tokenizer: Tokenizer, before, tokens):
-    """What `Tokenizer.byte_counts` does: the UTF-8 bytes of tokens behind those `before` them, int32."""
+    """What `Tokenizer.byte_counts` does.
+
+    The UTF-8 bytes of tokens behind those `before` them, int32.
+    """
     size = tf.gather(tf.constant(tokenizer.byte_lengths()), tokens)
     prefix = tokenizer.prefix_lengths()
     if not prefix.any() or tokenizer.opener is None:
@@ -61,28 +81,52 @@ def byte_counts(tokenizer: Tokenizer, before, tokens):
 
 def _encode_bytes(texts):
     tokens = tf.strings.bytes_split(texts)
-    values = tf.cast(tf.reshape(tf.io.decode_raw(tf.reshape(tokens.values, (-1, 1)), tf.uint8), (-1,)), tf.int32)
+    values = tf.cast(
+        tf.reshape(tf.io.decode_raw(tf.reshape(tokens.values, (-1, 1)), tf.uint8), (-1,)), tf.int32
+    )
     return tokens.with_values(values)
 
 
 def _encode_characters(tokenizer, texts):
-    """Unknown characters get the unknown token, or are refused where there is none; bytes that are no UTF-8 count as U+FFFD."""
-    codes = tf.strings.unicode_decode(texts, "UTF-8", errors="replace", replacement_char=ord(UNKNOWN))
+    """Unknown characters get the unknown token, or are refused where there is none.
+
+    Bytes that are no UTF-8 count as U+FFFD.
+    """
+    codes = tf.strings.unicode_decode(
+        texts, "UTF-8", errors="replace", replacement_char=ord(UNKNOWN)
+    )
     known = np.frombuffer(tokenizer.alphabet.encode("utf-32-le"), np.uint32).astype(np.int32)
     order = np.argsort(known).astype(np.int32)
     if not len(known):  # an empty alphabet: nothing is known
         known, order = np.array([-1], np.int32), np.array([0], np.int32)
-    place = tf.minimum(tf.searchsorted(tf.constant(np.sort(known)), codes.values, out_type=tf.int32), len(known) - 1)
+    place = tf.minimum(
+        tf.searchsorted(tf.constant(np.sort(known)), codes.values, out_type=tf.int32),
+        len(known) - 1,
+    )
     right = tf.equal(tf.gather(np.sort(known), place), codes.values)
     tokens = tf.gather(order, place)
     if tokenizer.unknown is not None:
         return codes.with_values(tf.where(right, tokens, tokenizer.unknown))
     rows = tf.cast(codes.value_rowids(), tf.int32)
     wrong = tf.reshape(tf.where(~right), (-1,))[:1]  # the first
-    named = lambda values: tf.strings.reduce_join(tf.strings.as_string(tf.gather(values, wrong)))  # noqa: E731
+
+    def named(values):
+        return tf.strings.reduce_join(tf.strings.as_string(tf.gather(values, wrong)))
+
     what = tf.strings.unicode_encode(tf.gather(codes.values, wrong)[None], "UTF-8")[0]
     message = tf.strings.join(
-        ["text ", named(rows + 1), ": the character ", what, " (code point ", named(codes.values), f") is not in the alphabet of {len(tokenizer.alphabet)} characters that this model knows"]
+        [
+            "text ",
+            named(rows + 1),
+            ": the character ",
+            what,
+            " (code point ",
+            named(codes.values),
+            (
+                f") is not in the alphabet of {len(tokenizer.alphabet)} characters that this model"
+                " knows"
+            ),
+        ]
     )
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(right), [message])]):
         return codes.with_values(tf.identity(tokens))

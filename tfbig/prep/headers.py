@@ -1,4 +1,7 @@
-"""What the bytes of an encoded picture say before it is decoded: its kind, size, orientation; core operations, graph-safe."""
+"""What the bytes of an encoded picture say before it is decoded.
+
+Its kind, size, orientation; core operations, graph-safe.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ from tfbig.core.lazy import tf
 from tfbig.core.pictures import MOST_PARTS
 
 MAGICS = JPEG, PNG, GIF, BMP = b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM"
-PLAIN_BMP = rb"BM\C{12}[\x28-\x7c]\x00{3}\C{10}[\x18\x20]\x00{5}\C*"  # of 24 or 32 bits a pixel, neither compressed nor with a palette
+# Of 24 or 32 bits a pixel, neither compressed nor with a palette
+PLAIN_BMP = rb"BM\C{12}[\x28-\x7c]\x00{3}\C{10}[\x18\x20]\x00{5}\C*"
 GREY_BMP = rb"BM\C{12}\x28\x00{3}\C{10}\x08\x00{5}\C*"  # of 8 bits; grey if the palette is GREYS
-PLAIN_BMP_ONLY = "expected a BMP of 24 or 32 bits a pixel or of greys, uncompressed; save this one so, or as PNG"
+PLAIN_BMP_ONLY = (
+    "expected a BMP of 24 or 32 bits a pixel or of greys, uncompressed; save this one so, or as PNG"
+)
 EXIF_WITHIN = 1024  # segments or chunks of a file
 GREYS = b"".join(bytes((grey, grey, grey, 0)) for grey in range(256))
 MAY_HOLD_EXIF = rb"\C*(Exif\x00\x00|eXIf)(II|MM)\C*"
@@ -25,19 +31,31 @@ def begins(encoded: tf.Tensor, magic: bytes) -> tf.Tensor:
 
 
 def begins_with_ihdr(png: tf.Tensor) -> tf.Tensor:
-    """Whether a PNG's size stands where it should; its decoder would pass over what stands before."""
+    """Whether a PNG's size stands where it should.
+
+    Its decoder would pass over what stands before.
+    """
     return tf.equal(tf.strings.substr(png + b"\0" * 16, 12, 4), b"IHDR")
 
 
 def is_plain_bmp(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether a BMP is of those that TensorFlow decodes rightly: of others it shows numbers of the palette as greys, or fails."""
+    """Whether a BMP is of those that TensorFlow decodes rightly.
+
+    Of others it shows numbers of the palette as greys, or fails.
+    """
     head = tf.strings.substr(encoded, 0, 54 + len(GREYS))
-    palette = tf.strings.substr(head + b"\0" * 54, 54, len(GREYS))  # there is nothing to cut out of what is shorter
-    return tf.strings.regex_full_match(head, PLAIN_BMP) | (tf.strings.regex_full_match(head, GREY_BMP) & tf.equal(palette, GREYS))
+    # There is nothing to cut out of what is shorter
+    palette = tf.strings.substr(head + b"\0" * 54, 54, len(GREYS))
+    return tf.strings.regex_full_match(head, PLAIN_BMP) | (
+        tf.strings.regex_full_match(head, GREY_BMP) & tf.equal(palette, GREYS)
+    )
 
 
 def may_be_transparent(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether a PNG has a channel of opacity (its colour type is 4 or 6) or a chunk tRNS; true by chance for few others."""
+    """Whether a PNG has a channel of opacity (its colour type is 4 or 6) or a chunk tRNS.
+
+    True by chance for few others.
+    """
     return tf.strings.regex_full_match(encoded, rb"\C{25}[\x04\x06]\C*|\C*tRNS\C*")
 
 
@@ -78,17 +96,22 @@ def gif_pixels(gif: tf.Tensor) -> tf.Tensor:
 
 def bmp_pixels(bmp: tf.Tensor) -> tf.Tensor:
     size = number(tf.reshape(bytes_at(bmp, 18, 8), (2, 4)), True)
-    return tf.reduce_prod(tf.minimum(size, (1 << 32) - size))  # a negative height means rows from top to bottom
+    # A negative height means rows from top to bottom
+    return tf.reduce_prod(tf.minimum(size, (1 << 32) - size))
 
 
 def first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A GIF cut off behind its first frame, and the pixels (int64 scalar) which that frame claims; 0 if there is none.
+    """A GIF cut off behind its first frame, and the pixels (int64 scalar) which that frame claims.
 
-    TensorFlow's decoder holds all frames in memory, each as large as it says itself, before it gives the first one.
-    A frame in more blocks than writers make of so many bytes, which are 255 long but for a few, is torn: each takes time.
+    0 if there is none.
+
+    TensorFlow's decoder holds all frames in memory, each as large as it says itself, before it
+    gives the first one. A frame in more blocks than writers make of so many bytes, which are 255
+    long but for a few, is torn: each takes time.
     """
     length = tf.cast(tf.strings.length(encoded), tf.int64)
-    between, extension, frame, end = range(4)  # where a place is: between blocks, or before a part of one
+    # Where a place is: between blocks, or before a part of one
+    between, extension, frame, end = range(4)
 
     def colours(flags):  # bytes of a table of colours
         return tf.where(flags >= 128, tf.bitwise.left_shift(tf.constant(6, tf.int64), flags % 8), 0)
@@ -103,19 +126,27 @@ def first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return place + step, tf.where(parts, inside, outside), tf.where(begins, size, pixels)
 
     start = (13 + colours(bytes_at(encoded, 10, 1)[0]), between, tf.zeros((), tf.int64))
-    going = lambda place, where, _: (where != end) & (place < length)  # noqa: E731
+
+    def going(place, where, _):
+        return (where != end) & (place < length)
+
     most = tf.cast(tf.minimum(tf.constant(MOST_PARTS, tf.int64), 64 + length // 32), tf.int32)
     place, _, pixels = tf.while_loop(going, go_on, start, maximum_iterations=most)
     return tf.strings.substr(encoded, tf.zeros((), tf.int64), place) + b";", pixels
 
 
 def has_exif(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether there may be EXIF in a picture: quicker found out by a look at all bytes than by a walk through its parts."""
+    """Whether there may be EXIF in a picture.
+
+    Quicker found out by a look at all bytes than by a walk through its parts.
+    """
     return tf.strings.regex_full_match(encoded, MAY_HOLD_EXIF)
 
 
 def jpeg_orientation(jpeg: tf.Tensor) -> tf.Tensor:
-    """How a picture is to be turned (int64 scalar, 1 ... 8): the tag Orientation of its EXIF; 1, not at all, if it has none.
+    """How a picture is to be turned (int64 scalar, 1 ...
+
+    8): the tag Orientation of its EXIF; 1, not at all, if it has none.
 
     Source: CIPA DC-008 (Exif 3.0), 4.6.5.
     """
@@ -135,14 +166,19 @@ def _exif(encoded: tf.Tensor, start: int, part) -> tf.Tensor:
         size, behind, found = part(bytes_at(encoded, place, 10))
         return tf.where(found, place + behind, place + size), tf.where(found, size, 0)
 
-    going = lambda place, size: (size == 0) & (place < length)  # noqa: E731
+    def going(place, size):
+        return (size == 0) & (place < length)
+
     first = (tf.constant(start, tf.int64), tf.zeros((), tf.int64))
     place, size = tf.while_loop(going, look, first, maximum_iterations=EXIF_WITHIN)
     return _from(encoded, place, size)
 
 
 def _segment(head: tf.Tensor) -> tuple[tf.Tensor, int, tf.Tensor]:
-    """Of a part of a JPEG, by its first bytes: its size, where in it EXIF would begin, whether it holds that."""
+    """Of a part of a JPEG, by its first bytes.
+
+    Its size, where in it EXIF would begin, whether it holds that.
+    """
     named = tf.reduce_all(tf.equal(head[4:], list(b"Exif\0\0"))) & tf.equal(head[1], 0xE1)
     filling = tf.equal(head[1], 0xFF)  # of a row of these bytes the last one begins a marker
     pixels = tf.not_equal(head[0], 0xFF) | tf.equal(head[1], 0xDA)
@@ -157,7 +193,10 @@ def _chunk(head: tf.Tensor) -> tuple[tf.Tensor, int, tf.Tensor]:
 
 
 def _orientation_in(tiff: tf.Tensor) -> tf.Tensor:
-    """The orientation that the first directory of a TIFF block notes; 1 if it notes none that there is."""
+    """The orientation that the first directory of a TIFF block notes.
+
+    1 if it notes none that there is.
+    """
     little = begins(tiff, b"II")
     directory = number(bytes_at(tiff, 4, 4), little)
     count = number(bytes_at(tiff, directory, 2), little)

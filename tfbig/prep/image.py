@@ -1,6 +1,9 @@
-"""Transforms of image batches: static shapes, graph-safe, compilable; randomness from each example's key alone.
+"""Transforms of image batches.
 
-Random transforms work on intensities (uint8), before `standardize`. Shapes: b batch, h height, w width, c channels.
+Static shapes, graph-safe, compilable; randomness from each example's key alone.
+
+Random transforms work on intensities (uint8), before `standardize`. Shapes: b batch, h height, w
+width, c channels.
 """
 
 from __future__ import annotations
@@ -18,21 +21,31 @@ SHIFT, FLIP, CUT = 1, 2, 3
 
 def standardize(image_bhwc: tf.Tensor, mean: list[float], std: list[float]) -> tf.Tensor:
     """(image - mean) / std for each channel, as float32."""
-    return (tf.cast(image_bhwc, tf.float32) - tf.constant(mean, tf.float32)) / tf.constant(std, tf.float32)
+    return (tf.cast(image_bhwc, tf.float32) - tf.constant(mean, tf.float32)) / tf.constant(
+        std, tf.float32
+    )
 
 
-def random_crop(image_bhwc: tf.Tensor, key: tf.Tensor, padding: int, mode: str = "black") -> tf.Tensor:
-    """Each picture shifted by up to `padding` pixels both ways; same as padding and cropping at random.
+def random_crop(
+    image_bhwc: tf.Tensor, key: tf.Tensor, padding: int, mode: str = "black"
+) -> tf.Tensor:
+    """Each picture shifted by up to `padding` pixels both ways.
+
+    Same as padding and cropping at random.
 
     Args:
         image_bhwc: pictures.
         key: uint32 [b, 2].
         padding: largest shift in pixels; less than height and width.
-        mode: what comes in at the edge: "black" (zeros) or "mirror" (reflection without the edge pixel itself).
+        mode: what comes in at the edge: "black" (zeros) or "mirror" (reflection without the edge
+            pixel itself).
     """
     height, width = image_bhwc.shape[1:3]
     if padding >= min(height, width):
-        raise ValueError(f"random_crop: expected a padding below the picture's size {height} x {width}. Received: {padding}.")
+        raise ValueError(
+            f"random_crop: expected a padding below the picture's size {height} x {width}."
+            f" Received: {padding}."
+        )
     shift = random.integers(key, SHIFT, -padding, padding, (2,))
     row = tf.range(height)[None] + shift[:, :1]
     column = tf.range(width)[None] + shift[:, 1:]
@@ -52,7 +65,10 @@ def _pick(image_bhwc: tf.Tensor, row_bh: tf.Tensor, column_bw: tf.Tensor) -> tf.
     height, width, channels = image_bhwc.shape[1:]
     flat = tf.reshape(image_bhwc, (-1, height * width, channels))
     index = row_bh[:, :, None] * width + column_bw[:, None]
-    return tf.reshape(tf.gather(flat, tf.reshape(index, (-1, height * width)), axis=1, batch_dims=1), tf.shape(image_bhwc))
+    return tf.reshape(
+        tf.gather(flat, tf.reshape(index, (-1, height * width)), axis=1, batch_dims=1),
+        tf.shape(image_bhwc),
+    )
 
 
 def random_flip(image_bhwc: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
@@ -62,7 +78,9 @@ def random_flip(image_bhwc: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 
 
 def cutout(image_bhwc: tf.Tensor, key: tf.Tensor, size: int) -> tf.Tensor:
-    """A black square of `size` pixels around a random pixel of each picture, cut at the edge (DeVries and Taylor 2017)."""
+    """A black square of `size` pixels around a random pixel of each picture, cut at the edge
+    (DeVries and Taylor 2017).
+    """
     height, width = image_bhwc.shape[1:3]
     place = random.uniform(key, CUT, (2,)) * tf.constant([height, width], tf.float32)
     start = tf.cast(tf.floor(place), tf.int32) - size // 2
@@ -71,20 +89,26 @@ def cutout(image_bhwc: tf.Tensor, key: tf.Tensor, size: int) -> tf.Tensor:
     return image_bhwc * tf.cast(~hidden, image_bhwc.dtype)[..., None]
 
 
-def decode(encoded: tf.Tensor, height: int, width: int, channels: int, background: int = 255) -> tf.Tensor:
-    """One encoded picture (JPEG, PNG, BMP or a GIF's first frame; scalar string) as uint8 [height, width, channels].
+def decode(
+    encoded: tf.Tensor, height: int, width: int, channels: int, background: int = 255
+) -> tf.Tensor:
+    """One encoded picture (JPEG, PNG, BMP or a GIF's first frame.
 
-    The only decoder: pictures are learnt, evaluated, predicted and served through it. It is placed on the CPU, for another
-    device would round otherwise.
+    Scalar string) as uint8 [height, width, channels].
 
-    Pictures are turned as the orientation in their EXIF says. JPEGs of grey, colours or CMYK are decoded with exact DCT.
-    Of 16 bits the upper 8 count. Through what is transparent in a PNG shows `background` (0 black ... 255 white), through
-    other formats black; pictures of 4 channels keep their opacity. Of a picture of another shape the centre is taken;
-    another size is brought to this one by antialiased bilinear resizing.
+    The only decoder: pictures are learnt, evaluated, predicted and served through it. It is placed
+    on the CPU, for another device would round otherwise.
 
-    Refused with an InvalidArgumentError: other formats that TensorFlow reads (WebP, JPEG XL), for what size they claim is not
-    known before they are decoded; BMPs with a palette of colours, masks or compression, for TensorFlow would make other
-    colours of them; more than MOST_PIXELS; what is damaged or torn, as far as its format can tell.
+    Pictures are turned as the orientation in their EXIF says. JPEGs of grey, colours or CMYK are
+    decoded with exact DCT. Of 16 bits the upper 8 count. Through what is transparent in a PNG shows
+    `background` (0 black ... 255 white), through other formats black; pictures of 4 channels keep
+    their opacity. Of a picture of another shape the centre is taken; another size is brought to
+    this one by antialiased bilinear resizing.
+
+    Refused with an InvalidArgumentError: other formats that TensorFlow reads (WebP, JPEG XL), for
+    what size they claim is not known before they are decoded; BMPs with a palette of colours, masks
+    or compression, for TensorFlow would make other colours of them; more than MOST_PIXELS; what is
+    damaged or torn, as far as its format can tell.
     """
     with tf.device("CPU"):
         decoders = {headers.BMP: _bmp, headers.GIF: _gif, headers.PNG: _png, headers.JPEG: _jpeg}
@@ -97,17 +121,27 @@ def decode(encoded: tf.Tensor, height: int, width: int, channels: int, backgroun
         return resize(centre(image, height, width), height, width)
 
 
-def decode_all(encoded_b: tf.Tensor, shape: tuple[int, int, int], background: int = 255) -> tf.Tensor:
-    """Encoded pictures (string [b]) as uint8 [b, height, width, channels]; see `decode`. As a graph several at a time."""
+def decode_all(
+    encoded_b: tf.Tensor, shape: tuple[int, int, int], background: int = 255
+) -> tf.Tensor:
+    """Encoded pictures (string [b]) as uint8 [b, height, width, channels].
+
+    See `decode`. As a graph several at a time.
+    """
     picture = tf.TensorSpec(shape, tf.uint8)
-    return tf.map_fn(lambda encoded: decode(encoded, *shape, background), encoded_b, fn_output_signature=picture)
+    return tf.map_fn(
+        lambda encoded: decode(encoded, *shape, background), encoded_b, fn_output_signature=picture
+    )
 
 
 def _jpeg(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
     size = headers.jpeg_shape(encoded)
     encoded = _unless(_too_large(size[0] * size[1]), encoded)
+
     # The exact DCT, which gives the same everywhere; the quick one differs by some grey levels.
-    exact = lambda wanted: tf.io.decode_jpeg(encoded, channels=wanted, dct_method="INTEGER_ACCURATE")  # noqa: E731
+    def exact(wanted):
+        return tf.io.decode_jpeg(encoded, channels=wanted, dct_method="INTEGER_ACCURATE")
+
     if channels == 1:  # brightness alone, which is a channel of its own, but not in CMYK
         cmyk = tf.equal(size[2], 4)
         image = tf.cond(cmyk, lambda: _in_channels(exact(3), 1), lambda: exact(1))
@@ -119,11 +153,17 @@ def _jpeg(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
 def _png(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
     large = _too_large(headers.png_pixels(encoded))
     encoded = _unless(tf.where(headers.begins_with_ihdr(encoded), large, NO_IHDR), encoded)
-    plain = lambda: tf.io.decode_png(encoded, channels=channels)  # noqa: E731
+
+    def plain():
+        return tf.io.decode_png(encoded, channels=channels)
+
     if channels == 4:
         image = plain()
     else:
-        mixed = lambda: _in_channels(_upon(background, tf.io.decode_png(encoded, channels=4)), channels)  # noqa: E731
+
+        def mixed():
+            return _in_channels(_upon(background, tf.io.decode_png(encoded, channels=4)), channels)
+
         image = tf.cond(headers.may_be_transparent(encoded), mixed, plain)
     return _upright(image, encoded, headers.png_orientation)
 
@@ -136,7 +176,9 @@ def _gif(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
 
 def _bmp(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
     large = _too_large(headers.bmp_pixels(encoded))
-    encoded = _unless(tf.where(headers.is_plain_bmp(encoded), large, headers.PLAIN_BMP_ONLY), encoded)
+    encoded = _unless(
+        tf.where(headers.is_plain_bmp(encoded), large, headers.PLAIN_BMP_ONLY), encoded
+    )
     return _in_channels(tf.io.decode_image(encoded, channels=3, expand_animations=False), channels)
 
 
@@ -161,18 +203,28 @@ def _in_channels(image_hw3: tf.Tensor, channels: int) -> tf.Tensor:
     """Colours as they are, in grey, or with full opacity."""
     if channels == 1:
         return tf.image.rgb_to_grayscale(image_hw3)
-    return image_hw3 if channels == 3 else tf.pad(image_hw3, ((0, 0), (0, 0), (0, 1)), constant_values=255)
+    return (
+        image_hw3
+        if channels == 3
+        else tf.pad(image_hw3, ((0, 0), (0, 0), (0, 1)), constant_values=255)
+    )
 
 
 def _upright(image_hwc: tf.Tensor, encoded: tf.Tensor, orientation: Callable) -> tf.Tensor:
     """A picture turned as its EXIF says, if it has any."""
-    noted = lambda: turned(image_hwc, orientation(encoded))  # noqa: E731
+
+    def noted():
+        return turned(image_hwc, orientation(encoded))
+
     return tf.cond(headers.has_exif(encoded), noted, lambda: image_hwc)
 
 
 def turned(image_hwc: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """A picture as it is meant to be seen, by the number (1 ... 8) of EXIF's orientation."""
-    is_one_of = lambda *numbers: tf.reduce_any(tf.equal(orientation, numbers))  # noqa: E731
+
+    def is_one_of(*numbers):
+        return tf.reduce_any(tf.equal(orientation, numbers))
+
     image = tf.cond(orientation >= 5, lambda: tf.transpose(image_hwc, (1, 0, 2)), lambda: image_hwc)
     image = tf.cond(is_one_of(2, 3, 6, 7), lambda: image[:, ::-1], lambda: image)
     return tf.cond(is_one_of(3, 4, 7, 8), lambda: image[::-1], lambda: image)
@@ -186,7 +238,9 @@ def _upon(background: int, image_hw4: tf.Tensor) -> tf.Tensor:
 
 
 def centre(image_hwc: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """The largest part in the middle of a picture that is as wide for its height as `width` for `height`."""
+    """The largest part in the middle of a picture that is as wide for its height as `width` for
+    `height`.
+    """
     size = tf.shape(image_hwc)
     rows = tf.maximum(1, tf.minimum(size[0], size[1] * height // width))
     columns = tf.maximum(1, tf.minimum(size[1], size[0] * width // height))
@@ -195,8 +249,18 @@ def centre(image_hwc: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 
 def resize(image_hwc: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """A picture (uint8) resized by antialiased bilinear interpolation; returned as it is if it has the size already."""
+    """A picture (uint8) resized by antialiased bilinear interpolation.
+
+    Returned as it is if it has the size already.
+    """
     size = tf.shape(image_hwc)
     fits = (size[0] == height) & (size[1] == width)
-    resized = tf.cond(fits, lambda: tf.cast(image_hwc, tf.float32), lambda: tf.image.resize(image_hwc, (height, width), antialias=True))
-    return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8), (height, width, image_hwc.shape[-1]))
+    resized = tf.cond(
+        fits,
+        lambda: tf.cast(image_hwc, tf.float32),
+        lambda: tf.image.resize(image_hwc, (height, width), antialias=True),
+    )
+    return tf.ensure_shape(
+        tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8),
+        (height, width, image_hwc.shape[-1]),
+    )

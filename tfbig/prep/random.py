@@ -1,7 +1,9 @@
-"""Random numbers as a pure function of a key, so that an example's augmentation depends on nothing around it.
+"""Random numbers as a pure function of a key, so that an example's augmentation depends on nothing
+around it.
 
-Every example comes with a key (uint32 [batch, 2]); the same key gives the same numbers in any batch, on any device,
-compiled or not. The mixing function is the finaliser of MurmurHash3 (Appleby 2011), applied to one word after another.
+Every example comes with a key (uint32 [batch, 2]); the same key gives the same numbers in any
+batch, on any device, compiled or not. The mixing function is the finaliser of MurmurHash3 (Appleby
+2011), applied to one word after another.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from tfbig.core.lazy import tf
 
 
 def _mix(word: tf.Tensor) -> tf.Tensor:
-    """A bijection of uint32 in which every input bit changes every output bit with probability one half."""
+    """A bijection of uint32 in which every input bit changes every output bit with probability one
+    half.
+    """
     word = tf.bitwise.bitwise_xor(word, tf.bitwise.right_shift(word, tf.constant(16, tf.uint32)))
     word *= tf.constant(0x85EBCA6B, tf.uint32)
     word = tf.bitwise.bitwise_xor(word, tf.bitwise.right_shift(word, tf.constant(13, tf.uint32)))
@@ -46,6 +50,8 @@ def uniform(key: tf.Tensor, stream: int, shape: tuple[int, ...] = ()) -> tf.Tens
     return tf.cast(tf.cast(top, tf.int32), tf.float32) * 2.0**-24
 
 
-def integers(key: tf.Tensor, stream: int, low: int, high: int, shape: tuple[int, ...] = ()) -> tf.Tensor:
+def integers(
+    key: tf.Tensor, stream: int, low: int, high: int, shape: tuple[int, ...] = ()
+) -> tf.Tensor:
     """Uniform int32 numbers from low to high, both included, [batch, *shape]; see `bits`."""
     return low + tf.cast(tf.floor(uniform(key, stream, shape) * float(high - low + 1)), tf.int32)

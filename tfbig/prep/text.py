@@ -1,4 +1,7 @@
-"""Cleaning of text documents: decoding, Unicode normalisation, duplicates, scripts. Host code, one document at a time."""
+"""Cleaning of text documents.
+
+Decoding, Unicode normalisation, duplicates, scripts. Host code, one document at a time.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,28 @@ SKETCH = 64  # hashes kept of each document
 FORMS = ("none", "nfc", "nfkc")
 LONG_RUN = 32  # combining marks behind each other; no language writes as many
 BYTE_ORDER_MARKS = {  # UTF-32 first: its little-endian mark begins with that of UTF-16
-    codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16",
-}  # fmt: skip
-SCRIPTS = ("any", "latin", "greek", "cyrillic", "arabic", "hebrew", "devanagari", "cjk", "hiragana", "hangul")
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+SCRIPTS = (
+    "any",
+    "latin",
+    "greek",
+    "cyrillic",
+    "arabic",
+    "hebrew",
+    "devanagari",
+    "cjk",
+    "hiragana",
+    "hangul",
+)
 
 
-def decode(payload: bytes, name: str, errors: str = "strict", *, first_byte: int = 0, first_line: int = 1) -> str:
+def decode(
+    payload: bytes, name: str, errors: str = "strict", *, first_byte: int = 0, first_line: int = 1
+) -> str:
     """UTF-8 bytes as text, without a byte-order mark and with plain newlines.
 
     Args:
@@ -29,22 +48,30 @@ def decode(payload: bytes, name: str, errors: str = "strict", *, first_byte: int
         errors: "strict" refuses invalid UTF-8; "replace" puts U+FFFD in its place.
         first_byte, first_line: where the part stands in its file, for error messages.
     """
-    place = lambda i: f"byte {first_byte + i:,} (line {first_line + payload[:i].count(10):,})"  # noqa: E731
-    other = next((encoding for mark, encoding in BYTE_ORDER_MARKS.items() if payload.startswith(mark)), None)
+
+    def place(i):
+        return f"byte {first_byte + i:,} (line {first_line + payload[:i].count(10):,})"
+
+    other = next(
+        (encoding for mark, encoding in BYTE_ORDER_MARKS.items() if payload.startswith(mark)), None
+    )
     if other and not first_byte:
         raise UserError(
-            f"{name}: expected text in UTF-8. Received: {other}, by its byte-order mark. Save it as UTF-8 in an editor, or convert it: "
-            f"iconv -f {other} -t UTF-8 OLD > NEW."
+            f"{name}: expected text in UTF-8. Received: {other}, by its byte-order mark. Save it as"
+            f" UTF-8 in an editor, or convert it: iconv -f {other} -t UTF-8 OLD > NEW."
         )
     zero = payload.find(0)
     if zero >= 0:
-        raise UserError(f"{name}: expected text in UTF-8. Received: a binary file (a zero byte at position {first_byte + zero:,}).")
+        raise UserError(
+            f"{name}: expected text in UTF-8. Received: a binary file (a zero byte at position"
+            f" {first_byte + zero:,})."
+        )
     try:
         text = payload.decode("utf-8", errors)
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{name}: invalid UTF-8 at {place(error.start)}: 0x{payload[error.start]:02x}, {error.reason}. "
-            "Convert the file to UTF-8, or set data.errors=replace."
+            f"{name}: invalid UTF-8 at {place(error.start)}: 0x{payload[error.start]:02x},"
+            f" {error.reason}. Convert the file to UTF-8, or set data.errors=replace."
         ) from error
     return newlines(text if first_byte else text.removeprefix("\ufeff"))
 
@@ -55,7 +82,9 @@ def newlines(text: str) -> str:
 
 
 def refuse_surrogates(text: str, name: str) -> None:
-    """Refuses a text with lone surrogates: halves of UTF-16 pairs, which are no characters and have no form in UTF-8.
+    """Refuses a text with lone surrogates.
+
+    Halves of UTF-16 pairs, which are no characters and have no form in UTF-8.
 
     They come from escapes in JSON, and from bytes of a command line that are no UTF-8.
 
@@ -67,8 +96,15 @@ def refuse_surrogates(text: str, name: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
-        what = f"the byte 0x{code - 0xDC00:02x}, which is no UTF-8" if 0xDC80 <= code <= 0xDCFF else f"the lone surrogate U+{code:04X}"
-        raise UserError(f"{name}: expected text in Unicode. Received: {what}, at character {error.start + 1:,}. Leave it out.") from error
+        what = (
+            f"the byte 0x{code - 0xDC00:02x}, which is no UTF-8"
+            if 0xDC80 <= code <= 0xDCFF
+            else f"the lone surrogate U+{code:04X}"
+        )
+        raise UserError(
+            f"{name}: expected text in Unicode. Received: {what}, at character {error.start + 1:,}."
+            " Leave it out."
+        ) from error
 
 
 def unescape(text: str) -> str:
@@ -77,7 +113,10 @@ def unescape(text: str) -> str:
 
 
 def normalize(text: str, form: str) -> str:
-    """Unicode normalisation: "nfc" composes, "nfkc" also replaces compatibility characters, "none" leaves all as it is."""
+    """Unicode normalisation.
+
+    "nfc" composes, "nfkc" also replaces compatibility characters, "none" leaves all as it is.
+    """
     if form == "none" or text.isascii():
         return text
     return unicodedata.normalize(form.upper(), _in_order(text, form))
@@ -120,7 +159,10 @@ def _decomposed(character: str, form: str) -> str:
 
 
 def plain(text: str, form: str) -> str:
-    """A text from outside, such as a prompt, as training text is read: with plain newlines, normalised."""
+    """A text from outside, such as a prompt, as training text is read.
+
+    With plain newlines, normalised.
+    """
     return normalize(newlines(text), form)
 
 
@@ -130,9 +172,12 @@ def digest(text: str) -> bytes:
 
 
 def rolling_hash(text: str, width: int) -> np.ndarray:
-    """A hash of each `width` characters in a row, uint64 [len - width + 1]; `width` is a power of 2.
+    """A hash of each `width` characters in a row, uint64 [len - width + 1].
 
-    Polynomial in the code points modulo 2^64, by doubling (Karp and Rabin 1987), then mixed as in SplitMix64.
+    `width` is a power of 2.
+
+    Polynomial in the code points modulo 2^64, by doubling (Karp and Rabin 1987), then mixed as in
+    SplitMix64.
     """
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.uint64) + np.uint64(1)
     if len(codes) < width:
@@ -148,7 +193,10 @@ def rolling_hash(text: str, width: int) -> np.ndarray:
 
 
 def sketch(text: str) -> np.ndarray:
-    """The smallest hashes of a text's shingles, sorted: a sample by which overlaps are estimated (Broder 1997)."""
+    """The smallest hashes of a text's shingles, sorted.
+
+    A sample by which overlaps are estimated (Broder 1997).
+    """
     hashes = np.unique(rolling_hash(" ".join(text.split()), SHINGLE))
     return hashes[:SKETCH]
 
@@ -166,7 +214,10 @@ class NearDuplicates:
             for holder in self._holders.get(value, ()):
                 candidates[holder] = candidates.get(holder, 0) + 1
         for holder, shared in candidates.items():
-            if shared >= self.threshold * len(found) / 2 and self._resemblance(found, self._sketches[holder]) >= self.threshold:
+            if (
+                shared >= self.threshold * len(found) / 2
+                and self._resemblance(found, self._sketches[holder]) >= self.threshold
+            ):
                 return True
         for value in found.tolist():
             holders = self._holders.setdefault(value, [])
@@ -183,20 +234,34 @@ class NearDuplicates:
 
 
 def script_share(text: str, script: str) -> float:
-    """Share of a text's letters that belong to a script, by their Unicode names; 1 for a text without letters."""
+    """Share of a text's letters that belong to a script, by their Unicode names.
+
+    1 for a text without letters.
+    """
     letters: dict[str, int] = {}
     for character in text:
         if character.isalpha():
             letters[character] = letters.get(character, 0) + 1
     total = sum(letters.values())
-    inside = sum(count for letter, count in letters.items() if unicodedata.name(letter, "").startswith(script.upper()))
+    inside = sum(
+        count
+        for letter, count in letters.items()
+        if unicodedata.name(letter, "").startswith(script.upper())
+    )
     return inside / total if total else 1.0
 
 
 def odd_share(text: str) -> float:
-    """Share of characters that are control characters (but for newline and tab), unassigned, private or U+FFFD."""
+    """Share of characters that are control characters (but for newline and tab), unassigned,
+    private or U+FFFD.
+    """
     counts: dict[str, int] = {}
     for character in text:
         counts[character] = counts.get(character, 0) + 1
-    odd = sum(n for c, n in counts.items() if c == "\ufffd" or (unicodedata.category(c) in ("Cc", "Cn", "Co", "Cs") and c not in "\n\t"))
+    odd = sum(
+        n
+        for c, n in counts.items()
+        if c == "\ufffd"
+        or (unicodedata.category(c) in ("Cc", "Cn", "Co", "Cs") and c not in "\n\t")
+    )
     return odd / max(1, len(text))

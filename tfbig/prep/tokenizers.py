@@ -1,8 +1,9 @@
 """Tokenizers: text to whole numbers and back. Characters, bytes, byte-level BPE, SentencePiece.
 
-A tokenizer is a value: `to_json` gives everything that it is, and `from_json` gives it back, so that a run carries its own.
-Where documents are packed behind each other, `separator` is the token between them, and `begin` stands
-before each where a vocabulary has one; no text is ever encoded to either.
+A tokenizer is a value: `to_json` gives everything that it is, and `from_json` gives it back, so
+that a run carries its own. Where documents are packed behind each other, `separator` is the token
+between them, and `begin` stands before each where a vocabulary has one; no text is ever encoded to
+either.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class Tokenizer:
         return [self.encode(text) for text in texts]
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text of tokens; separators are left out, bytes that are no whole character become U+FFFD."""
+        """The text of tokens; separators are left out, bytes that are no whole character become
+        U+FFFD.
+        """
         raise NotImplementedError
 
     def continuation(self, tokens: Iterable[int]) -> str:
@@ -97,35 +100,56 @@ class Characters(Tokenizer):
         """The alphabet of some texts; rarer characters than `min_count` share one unknown token."""
         counts: dict[int, int] = {}
         for text in texts:
-            for code, count in zip(*np.unique(np.frombuffer(text.encode("utf-32-le"), np.uint32), return_counts=True), strict=True):
+            for code, count in zip(
+                *np.unique(np.frombuffer(text.encode("utf-32-le"), np.uint32), return_counts=True),
+                strict=True,
+            ):
                 counts[int(code)] = counts.get(int(code), 0) + int(count)
-        alphabet = "".join(map(chr, sorted(code for code, count in counts.items() if count >= min_count)))
+        alphabet = "".join(
+            map(chr, sorted(code for code, count in counts.items() if count >= min_count))
+        )
         return cls(alphabet, unknown=min_count > 1, separator=separator)
 
     def encode(self, text):
         codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        place = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1) if len(self._codes) else np.zeros(len(codes), int)
+        place = (
+            np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
+            if len(self._codes)
+            else np.zeros(len(codes), int)
+        )
         known = self._codes[place] == codes if len(self._codes) else np.zeros(len(codes), bool)
         tokens = self._order[place] if len(self._codes) else np.zeros(len(codes), np.int32)
         if not known.all():
             if self.unknown is None:
                 raise UserError(
-                    f"characters: {_named({chr(code) for code in codes[~known]})} not in the alphabet of {len(self.alphabet)} characters this tokenizer knows "
-                    f"(first at character {int(np.argmin(known)) + 1}). Leave them out, or train with data.min_count=2 or data.tokenizer=bytes."
+                    f"characters: {_named({chr(code) for code in codes[~known]})} not in the"
+                    f" alphabet of {len(self.alphabet)} characters this tokenizer knows (first at"
+                    f" character {int(np.argmin(known)) + 1}). Leave them out, or train with"
+                    " data.min_count=2 or data.tokenizer=bytes."
                 )
             tokens = np.where(known, tokens, self.unknown)
         return tokens.astype(np.int32)
 
     def decode(self, tokens):
-        return "".join(self.alphabet[token] if token < len(self.alphabet) else UNKNOWN for token in self._kept(tokens))
+        return "".join(
+            self.alphabet[token] if token < len(self.alphabet) else UNKNOWN
+            for token in self._kept(tokens)
+        )
 
     def byte_lengths(self):
         lengths = [len(character.encode()) for character in self.alphabet]
-        lengths += [len(UNKNOWN.encode())] * (self.unknown is not None) + [0] * (self.separator is not None)
+        lengths += [len(UNKNOWN.encode())] * (self.unknown is not None) + [0] * (
+            self.separator is not None
+        )
         return np.array(lengths, np.int32)
 
     def to_json(self):
-        return {"kind": self.kind, "alphabet": self.alphabet, "unknown": self.unknown is not None, "separator": self.separator is not None}
+        return {
+            "kind": self.kind,
+            "alphabet": self.alphabet,
+            "unknown": self.unknown is not None,
+            "separator": self.separator is not None,
+        }
 
 
 class Bytes(Tokenizer):
@@ -155,7 +179,8 @@ class BPE(Tokenizer):
     Args:
         definition: JSON as the library writes it; the whole of it is obeyed.
         begin: the token before each document, if there is one.
-        separator: the token behind a document; None: GPT-2's if the vocabulary has it, else one more.
+        separator: the token behind a document; None: GPT-2's if the vocabulary has it, else one
+            more.
     """
 
     kind = "bpe"
@@ -183,11 +208,17 @@ class BPE(Tokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> BPE:
-        """Learns a byte-level vocabulary (Radford et al. 2019) of `size` tokens, with the separator."""
+        """Learns a byte-level vocabulary (Radford et al.
+
+        2019) of `size` tokens, with the separator.
+        """
         library = optional("tokenizers")
         tokenizer = byte_level(library.models.BPE())
         trainer = library.trainers.BpeTrainer(
-            vocab_size=size - 1, initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(), special_tokens=[], show_progress=False
+            vocab_size=size - 1,
+            initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
+            special_tokens=[],
+            show_progress=False,
         )
         tokenizer.train_from_iterator(texts, trainer)
         return cls(tokenizer.to_str())
@@ -246,7 +277,10 @@ class BPE(Tokenizer):
 
 
 def byte_level(model, *, add_prefix_space: bool = False):
-    """A `tokenizers` pipeline around a BPE model as GPT-2 has it: no normalisation, no special words."""
+    """A `tokenizers` pipeline around a BPE model as GPT-2 has it.
+
+    No normalisation, no special words.
+    """
     library = optional("tokenizers")
     tokenizer = library.Tokenizer(model)
     tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
@@ -278,24 +312,32 @@ def _spell_pieces(word: str) -> bytes:
 
 
 def _byte_names() -> dict[str, int]:
-    """The characters by which GPT-2 names the 256 bytes: most themselves, the others what follows 255."""
+    """The characters by which GPT-2 names the 256 bytes.
+
+    Most themselves, the others what follows 255.
+    """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
-    return {chr(code): code for code in printable} | {chr(256 + i): code for i, code in enumerate(others)}
+    return {chr(code): code for code in printable} | {
+        chr(256 + i): code for i, code in enumerate(others)
+    }
 
 
 BYTES = _byte_names()
 
 
 class SentencePiece(Tokenizer):
-    """A ready SentencePiece model (Kudo and Richardson 2018). Lossless if the model does not normalise.
+    """A ready SentencePiece model (Kudo and Richardson 2018).
+
+    Lossless if the model does not normalise.
 
     Args:
         model: the content of a .model file.
         begin: the token before each document, if there is one.
 
-    Without byte fallback it has one token for all that it does not know, however much that is. Such text is refused: it could
-    not be written again, and its bits per byte would compare with no other tokenizer's.
+    Without byte fallback it has one token for all that it does not know, however much that is. Such
+    text is refused: it could not be written again, and its bits per byte would compare with no
+    other tokenizer's.
     """
 
     kind = "sentencepiece"
@@ -329,8 +371,10 @@ class SentencePiece(Tokenizer):
         if unknown in tokens:
             strange = {c for c in set(text) if unknown in self._pieces.EncodeAsIds(c)}
             raise UserError(
-                f"characters: {_named(strange)} not in this SentencePiece vocabulary, which has no byte fallback (first at character "
-                f"{next((i for i, c in enumerate(text, 1) if c in strange), 1)}). Leave them out, or take a vocabulary with byte fallback."
+                f"characters: {_named(strange)} not in this SentencePiece vocabulary, which has no"
+                " byte fallback (first at character"
+                f" {next((i for i, c in enumerate(text, 1) if c in strange), 1)}). Leave them out,"
+                " or take a vocabulary with byte fallback."
             )
         return tokens
 
@@ -339,7 +383,9 @@ class SentencePiece(Tokenizer):
 
     def continuation(self, tokens):
         # The library leaves out a space at the start of a text, so some word is put there.
-        return self._pieces.DecodeIds(self._word + self._kept(tokens)).removeprefix(self._pieces.DecodeIds(self._word))
+        return self._pieces.DecodeIds(self._word + self._kept(tokens)).removeprefix(
+            self._pieces.DecodeIds(self._word)
+        )
 
     def byte_lengths(self):
         lengths = [len(word.replace(MARK, " ").encode()) for word in self._words]

@@ -41,7 +41,8 @@ mnist_mlp.search = (
     "optim.momentum=in:0.9,0.95",
     "optim.weight_decay=log:1e-4..1e-1",
     "train.batch_size=in:64,128,256",
-    "device.jit=false",  # dropout inside XLA is slow on CPU, and short trials do not repay compiling
+    # Dropout inside XLA is slow on CPU, and short trials do not repay compiling
+    "device.jit=false",
 )
 
 
@@ -58,7 +59,9 @@ def mnist_cnn() -> Experiment:
         model=CNN(filters=(16, 32, 64), units=128, dropout=0.3),
         data=MNIST(),
         train=Train(length="12ep", batch_size=128),
-        optim=Optim(optimizer="adamw", learning_rate=2e-3, schedule="cosine", warmup="5%", weight_decay=0.01),
+        optim=Optim(
+            optimizer="adamw", learning_rate=2e-3, schedule="cosine", warmup="5%", weight_decay=0.01
+        ),
     )
 
 
@@ -85,7 +88,14 @@ def mnist_lstm() -> Experiment:
         model=LSTM(units=(128,)),
         data=MNIST(),
         train=Train(length="12ep", batch_size=64),
-        optim=Optim(optimizer="adamw", learning_rate=2e-3, schedule="cosine", warmup="5%", weight_decay=0.01, clip_norm=1.0),
+        optim=Optim(
+            optimizer="adamw",
+            learning_rate=2e-3,
+            schedule="cosine",
+            warmup="5%",
+            weight_decay=0.01,
+            clip_norm=1.0,
+        ),
     )
 
 
@@ -102,39 +112,69 @@ def mnist_vit() -> Experiment:
         model=ViT(patch=7, width=64, depth=4, heads=4),
         data=MNIST(),
         train=Train(length="20ep", batch_size=128),
-        optim=Optim(optimizer="adamw", learning_rate=2e-3, schedule="cosine", warmup="5%", weight_decay=0.05, clip_norm=1.0),
+        optim=Optim(
+            optimizer="adamw",
+            learning_rate=2e-3,
+            schedule="cosine",
+            warmup="5%",
+            weight_decay=0.05,
+            clip_norm=1.0,
+        ),
     )
 
 
 def cifar10_cnn() -> Experiment:
     """Ten kinds of objects with a residual network, crops and mirror images.
 
-    python -m tfbig.train cifar10_cnn        # TFDS_DATA_DIR names a prepared folder, if there is no network
+    # TFDS_DATA_DIR names a prepared folder, if there is no network
+    python -m tfbig.train cifar10_cnn
 
     Measured: 85.35, 85.52 % test accuracy (seeds 0, 1), 11 to 14 minutes on 2 CPU cores.
     """
     return Experiment(
         name="cifar10_cnn",
-        task=ImageClassification(crop_padding=4, crop_fill="mirror", flip=True, label_smoothing=0.1),
+        task=ImageClassification(
+            crop_padding=4, crop_fill="mirror", flip=True, label_smoothing=0.1
+        ),
         model=CNN(filters=(32, 64, 128), convolutions=3, residual=True, summary="average", units=0),
         data=CIFAR10(),
         train=Train(length="12ep", batch_size=128),
-        optim=Optim(optimizer="sgd", learning_rate=0.1, momentum=0.9, nesterov=True, schedule="cosine", warmup="10%", weight_decay=5e-4),
+        optim=Optim(
+            optimizer="sgd",
+            learning_rate=0.1,
+            momentum=0.9,
+            nesterov=True,
+            schedule="cosine",
+            warmup="10%",
+            weight_decay=5e-4,
+        ),
     )
 
 
 def own_pictures() -> Experiment:
-    """Your own pictures, a folder with a subfolder for each class: a residual network, crops and mirror images.
+    """Your own pictures, a folder with a subfolder for each class.
 
-    python -m tfbig.train own_pictures data.path=FOLDER      # task.flip=false where left and right matter
+    A residual network, crops and mirror images.
 
-    Measured: 78.0 % test accuracy (seed 0, 300 pictures) on Tiny ImageNet, 10 classes, 1,200 pictures to learn from and 120 of
-    them held out for validation, 7 minutes on 2 shared CPU cores.
+    # Task.flip=false where left and right matter
+    python -m tfbig.train own_pictures data.path=FOLDER
+
+    Measured: 78.0 % test accuracy (seed 0, 300 pictures) on Tiny ImageNet, 10 classes, 1,200
+    pictures to learn from and 120 of them held out for validation, 7 minutes on 2 shared CPU cores.
     """
     return Experiment(
         name="own_pictures",
-        task=ImageClassification(crop_padding=8, crop_fill="mirror", flip=True, label_smoothing=0.1),
-        model=CNN(filters=(32, 64, 128, 256), convolutions=2, residual=True, summary="average", units=0, dropout=0.2),
+        task=ImageClassification(
+            crop_padding=8, crop_fill="mirror", flip=True, label_smoothing=0.1
+        ),
+        model=CNN(
+            filters=(32, 64, 128, 256),
+            convolutions=2,
+            residual=True,
+            summary="average",
+            units=0,
+            dropout=0.2,
+        ),
         data=ImageFolder(side=64),
         train=Train(length="40ep", batch_size=32, evaluate_every="5ep", save_every="5ep"),
         optim=Optim(

@@ -57,7 +57,8 @@ def _parts(panel: dict) -> list[dict]:
 
 
 def legend(panel: dict) -> list[tuple[str, str, bool]]:
-    """What the colours of a chart mean, as (variable of the style, name, whether it is a dashed line).
+    """What the colours of a chart mean, as (variable of the style, name, whether it is a dashed
+    line).
 
     It is shown beside the chart as HTML, where names may be long.
     """
@@ -97,7 +98,9 @@ def _figure(width: float, height: float):
 
 
 def _svg(figure) -> str:
-    """The figure as SVG whose colours are variables of the page's style, so that they suit a dark page too."""
+    """The figure as SVG whose colours are variables of the page's style, so that they suit a dark
+    page too.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -179,7 +182,9 @@ def curves(panel: dict):
 
 
 def points(panel: dict):
-    """Points of each series, joined where it says so, and horizontal lines at levels to compare with."""
+    """Points of each series, joined where it says so, and horizontal lines at levels to compare
+    with.
+    """
     figure, axes = _figure(4.4, 3.0)
     for number, series in enumerate(panel["series"]):
         style = "-" if series.get("line") else "none"

@@ -1,4 +1,7 @@
-"""What a person sees while a run trains: one live line on a terminal, plain lines elsewhere. All of it on stderr."""
+"""What a person sees while a run trains.
+
+One live line on a terminal, plain lines elsewhere. All of it on stderr.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,9 @@ class Console:
         self.live.start()
 
     def restored(self, step: int) -> None:
-        """Called once, before training goes on from `step`, which is where the time left is reckoned from."""
+        """Called once, before training goes on from `step`, which is where the time left is
+        reckoned from.
+        """
         if self.live is not None and step:
             self.live.reset(self.task, completed=step)
 
@@ -116,7 +121,8 @@ class Console:
 
     def evaluated(self, step: int, split: str, metrics: dict[str, dict]) -> None:
         self.note(
-            f"step {step:,} {split}: {', '.join(metric_text(name, metric) for name, metric in metrics.items())}"
+            f"step {step:,} {split}:"
+            f" {', '.join(metric_text(name, metric) for name, metric in metrics.items())}"
         )
 
     def note(self, text: str) -> None:

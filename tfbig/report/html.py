@@ -15,7 +15,10 @@ from tfbig.report.page import Headline, Section, section
 
 SPLIT_ORDER = tuple(reversed(SPLITS))  # what counts comes first: test, validation, train
 EVALUATED = {split: f"On the {split} split" for split in SPLIT_ORDER}
-UNNOTED = "Written by an earlier version, which did not note the split; python -m tfbig.evaluate draws it again."
+UNNOTED = (
+    "Written by an earlier version, which did not note the split; python -m tfbig.evaluate draws it"
+    " again."
+)
 
 
 def write(folder: Path) -> Path:
@@ -199,7 +202,10 @@ def _words(value) -> str:
 
 
 def _deployment(export: dict) -> list[dict]:
-    """The last export's formats side by side: metrics against latency against size, all through the artefact itself."""
+    """The last export's formats side by side.
+
+    Metrics against latency against size, all through the artefact itself.
+    """
     if not export:
         return []
     entries = export["verification"]
@@ -215,7 +221,10 @@ def _deployment(export: dict) -> list[dict]:
         "memory MB",
         "start s",
     ]
-    title = f"Version {export['version']}, {export['created']}; {len(export['checks'])} checks passed; {export['path']}"
+    title = (
+        f"Version {export['version']}, {export['created']}; {len(export['checks'])} checks passed;"
+        f" {export['path']}"
+    )
     rows = [_format_row(name, entry) for name, entry in entries.items()]
     caption = "Milliseconds: the median, and below it the 99th percentile."
     caption += " Difference: the largest from the evaluated model's outputs."
@@ -257,9 +266,11 @@ def _format_row(name: str, entry: dict) -> list:
     return [
         name,
         metrics,
-        "not finite"
-        if entry["largest_difference"] is None
-        else f"{entry['largest_difference']:.1e}",
+        (
+            "not finite"
+            if entry["largest_difference"] is None
+            else f"{entry['largest_difference']:.1e}"
+        ),
         *([f"{time['p50_ms']:.2f}", f"{time['p99_ms']:.2f}"] for time in times),
         f"{entry['latency']['32']['examples_per_s']:,.0f} {entry.get('unit', 'example')}s/s",
         f"{entry['size'] / 1e6:.2f}",
@@ -315,7 +326,10 @@ def _machine(summary: dict, env: dict) -> list[dict]:
             ["compiled with XLA", f"{'yes' if summary['jit'] else 'no'} ({summary['jit_reason']})"],
             [
                 "steps",
-                f"{summary['steps']:,}, stopped {summary['stopped']}; best at {summary['best_step'] or 0:,}",
+                (
+                    f"{summary['steps']:,}, stopped {summary['stopped']}; best at"
+                    f" {summary['best_step'] or 0:,}"
+                ),
             ],
             ["checkpoint", f"{summary['checkpoint_mb']} MB"],
             ["training stood still", ", ".join(waited)],

@@ -1,20 +1,25 @@
-"""The parts of a report: each panel is a JSON value with a "kind", drawn as HTML by panel.html, or as a chart (charts.py).
+"""The parts of a report.
+
+Each panel is a JSON value with a "kind", drawn as HTML by panel.html, or as a chart (charts.py).
 
     curves       x_label, y_label, series: [{name, x, y}], log_y, from_zero
     matrix       labels, counts: rows are true labels, columns predicted ones
     calibration  bins: [{low, high, confidence, accuracy, count}], ece
     pictures     items: [{png (base64), caption}]
     bars         labels, values, x_label
-    table        headers, rows: a cell is a value, or [value, a note to it]; marks: "best", "failed" or "" for each row
+    table        headers, rows: a cell is a value, or [value, a note to it]; marks: "best",
+                 "failed" or "" for each row
     texts        items: [text]
     settings     groups: [{name, items: [[setting, value, what the recipe has instead, or ""]]}]
-    points       x_label, y_label, series: [{name, x, y, labels}], log_x; a series with "line" is joined;
+    points       x_label, y_label, series: [{name, x, y, labels}], log_x; one with "line" is joined;
                  levels: [{name, y}], horizontal lines
     slices       y_label, parts: [{label, x, y, log, ticks}]: one small plot for each setting
-    parallel     axes: [{label, ticks: [(position 0..1, text)]}], lines: [{values: a position 0..1 or None on each axis, value}],
+    parallel     axes: [{label, ticks: [(position 0..1, text)]}],
+                 lines: [{values: a position 0..1 or None on each axis, value}],
                  label, better: "min" or "max"
 
-All have a title, which may be empty, and may have a caption; `badge`, if there is one, stands beside the title.
+All have a title, which may be empty, and may have a caption; `badge`, if there is one, stands
+beside the title.
 """
 
 from __future__ import annotations

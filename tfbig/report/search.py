@@ -1,4 +1,7 @@
-"""The report of a search: one self-contained HTML file, made from the files in the search directory."""
+"""The report of a search.
+
+One self-contained HTML file, made from the files in the search directory.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ RECIPE = "the recipe's own settings"
 
 
 def write(folder: Path) -> Path:
-    """Writes DIR/report.html from whatever the search directory holds by now, and returns its path."""
+    """Writes DIR/report.html from whatever the search directory holds by now, and returns its
+    path.
+    """
     story = _Story(Search(Path(folder)))
     sections = [
         *section("Settings that won", story.winner, lines=story.verdict()),
@@ -66,7 +71,10 @@ class _Story:
         return metric_value(self.primary, value)
 
     def spread(self, low: float, high: float, name: str | None = None) -> str:
-        """An interval for people; that of a share ends at 0 and 1, which Student's does not know."""
+        """An interval for people.
+
+        That of a share ends at 0 and 1, which Student's does not know.
+        """
         name = name or self.primary
         if name.endswith("accuracy"):
             low, high = max(0.0, low), min(1.0, high)
@@ -81,7 +89,10 @@ class _Story:
         text = self.difference(gain["mean"])
         if gain["low"] is None:
             return text
-        return f"{text} (95 % interval {self.difference(gain['low'])} to {self.difference(gain['high'])})"
+        return (
+            f"{text} (95 % interval {self.difference(gain['low'])} to"
+            f" {self.difference(gain['high'])})"
+        )
 
     def headline(self) -> Headline:
         tune, failed = (
@@ -101,7 +112,10 @@ class _Story:
             )
         text = f"{what} {self.primary} of the winner"
         if shown["low"] is not None:
-            text += f", 95 % interval {self.spread(shown['low'], shown['high'])} over {len(shown['values'])} seeds"
+            text += (
+                f", 95 % interval {self.spread(shown['low'], shown['high'])} over"
+                f" {len(shown['values'])} seeds"
+            )
         return Headline(self.show(shown["mean"]), text, [line])
 
     def verdict(self) -> list[str]:
@@ -119,7 +133,10 @@ class _Story:
         ]
 
     def winner(self) -> list[dict]:
-        """The line that trains the winner; the winner and the recipe on the test split, metric by metric."""
+        """The line that trains the winner.
+
+        The winner and the recipe on the test split, metric by metric.
+        """
         if not self.best:
             return []
         caption = f"trial {self.best['trial']}, run {self.best['run']}"
@@ -130,7 +147,10 @@ class _Story:
         rows = [
             [name, *(self.mean(metrics[name], name) for metrics in test.values())] for name in names
         ]
-        caption = "Means over seeds with their 95 % interval, and each seed. The test split was read once the search was over, for"
+        caption = (
+            "Means over seeds with their 95 % interval, and each seed. The test split was read once"
+            " the search was over, for"
+        )
         caption += " these runs alone; what was gained is counted over the seeds that both have."
         table = {
             "kind": "table",
@@ -162,7 +182,10 @@ class _Story:
             for each in finalists
         ]
         headers = ["trial", "in the search", "with other seeds"]
-        caption = "The best of many noisy trials owes part of its value to luck: the mean over seeds that the search did not see"
+        caption = (
+            "The best of many noisy trials owes part of its value to luck: the mean over seeds that"
+            " the search did not see"
+        )
         caption += " decides. Below it, its 95 % interval and each seed."
         return [
             {"kind": "table", "title": "", "headers": headers, "rows": rows, "caption": caption}
@@ -252,7 +275,10 @@ class _Story:
             axes.append({"label": parameter.name, "ticks": ticks})
         lines = [{"values": self.places(trial), "value": self.value(trial)} for trial in self.runs]
         colours = {"label": self.primary, "better": self.better}
-        caption = "One line for each configuration, the best one thick; colours tell the better half apart."
+        caption = (
+            "One line for each configuration, the best one thick; colours tell the better half"
+            " apart."
+        )
         return [
             {
                 "kind": "parallel",

@@ -50,12 +50,16 @@ class Progress:
         value = outcome["metrics"][self.primary]
         mark = ", best so far" if self._is_best(value) else ""
         self.note(
-            f"trial {name}: {self.primary} {metric_value(self.primary, value)} in {duration_text(outcome['seconds'])}{mark}"
+            f"trial {name}: {self.primary} {metric_value(self.primary, value)} in"
+            f" {duration_text(outcome['seconds'])}{mark}"
         )
 
 
 class Quiet:
-    """The observer of a trial's training: its own log keeps everything, so only warnings are passed on."""
+    """The observer of a trial's training.
+
+    Its own log keeps everything, so only warnings are passed on.
+    """
 
     def __init__(self, progress: Progress):
         self.progress = progress

@@ -14,18 +14,22 @@ from tfbig.data._images import SUFFIXES, reason
 
 TRACED_FROM = 40  # files that are worth the second that a graph for all of them takes to make
 FOUND = (*SUFFIXES, ".npy")  # what is looked for in folders
-REFUSED = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".tif", ".tiff", ".webp")  # pictures too, and named as unreadable
+# Pictures too, and named as unreadable
+REFUSED = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".tif", ".tiff", ".webp")
 
 
 def gather(inputs, task: Task) -> tuple[list[str], np.ndarray, list[dict]]:
-    """The pictures that `inputs` mean, as names and uint8 [n, height, width, channels], and what is wrong with other files.
+    """The pictures that `inputs` mean, as names and uint8 [n, height, width, channels], and what is
+    wrong with other files.
 
     Args:
-        inputs: paths of pictures, folders or .npy files, "-" for stdin, or an array uint8 [n, height, width, channels].
+        inputs: paths of pictures, folders or .npy files, "-" for stdin, or an array uint8 [n,
+            height, width, channels].
         task: its `decode` and its data's `spec` say what a picture is.
 
     Returns:
-        The names, the pictures, and [{"input", "error"}] of the files among several that cannot be read.
+        The names, the pictures, and [{"input", "error"}] of the files among several that cannot be
+        read.
 
     Raises:
         UserError: there is but one file and it cannot be read.
@@ -43,7 +47,11 @@ def gather(inputs, task: Task) -> tuple[list[str], np.ndarray, list[dict]]:
             if len(sources) + len(refused) == 1:
                 raise
             refused.append({"input": str(source), "error": str(error)})
-    return [name for name, _ in found], np.stack([picture for _, picture in found]) if found else np.empty((0, *shape), np.uint8), refused
+    return (
+        [name for name, _ in found],
+        np.stack([picture for _, picture in found]) if found else np.empty((0, *shape), np.uint8),
+        refused,
+    )
 
 
 def is_array(inputs) -> bool:
@@ -51,7 +59,8 @@ def is_array(inputs) -> bool:
 
 
 def find(inputs) -> tuple[list[Path], list[dict]]:
-    """The files that a path or several mean, and [{"input", "error"}] of paths among several that mean none.
+    """The files that a path or several mean, and [{"input", "error"}] of paths among several that
+    mean none.
 
     Folders are searched for pictures.
 
@@ -61,8 +70,13 @@ def find(inputs) -> tuple[list[Path], list[dict]]:
     try:
         paths = [Path(path) for path in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
     except TypeError as error:
-        expected = "paths of pictures, of folders or of .npy files, or an array uint8 [n, height, width, channels]"
-        raise UserError(f"inputs: expected {expected}. Received: {str(inputs)[:100]} ({type(inputs).__name__}).") from error
+        expected = (
+            "paths of pictures, of folders or of .npy files, or an array uint8 [n, height, width,"
+            " channels]"
+        )
+        raise UserError(
+            f"inputs: expected {expected}. Received: {str(inputs)[:100]} ({type(inputs).__name__})."
+        ) from error
     files, refused = [], []
     for path in paths:
         try:
@@ -86,14 +100,27 @@ def _files(path: Path) -> list[Path]:
 
 
 def decoder(task: Task, files: int):
-    """The task's `decode` of one encoded picture, quick for so many files: bytes to uint8 [height, width, channels]."""
-    plain = lambda encoded: task.decode({"image_bytes": encoded})["image"]  # noqa: E731
-    graph = tf.function(plain, input_signature=[tf.TensorSpec([None], tf.string)]) if files >= TRACED_FROM else plain
+    """The task's `decode` of one encoded picture, quick for so many files.
+
+    Bytes to uint8 [height, width, channels].
+    """
+
+    def plain(encoded):
+        return task.decode({"image_bytes": encoded})["image"]
+
+    graph = (
+        tf.function(plain, input_signature=[tf.TensorSpec([None], tf.string)])
+        if files >= TRACED_FROM
+        else plain
+    )
     return lambda content: graph(tf.constant([content])).numpy()[0]
 
 
 def read(path: Path, task: Task, decode) -> list[tuple[str, np.ndarray]]:
-    """The pictures of one file (or of stdin for "-") as (name, uint8 [height, width, channels]); `decode` from `decoder`."""
+    """The pictures of one file (or of stdin for "-") as (name, uint8 [height, width, channels]).
+
+    `decode` from `decoder`.
+    """
     try:
         content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
@@ -104,7 +131,10 @@ def read(path: Path, task: Task, decode) -> list[tuple[str, np.ndarray]]:
         except Exception as error:  # a header is read as Python, which has many errors of its own
             raise UserError(f"{path}: is no whole .npy file: {str(error)[:200]}.") from error
         pictures = _pictures(array, task, str(path))
-        return [(f"{path}[{i}]" if len(pictures) > 1 else str(path), picture) for i, picture in enumerate(pictures)]
+        return [
+            (f"{path}[{i}]" if len(pictures) > 1 else str(path), picture)
+            for i, picture in enumerate(pictures)
+        ]
     try:
         return [(str(path), decode(content))]
     except tf.errors.OpError as error:
@@ -119,5 +149,7 @@ def _pictures(array: np.ndarray, task, name: str) -> np.ndarray:
     shaped = shaped[..., None] if channels == 1 and shaped.shape[1:] == (height, width) else shaped
     if array.dtype != np.uint8 or shaped.shape[1:] != (height, width, channels) or not len(shaped):
         expected = f"uint8 [n, {height}, {width}, {channels}] with at least one picture"
-        raise UserError(f"{name}: expected {expected}. Received: {array.dtype} {list(array.shape)}.")
+        raise UserError(
+            f"{name}: expected {expected}. Received: {array.dtype} {list(array.shape)}."
+        )
     return shaped

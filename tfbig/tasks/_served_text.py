@@ -1,4 +1,6 @@
-"""The programs of a served language model: generation, scores of texts, and single steps, as graphs of core operations.
+"""The programs of a served language model.
+
+Generation, scores of texts, and single steps, as graphs of core operations.
 
 Shapes: b texts, t tokens, c the context, w windows.
 """
@@ -23,7 +25,9 @@ class Service(Component):
     limit: int = knob(2000, "most tokens that a request may ask for", low=1)
     temperature: float = knob(0.0, "of the choice; 0: always the most probable token", low=0)
     top_k: int | None = knob(None, "choose among so many most probable tokens", low=1)
-    top_p: float | None = knob(None, "choose among the fewest tokens with this probability together", above=0, high=1)
+    top_p: float | None = knob(
+        None, "choose among the fewest tokens with this probability together", above=0, high=1
+    )
     seed: int = knob(0, "of the choices", low=0, high=2**31 - 1)
 
     def problems(self):
@@ -34,54 +38,94 @@ class Service(Component):
 def assets(task: Task, service: Service) -> dict:
     """What makes text token by token possible: the tokenizer, and how prompts begin and texts end.
 
-    "generation" holds: takes ("text" or "tokens": what serving_default takes), context and values (sizes), normalize (Unicode
-    form of the texts it was trained on: none, nfc or nfkc), start (tokens before each prompt; left out of one that fills the
-    context by itself), opening (what is read where nothing else is), separator (the token that ends a text, or null), and the
-    defaults of `Service`.
+    "generation" holds: takes ("text" or "tokens": what serving_default takes), context and values
+        (sizes), normalize (Unicode
+    form of the texts it was trained on: none, nfc or nfkc), start (tokens before each prompt; left
+    out of one that fills the context by itself), opening (what is read where nothing else is),
+    separator (the token that ends a text, or null), and the defaults of `Service`.
     """
     separator = task.tokenizer.separator
     takes = "text" if graph_text.encoder(task.tokenizer) else "tokens"
-    places = {"context": task.context, "values": task.tokenizer.size, "normalize": task.data.normalize, "start": task.start, "opening": task.opening}
-    return {"tokenizer": task.tokenizer.to_json(), "generation": {"takes": takes, **places, "separator": separator, **vars(service)}}
+    places = {
+        "context": task.context,
+        "values": task.tokenizer.size,
+        "normalize": task.data.normalize,
+        "start": task.start,
+        "opening": task.opening,
+    }
+    return {
+        "tokenizer": task.tokenizer.to_json(),
+        "generation": {"takes": takes, **places, "separator": separator, **vars(service)},
+    }
 
 
 def remarks(task: Task, service: Service) -> list[str]:
     """Sentences for the model card."""
-    how = "the most probable token each time" if not service.temperature else f"at temperature {service.temperature:g}"
+    how = (
+        "the most probable token each time"
+        if not service.temperature
+        else f"at temperature {service.temperature:g}"
+    )
     said = [
-        f"It continues a prompt of at most {task.context} tokens ({task.tokenizer.kind}): `serving_default` by at most {service.length} tokens, {how}; "
-        f"`generate` as it is asked to, by at most {service.limit}. What has outgrown the context goes on from its last half.",
+        (
+            f"It continues a prompt of at most {task.context} tokens ({task.tokenizer.kind}):"
+            f" `serving_default` by at most {service.length} tokens, {how}; `generate` as it is"
+            f" asked to, by at most {service.limit}. What has outgrown the context goes on from its"
+            " last half."
+        ),
         "It writes what is likely behind texts like those it was trained on, true or not.",
     ]
     if not graph_text.encoder(task.tokenizer):
-        said.append(f"Its tokenizer ({task.tokenizer.kind}) cannot be a part of the graph: token numbers go in, and assets.extra/tokenizer.json makes them. /v1/completions of tfbig's server takes texts.")
+        said.append(
+            f"Its tokenizer ({task.tokenizer.kind}) cannot be a part of the graph: token numbers go"
+            " in, and assets.extra/tokenizer.json makes them. /v1/completions of tfbig's server"
+            " takes texts."
+        )
     if task.data.normalize != "none":
         form = task.data.normalize.upper()
-        said.append(f"It was trained on text in Unicode's form {form}, and its signatures normalise nothing: bring texts to {form} before. /v1/completions of tfbig's server does so.")
+        said.append(
+            f"It was trained on text in Unicode's form {form}, and its signatures normalise"
+            f" nothing: bring texts to {form} before. /v1/completions of tfbig's server does so."
+        )
     return said
 
 
 class ServedText:
     """A language model's programs.
 
-    Where the tokenizer can live in a graph, texts go in; otherwise tokens int32 [b, t] and how many of them count [b]. Text
-    comes out where the tokens can be turned into text in a graph, and `ids`, int32 [b, length], where tokens go in.
+    Where the tokenizer can live in a graph, texts go in; otherwise tokens int32 [b, t] and how many
+    of them count [b]. Text comes out where the tokens can be turned into text in a graph, and
+    `ids`, int32 [b, length], where tokens go in.
 
-    Texts are read as they are: core operations have no Unicode normalisation, so whoever asks brings them to the form of
-    `data.normalize`, as `TextGeneration.write` and the server's completions do.
+    Texts are read as they are: core operations have no Unicode normalisation, so whoever asks
+    brings them to the form of `data.normalize`, as `TextGeneration.write` and the server's
+    completions do.
     """
 
     def __init__(self, task: Task, model, service: Service):
         self.task, self.model, self.service, self.context = task, model, service, task.context
-        self.encode, self.decode = graph_text.encoder(task.tokenizer), graph_text.decoder(task.tokenizer)
+        self.encode, self.decode = (
+            graph_text.encoder(task.tokenizer),
+            graph_text.decoder(task.tokenizer),
+        )
         self.start = task.start
         self.end = -1 if task.tokenizer.separator is None else task.tokenizer.separator
         self.prefill, self.step = task.model.cached(model)
-        self.cache = [tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in self.prefill.outputs[1:]]
+        self.cache = [
+            tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in self.prefill.outputs[1:]
+        ]
 
     def programs(self) -> dict[str, Program]:
-        scalar = lambda dtype: tf.TensorSpec((), dtype)  # noqa: E731
-        asked = {"length": scalar(tf.int32), "seed": scalar(tf.int32), "temperature": scalar(tf.float32), "top_k": scalar(tf.int32), "top_p": scalar(tf.float32)}
+        def scalar(dtype):
+            return tf.TensorSpec((), dtype)
+
+        asked = {
+            "length": scalar(tf.int32),
+            "seed": scalar(tf.int32),
+            "temperature": scalar(tf.float32),
+            "top_k": scalar(tf.int32),
+            "top_p": scalar(tf.float32),
+        }
         prompt, text = (self._given(name) for name in ("prompt", "text"))
         row, many = tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None, None), tf.int32)
         cache = {f"cache_{i}": spec for i, spec in enumerate(self.cache)}
@@ -96,13 +140,20 @@ class ServedText:
     def _given(self, name: str) -> dict[str, tf.TensorSpec]:
         if self.encode:
             return {name: tf.TensorSpec((None,), tf.string)}
-        return {"tokens": tf.TensorSpec((None, None), tf.int32), "count": tf.TensorSpec((None,), tf.int32)}
+        return {
+            "tokens": tf.TensorSpec((None, None), tf.int32),
+            "count": tf.TensorSpec((None,), tf.int32),
+        }
 
     def _tokens(self, given: dict):
-        """The tokens of texts as the model reads them, behind the start of a document if it knows one, ragged [b, None]."""
+        """The tokens of texts as the model reads them, behind the start of a document if it knows
+        one, ragged [b, None].
+        """
         if "tokens" in given:
             size = self.task.tokenizer.size
-            fits = tf.reduce_all((given["count"] >= 0) & (given["count"] <= tf.shape(given["tokens"])[1]))
+            fits = tf.reduce_all(
+                (given["count"] >= 0) & (given["count"] <= tf.shape(given["tokens"])[1])
+            )
             known = tf.reduce_all((given["tokens"] >= 0) & (given["tokens"] < size))
             _require(fits, "count: expected 0 to the number of tokens given in each row")
             _require(known, f"tokens: expected numbers from 0 to {size - 1}")
@@ -113,27 +164,54 @@ class ServedText:
         if not self.start:
             return tokens
         rows = tokens.nrows(out_type=tf.int32)
-        return tf.concat([tf.RaggedTensor.from_tensor(tf.tile(tf.constant([self.start]), (rows, 1)), row_splits_dtype=tokens.row_splits.dtype), tokens], 1)
+        return tf.concat(
+            [
+                tf.RaggedTensor.from_tensor(
+                    tf.tile(tf.constant([self.start]), (rows, 1)),
+                    row_splits_dtype=tokens.row_splits.dtype,
+                ),
+                tokens,
+            ],
+            1,
+        )
 
     def _prompts(self, given: dict):
         """Prompts as padded tokens [b, c] and their lengths [b]; see `TextGeneration._encode`."""
         tokens = self._tokens(given)
         length = tf.cast(tokens.row_lengths(), tf.int32)
-        drop = tf.where(length == self.context + 1, len(self.start), 0)  # full without the document's start
+        # Full without the document's start
+        drop = tf.where(length == self.context + 1, len(self.start), 0)
         length -= drop
         lengths = tf.concat([length, [0]], 0)  # of no prompts, too
         longest, number = tf.reduce_max(lengths), tf.argmax(lengths, output_type=tf.int32) + 1
-        told = tf.strings.join(["prompt ", tf.strings.as_string(number), f": expected at most the context of {self.context} tokens. Received: ", tf.strings.as_string(longest - len(self.start))])
+        told = tf.strings.join(
+            [
+                "prompt ",
+                tf.strings.as_string(number),
+                f": expected at most the context of {self.context} tokens. Received: ",
+                tf.strings.as_string(longest - len(self.start)),
+            ]
+        )
         _require(longest <= self.context, told)
         dense = tokens.to_tensor(shape=(None, self.context + 1))
         dense = tf.where(drop[:, None] > 0, tf.roll(dense, -1, 1), dense)
-        opening = tf.pad(tf.constant(self.task.opening[: self.context]), [[0, max(0, self.context + 1 - len(self.task.opening))]])
-        dense = tf.where(length[:, None] == 0, opening[None], dense)  # nothing is given: what a text begins behind
-        return dense[:, : self.context], tf.where(length == 0, min(self.context, len(self.task.opening)), length)
+        opening = tf.pad(
+            tf.constant(self.task.opening[: self.context]),
+            [[0, max(0, self.context + 1 - len(self.task.opening))]],
+        )
+        # Nothing is given: what a text begins behind
+        dense = tf.where(length[:, None] == 0, opening[None], dense)
+        return dense[:, : self.context], tf.where(
+            length == 0, min(self.context, len(self.task.opening)), length
+        )
 
     def _complete(self, **given):
         service = self.service
-        choice = {"temperature": service.temperature, "top_k": service.top_k, "top_p": service.top_p}
+        choice = {
+            "temperature": service.temperature,
+            "top_k": service.top_k,
+            "top_p": service.top_p,
+        }
         return self._written(given, service.length, service.seed, choice)
 
     def _generate(self, *, length, seed, temperature, top_k, top_p, **given):
@@ -143,13 +221,22 @@ class ServedText:
         _require(top_k >= 0, "top_k: expected at least 1, or 0 for all tokens")
         _require((top_p > 0) & (top_p <= 1), "top_p: expected more than 0, at most 1")
         _require(seed >= 0, "seed: expected at least 0")
-        return self._written(given, length, seed, {"temperature": temperature, "top_k": top_k, "top_p": top_p})
+        return self._written(
+            given, length, seed, {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        )
 
     def _written(self, given, length, seed, choice: dict):
         tokens, count = self._prompts(given)
         texts = given.get("prompt")
         begins = given["count"] == 0 if texts is None else tf.equal(texts, "")
-        made = self._write(tokens, count, length, lambda logits, number: choose(logits, keys(seed, tf.shape(logits)[0], number), **choice))
+        made = self._write(
+            tokens,
+            count,
+            length,
+            lambda logits, number: choose(
+                logits, keys(seed, tf.shape(logits)[0], number), **choice
+            ),
+        )
         ended = tf.equal(made, self.end)
         written = tf.where(tf.reduce_any(ended, 1), tf.argmax(ended, 1, tf.int32), length)
         answer = {"tokens": written}
@@ -160,24 +247,33 @@ class ServedText:
         return answer
 
     def _write(self, tokens, count, length, pick):
-        """The tokens that follow, int32 [b, length]; the same as `Generator.generate`, as one loop with a free batch size."""
+        """The tokens that follow, int32 [b, length].
+
+        The same as `Generator.generate`, as one loop with a free batch size.
+        """
         context, rows = self.context, tf.shape(tokens)[0]
         place = tf.range(context + 1)[None]
 
         def refill(text, count):
             """Texts that have outgrown the context go on from their last half."""
             shift = tf.where(count > context, count - max(1, context // 2), 0)
-            text = tf.gather(text, tf.minimum(place + shift[:, None], context), axis=1, batch_dims=1)
+            text = tf.gather(
+                text, tf.minimum(place + shift[:, None], context), axis=1, batch_dims=1
+            )
             logits, *cache = self.prefill([text[:, :context], count - shift])
             return text, count - shift, logits, *cache
 
         def go_on(text, count, cache):
-            logits, *cache = self.step([tf.gather(text, count - 1, axis=1, batch_dims=1), count - 1, *cache])
+            logits, *cache = self.step(
+                [tf.gather(text, count - 1, axis=1, batch_dims=1), count - 1, *cache]
+            )
             return text, count, logits, *cache
 
         def body(i, text, count, made, done, *cache):
             full = tf.reduce_any(count > context)
-            text, count, logits, *cache = tf.cond((i == 0) | full, lambda: refill(text, count), lambda: go_on(text, count, cache))
+            text, count, logits, *cache = tf.cond(
+                (i == 0) | full, lambda: refill(text, count), lambda: go_on(text, count, cache)
+            )
             token = pick(logits, i)
             text = tf.where(place == count[:, None], token[:, None], text)
             made = tf.where(tf.range(length)[None] == i, token[:, None], made)
@@ -185,41 +281,82 @@ class ServedText:
 
         cache = [tf.zeros((rows, *spec.shape[1:]), spec.dtype) for spec in self.cache]
         text = tf.concat([tokens, tf.zeros((rows, 1), tf.int32)], 1)
-        state = (tf.constant(0), text, count, tf.zeros((rows, length), tf.int32), tf.zeros((rows,), tf.bool), *cache)
-        shapes = [tf.TensorShape(()), *(tf.TensorShape(s) for s in ((None, context + 1), (None,), (None, None), (None,))), *(spec.shape for spec in self.cache)]
-        going = lambda i, text, count, made, done, *cache: (i < length) & ~tf.reduce_all(done)  # noqa: E731
-        return tf.while_loop(going, body, state, shape_invariants=tuple(shapes), parallel_iterations=1)[3]
+        state = (
+            tf.constant(0),
+            text,
+            count,
+            tf.zeros((rows, length), tf.int32),
+            tf.zeros((rows,), tf.bool),
+            *cache,
+        )
+        shapes = [
+            tf.TensorShape(()),
+            *(tf.TensorShape(s) for s in ((None, context + 1), (None,), (None, None), (None,))),
+            *(spec.shape for spec in self.cache),
+        ]
+
+        def going(i, text, count, made, done, *cache):
+            return (i < length) & ~tf.reduce_all(done)
+
+        return tf.while_loop(
+            going, body, state, shape_invariants=tuple(shapes), parallel_iterations=1
+        )[3]
 
     def _score(self, **given):
-        """Log-probability of each text in windows side by side, as a split is evaluated; its first token is a target of none."""
+        """Log-probability of each text in windows side by side, as a split is evaluated.
+
+        Its first token is a target of none.
+        """
         tokens, context = self._tokens(given), self.context
         length = tf.cast(tokens.row_lengths(), tf.int32)
         targets = tf.maximum(length - 1, 0)
         windows = -(-targets // context)
         row = tf.repeat(tf.range(tf.shape(length)[0]), windows)
-        start = (tf.range(tf.shape(row)[0]) - tf.gather(tf.cumsum(windows, exclusive=True), row)) * context
-        inside = tf.minimum(start[:, None] + tf.range(context + 1)[None], tf.gather(length, row)[:, None] - 1)
+        start = (
+            tf.range(tf.shape(row)[0]) - tf.gather(tf.cumsum(windows, exclusive=True), row)
+        ) * context
+        inside = tf.minimum(
+            start[:, None] + tf.range(context + 1)[None], tf.gather(length, row)[:, None] - 1
+        )
         first = tf.cast(tf.gather(tokens.row_starts(), row), tf.int32)
-        raw = {"tokens": tf.gather(tokens.values, first[:, None] + inside), "length": tf.minimum(context, tf.gather(targets, row) - start)}
+        raw = {
+            "tokens": tf.gather(tokens.values, first[:, None] + inside),
+            "length": tf.minimum(context, tf.gather(targets, row) - start),
+        }
         sums = self._log_probability(raw)
         real = tf.range(context)[None] < raw["length"][:, None]
         before, targets_wc = raw["tokens"][:, :-1], raw["tokens"][:, 1:]
         size = tf.where(real, graph_text.byte_counts(self.task.tokenizer, before, targets_wc), 0)
-        total = lambda value: tf.math.unsorted_segment_sum(value, row, tf.shape(length)[0])  # noqa: E731
-        return {"log_probability": total(sums), "tokens": targets, "bytes": total(tf.reduce_sum(size, 1))}
+
+        def total(value):
+            return tf.math.unsorted_segment_sum(value, row, tf.shape(length)[0])
+
+        return {
+            "log_probability": total(sums),
+            "tokens": targets,
+            "bytes": total(tf.reduce_sum(size, 1)),
+        }
 
     def _log_probability(self, raw: dict):
         """The sum of each window's real targets, float32 [w], some windows at a time."""
 
         def body(i, done):
-            ready = self.task.preprocess({name: value[i : i + WINDOWS] for name, value in raw.items()}, False)
+            ready = self.task.preprocess(
+                {name: value[i : i + WINDOWS] for name, value in raw.items()}, False
+            )
             real = tf.cast(tf.range(self.context)[None] < ready["length"][:, None], tf.float32)
             part = tf.reduce_sum(self.task.predict(self.model, ready)["log_probability"] * real, 1)
             return i + WINDOWS, tf.concat([done, part], 0)
 
         size = tf.shape(raw["length"])[0]
         shapes = (tf.TensorShape(()), tf.TensorShape((None,)))
-        return tf.while_loop(lambda i, done: i < size, body, (tf.constant(0), tf.zeros((0,))), shape_invariants=shapes, parallel_iterations=1)[1]
+        return tf.while_loop(
+            lambda i, done: i < size,
+            body,
+            (tf.constant(0), tf.zeros((0,))),
+            shape_invariants=shapes,
+            parallel_iterations=1,
+        )[1]
 
     def _prefill(self, tokens, count):
         missing = self.context - tf.shape(tokens)[1]  # less than 0 is an error of tf.zeros
@@ -227,7 +364,9 @@ class ServedText:
         return self._named(self.prefill([tf.reshape(filled, (-1, self.context)), count]))
 
     def _step(self, token, position, **cache):
-        return self._named(self.step([token, position, *(cache[f"cache_{i}"] for i in range(len(self.cache)))]))
+        return self._named(
+            self.step([token, position, *(cache[f"cache_{i}"] for i in range(len(self.cache)))])
+        )
 
     def _named(self, outputs) -> dict:
         logits, *cache = outputs

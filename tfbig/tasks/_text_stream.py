@@ -43,10 +43,19 @@ class TextStream:
         return self._show(len(self.text))
 
     def _certain(self) -> int:
-        """How much of the text later tokens cannot change: not a torn character, nor what may become the stop text."""
+        """How much of the text later tokens cannot change.
+
+        Not a torn character, nor what may become the stop text.
+        """
         torn = len(self.text) - len(self.text.rstrip(UNKNOWN))
-        certain = len(self.text) - min(torn, 3)  # a character's first bytes are three at most, and some tokenizers show each
-        begun = (length for one in self.stop for length in range(min(len(one) - 1, certain), 0, -1) if one.startswith(self.text[certain - length : certain]))
+        # A character's first bytes are three at most, and some tokenizers show each
+        certain = len(self.text) - min(torn, 3)
+        begun = (
+            length
+            for one in self.stop
+            for length in range(min(len(one) - 1, certain), 0, -1)
+            if one.startswith(self.text[certain - length : certain])
+        )
         return certain - max(begun, default=0)
 
     def _show(self, until: int) -> str:

@@ -1,4 +1,7 @@
-"""What a served language model must answer: texts of a split, and what the evaluated model made of them."""
+"""What a served language model must answer.
+
+Texts of a split, and what the evaluated model made of them.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,30 @@ ROWS = 64  # windows per call
 def trials(task: Task, model, service: Service, split: str) -> list[Trial]:
     """Greedy and sampled continuations of the same prompts, and scores of the split's texts."""
     tokens = np.asarray(task.data.tokens(split))
-    ends = np.flatnonzero(tokens == task.tokenizer.separator) if task.tokenizer.separator is not None else []
+    ends = (
+        np.flatnonzero(tokens == task.tokenizer.separator)
+        if task.tokenizer.separator is not None
+        else []
+    )
     framing = (task.tokenizer.separator, task.tokenizer.begin)
     around = [token for token in framing if token is not None]
     texts = (part[~np.isin(part, around)].astype(np.int32) for part in np.split(tokens, ends))
     documents = [text for text in texts if len(text)]
     documents = documents or [np.array(task.opening, np.int32)]
-    sampled = {"length": np.int32(min(service.limit, 60)), "seed": np.int32(3), **{name: np.asarray(value, np.int32 if name == "top_k" else np.float32) for name, value in SAMPLED.items()}}
+    sampled = {
+        "length": np.int32(min(service.limit, 60)),
+        "seed": np.int32(3),
+        **{
+            name: np.asarray(value, np.int32 if name == "top_k" else np.float32)
+            for name, value in SAMPLED.items()
+        },
+    }
     choice = {"temperature": service.temperature, "top_k": service.top_k, "top_p": service.top_p}
     prompts = _prompts(documents, task.context)
     made = [
-        _continued(task, model, prompts, "serving_default", service.length, service.seed, choice, {}),
+        _continued(
+            task, model, prompts, "serving_default", service.length, service.seed, choice, {}
+        ),
         _continued(task, model, prompts, "generate", int(sampled["length"]), 3, SAMPLED, sampled),
     ]
     return [*made, _scored(task, model, documents), _stepped(task, model, documents)]
@@ -41,16 +57,28 @@ def _prompts(documents: list, context: int) -> list:
 
 
 def _stepped(task: Task, model, documents: list) -> Trial:
-    """The most probable tokens behind beginnings of different lengths, as many as the context has room for."""
+    """The most probable tokens behind beginnings of different lengths, as many as the context has
+    room for.
+    """
     context = task.context
-    prompts = [task.opened(document[:length].tolist()) for document, length in zip(documents * 3, (context // 2, context // 4, 1), strict=False)]
+    prompts = [
+        task.opened(document[:length].tolist())
+        for document, length in zip(documents * 3, (context // 2, context // 4, 1), strict=False)
+    ]
     longest = max(map(len, prompts))
-    found = Generator(task.model, model, jit=False, temperature=0).generate(prompts, max(1, context - longest))
+    found = Generator(task.model, model, jit=False, temperature=0).generate(
+        prompts, max(1, context - longest)
+    )
     tokens = np.zeros((len(prompts), longest), np.int32)
     for place, row in zip(tokens, prompts, strict=True):
         place[: len(row)] = row
     count = np.array([len(row) for row in prompts], np.int32)
-    return Trial(program="step", inputs={"tokens": tokens, "count": count}, expected={"ids": np.array(found, np.int32)}, unit="token")
+    return Trial(
+        program="step",
+        inputs={"tokens": tokens, "count": count},
+        expected={"ids": np.array(found, np.int32)},
+        unit="token",
+    )
 
 
 def _inputs(task: Task, rows: list, name: str) -> dict:
@@ -65,33 +93,68 @@ def _inputs(task: Task, rows: list, name: str) -> dict:
 
 
 def _spelled(tokenizer) -> list[bytes]:
-    """What each token is read from again: the unknown one from a character that the alphabet lacks, as it may hold U+FFFD."""
+    """What each token is read from again.
+
+    The unknown one from a character that the alphabet lacks, as it may hold U+FFFD.
+    """
     pieces = graph_text.pieces(tokenizer)
     if getattr(tokenizer, "unknown", None) is not None:
-        pieces[tokenizer.unknown] = next(c for c in map(chr, range(0xFFFD, 0, -1)) if c not in tokenizer.alphabet and not 0xD800 <= ord(c) < 0xE000).encode()
+        pieces[tokenizer.unknown] = next(
+            c
+            for c in map(chr, range(0xFFFD, 0, -1))
+            if c not in tokenizer.alphabet and not 0xD800 <= ord(c) < 0xE000
+        ).encode()
     return pieces
 
 
-def _continued(task: Task, model, prompts: list, program: str, length: int, seed: int, choice: dict, asked: dict) -> Trial:
+def _continued(
+    task: Task,
+    model,
+    prompts: list,
+    program: str,
+    length: int,
+    seed: int,
+    choice: dict,
+    asked: dict,
+) -> Trial:
     generator = Generator(task.model, model, jit=False, seed=seed, **choice)
     found = generator.generate([task.opened(prompt.tolist()) for prompt in prompts], length)
     streams = [TextStream(task.tokenizer, begins=not len(prompt)) for prompt in prompts]
     for stream, tokens in zip(streams, found, strict=True):
         stream.add(tokens)
         stream.end()
-    written = [tokens.index(task.tokenizer.separator) if task.tokenizer.separator in tokens else length for tokens in found]
+    written = [
+        tokens.index(task.tokenizer.separator) if task.tokenizer.separator in tokens else length
+        for tokens in found
+    ]
     expected = {"tokens": np.array(written, np.int32)}
     if graph_text.decoder(task.tokenizer):
         expected["text"] = np.array([stream.text.encode() for stream in streams], object)
     if not graph_text.encoder(task.tokenizer):
-        expected["ids"] = np.array([tokens[:count] + [0] * (length - count) for tokens, count in zip(found, written, strict=True)], np.int32)
-    return Trial(program=program, inputs=_inputs(task, prompts, "prompt") | asked, expected=expected, unit="token", counts="tokens")
+        expected["ids"] = np.array(
+            [
+                tokens[:count] + [0] * (length - count)
+                for tokens, count in zip(found, written, strict=True)
+            ],
+            np.int32,
+        )
+    return Trial(
+        program=program,
+        inputs=_inputs(task, prompts, "prompt") | asked,
+        expected=expected,
+        unit="token",
+        counts="tokens",
+    )
 
 
 def _scored(task: Task, model, documents: list) -> Trial:
     """Texts of at most CALLS contexts, the whole split, scored through `Task.predict`."""
     size = CALLS * task.context
-    texts = [document[first : first + size] for document in documents for first in range(0, len(document), size)]
+    texts = [
+        document[first : first + size]
+        for document in documents
+        for first in range(0, len(document), size)
+    ]
     rows, owner = [], []
     for number, text in enumerate(texts):
         whole = np.concatenate([np.array(task.start, np.int32), text])
@@ -99,13 +162,18 @@ def _scored(task: Task, model, documents: list) -> Trial:
             rows.append(whole[first : first + task.context + 1])
             owner.append(number)
     log_probability = np.zeros(len(texts))
-    predict = tf.function(lambda raw: task.predict(model, task.preprocess(raw, False))["log_probability"], autograph=False)
+    predict = tf.function(
+        lambda raw: task.predict(model, task.preprocess(raw, False))["log_probability"],
+        autograph=False,
+    )
     for first in range(0, len(rows), ROWS):
         part = rows[first : first + ROWS]
         tokens = np.zeros((ROWS, task.context + 1), np.int32)
         for place, row in zip(tokens, part, strict=False):
             place[: len(row)] = row
-        found = predict({"tokens": tf.constant(tokens), "length": tf.zeros((ROWS,), tf.int32)}).numpy()
+        found = predict(
+            {"tokens": tf.constant(tokens), "length": tf.zeros((ROWS,), tf.int32)}
+        ).numpy()
         for number, row, values in zip(owner[first : first + ROWS], part, found, strict=False):
             log_probability[number] += values[: len(row) - 1].sum(dtype=np.float64)
     counts = task.tokenizer.byte_counts

@@ -13,7 +13,9 @@ from tfbig.core.pictures import MOST_PIXELS
 from tfbig.prep import image as prep
 from tfbig.tasks import _pictures
 
-MEASURED = 50_000  # examples whose pixels give mean and deviation: the error of the mean is then below 0.1 % of a deviation
+# Examples whose pixels give mean and deviation: the error of the mean is then below 0.1 % of a
+# deviation
+MEASURED = 50_000
 SHOWN_PICTURES = 24  # in a panel of the report
 SHOWN_SIDE = 128  # most pixels of a side there
 SERVED_LABELS = 5  # most probable labels in a served answer
@@ -32,41 +34,74 @@ class Labels(Component):
 class ImageClassification(Task):
     """Image classification: softmax over a dataset's labels, cross-entropy loss."""
 
-    label_smoothing: float = knob(0.0, "share of the target spread over all labels (Szegedy et al. 2016)", low=0, high=0.9)
-    crop_padding: int = knob(0, "training: random shift of up to so many pixels, filled with the edge's mirror image or black", low=0)
+    label_smoothing: float = knob(
+        0.0, "share of the target spread over all labels (Szegedy et al. 2016)", low=0, high=0.9
+    )
+    crop_padding: int = knob(
+        0,
+        "training: random shift of up to so many pixels, filled with the edge's mirror image or"
+        " black",
+        low=0,
+    )
     crop_fill: str = knob("black", "training: what a shift brings in", choices=("black", "mirror"))
     flip: bool = knob(False, "training: mirror left-right at random")
-    cutout: int = knob(0, "training: side in pixels of a black square put at random (DeVries and Taylor 2017)", low=0)
+    cutout: int = knob(
+        0,
+        "training: side in pixels of a black square put at random (DeVries and Taylor 2017)",
+        low=0,
+    )
 
-    takes, feeds, needs = frozenset({"image", "label"}), frozenset({"image"}), frozenset({"features"})
+    takes, feeds, needs = (
+        frozenset({"image", "label"}),
+        frozenset({"image"}),
+        frozenset({"features"}),
+    )
     primary = ("accuracy", "max")
     asked_with = "PICTURE"
     preprocess_on = "device"
     request = Labels
 
     def measure(self, data: Dataset) -> dict:
-        """Mean and standard deviation of each channel over the training split, in intensities of 0-255."""
+        """Mean and standard deviation of each channel over the training split, in intensities of
+        0-255.
+        """
         size, arrays = data.size("train"), data.arrays("train")
         rows = np.unique(np.linspace(0, size - 1, min(size, MEASURED)).astype(np.int64))
         total = squares = count = 0
         for part in np.array_split(rows, max(1, len(rows) // 2048)):
-            image = data.examples("train", part)["image"] if arrays is None else arrays["image"][part]  # which training reads in any case
+            # Which training reads in any case
+            image = (
+                data.examples("train", part)["image"] if arrays is None else arrays["image"][part]
+            )
             pixels = image.reshape(-1, data.spec["image"].shape[-1]).astype(np.float64)
-            total, squares, count = total + pixels.sum(0), squares + (pixels**2).sum(0), count + len(pixels)
+            total, squares, count = (
+                total + pixels.sum(0),
+                squares + (pixels**2).sum(0),
+                count + len(pixels),
+            )
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))
         # A channel that never changes is passed on as zero rather than divided by nothing.
         deviation = np.where(deviation < 1e-3, 1.0, deviation)
-        channels = {"mean": [round(float(x), 6) for x in mean], "std": [round(float(x), 6) for x in deviation]}
+        channels = {
+            "mean": [round(float(x), 6) for x in mean],
+            "std": [round(float(x), 6) for x in deviation],
+        }
         return {**channels, "measured": len(rows), "labels": list(data.label_names)}
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the labels as the model learnt them: saved with the run, so that using it does not need its data."""
+        """Names of the labels as the model learnt them.
+
+        Saved with the run, so that using it does not need its data.
+        """
         return tuple(self.facts["labels"])
 
     def preprocess(self, raw, training):
-        """uint8 [batch, height, width, channels] to float32 of mean 0 and deviation 1; random changes while training only."""
+        """uint8 [batch, height, width, channels] to float32 of mean 0 and deviation 1.
+
+        Random changes while training only.
+        """
         image = raw["image"]
         if training:
             if self.crop_padding:
@@ -83,16 +118,24 @@ class ImageClassification(Task):
     def build(self) -> keras.Model:
         shape = self.data.spec["image"].shape
         if self.crop_padding >= min(shape[:2]):
-            raise ValueError(f"task.crop_padding: expected less than the side of the pictures, {shape[0]} x {shape[1]}. Received: {self.crop_padding}.")
-        body = self.model.build({"image": Feature(shape=shape, dtype="float32", unit="standard deviations")})
-        exact = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")  # never halves
+            raise ValueError(
+                f"task.crop_padding: expected less than the side of the pictures, {shape[0]} x"
+                f" {shape[1]}. Received: {self.crop_padding}."
+            )
+        body = self.model.build(
+            {"image": Feature(shape=shape, dtype="float32", unit="standard deviations")}
+        )
+        # Never halves
+        exact = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
         head = keras.layers.Dense(len(self.labels), dtype=exact, name="head")
         return keras.Model(body.input, head(body.output), name=type(self.model).__name__.lower())
 
     def loss(self, model, batch, training):
         logits = model(batch["image"], training=training)
         losses = self._cross_entropy(logits, batch["label"])
-        hits = tf.cast(tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(batch["label"], tf.int32)), tf.float32)
+        hits = tf.cast(
+            tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(batch["label"], tf.int32)), tf.float32
+        )
         weight = tf.ones_like(hits)
         return {"loss": (losses, weight), "accuracy": (hits, weight)}
 
@@ -104,12 +147,20 @@ class ImageClassification(Task):
         return (1 - self.label_smoothing) * exact + self.label_smoothing * uniform
 
     def predict(self, model, inputs):
-        """Returns logits [batch, labels], probability [batch, labels], label [batch] (the most probable one)."""
+        """Returns logits [batch, labels], probability [batch, labels], label [batch] (the most
+        probable one).
+        """
         logits = tf.cast(model(inputs["image"], training=False), tf.float32)
-        return {"logits": logits, "probability": tf.nn.softmax(logits), "label": tf.argmax(logits, -1, tf.int32)}
+        return {
+            "logits": logits,
+            "probability": tf.nn.softmax(logits),
+            "label": tf.argmax(logits, -1, tf.int32),
+        }
 
     def metrics(self, outputs, batch):
-        """Accuracy, top-5 accuracy (given more than 10 labels) and the unsmoothed cross-entropy in nats."""
+        """Accuracy, top-5 accuracy (given more than 10 labels) and the unsmoothed cross-entropy in
+        nats.
+        """
         label, logits = tf.cast(batch["label"], tf.int32), outputs["logits"]
         one = tf.ones_like(logits[:, 0])
         measured = {
@@ -124,17 +175,20 @@ class ImageClassification(Task):
 
     def records(self, outputs, batch):
         """The most probable label and its probability, each [batch]."""
-        return {
-            "label": outputs["label"],
-            "confidence": tf.reduce_max(outputs["probability"], -1),
-        }
+        return {"label": outputs["label"], "confidence": tf.reduce_max(outputs["probability"], -1)}
 
     def signature(self):
-        """Encoded pictures (JPEG, PNG, BMP, GIF): bytes [batch]; what becomes of them, `tfbig.prep.image.decode` says."""
+        """Encoded pictures (JPEG, PNG, BMP, GIF).
+
+        Bytes [batch]; what becomes of them, `tfbig.prep.image.decode` says.
+        """
         return {"image_bytes": tf.TensorSpec([None], tf.string, name="image_bytes")}
 
     def units(self):
-        mean, std = (text.strip("[]") if len(self.facts["mean"]) == 1 else text for text in (str(self.facts["mean"]), str(self.facts["std"])))
+        mean, std = (
+            text.strip("[]") if len(self.facts["mean"]) == 1 else text
+            for text in (str(self.facts["mean"]), str(self.facts["std"]))
+        )
         return {"image": f"(intensity 0-255 - {mean}) / {std}"}
 
     def decode(self, served):
@@ -146,54 +200,115 @@ class ImageClassification(Task):
             _pictures.find(inputs)
 
     def respond(self, trained, inputs, request, write):
-        """Labels for pictures: [{"input", "label", "probability", "top": [[label, probability], ...]}]."""
+        """Labels for pictures: [{"input", "label", "probability", "top".
+
+        [[label, probability], ...]}].
+        """
         sources, pictures, refused = _pictures.gather(inputs, self)
-        probability, names, results = trained.predict({"image": pictures}).get("probability", ()), self.labels, []
+        probability, names, results = (
+            trained.predict({"image": pictures}).get("probability", ()),
+            self.labels,
+            [],
+        )
         for source, row in zip(sources, probability, strict=True):
-            best = [[names[i], float(row[i])] for i in np.argsort(-row, kind="stable")[: request.top]]
-            results.append({"input": source, "label": best[0][0], "probability": best[0][1], "top": best})
+            best = [
+                [names[i], float(row[i])] for i in np.argsort(-row, kind="stable")[: request.top]
+            ]
+            results.append(
+                {"input": source, "label": best[0][0], "probability": best[0][1], "top": best}
+            )
             write(f"{source}: {', '.join(f'{label} {share:.1%}' for label, share in best)}\n")
         if refused:
-            told = f"{len(refused):,} of the files cannot be used; of the others, {len(results):,} predictions were made."
-            raise PartlyRefused("\n".join([told, *(entry["error"] for entry in refused)]), results, refused)
+            told = (
+                f"{len(refused):,} of the files cannot be used; of the others, {len(results):,}"
+                " predictions were made."
+            )
+            raise PartlyRefused(
+                "\n".join([told, *(entry["error"] for entry in refused)]), results, refused
+            )
         return results
 
     def encode(self, raw):
-        """uint8 [n, height, width, channels] to PNG bytes [n]; pictures that are encoded already stay as they are."""
+        """uint8 [n, height, width, channels] to PNG bytes [n].
+
+        Pictures that are encoded already stay as they are.
+        """
         if raw["image"].dtype == object:
             return {"image_bytes": raw["image"]}
-        return {"image_bytes": np.array([base64.b64decode(_png(picture)) for picture in raw["image"]], object)}
+        return {
+            "image_bytes": np.array(
+                [base64.b64decode(_png(picture)) for picture in raw["image"]], object
+            )
+        }
 
     def answer(self, outputs):
-        """Returns label [batch] and its probability [batch]; labels and probabilities [batch, k], the most probable first."""
+        """Returns label [batch] and its probability [batch].
+
+        Labels and probabilities [batch, k], the most probable first.
+        """
         names = tf.constant(self.labels)
-        probabilities, index = tf.math.top_k(outputs["probability"], min(SERVED_LABELS, len(self.labels)))
+        probabilities, index = tf.math.top_k(
+            outputs["probability"], min(SERVED_LABELS, len(self.labels))
+        )
         labels = tf.gather(names, index)
-        return {"label": labels[:, 0], "probability": probabilities[:, 0], "labels": labels, "probabilities": probabilities}
+        return {
+            "label": labels[:, 0],
+            "probability": probabilities[:, 0],
+            "labels": labels,
+            "probabilities": probabilities,
+        }
 
     def remarks(self, service):
         """What kinds of pictures are taken, and which are not."""
-        taken = f"JPEG, PNG, GIF (its first frame) and BMP, of at most {MOST_PIXELS:,} pixels, turned as their EXIF says"
-        return [f"Pictures are taken as {taken}. WebP, TIFF, BMPs with a palette of colours and torn files are refused."]
+        taken = (
+            f"JPEG, PNG, GIF (its first frame) and BMP, of at most {MOST_PIXELS:,} pixels, turned"
+            " as their EXIF says"
+        )
+        return [
+            f"Pictures are taken as {taken}. WebP, TIFF, BMPs with a palette of colours and torn"
+            " files are refused."
+        ]
 
     def programs(self, model, service):
-        """classify: pictures as tf.Examples, serialised, for TensorFlow Serving's Classify. Gives names and scores [batch, k]."""
+        """classify: pictures as tf.Examples, serialised, for TensorFlow Serving's Classify.
+
+        Gives names and scores [batch, k].
+        """
 
         def classify(inputs):
-            encoded = tf.io.parse_example(inputs, {"image_bytes": tf.io.FixedLenFeature([], tf.string)})
+            encoded = tf.io.parse_example(
+                inputs, {"image_bytes": tf.io.FixedLenFeature([], tf.string)}
+            )
             answer = self.answer(self.predict(model, self.preprocess(self.decode(encoded), False)))
             return {"classes": answer["labels"], "scores": answer["probabilities"]}
 
-        return {"classify": Program(function=classify, inputs={"inputs": tf.TensorSpec([None], tf.string)})}
+        return {
+            "classify": Program(
+                function=classify, inputs={"inputs": tf.TensorSpec([None], tf.string)}
+            )
+        }
 
     def trials(self, model, service, split):
         """The first pictures of the split, classified."""
         positions = np.arange(min(CLASSIFIED, self.data.size(split)))
         raw = self.data.examples(split, positions)
         sent = self.encode({**raw, **self.data.encoded(split, positions)})["image_bytes"]
-        example = lambda content: tf.train.Example(features=tf.train.Features(feature={"image_bytes": tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))}))  # noqa: E731
+
+        def example(content):
+            return tf.train.Example(
+                features=tf.train.Features(
+                    feature={
+                        "image_bytes": tf.train.Feature(
+                            bytes_list=tf.train.BytesList(value=[content])
+                        )
+                    }
+                )
+            )
+
         inputs = np.array([example(content).SerializeToString() for content in sent], object)
-        answer = self.answer(self.predict(model, self.preprocess({"image": tf.constant(raw["image"])}, False)))
+        answer = self.answer(
+            self.predict(model, self.preprocess({"image": tf.constant(raw["image"])}, False))
+        )
         expected = {"classes": answer["labels"].numpy(), "scores": answer["probabilities"].numpy()}
         return [Trial(program="classify", inputs={"inputs": inputs}, expected=expected)]
 
@@ -208,10 +323,16 @@ class ImageClassification(Task):
         return graded
 
     def panels(self, split, positions, records):
-        """Confusion matrix, measures of each class, reliability diagram, and the most confident mistakes as pictures."""
+        """Confusion matrix, measures of each class, reliability diagram, and the most confident
+        mistakes as pictures.
+        """
         confidence, said, names = records["confidence"], records["label"], self.labels
         arrays = self.data.arrays(split)
-        label = (self.data.examples(split, positions) if arrays is None else {"label": arrays["label"][positions]})["label"]
+        label = (
+            self.data.examples(split, positions)
+            if arrays is None
+            else {"label": arrays["label"][positions]}
+        )["label"]
         counts = np.zeros((len(names), len(names)), np.int64)
         np.add.at(counts, (label, said), 1)
         bins, error = _reliability(confidence, said == label)
@@ -219,11 +340,19 @@ class ImageClassification(Task):
         wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_PICTURES]
         pictures = self.data.examples(split, positions[wrong])["image"] if len(wrong) else []
         items = [
-            {"png": _thumbnail(picture), "caption": f"true {names[label[i]]}\nsaid {names[said[i]]}, {confidence[i]:.1%}"}
+            {
+                "png": _thumbnail(picture),
+                "caption": f"true {names[label[i]]}\nsaid {names[said[i]]}, {confidence[i]:.1%}",
+            }
             for i, picture in zip(wrong, pictures, strict=True)
         ]
         return [
-            {"kind": "matrix", "title": "Confusion matrix", "labels": list(names), "counts": counts.tolist()},
+            {
+                "kind": "matrix",
+                "title": "Confusion matrix",
+                "labels": list(names),
+                "counts": counts.tolist(),
+            },
             _by_class(names, label, said),
             {"kind": "calibration", "title": "Reliability", "bins": bins, "ece": error},
             {"kind": "pictures", "title": "Most confident mistakes", "items": items},
@@ -231,7 +360,9 @@ class ImageClassification(Task):
 
     def training_panels(self, batch):
         """The first pictures of training with their labels."""
-        pictures = batch["image"][:SHOWN_PICTURES] * np.array(self.facts["std"]) + np.array(self.facts["mean"])
+        pictures = batch["image"][:SHOWN_PICTURES] * np.array(self.facts["std"]) + np.array(
+            self.facts["mean"]
+        )
         pictures = np.clip(np.rint(pictures), 0, 255).astype(np.uint8)
         items = [
             {"png": _thumbnail(picture), "caption": self.labels[label]}
@@ -242,9 +373,20 @@ class ImageClassification(Task):
             "mirrored left-right" if self.flip else "",
             f"a black square of {self.cutout} pixels" if self.cutout else "",
         ]
-        changed = f"at random, {', '.join(filter(None, changes))}" if any(changes) else "without random changes"
+        changed = (
+            f"at random, {', '.join(filter(None, changes))}"
+            if any(changes)
+            else "without random changes"
+        )
         caption = f"As the network is given them: {changed}."
-        return [{"kind": "pictures", "title": "Pictures of the first training batch", "items": items, "caption": caption}]
+        return [
+            {
+                "kind": "pictures",
+                "title": "Pictures of the first training batch",
+                "items": items,
+                "caption": caption,
+            }
+        ]
 
 
 def _by_class(names, label, said) -> dict:
@@ -252,15 +394,19 @@ def _by_class(names, label, said) -> dict:
     from sklearn.metrics import precision_recall_fscore_support
 
     numbers = np.arange(len(names))
-    scores = np.stack(precision_recall_fscore_support(label, said, labels=numbers, zero_division=np.nan), axis=1)
+    scores = np.stack(
+        precision_recall_fscore_support(label, said, labels=numbers, zero_division=np.nan), axis=1
+    )
     order = np.argsort(np.where(np.isnan(scores[:, 2]), np.inf, scores[:, 2]), kind="stable")
     return {
         "kind": "table",
         "title": "Each class, the worst first",
         "headers": ["class", "examples", "precision", "recall", "F1"],
         "rows": [[names[i], f"{int(scores[i, 3]):,}", *map(_share, scores[i, :3])] for i in order],
-        "caption": "Precision: the share of those said to be of a class that are. Recall: the share of those"
-        " of a class that were said to be. F1: their harmonic mean.",
+        "caption": (
+            "Precision: the share of those said to be of a class that are. Recall: the share of"
+            " those of a class that were said to be. F1: their harmonic mean."
+        ),
     }
 
 
@@ -269,15 +415,30 @@ def _share(share: float) -> str:
 
 
 def _reliability(confidence, right) -> tuple[list[dict], float]:
-    """Accuracy by confidence in equal bins, and the expected calibration error (Guo et al. 2017)."""
+    """Accuracy by confidence in equal bins, and the expected calibration error (Guo et al.
+
+    2017).
+    """
     index = np.minimum((confidence * BINS).astype(int), BINS - 1)
     bins, error = [], 0.0
     for i in range(BINS):
         inside = index == i
         count = int(inside.sum())
-        sure, accuracy = (float(confidence[inside].mean()), float(right[inside].mean())) if count else (None, None)
+        sure, accuracy = (
+            (float(confidence[inside].mean()), float(right[inside].mean()))
+            if count
+            else (None, None)
+        )
         error += count / len(right) * abs(sure - accuracy) if count else 0.0
-        bins.append({"low": i / BINS, "high": (i + 1) / BINS, "confidence": sure, "accuracy": accuracy, "count": count})
+        bins.append(
+            {
+                "low": i / BINS,
+                "high": (i + 1) / BINS,
+                "confidence": sure,
+                "accuracy": accuracy,
+                "count": count,
+            }
+        )
     return bins, error
 
 

@@ -25,25 +25,53 @@ class Generation(Component):
     """How text is written."""
 
     length: int = knob(200, "most tokens to write", low=1)
-    temperature: float | None = knob(None, f"of the choice; 0: always the most probable token; none: {TEMPERATURE}", low=0)
+    temperature: float | None = knob(
+        None, f"of the choice; 0: always the most probable token; none: {TEMPERATURE}", low=0
+    )
     top_k: int | None = knob(None, "choose among so many most probable tokens", low=1)
-    top_p: float | None = knob(None, "choose among the fewest tokens with this probability together", above=0, high=1)
-    beams: int = knob(1, "hypotheses of a beam search, for the most probable text, without any choice; 1: none", low=1)
+    top_p: float | None = knob(
+        None, "choose among the fewest tokens with this probability together", above=0, high=1
+    )
+    beams: int = knob(
+        1,
+        "hypotheses of a beam search, for the most probable text, without any choice; 1: none",
+        low=1,
+    )
     stop: str = knob("", r"text at which to stop, such as \n; left out of the result")
-    seed: int | None = knob(None, "of the choices; the same seed writes the same text; none: 0", low=0)
+    seed: int | None = knob(
+        None, "of the choices; the same seed writes the same text; none: 0", low=0
+    )
 
     def problems(self):
-        given = [f"{name}={value}" for name in ("temperature", "top_k", "top_p", "seed") if (value := getattr(self, name)) is not None]
+        given = [
+            f"{name}={value}"
+            for name in ("temperature", "top_k", "top_p", "seed")
+            if (value := getattr(self, name)) is not None
+        ]
         if self.beams > 1 and given:
-            yield "beams", f"a beam search chooses nothing, so neither temperature, top_k, top_p nor seed can be given. Received: {self.beams} with {', '.join(given)}. Leave out one or the other."
+            yield (
+                "beams",
+                (
+                    "a beam search chooses nothing, so neither temperature, top_k, top_p nor seed"
+                    f" can be given. Received: {self.beams} with {', '.join(given)}. Leave out one"
+                    " or the other."
+                ),
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextGeneration(Task):
     """Text generation: next-token cross-entropy, perplexity and bits per byte."""
 
-    z_loss: float = knob(0.0, "weight of the squared log-normaliser, which keeps scores from drifting (Chowdhery et al. 2022)", low=0)
-    prompt: str = knob("", "start of the report's samples; empty: the start of a document, or a new line")
+    z_loss: float = knob(
+        0.0,
+        "weight of the squared log-normaliser, which keeps scores from drifting (Chowdhery et al."
+        " 2022)",
+        low=0,
+    )
+    prompt: str = knob(
+        "", "start of the report's samples; empty: the start of a document, or a new line"
+    )
 
     primary = ("loss", "min")
     asked_with = "PROMPT"
@@ -56,8 +84,14 @@ class TextGeneration(Task):
     step_programs = ("prefill", "step")
 
     def measure(self, data):
-        """The tokenizer, so that a run carries its own, the number of training tokens, and whether separators are among them."""
-        return {"tokenizer": data.read_tokenizer().to_json(), "tokens": len(data.tokens("train")), "separated": data.separated}
+        """The tokenizer, so that a run carries its own, the number of training tokens, and whether
+        separators are among them.
+        """
+        return {
+            "tokenizer": data.read_tokenizer().to_json(),
+            "tokens": len(data.tokens("train")),
+            "separated": data.separated,
+        }
 
     @property
     def tokenizer(self) -> tokenizers.Tokenizer:
@@ -71,17 +105,25 @@ class TextGeneration(Task):
 
     def preprocess(self, raw, training):
         """Windows of context + 1 tokens to inputs and, one place further, targets."""
-        return {"tokens": raw["tokens"][:, :-1], "target": raw["tokens"][:, 1:], "length": raw["length"]}
+        return {
+            "tokens": raw["tokens"][:, :-1],
+            "target": raw["tokens"][:, 1:],
+            "length": raw["length"],
+        }
 
     def build(self):
-        return self.model.build({"tokens": Feature(shape=(self.context,), dtype="int32", values=self.tokenizer.size)})
+        return self.model.build(
+            {"tokens": Feature(shape=(self.context,), dtype="int32", values=self.tokenizer.size)}
+        )
 
     def _real(self, batch):
         """1 for targets that are real, 0 for padding, float32 [batch, context]."""
         return tf.cast(tf.range(self.context)[None] < batch["length"][:, None], tf.float32)
 
     def loss(self, model, batch, training):
-        """Per text: its tokens' cross-entropies in nats, and as weight how many of them are real."""
+        """Per text: its tokens' cross-entropies in nats, and as weight how many of them are
+        real.
+        """
         logits = tf.cast(model(batch["tokens"], training=training), tf.float32)
         real = self._real(batch)
         count = tf.reduce_sum(real, -1)
@@ -93,16 +135,23 @@ class TextGeneration(Task):
         return {"loss": (entropy + penalty, count), "cross_entropy": (entropy, count)}
 
     def predict(self, model, inputs):
-        """Returns, for each target [batch, context], its log_probability in nats and whether it was the likeliest (right)."""
+        """Returns, for each target [batch, context], its log_probability in nats and whether it was
+        the likeliest (right).
+        """
         logits = tf.cast(model(inputs["tokens"], training=False), tf.float32)
         right = tf.equal(tf.argmax(logits, -1, tf.int32), inputs["target"])
         # Not TensorFlow's own cross-entropy, an operation that other formats lack.
-        return {"log_probability": tf.gather(tf.nn.log_softmax(logits), inputs["target"], batch_dims=2), "right": right}
+        return {
+            "log_probability": tf.gather(tf.nn.log_softmax(logits), inputs["target"], batch_dims=2),
+            "right": right,
+        }
 
     def metrics(self, outputs, batch):
-        """Cross-entropy in nats per token, share of likeliest tokens that were right, and bits per byte of UTF-8.
+        """Cross-entropy in nats per token, share of likeliest tokens that were right, and bits per
+        byte of UTF-8.
 
-        Bits per byte compares models whatever their tokenizers; separators count neither as bits nor as bytes.
+        Bits per byte compares models whatever their tokenizers; separators count neither as bits
+        nor as bytes.
         """
         real, surprise = self._real(batch), -outputs["log_probability"]
         written = tf.constant(self.tokenizer.byte_lengths() > 0, tf.float32)
@@ -113,7 +162,10 @@ class TextGeneration(Task):
         return {
             "loss": (tf.reduce_sum(surprise * real, -1), count),
             "accuracy": (tf.reduce_sum(tf.cast(outputs["right"], tf.float32) * real, -1), count),
-            "bits_per_byte": (tf.reduce_sum(surprise * text, -1) / math.log(2), tf.reduce_sum(size, -1)),
+            "bits_per_byte": (
+                tf.reduce_sum(surprise * text, -1) / math.log(2),
+                tf.reduce_sum(size, -1),
+            ),
         }
 
     def records(self, outputs, batch):
@@ -121,7 +173,10 @@ class TextGeneration(Task):
         return {"log_probability": outputs["log_probability"]}
 
     def signature(self):
-        """Token windows, to be scored: whole numbers [batch, context + 1] and how many of the targets are real [batch]."""
+        """Token windows, to be scored.
+
+        Whole numbers [batch, context + 1] and how many of the targets are real [batch].
+        """
         tokens = tf.TensorSpec([None, self.context + 1], tf.int32, name="tokens")
         return {"tokens": tokens, "length": tf.TensorSpec([None], tf.int32, name="length")}
 
@@ -154,27 +209,54 @@ class TextGeneration(Task):
     def panels(self, split, positions, records):
         """The loss at each place of the context: how much what came before helps."""
         size = len(positions)
-        length = self.data.examples(split, positions[-1:])["length"]  # only the last window can be short
+        # Only the last window can be short
+        length = self.data.examples(split, positions[-1:])["length"]
         full = records["log_probability"]
         full = full[: size - 1] if length.size and length[0] < self.context else full
         if not len(full):
             return []
-        curve = {"name": split, "x": list(range(1, self.context + 1)), "y": [round(float(y), 5) for y in -full.mean(0)]}
-        return [{"kind": "curves", "title": "Loss by place in the context", "series": [curve], "x_label": "place", "y_label": "nats per token"}]
+        curve = {
+            "name": split,
+            "x": list(range(1, self.context + 1)),
+            "y": [round(float(y), 5) for y in -full.mean(0)],
+        }
+        return [
+            {
+                "kind": "curves",
+                "title": "Loss by place in the context",
+                "series": [curve],
+                "x_label": "place",
+                "y_label": "nats per token",
+            }
+        ]
 
     def training_panels(self, batch):
         """The first windows of training, token by token."""
-        windows = [tokens[: min(length, SAMPLE_LENGTH)] for tokens, length in zip(batch["tokens"], batch["length"], strict=True)]
-        items = ["│".join(self.tokenizer.continuation([int(token)]) for token in tokens) for tokens in windows[:SAMPLES]]
+        windows = [
+            tokens[: min(length, SAMPLE_LENGTH)]
+            for tokens, length in zip(batch["tokens"], batch["length"], strict=True)
+        ]
+        items = [
+            "│".join(self.tokenizer.continuation([int(token)]) for token in tokens)
+            for tokens in windows[:SAMPLES]
+        ]
         caption = f"The first {SAMPLE_LENGTH} tokens at most; │ stands between two of them."
-        return [{"kind": "texts", "title": "Windows of the first training batch", "items": items, "caption": caption}]
+        return [
+            {
+                "kind": "texts",
+                "title": "Windows of the first training batch",
+                "items": items,
+                "caption": caption,
+            }
+        ]
 
     def samples(self, model, jit):
         """Texts that the model writes."""
         request, prompt = Generation(length=SAMPLE_LENGTH), self.prompt
         try:
             self._encode(prompt, 1)
-        except UserError:  # the data is another one than the prompt was written for; a report should not fail for it
+        except UserError:
+            # The data is another one than the prompt was written for; a report should not fail.
             prompt = ""
         texts = [prompt + text for text in self.write(model, [prompt] * SAMPLES, request, jit)]
         return [{"kind": "texts", "title": f"Samples (temperature {TEMPERATURE})", "items": texts}]
@@ -189,12 +271,22 @@ class TextGeneration(Task):
         try:
             prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts]
         except UnicodeDecodeError as error:
-            raise UserError(f"stdin: expected text in {error.encoding}. Received: the byte 0x{error.object[error.start]:02x} ({error.reason}).") from error
+            raise UserError(
+                f"stdin: expected text in {error.encoding}. Received: the byte"
+                f" 0x{error.object[error.start]:02x} ({error.reason})."
+            ) from error
         texts = self.write(trained.model, prompts, request, trained.setup.jit, write)
-        return [{"input": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
+        return [
+            {"input": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)
+        ]
 
-    def write(self, model, prompts: list[str], request: Generation, jit: bool, write=lambda text: None) -> list[str]:
-        """The continuation of each prompt; all are written together, the first appears as it is written."""
+    def write(
+        self, model, prompts: list[str], request: Generation, jit: bool, write=lambda text: None
+    ) -> list[str]:
+        """The continuation of each prompt.
+
+        All are written together, the first appears as it is written.
+        """
         rows = [self._encode(prompt, number) for number, prompt in enumerate(prompts, 1)]
         temperature = TEMPERATURE if request.temperature is None else request.temperature
         choice = {"temperature": temperature, "top_k": request.top_k, "top_p": request.top_p}
@@ -223,7 +315,10 @@ class TextGeneration(Task):
         longest = max(map(len, rows))
         if longest + request.length > self.context:
             left = self.context - longest
-            raise UserError(f"length: a beam search expects prompt and text within the context of {self.context} tokens, so at most {left}. Received: {request.length}.")
+            raise UserError(
+                "length: a beam search expects prompt and text within the context of"
+                f" {self.context} tokens, so at most {left}. Received: {request.length}."
+            )
         found, _ = generator.beam(rows, request.length, request.beams, self.tokenizer.separator)
         for prompt, stream, tokens in zip(prompts, streams, found, strict=True):
             stream.add(tokens)
@@ -233,13 +328,19 @@ class TextGeneration(Task):
 
     @property
     def start(self) -> list[int]:
-        """What stands before a document's tokens: its opener, if training has shown that to the model."""
+        """What stands before a document's tokens.
+
+        Its opener, if training has shown that to the model.
+        """
         known = self.tokenizer.opener is not None and self.facts.get("separated", True)
         return [self.tokenizer.opener] if known else []
 
     @property
     def opening(self) -> list[int]:
-        """What text without a start begins behind: the start of a document, else a new line, or the first token if there is none."""
+        """What text without a start begins behind.
+
+        The start of a document, else a new line, or the first token if there is none.
+        """
         if self.start:
             return self.start
         try:
@@ -248,8 +349,15 @@ class TextGeneration(Task):
             return [0]
 
     def opened(self, tokens: list[int]) -> list[int]:
-        """A prompt's tokens as the model reads them: behind the start of a document, if it knows one and there is room."""
-        return [*self.start, *tokens][-self.context :] if len(tokens) == self.context else [*self.start, *tokens] or self.opening
+        """A prompt's tokens as the model reads them.
+
+        Behind the start of a document, if it knows one and there is room.
+        """
+        return (
+            [*self.start, *tokens][-self.context :]
+            if len(tokens) == self.context
+            else [*self.start, *tokens] or self.opening
+        )
 
     def _encode(self, prompt: str, number: int):
         refuse_surrogates(prompt, f"prompt {number}")
@@ -258,5 +366,8 @@ class TextGeneration(Task):
         except UserError as error:
             raise UserError(f"prompt {number}: {error}") from error
         if len(tokens) > self.context:
-            raise UserError(f"prompt {number}: expected at most the model's context of {self.context} tokens. Received: {len(tokens)}. Shorten it.")
+            raise UserError(
+                f"prompt {number}: expected at most the model's context of {self.context} tokens."
+                f" Received: {len(tokens)}. Shorten it."
+            )
         return self.opened(tokens)

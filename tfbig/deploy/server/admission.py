@@ -1,4 +1,7 @@
-"""What may come in, and how much of it at once: tokens, host names, bytes of bodies and the pace they come at, requests."""
+"""What may come in, and how much of it at once.
+
+Tokens, host names, bytes of bodies and the pace they come at, requests.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,17 @@ class Limits:
 
     Attributes:
         body: bytes of one request's body.
-        bodies: bytes of all bodies that are held together, and of the arrays that gRPC messages become.
+        bodies: bytes of all bodies that are held together, and of the arrays that gRPC messages
+            become.
         seconds: for one request, and for its body to come.
-        patience_s, pace: a body may pause so many seconds, and must come at so many bytes per second.
+        patience_s, pace: a body may pause so many seconds, and must come at so many bytes per
+            second.
         at_once: requests being answered; those whose body is still coming are not counted.
         texts, text_seconds: texts being written at once, and for one text.
         token: what clients must send; None asks for none.
-        local: only requests that name this machine are answered. Without a token, a page from elsewhere whose name is made
-            to point here (DNS rebinding) could ask through a browser otherwise.
+        local: only requests that name this machine are answered. Without a token, a page from
+            elsewhere whose name is made to point here (DNS rebinding) could ask through a browser
+            otherwise.
     """
 
     body: int = 8 << 20
@@ -137,7 +143,10 @@ class Admission:
         self._token = None if limits.token is None else f"Bearer {limits.token}".encode()
 
     def check_names(self, headers) -> None:
-        """Raises Failure for a host or an origin from elsewhere. Headers are (name, value) pairs of bytes."""
+        """Raises Failure for a host or an origin from elsewhere.
+
+        Headers are (name, value) pairs of bytes.
+        """
         if self.limits.local:
             _check_names(headers)
 
@@ -179,7 +188,8 @@ class Admission:
     async def read(self, headers, receive) -> bytes:
         """A request's body. Its bytes count as held until `release`; not if this raises.
 
-        A body must come at the pace of the limits; what came faster buys no more than their patience (a leaky bucket).
+        A body must come at the pace of the limits; what came faster buys no more than their
+        patience (a leaky bucket).
         """
         limits, loop = self.limits, asyncio.get_running_loop()
         for key, value in headers:
@@ -207,7 +217,11 @@ class Admission:
                     timer.reschedule(min(due, start + limits.seconds))
         except TimeoutError:
             self.held -= size
-            raise Failure("DEADLINE_EXCEEDED", f"The body did not come: {size} bytes in {loop.time() - start:.1f} s", 408) from None
+            raise Failure(
+                "DEADLINE_EXCEEDED",
+                f"The body did not come: {size} bytes in {loop.time() - start:.1f} s",
+                408,
+            ) from None
         except BaseException:
             self.held -= size
             raise
@@ -238,7 +252,9 @@ def _check_names(headers) -> None:
         if key == b"host":
             host = value
             if not _means_here(value):
-                raise _refused("Host", value, "the name of this machine, such as localhost or 127.0.0.1")
+                raise _refused(
+                    "Host", value, "the name of this machine, such as localhost or 127.0.0.1"
+                )
         elif key == b"origin":
             origin = value
     if origin is not None and origin.partition(b"://")[2] != host:
@@ -254,4 +270,8 @@ def _means_here(host: bytes) -> bool:
 
 def _refused(header: str, value: bytes, expected: str) -> Failure:
     shown = value[:100].decode("latin-1")
-    return Failure("PERMISSION_DENIED", f"{header}: expected {expected}, because this server asks for no token. Received: {shown}. Serve with --token-file to be reached by other names.")
+    return Failure(
+        "PERMISSION_DENIED",
+        f"{header}: expected {expected}, because this server asks for no token. Received: {shown}."
+        " Serve with --token-file to be reached by other names.",
+    )

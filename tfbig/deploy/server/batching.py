@@ -1,6 +1,8 @@
-"""Dynamic batching: requests that wait while a model computes are answered together by its next call.
+"""Dynamic batching: requests that wait while a model computes are answered together by its next
+call.
 
-No request is held back to fill a batch, so a lone request pays nothing for it (compare Crankshaw et al. 2017, Clipper).
+No request is held back to fill a batch, so a lone request pays nothing for it (compare Crankshaw et
+al. 2017, Clipper).
 Nor does one keep the others: large ones are answered in parts, and while a call goes on for long
 another thread answers the rest.
 """
@@ -27,7 +29,8 @@ SLOW_S = 0.25  # a call that goes on for longer while others wait gets another t
 MOST_THREADS = 4  # of a servable
 ANSWERING = "answering-"  # what their names begin with
 MOST_WAITING = 1024  # requests in a queue
-QUICK_S = 0.5e-3  # a call that takes no longer is cheaper to make at once than to hand to another thread
+# A call that takes no longer is cheaper to make at once than to hand to another thread
+QUICK_S = 0.5e-3
 
 
 @dataclass
@@ -75,7 +78,12 @@ class Batcher:
         most_waiting: int = MOST_WAITING,
         pixels: Budget | None = None,
     ):
-        self.servable, self.loop, self.most_rows, self.most_waiting = servable, loop, most_rows, most_waiting
+        self.servable, self.loop, self.most_rows, self.most_waiting = (
+            servable,
+            loop,
+            most_rows,
+            most_waiting,
+        )
         self.pixels = pixels or Budget("pixels of pictures", PIXELS_AT_ONCE)
         self.queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.usual_s: dict[str, float] = {}  # of a call with one row of numbers, by signature
@@ -83,11 +91,15 @@ class Batcher:
         self.lock = threading.Lock()  # of `threads` and `since`
         self.threads = 0
         self.since: float | None = None  # when the last thread began its call
-        self.next_job: Job | None = None  # taken from the queue, but not answered with what was before
+        # Taken from the queue, but not answered with what was before
+        self.next_job: Job | None = None
         self._start()
 
     def _start(self) -> None:
-        """Begins a thread that takes from the queue from now on; the one before ends with its call."""
+        """Begins a thread that takes from the queue from now on.
+
+        The one before ends with its call.
+        """
         self.threads, self.since = self.threads + 1, None
         name = f"{ANSWERING}{self.servable.name}-{self.servable.version}"
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -102,10 +114,18 @@ class Batcher:
             pixels: what `Servable.check` gave.
         """
         if self.closed and not self.users:
-            raise Failure("UNAVAILABLE", f"{self.servable.name} version {self.servable.version} is no longer served")
+            raise Failure(
+                "UNAVAILABLE",
+                f"{self.servable.name} version {self.servable.version} is no longer served",
+            )
         if self.waiting >= self.most_waiting:
-            raise Failure("UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full")
-        shapes = [(name, value.shape[1:] if value.ndim else None) for name, value in sorted(inputs.items())]
+            raise Failure(
+                "UNAVAILABLE", "The batch scheduling queue to which this task was submitted is full"
+            )
+        shapes = [
+            (name, value.shape[1:] if value.ndim else None)
+            for name, value in sorted(inputs.items())
+        ]
         sizes = {len(value) if value.ndim else -1 for value in inputs.values()}
         rows = sizes.pop() if len(sizes) == 1 else -1
         future = self.loop.create_future()
@@ -140,21 +160,29 @@ class Batcher:
         alone: bool,
         pixels: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """The outputs for checked inputs; if the request is `alone` in the server and quick to answer, without the queue."""
+        """The outputs for checked inputs.
+
+        If the request is `alone` in the server and quick to answer, without the queue.
+        """
         quick = self.usual_s.get(signature, 1.0) < QUICK_S
         if alone and not self.waiting and quick and self._is_usual(signature, inputs):
             return self._timed(signature, inputs)
         return await self.submit(signature, inputs, pixels)
 
     def close(self) -> None:
-        """Lets the thread end once everything queued so far is answered, and all that is asked by those who hold it."""
+        """Lets the thread end once everything queued so far is answered, and all that is asked by
+        those who hold it.
+        """
         self.closed = True
         if not self.users:
             self.queue.put(None)
 
     @contextlib.contextmanager
     def held(self):
-        """For who asks several times: the queue is answered until the end, even if another version takes its place."""
+        """For who asks several times.
+
+        The queue is answered until the end, even if another version takes its place.
+        """
         self.users += 1
         try:
             yield
@@ -208,23 +236,35 @@ class Batcher:
             self.loop.call_soon_threadsafe(self._deliver, batch, batch_alive, results)
 
     def _run(self, batch: list[Job]) -> list:
-        """Outputs or an error for each request. If a call of several fails, each is asked alone: only the bad one fails."""
+        """Outputs or an error for each request.
+
+        If a call of several fails, each is asked alone: only the bad one fails.
+        """
         self.calls += 1
         try:
             if len(batch) == 1:
                 return [self._in_parts(batch[0])]
-            together = {name: np.concatenate([job.inputs[name] for job in batch]) for name in batch[0].inputs}
+            together = {
+                name: np.concatenate([job.inputs[name] for job in batch])
+                for name in batch[0].inputs
+            }
             outputs = self.servable.run(batch[0].signature, together)
             total = sum(job.rows for job in batch)
             if any(value.ndim == 0 or len(value) != total for value in outputs.values()):
                 return [self._alone(job) for job in batch]  # not one output row for each input row
             ends = np.cumsum([job.rows for job in batch])
-            return [{name: value[end - job.rows : end] for name, value in outputs.items()} for job, end in zip(batch, ends, strict=True)]
+            return [
+                {name: value[end - job.rows : end] for name, value in outputs.items()}
+                for job, end in zip(batch, ends, strict=True)
+            ]
         except Exception as error:
             return [self._alone(job) for job in batch] if len(batch) > 1 else [_failure(error)]
 
     def _in_parts(self, job: Job) -> dict[str, np.ndarray]:
-        """The outputs for one request; a large one is left between its parts if its client has gone."""
+        """The outputs for one request.
+
+        A large one is left between its parts if its client has gone.
+        """
         parts = (
             job.parts(self.most_rows)
             if job.rows > 0 and self.servable.is_by_row(job.signature)
@@ -251,7 +291,10 @@ class Batcher:
         return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
 
     def _is_usual(self, signature: str, inputs: dict[str, np.ndarray]) -> bool:
-        """Whether a call takes as long as others; what texts, pictures and loops take depends on them."""
+        """Whether a call takes as long as others.
+
+        What texts, pictures and loops take depends on them.
+        """
         return is_one_row(inputs) and self.servable.is_steady(signature)
 
     def _timed(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -281,8 +324,14 @@ class Batcher:
 
 def is_one_row(inputs: dict[str, np.ndarray]) -> bool:
     """Whether these are a row of numbers."""
-    return all(value.dtype != object and value.ndim and len(value) == 1 for value in inputs.values())
+    return all(
+        value.dtype != object and value.ndim and len(value) == 1 for value in inputs.values()
+    )
 
 
 def _failure(error: Exception) -> Failure:
-    return error if isinstance(error, Failure) else Failure("INTERNAL", f"{type(error).__name__}: {error}")
+    return (
+        error
+        if isinstance(error, Failure)
+        else Failure("INTERNAL", f"{type(error).__name__}: {error}")
+    )

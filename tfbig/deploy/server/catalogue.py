@@ -1,8 +1,10 @@
-"""Which models and versions are served: found in a directory, loaded beside the ones in service, and replaced without a gap.
+"""Which models and versions are served.
+
+Found in a directory, loaded beside the ones in service, and replaced without a gap.
 
 What cannot be read is skipped and said. A model that takes long to load, or loops, is waited for
-only so long.
-All of them, unless a ModelServerConfig (TensorFlow Serving's models.config) is asked for: then those it names, by its rules.
+only so long. All of them, unless a ModelServerConfig (TensorFlow Serving's models.config) is asked
+for: then those it names, by its rules.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ LOADING_S = 600.0  # after which it is given up
 
 @dataclass
 class Version:
-    """A version that was found: its state in TensorFlow Serving's words, and its queue while it is AVAILABLE."""
+    """A version that was found.
+
+    Its state in TensorFlow Serving's words, and its queue while it is AVAILABLE.
+    """
 
     state: str = "START"
     error: str = ""
@@ -62,7 +67,8 @@ class Catalogue:
         engine: "tensorflow" or "onnx".
         unverified: whether models without artefact.json are served.
         say: is told events as (event, values).
-        config: a ModelServerConfig as text, read again when it changes; None serves every model and version.
+        config: a ModelServerConfig as text, read again when it changes; None serves every model and
+            version.
         loading_s: seconds after which a model that is still not loaded is given up.
 
     Raises:
@@ -78,10 +84,19 @@ class Catalogue:
         config: Path | None = None,
         loading_s: float = LOADING_S,
     ):
-        self.root, self.engine, self.unverified, self.say, self.config = root.resolve(), engine, unverified, say, config
+        self.root, self.engine, self.unverified, self.say, self.config = (
+            root.resolve(),
+            engine,
+            unverified,
+            say,
+            config,
+        )
         self.loading_s = loading_s
         if not self.root.is_dir():
-            raise UserError(f"{root}: no such directory. Expected models, NAME/VERSION/..., as python -m tfbig.export writes them.")
+            raise UserError(
+                f"{root}: no such directory. Expected models, NAME/VERSION/..., as python -m"
+                " tfbig.export writes them."
+            )
         try:
             self.single = self.root.name if artefact.versions(self.root) else None
         except OSError as error:
@@ -116,7 +131,11 @@ class Catalogue:
             Failure: NOT_FOUND or INVALID_ARGUMENT, in TensorFlow Serving's words.
         """
         entry = self.entries.get(name)
-        available = {number: found for number, found in entry.versions.items() if found.batcher} if entry else {}
+        available = (
+            {number: found for number, found in entry.versions.items() if found.batcher}
+            if entry
+            else {}
+        )
         if label is not None:
             if entry is None or label not in entry.labels:
                 raise Failure("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
@@ -126,21 +145,38 @@ class Catalogue:
             raise Failure("NOT_FOUND", f"Servable not found for request: {wanted}")
         return available[version if version is not None else max(available)].batcher
 
-    def states(self, name: str, version: int | None = None, label: str | None = None) -> list[tuple[int, str, str]]:
+    def states(
+        self, name: str, version: int | None = None, label: str | None = None
+    ) -> list[tuple[int, str, str]]:
         """(version, state, error) of a model's versions, newest first."""
         entry = self.entries.get(name)
         if entry and label is not None:
             if label not in entry.labels:
                 raise Failure("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
             version = entry.labels[label]
-        found = [(number, one.state, one.error) for number, one in sorted(entry.versions.items(), reverse=True)] if entry else []
+        found = (
+            [
+                (number, one.state, one.error)
+                for number, one in sorted(entry.versions.items(), reverse=True)
+            ]
+            if entry
+            else []
+        )
         found = [one for one in found if version in (None, one[0])]
         if not found:
-            raise Failure("NOT_FOUND", f"Could not find any versions of model {name}" if version is None else f"Could not find version {version} of model {name}")
+            raise Failure(
+                "NOT_FOUND",
+                (
+                    f"Could not find any versions of model {name}"
+                    if version is None
+                    else f"Could not find version {version} of model {name}"
+                ),
+            )
         return found
 
     async def refresh(self, config=None) -> None:
-        """Brings what is served in line with the directory, and with a ModelServerConfig if one is given.
+        """Brings what is served in line with the directory, and with a ModelServerConfig if one is
+        given.
 
         New versions are loaded first, then old ones are let go.
         """
@@ -169,7 +205,8 @@ class Catalogue:
         for name in [name for name in self.entries if name not in folders]:
             for number in list(self.entries[name].versions):
                 self._retire(name, self.entries[name], number)
-            if name not in (self.configured or ()):  # what the configuration says of a model outlives its directory
+            # What the configuration says of a model outlives its directory
+            if name not in (self.configured or ()):
                 del self.entries[name]
 
     async def first(self) -> None:
@@ -193,7 +230,10 @@ class Catalogue:
         )
 
     async def _load(self, name: str, entry: Entry, number: int, folder: Path) -> None:
-        """Begins to load a version that is new, or changed since it was refused; others wait a while."""
+        """Begins to load a version that is new, or changed since it was refused.
+
+        Others wait a while.
+        """
         version = entry.versions.setdefault(number, Version())
         if version.batcher:
             return
@@ -224,7 +264,10 @@ class Catalogue:
                 str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             )
             if timer.expired():
-                reason = f"{folder}: was not loaded within {self.loading_s:g} s; given up until it changes."
+                reason = (
+                    f"{folder}: was not loaded within {self.loading_s:g} s; given up until it"
+                    " changes."
+                )
             version.state, version.error = "END", _readable(reason)
             self.say("refused", {"model": name, "version": number, "error": version.error})
         else:
@@ -249,7 +292,10 @@ class Catalogue:
                 version.close()
 
     def _read_config(self) -> None:
-        """Takes the configuration again when its file has changed; one that cannot be read changes nothing."""
+        """Takes the configuration again when its file has changed.
+
+        One that cannot be read changes nothing.
+        """
         seen = _fingerprint(self.config) if self.config is not None else ()
         if seen == self._config_seen:
             return
@@ -260,7 +306,10 @@ class Catalogue:
             self.say("refused", {"file": str(self.config), "error": str(error)})
 
     def apply(self, config) -> None:
-        """Serves what a ModelServerConfig lists, with its versions and labels. Base paths are not followed: names count."""
+        """Serves what a ModelServerConfig lists, with its versions and labels.
+
+        Base paths are not followed: names count.
+        """
         listed = {one.name: one for one in config.model_config_list.config}
         self.configured = set(listed)
         for name, one in listed.items():
@@ -274,7 +323,9 @@ def read_config(path: Path):
     from tensorflow_serving.config import model_server_config_pb2
 
     try:
-        made = text_format.Parse(path.read_text("utf-8"), model_server_config_pb2.ModelServerConfig())
+        made = text_format.Parse(
+            path.read_text("utf-8"), model_server_config_pb2.ModelServerConfig()
+        )
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}.") from error
     except text_format.ParseError as error:
@@ -295,7 +346,11 @@ def _policy(one) -> tuple:
 def _chosen(versions: list[int], policy: tuple) -> list[int]:
     if policy[0] == "all":
         return versions
-    return [number for number in versions if number in policy[1:]] if policy[0] == "specific" else versions[-policy[1] :]
+    return (
+        [number for number in versions if number in policy[1:]]
+        if policy[0] == "specific"
+        else versions[-policy[1] :]
+    )
 
 
 def _look(root: Path) -> tuple[dict[str, list[int]], dict[Path, str]]:

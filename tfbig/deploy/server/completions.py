@@ -1,9 +1,12 @@
-"""POST /v1/completions: text from language models, whole or as server-sent events, in the form of OpenAI's completions API.
+"""POST /v1/completions.
+
+Text from language models, whole or as server-sent events, in the form of OpenAI's completions API.
 
 Its clients also list the models (GET /v1/models); chats (POST /v1/chat/completions) are refused in
 the API's form.
-Parameters: model (NAME or NAME/VERSION), prompt, max_tokens, temperature, top_p, top_k, seed, stop, stream; what is left out
-is as the artefact says. `finish_reason` is "stop", "length", or "abort" where the server ended the text.
+Parameters: model (NAME or NAME/VERSION), prompt, max_tokens, temperature, top_p, top_k, seed, stop,
+stream; what is left out is as the artefact says. `finish_reason` is "stop", "length", or "abort"
+where the server ended the text.
 """
 
 from __future__ import annotations
@@ -26,10 +29,36 @@ from tfbig.deploy.server.status import Failure, invalid
 from tfbig.deploy.server.writing import Choice, Writer
 
 PATH, CHAT, MODELS = "/v1/completions", "/v1/chat/completions", "/v1/models"
-NEUTRAL = {"n": (1,), "best_of": (1,), "echo": (False,), "logprobs": (), "suffix": ("",), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},)}
-READ = {"model", "prompt", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "stream", "stream_options", "user"}
+NEUTRAL = {
+    "n": (1,),
+    "best_of": (1,),
+    "echo": (False,),
+    "logprobs": (),
+    "suffix": ("",),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+}
+READ = {
+    "model",
+    "prompt",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "stop",
+    "stream",
+    "stream_options",
+    "user",
+}
 MOST_STOPS, LONGEST_STOP = 4, 200
-EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"), (b"x-content-type-options", b"nosniff")]
+EVENTS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
+]
 
 
 class Completions:
@@ -37,8 +66,8 @@ class Completions:
 
     Args:
         catalogue, admission: the models, and what protects the server.
-        read: from the content of tokenizer.json and generation.json to (tokenizer, reader, plain) as `Writer` takes them; None:
-            no texts are written.
+        read: from the content of tokenizer.json and generation.json to (tokenizer, reader, plain)
+            as `Writer` takes them; None: no texts are written.
 
     Attributes:
         running: texts being written.
@@ -52,20 +81,28 @@ class Completions:
         self.numbers = itertools.count(1)
 
     async def answer(self, content: bytes, receive, send) -> str:
-        """Answers one request and returns the model's name. Failures are raised, also those that it has told."""
+        """Answers one request and returns the model's name.
+
+        Failures are raised, also those that it has told.
+        """
         if len(content) > json_format.LARGE:  # others are answered meanwhile
-            document = await asyncio.get_running_loop().run_in_executor(None, json_format.parse, content)
+            document = await asyncio.get_running_loop().run_in_executor(
+                None, json_format.parse, content
+            )
         else:
             document = json_format.parse(content)
         name, number = _model(document)
         batcher = self.catalogue.find(name, number)
         if self.running >= self.limits.texts:
-            raise Failure("RESOURCE_EXHAUSTED", f"More than {self.limits.texts} texts being written at once")
+            raise Failure(
+                "RESOURCE_EXHAUSTED", f"More than {self.limits.texts} texts being written at once"
+            )
         if self.ends < float("inf"):
             raise Failure("UNAVAILABLE", "The server is stopping")
         self.running += 1
         try:
-            with batcher.held():  # from here on: another version may take its place before the first token is asked for
+            # From here on: another version may take its place before the first token is asked for
+            with batcher.held():
                 await self._answer(document, name, batcher, receive, send)
         finally:
             self.running -= 1
@@ -76,13 +113,18 @@ class Completions:
         prompt = _prompt(document)
         choice = _choice(document, writer.facts, begins=not prompt)
         tokens = await asyncio.get_running_loop().run_in_executor(None, writer.tokens, prompt)
-        out = (_Events if document.get("stream") else _Whole)(send, next(self.numbers), name, len(tokens))
+        out = (_Events if document.get("stream") else _Whole)(
+            send, next(self.numbers), name, len(tokens)
+        )
         writing = asyncio.create_task(self._write(writer, batcher, tokens, choice, out))
         left = asyncio.create_task(gone(receive))
         try:
-            # A text ends by itself after text_seconds, but not while its client reads nothing of it.
+            # A text ends by itself after text_seconds, but not while its client reads nothing of
+            # it.
             longest = self.limits.text_seconds + self.limits.seconds
-            await asyncio.wait({writing, left}, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {writing, left}, timeout=longest, return_when=asyncio.FIRST_COMPLETED
+            )
             if not writing.done():
                 if left.done():
                     raise Failure("CANCELLED", "The client went away")
@@ -112,7 +154,11 @@ class Completions:
             except Exception as error:
                 if not out.started:
                     raise
-                failure = error if isinstance(error, Failure) else Failure("INTERNAL", type(error).__name__)
+                failure = (
+                    error
+                    if isinstance(error, Failure)
+                    else Failure("INTERNAL", type(error).__name__)
+                )
                 await out.fail(failure)
                 failure.told = True
                 raise failure from error
@@ -122,11 +168,16 @@ class Completions:
         found = self.writers.get(servable)
         if found is None:
             if not servable.text or self.read is None:
-                raise invalid(f"model: {servable.name} version {servable.version} is no language model")
+                raise invalid(
+                    f"model: {servable.name} version {servable.version} is no language model"
+                )
             try:
                 made = await beside(self.read, servable.text)
             except (UserError, KeyError, TypeError, ValueError) as error:
-                raise Failure("FAILED_PRECONDITION", f"model: {servable.name}: its tokenizer cannot be read: {error}") from None
+                raise Failure(
+                    "FAILED_PRECONDITION",
+                    f"model: {servable.name}: its tokenizer cannot be read: {error}",
+                ) from None
             found = self.writers[servable] = Writer(servable.text["generation"], *made)
         return found
 
@@ -136,17 +187,37 @@ class _Whole:
 
     def __init__(self, send, number: int, model: str, given: int):
         self.send, self.given, self.made, self.parts, self.started = send, given, 0, [], False
-        self.frame = {"id": f"cmpl-{number}", "object": "text_completion", "created": int(time.time()), "model": model}
+        self.frame = {
+            "id": f"cmpl-{number}",
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": model,
+        }
 
     async def add(self, piece: str) -> None:
         self.made += 1
         self.parts.append(piece)
 
     async def end(self, reason: str) -> None:
-        usage = {"prompt_tokens": self.given, "completion_tokens": self.made, "total_tokens": self.given + self.made}
-        body = json_format.dumps({**self.frame, "choices": [_one("".join(self.parts), reason)], "usage": usage})
+        usage = {
+            "prompt_tokens": self.given,
+            "completion_tokens": self.made,
+            "total_tokens": self.given + self.made,
+        }
+        body = json_format.dumps(
+            {**self.frame, "choices": [_one("".join(self.parts), reason)], "usage": usage}
+        )
         self.started = True
-        await self.send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]})
+        await self.send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", str(len(body)).encode()),
+                ],
+            }
+        )
         await self.send({"type": "http.response.body", "body": body})
 
 
@@ -162,7 +233,11 @@ class _Events(_Whole):
             await self._event({**self.frame, "choices": [_one(piece, None)]})
 
     async def end(self, reason: str) -> None:
-        usage = {"prompt_tokens": self.given, "completion_tokens": self.made, "total_tokens": self.given + self.made}
+        usage = {
+            "prompt_tokens": self.given,
+            "completion_tokens": self.made,
+            "total_tokens": self.given + self.made,
+        }
         await self._event({**self.frame, "choices": [_one("", reason)], "usage": usage})
         await self.send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
@@ -171,7 +246,13 @@ class _Events(_Whole):
         await self.send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
     async def _event(self, value: dict) -> None:
-        await self.send({"type": "http.response.body", "body": b"data: " + json_format.dumps(value) + b"\n\n", "more_body": True})
+        await self.send(
+            {
+                "type": "http.response.body",
+                "body": b"data: " + json_format.dumps(value) + b"\n\n",
+                "more_body": True,
+            }
+        )
 
 
 def _one(text: str, reason: str | None) -> dict:
@@ -181,11 +262,16 @@ def _one(text: str, reason: str | None) -> dict:
 def error(failure: Failure) -> dict:
     """A failure in the form of this API."""
     kind = "invalid_request_error" if 400 <= failure.http < 500 else "server_error"
-    return {"error": {"message": failure.message, "type": kind, "param": None, "code": failure.code}}
+    return {
+        "error": {"message": failure.message, "type": kind, "param": None, "code": failure.code}
+    }
 
 
 def no_chat() -> Failure:
-    """What a chat is answered: no template makes a model that goes on with texts a partner in talks."""
+    """What a chat is answered.
+
+    No template makes a model that goes on with texts a partner in talks.
+    """
     return invalid(
         f"messages: no model here was trained to chat. POST {PATH} with model and prompt: "
         "the text goes on from there."
@@ -210,7 +296,9 @@ async def gone(receive) -> None:
 
 
 def _model(document: dict) -> tuple[str, int | None]:
-    name, _, number = (document["model"] if isinstance(document.get("model"), str) else "").partition("/")
+    name, _, number = (
+        document["model"] if isinstance(document.get("model"), str) else ""
+    ).partition("/")
     if not name or (number and not (number.isascii() and number.isdigit() and len(number) < 19)):
         raise invalid("model: expected NAME or NAME/VERSION")
     return name, int(number) if number else None
@@ -224,7 +312,9 @@ def _prompt(document: dict) -> str:
     try:
         given.encode()
     except UnicodeEncodeError as error:
-        raise invalid(f"prompt: holds half a character (a lone surrogate) at character {error.start + 1}") from None
+        raise invalid(
+            f"prompt: holds half a character (a lone surrogate) at character {error.start + 1}"
+        ) from None
     return given
 
 
@@ -239,21 +329,40 @@ def _choice(document: dict, facts: dict[str, Any], begins: bool) -> Choice:
         raise invalid("stream: expected true or false")
     stop = document.get("stop") or []
     stop = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, list) else (None,)
-    if len(stop) > MOST_STOPS or not all(isinstance(one, str) and 0 < len(one) <= LONGEST_STOP for one in stop):
-        raise invalid(f"stop: expected at most {MOST_STOPS} texts of 1 to {LONGEST_STOP} characters")
+    if len(stop) > MOST_STOPS or not all(
+        isinstance(one, str) and 0 < len(one) <= LONGEST_STOP for one in stop
+    ):
+        raise invalid(
+            f"stop: expected at most {MOST_STOPS} texts of 1 to {LONGEST_STOP} characters"
+        )
     limit = facts["limit"]
-    number = lambda name, default, low, high, kind: _number(document, name, default, low, high, kind)  # noqa: E731
+
+    def number(name, default, low, high, kind):
+        return _number(document, name, default, low, high, kind)
+
     return Choice(
-        length=number("max_tokens", facts["length"], 1, limit, int), temperature=number("temperature", facts["temperature"], 0, 100, float),
-        top_k=number("top_k", facts["top_k"], 0, 2**31, int) or None, top_p=number("top_p", facts["top_p"], 0, 1, float),
-        seed=number("seed", None, 0, 2**63, int), stop=stop, begins=begins,
-    )  # fmt: skip
+        length=number("max_tokens", facts["length"], 1, limit, int),
+        temperature=number("temperature", facts["temperature"], 0, 100, float),
+        top_k=number("top_k", facts["top_k"], 0, 2**31, int) or None,
+        top_p=number("top_p", facts["top_p"], 0, 1, float),
+        seed=number("seed", None, 0, 2**63, int),
+        stop=stop,
+        begins=begins,
+    )
 
 
 def _number(document: dict, name: str, default, low: float, high: float, kind: type):
     value = document.get(name)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not low <= value <= high or (name == "top_p" and value == 0):
-        raise invalid(f"{name}: expected {'a whole number' if kind is int else 'a number'} from {low} to {high}. Received: {json.dumps(value)[:50]}")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, kind))
+        or not low <= value <= high
+        or (name == "top_p" and value == 0)
+    ):
+        raise invalid(
+            f"{name}: expected {'a whole number' if kind is int else 'a number'} from {low} to"
+            f" {high}. Received: {json.dumps(value)[:50]}"
+        )
     return value

@@ -1,4 +1,7 @@
-"""HTTP connections within limits: bytes and seconds of a request's head, and how many connections at once."""
+"""HTTP connections within limits.
+
+Bytes and seconds of a request's head, and how many connections at once.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,12 @@ WRITE_PACE = 16 << 10  # bytes per second at which it must be
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, closing connections whose request line and headers are too long or do not come to an end.
+    """uvicorn's protocol, closing connections whose request line and headers are too long or do not
+    come to an end.
 
-    The head's time counts from the connection's start, then from each request's first byte; between requests uvicorn's own
-    keep-alive limit holds. A body that was refused before its end may go on for as long as a head.
-    An answer must be read.
+    The head's time counts from the connection's start, then from each request's first byte; between
+    requests uvicorn's own keep-alive limit holds. A body that was refused before its end may go on
+    for as long as a head. An answer must be read.
     """
 
     def connection_made(self, transport) -> None:
@@ -38,7 +42,9 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         before = self._head
         super().data_received(data)
-        if before and self._head:  # a head that begins within this piece, after another request's end, counts from the next one
+        # A head that begins within this piece, after another request's end, counts from the next
+        # one
+        if before and self._head:
             self._size += len(data)
         if self._head and self._size > HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The request's head is too long.")
@@ -95,7 +101,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(HEAD_SECONDS, self._late)
 
     def _late(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:  # an earlier request on it is still being answered
+        # An earlier request on it is still being answered
+        if self.cycle is not None and not self.cycle.response_complete:
             self._wait()
         else:
             self.transport.close()

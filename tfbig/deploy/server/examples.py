@@ -1,4 +1,8 @@
-"""Classify and Regress: tf.Example in, labels and scores or numbers out, as TensorFlow Serving's classifier.cc and regressor.cc."""
+"""Classify and Regress.
+
+Tf.Example in, labels and scores or numbers out, as TensorFlow Serving's classifier.cc and
+regressor.cc.
+"""
 
 from __future__ import annotations
 
@@ -56,13 +60,20 @@ def _add(value, name: str, feature) -> None:
     elif json_format.is_base64(value):
         kind, value = "bytes_list", json_format.decode_base64(value)
     else:
-        raise invalid(f"Feature: {name} has element with unexpected JSON type: {json_format.type_name(value)}")
+        raise invalid(
+            f"Feature: {name} has element with unexpected JSON type: {json_format.type_name(value)}"
+        )
     if feature.WhichOneof("kind") not in (None, kind):
-        raise invalid(f"Unexpected element type in feature: {name} expecting type: {feature.WhichOneof('kind').removesuffix('_list')}")
+        raise invalid(
+            f"Unexpected element type in feature: {name} expecting type:"
+            f" {feature.WhichOneof('kind').removesuffix('_list')}"
+        )
     getattr(feature, kind).value.append(value)
 
 
-def prepare(servable: Servable, signature: str, method: str, given) -> tuple[str, dict[str, np.ndarray]]:
+def prepare(
+    servable: Servable, signature: str, method: str, given
+) -> tuple[str, dict[str, np.ndarray]]:
     """The signature's name and its input: serialised tf.Examples [n].
 
     Args:
@@ -79,18 +90,27 @@ def prepare(servable: Servable, signature: str, method: str, given) -> tuple[str
 def check(found, name: str, method: str) -> None:
     """Raises Failure unless a signature can classify or regress.
 
-    By names and numbers of inputs and outputs, whatever method it declares: TensorFlow 2 declares predict for every signature,
-    and the model server leaves its --enable_signature_method_name_check off.
+    By names and numbers of inputs and outputs, whatever method it declares: TensorFlow 2 declares
+    predict for every signature, and the model server leaves its
+    --enable_signature_method_name_check off.
     """
     kind, counts = ("classification", (1, 2)) if method == "classify" else ("regression", (1,))
     if len(found.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(found.outputs) not in counts:
-        raise invalid(f"Expected one or two output Tensors, found {len(found.outputs)}" if method == "classify" else "Expected one output Tensor.")
+        raise invalid(
+            f"Expected one or two output Tensors, found {len(found.outputs)}"
+            if method == "classify"
+            else "Expected one output Tensor."
+        )
     if INPUTS not in found.inputs:
         raise Failure("FAILED_PRECONDITION", f"No {kind} inputs found in SignatureDef: {name}")
     if method == "classify" and not {"classes", "scores"} & set(found.outputs):
-        raise Failure("FAILED_PRECONDITION", f'Expected classification signature outputs to contain at least one of "classes" or "scores". Signature was: {name}')
+        raise Failure(
+            "FAILED_PRECONDITION",
+            'Expected classification signature outputs to contain at least one of "classes" or'
+            f' "scores". Signature was: {name}',
+        )
     if method == "regress" and "outputs" not in found.outputs:
         raise Failure("FAILED_PRECONDITION", f"No regression outputs found in SignatureDef: {name}")
 
@@ -130,15 +150,27 @@ def classifications(outputs: dict[str, np.ndarray], rows: int) -> list[list[tupl
     classes, scores = outputs.get("classes"), outputs.get("scores")
     for name, value in (("classes", classes), ("scores", scores)):
         if value is not None and (value.ndim != 2 or len(value) != rows):
-            raise invalid(f"Expected Tensor shape: [batch_size num_classes] but got {list(value.shape)} for {name}.")
+            raise invalid(
+                f"Expected Tensor shape: [batch_size num_classes] but got {list(value.shape)} for"
+                f" {name}."
+            )
     if classes is not None and scores is not None and classes.shape != scores.shape:
-        raise invalid(f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}")
+        raise invalid(
+            f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs."
+            f" {scores.shape[1]}"
+        )
     if classes is not None and classes.dtype != object:
         raise invalid(f"Expected classes Tensor of DT_STRING. Got: {classes.dtype}")
     if scores is not None and scores.dtype != np.float32:
         raise invalid(f"Expected scores Tensor of DT_FLOAT. Got: {scores.dtype}")
-    labels = [[item.decode("utf-8", "replace") for item in row] for row in classes] if classes is not None else [[""] * scores.shape[1]] * rows
-    numbers = scores.astype(float).tolist() if scores is not None else [[0.0] * classes.shape[1]] * rows
+    labels = (
+        [[item.decode("utf-8", "replace") for item in row] for row in classes]
+        if classes is not None
+        else [[""] * scores.shape[1]] * rows
+    )
+    numbers = (
+        scores.astype(float).tolist() if scores is not None else [[0.0] * classes.shape[1]] * rows
+    )
     return [list(zip(*pair, strict=True)) for pair in zip(labels, numbers, strict=True)]
 
 
@@ -146,7 +178,10 @@ def regressions(outputs: dict[str, np.ndarray], rows: int) -> list[float]:
     """For each example its number."""
     value = outputs["outputs"]
     if value.size != rows or value.shape not in ((rows,), (rows, 1)):
-        raise invalid(f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {list(value.shape)}")
+        raise invalid(
+            "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got"
+            f" {list(value.shape)}"
+        )
     if value.dtype != np.float32:
         raise invalid(f"Expected output Tensor of DT_FLOAT. Got: {value.dtype}")
     return value.reshape(-1).astype(float).tolist()

@@ -1,6 +1,8 @@
-"""JSON requests to arrays and back, by the rules and in the words of TensorFlow Serving's json_tensor.cc.
+"""JSON requests to arrays and back, by the rules and in the words of TensorFlow Serving's
+json_tensor.cc.
 
-Arrays of numbers take a fast way through NumPy; whatever does not fit is walked value by value, to say what is wrong with it.
+Arrays of numbers take a fast way through NumPy; whatever does not fit is walked value by value, to
+say what is wrong with it.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from tfbig.deploy.server.status import Failure, invalid
 LARGE = 1 << 18  # bytes of a body that is read beside the event loop
 DEEPEST = 32  # nested lists and objects
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)', re.DOTALL)  # one that never ends matches too: no start is tried twice
+# One that never ends matches too: no start is tried twice
+TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)', re.DOTALL)
 SPACE, PLAIN = b" \t\n\r", b'{"instances":'
-DIGITS = bytes(0x30 if chr(i) in "0123456789-." else i for i in range(256))  # a number's characters become 0
+# A number's characters become 0
+DIGITS = bytes(0x30 if chr(i) in "0123456789-." else i for i in range(256))
 SPECIAL = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
@@ -41,7 +45,9 @@ def parse(body: bytes) -> dict:
         except (ValueError, RecursionError):
             document = None
         if document is None:
-            raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}{_hint(body)}") from None
+            raise invalid(
+                f"JSON Parse error: {error.msg} at offset: {error.pos}{_hint(body)}"
+            ) from None
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {_shown(document)} Is not object")
     return document
@@ -56,7 +62,9 @@ def _hint(body: bytes) -> str:
     if "\0" not in text:
         return ""
     form = '{"instances": [{"b64": "..."}]}'
-    return f". Bytes are sent as base64 inside JSON: {form}, where ... is what base64 -w0 FILE prints"
+    return (
+        f". Bytes are sent as base64 inside JSON: {form}, where ... is what base64 -w0 FILE prints"
+    )
 
 
 def _check_depth(body: bytes) -> None:
@@ -65,7 +73,10 @@ def _check_depth(body: bytes) -> None:
 
 
 def _is_flat(body: bytes) -> bool:
-    """Whether a few passes take all brackets away, innermost first: as good as always, and quicker than counting."""
+    """Whether a few passes take all brackets away, innermost first.
+
+    As good as always, and quicker than counting.
+    """
     brackets = body.translate(None, NO_BRACKETS)
     for _ in range(8):
         if len(brackets) <= DEEPEST:
@@ -77,7 +88,10 @@ def _is_flat(body: bytes) -> bool:
 def _depth(body: bytes) -> int:
     """How deep brackets are nested, those in texts included."""
     characters = np.frombuffer(body, np.uint8)
-    opening, closing = (characters == 0x5B) | (characters == 0x7B), (characters == 0x5D) | (characters == 0x7D)
+    opening, closing = (
+        (characters == 0x5B) | (characters == 0x7B),
+        (characters == 0x5D) | (characters == 0x7D),
+    )
     change = opening.view(np.int8) - closing.view(np.int8)
     return int(np.cumsum(change[np.flatnonzero(change)], dtype=np.int64).max(initial=0))
 
@@ -85,7 +99,10 @@ def _depth(body: bytes) -> int:
 def signature_name(document: dict) -> str:
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise invalid(f"JSON Value: {_shown(document)} not formatted correctly. 'signature_name' key must be a string value.")
+        raise invalid(
+            f"JSON Value: {_shown(document)} not formatted correctly. 'signature_name' key must be"
+            " a string value."
+        )
     return name
 
 
@@ -93,11 +110,16 @@ def predict_inputs(document: dict, inputs) -> tuple[dict[str, np.ndarray], bool]
     """Arrays for a signature's inputs (name -> TensorInfo), and whether they came in row format."""
     has_rows, has_columns = "instances" in document, "inputs" in document
     if has_rows and has_columns:
-        raise invalid(f"JSON Value: {_shown(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ")
+        raise invalid(
+            f"JSON Value: {_shown(document)} Not formatted correctly expecting only one of 'inputs'"
+            " or 'instances' keys to exist "
+        )
     if has_rows:
         rows = document["instances"]
         if not isinstance(rows, list):
-            raise invalid(f"JSON Value: {_shown(document)} Excepting 'instances' to be an list/array")
+            raise invalid(
+                f"JSON Value: {_shown(document)} Excepting 'instances' to be an list/array"
+            )
         if not rows:
             raise invalid(f"JSON Value: {_shown(document)} No values in 'instances' array")
         return _rows(rows, inputs), True
@@ -107,8 +129,12 @@ def predict_inputs(document: dict, inputs) -> tuple[dict[str, np.ndarray], bool]
 
 
 def plain_rows(body: bytes, inputs) -> dict[str, np.ndarray] | None:
-    """What `predict_inputs` makes of {"instances": [...]} in a third of its time, where each row is nested lists of plain numbers in
-    just the shape of the signature's only input. None: this is for the long way to read, or to refuse."""
+    """What `predict_inputs` makes of {"instances".
+
+    [...]} in a third of its time, where each row is nested lists of plain numbers in
+    just the shape of the signature's only input. None: this is for the long way to read, or to
+    refuse.
+    """
     import orjson
 
     if len(inputs) != 1 or not (body.startswith(PLAIN) and body.endswith(b"}")):
@@ -121,14 +147,23 @@ def plain_rows(body: bytes, inputs) -> dict[str, np.ndarray] | None:
     brackets = marks.translate(None, b"0")
     count, rest = divmod(len(brackets) - 1, len(row) + 1)
     # Numbers may stand in the innermost lists only, not in front of a list or behind one.
-    if rest or brackets != b"[" + b",".join([row] * count) + b"]" or b"0[" in marks or b"]0" in marks:
+    if (
+        rest
+        or brackets != b"[" + b",".join([row] * count) + b"]"
+        or b"0[" in marks
+        or b"]0" in marks
+    ):
         return None
     try:
         found = orjson.loads(b"[%b]" % rows.translate(None, b"[]"))
     except orjson.JSONDecodeError:
         return None
     kinds = {int, float} if b"." in rows else {int}
-    array = _as_array(found, [count, *shape], tf.as_dtype(info.dtype), kinds) if len(found) == count * math.prod(shape) else None
+    array = (
+        _as_array(found, [count, *shape], tf.as_dtype(info.dtype), kinds)
+        if len(found) == count * math.prod(shape)
+        else None
+    )
     return None if array is None else {name: array}
 
 
@@ -143,9 +178,14 @@ def is_base64(value) -> bool:
 
 
 def _rows(rows: list, inputs) -> dict[str, np.ndarray]:
-    is_object = lambda value: isinstance(value, dict) and not is_base64(value)  # noqa: E731
+    def is_object(value):
+        return isinstance(value, dict) and not is_base64(value)
+
     if not isinstance(rows[0], dict) and len(inputs) != 1:
-        raise invalid("instances is a plain list, but expecting list of objects as multiple input tensors required as per tensorinfo_map")
+        raise invalid(
+            "instances is a plain list, but expecting list of objects as multiple input tensors"
+            " required as per tensorinfo_map"
+        )
     if not is_object(rows[0]):
         for i, row in enumerate(rows):
             if is_object(row):
@@ -159,9 +199,18 @@ def _rows(rows: list, inputs) -> dict[str, np.ndarray]:
         if set(row) != names:
             for name in row:
                 if name not in names:
-                    raise invalid(f"Failed to process element: {i} key: {name} of 'instances' list. Error: INVALID_ARGUMENT: JSON object: does not have named input: {name}")
-            raise invalid(f"Failed to process element: {i} of 'instances' list. JSON object: {_shown(row)} must only have keys: {','.join(sorted(names))}")
-    return {name: _stacked([row[name] for row in rows], info.dtype, f" key: {name}") for name, info in inputs.items()}
+                    raise invalid(
+                        f"Failed to process element: {i} key: {name} of 'instances' list. Error:"
+                        f" INVALID_ARGUMENT: JSON object: does not have named input: {name}"
+                    )
+            raise invalid(
+                f"Failed to process element: {i} of 'instances' list. JSON object: {_shown(row)}"
+                f" must only have keys: {','.join(sorted(names))}"
+            )
+    return {
+        name: _stacked([row[name] for row in rows], info.dtype, f" key: {name}")
+        for name, info in inputs.items()
+    }
 
 
 def _stacked(values: list, dtype: int, where: str) -> np.ndarray:
@@ -177,9 +226,15 @@ def _stacked(values: list, dtype: int, where: str) -> np.ndarray:
             if array.size != first.size:
                 raise invalid(f"Expecting tensor size: {first.size} but got: {array.size}")
             if array.shape != first.shape:
-                raise invalid(f"Expecting shape [{','.join(map(str, first.shape))}] but got: [{','.join(map(str, array.shape))}]")
+                raise invalid(
+                    f"Expecting shape [{','.join(map(str, first.shape))}] but got:"
+                    f" [{','.join(map(str, array.shape))}]"
+                )
         except Failure as failure:
-            raise invalid(f"Failed to process element: {i}{where} of 'instances' list. Error: INVALID_ARGUMENT: {failure.message}") from None
+            raise invalid(
+                f"Failed to process element: {i}{where} of 'instances' list. Error:"
+                f" INVALID_ARGUMENT: {failure.message}"
+            ) from None
         made.append(array)
     return np.stack(made)
 
@@ -187,7 +242,10 @@ def _stacked(values: list, dtype: int, where: str) -> np.ndarray:
 def _columns(value, inputs) -> dict[str, np.ndarray]:
     if not isinstance(value, dict) or is_base64(value):
         if len(inputs) != 1:
-            raise invalid("inputs is a plain value/list, but expecting an object as multiple input tensors required as per tensorinfo_map")
+            raise invalid(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors"
+                " required as per tensorinfo_map"
+            )
         ((name, info),) = inputs.items()
         return {name: _whole(value, info.dtype)}
     for name in inputs:
@@ -202,30 +260,42 @@ def _whole(value, dtype: int) -> np.ndarray:
 
 
 def _fast(value: list, dtype: int) -> np.ndarray | None:
-    """Numbers in regular lists, converted by NumPy; None where that would not be the protocol's reading."""
+    """Numbers in regular lists, converted by NumPy.
+
+    None where that would not be the protocol's reading.
+    """
     shape, level = [len(value)], value
     while level and type(level[0]) is list:
         if set(map(type, level)) != {list} or len(set(map(len, level))) != 1:
             return None
         shape.append(len(level[0]))
         level = list(chain.from_iterable(level))
-    return _as_array(level, shape, tf.as_dtype(dtype), set(map(type, level)))  # True is an int to Python; the protocol tells them apart
+    # True is an int to Python; the protocol tells them apart
+    return _as_array(level, shape, tf.as_dtype(dtype), set(map(type, level)))
 
 
 def _as_array(level: list, shape: list[int], wanted, kinds: set) -> np.ndarray | None:
-    """Numbers of these kinds in one list as an array; None where NumPy's reading would not be the protocol's."""
+    """Numbers of these kinds in one list as an array.
+
+    None where NumPy's reading would not be the protocol's.
+    """
     if not (wanted.is_floating or wanted.is_integer) or wanted.size not in (1, 2, 4, 8):
         return None
     if not level or not kinds <= ({int} if wanted.is_integer else {int, float}):
         return None
     try:  # much quicker than numpy.array
-        array = np.frombuffer(numbers("q" if kinds == {int} else "d", level), np.int64 if kinds == {int} else np.float64).reshape(shape)
+        array = np.frombuffer(
+            numbers("q" if kinds == {int} else "d", level),
+            np.int64 if kinds == {int} else np.float64,
+        ).reshape(shape)
     except (OverflowError, TypeError):  # beyond 64 bits, where JSON's numbers are decimal ones
         return None
     kind = wanted.as_numpy_dtype
     if wanted.is_integer:
         limits = np.iinfo(kind)
-        return array.astype(kind) if array.min() >= limits.min and array.max() <= limits.max else None
+        return (
+            array.astype(kind) if array.min() >= limits.min and array.max() <= limits.max else None
+        )
     with np.errstate(over="ignore"):
         made = array.astype(kind)
     if np.abs(made).max() >= 2 ** (np.finfo(kind).nmant + 1) and int in kinds:
@@ -252,13 +322,19 @@ def _tensor(value, dtype: int) -> np.ndarray:
 def _fill(value, level: int, shape: list[int], dtype, found: list) -> None:
     if not isinstance(value, list):
         if level != len(shape):
-            raise invalid(f"JSON Value: {_shown(value)} found at incorrect level: {level + 1} in the JSON DOM. Expected at level: {len(shape)}")
+            raise invalid(
+                f"JSON Value: {_shown(value)} found at incorrect level: {level + 1} in the JSON"
+                f" DOM. Expected at level: {len(shape)}"
+            )
         found.append(_scalar(value, dtype))
         return
     if level >= len(shape):
         raise invalid(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
     if len(value) != shape[level]:
-        raise invalid(f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}")
+        raise invalid(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size:"
+            f" {shape[level]}"
+        )
     for item in value:
         _fill(item, level + 1, shape, dtype, found)
 
@@ -274,15 +350,32 @@ def _scalar(value, dtype):
         if isinstance(value, bool):
             return value
     elif dtype.is_floating and is_number:
-        limit = 2 ** (np.finfo(dtype.as_numpy_dtype).nmant + 1) - 1 if isinstance(value, int) else float(dtype.max)
+        limit = (
+            2 ** (np.finfo(dtype.as_numpy_dtype).nmant + 1) - 1
+            if isinstance(value, int)
+            else float(dtype.max)
+        )
         if (isinstance(value, int) or math.isfinite(value)) and abs(value) > limit:
-            raise invalid(f"Cannot convert JSON value: {_shown(value)} to {'double' if dtype == tf.float64 else 'float'} without loss of precision.")
+            raise invalid(
+                f"Cannot convert JSON value: {_shown(value)} to"
+                f" {'double' if dtype == tf.float64 else 'float'} without loss of precision."
+            )
         return value
-    elif dtype.is_integer and isinstance(value, int) and is_number and dtype.min <= value <= dtype.max:
+    elif (
+        dtype.is_integer
+        and isinstance(value, int)
+        and is_number
+        and dtype.min <= value <= dtype.max
+    ):
         return value
     elif not (dtype.is_floating or dtype.is_integer):
-        raise Failure("UNIMPLEMENTED", f"Conversion of JSON Value: {_shown(value)} to type: {dtype.name}")
-    raise invalid(f"JSON Value: {_shown(value)} Type: {type_name(value)} is not of expected type: {dtype.name}")
+        raise Failure(
+            "UNIMPLEMENTED", f"Conversion of JSON Value: {_shown(value)} to type: {dtype.name}"
+        )
+    raise invalid(
+        f"JSON Value: {_shown(value)} Type: {type_name(value)} is not of expected type:"
+        f" {dtype.name}"
+    )
 
 
 def decode_base64(value) -> bytes:
@@ -299,7 +392,9 @@ def decode_base64(value) -> bytes:
 def type_name(value) -> str:
     if isinstance(value, bool):
         return "True" if value else "False"
-    return {dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}.get(type(value), "Null")
+    return {dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}.get(
+        type(value), "Null"
+    )
 
 
 def _shown(value, longest: int = 200) -> str:
@@ -307,7 +402,11 @@ def _shown(value, longest: int = 200) -> str:
     while isinstance(value, (list, dict)) and len(value) > 16:
         value = value[:16] if isinstance(value, list) else dict(list(value.items())[:16])
     try:
-        text = json.dumps(value, ensure_ascii=False) if len(str(value)) < 100_000 else str(type(value).__name__)
+        text = (
+            json.dumps(value, ensure_ascii=False)
+            if len(str(value)) < 100_000
+            else str(type(value).__name__)
+        )
     except (ValueError, RecursionError):
         text = "..."
     return text if len(text) <= longest else text[:longest] + "..."
@@ -325,28 +424,50 @@ def predictions(outputs: dict[str, np.ndarray], by_row: bool) -> bytes:
         if size < 1:
             raise invalid(f"Tensor name: {name} has invalid batch size: {size}")
         if size != next(iter(sizes.values())):
-            raise invalid(f"Tensor name: {name} has inconsistent batch size: {size} expecting: {next(iter(sizes.values()))}")
+            raise invalid(
+                f"Tensor name: {name} has inconsistent batch size: {size} expecting:"
+                f" {next(iter(sizes.values()))}"
+            )
     if len(shown) == 1:
         return dumps({"predictions": next(iter(shown.values()))})
     names, parts = list(shown), [list(value) for value in shown.values()]
-    return dumps({"predictions": [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]})
+    return dumps(
+        {"predictions": [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]}
+    )
 
 
 def _values(name: str, array: np.ndarray):
-    """An array as what `dumps` writes: texts become lists, bytes {"b64": ...}, numbers stay arrays."""
+    """An array as what `dumps` writes.
+
+    Texts become lists, bytes {"b64": ...}, numbers stay arrays.
+    """
     if array.dtype != object and array.dtype.kind not in "SU":
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             return array.tolist()
         return array if array.ndim else array[()]
     if name.endswith("_bytes"):
-        one = lambda item: {"b64": base64.b64encode(item).decode()}  # noqa: E731
+
+        def one(item):
+            return {"b64": base64.b64encode(item).decode()}
+
     else:
-        one = lambda item: item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)  # noqa: E731
+
+        def one(item):
+            return item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
+
     return _nested(array, one)
 
 
 def _nested(array: np.ndarray, one):
-    return one(array[()]) if array.ndim == 0 else [one(item) for item in array] if array.ndim == 1 else [_nested(part, one) for part in array]
+    return (
+        one(array[()])
+        if array.ndim == 0
+        else (
+            [one(item) for item in array]
+            if array.ndim == 1
+            else [_nested(part, one) for part in array]
+        )
+    )
 
 
 def dumps(value) -> bytes:

@@ -13,7 +13,8 @@ BESIDE = "beside-"  # what the threads' names begin with
 def beside(function: Callable, *arguments) -> asyncio.Future:
     """What a call in a thread of its own gives or raises.
 
-    Unlike those of an executor, a thread that hangs keeps no other call waiting, nor the process's end.
+    Unlike those of an executor, a thread that hangs keeps no other call waiting, nor the process's
+    end.
     """
     loop = asyncio.get_running_loop()
     future = loop.create_future()

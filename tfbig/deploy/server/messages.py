@@ -1,4 +1,7 @@
-"""Protocol messages and arrays: TensorProto within limits, SignatureDefs for people and as metadata."""
+"""Protocol messages and arrays.
+
+TensorProto within limits, SignatureDefs for people and as metadata.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +42,19 @@ def array(proto, most_bytes: int) -> np.ndarray:
     if dtype == tf.string:  # make_ndarray would repeat the last text, however long it is
         texts = proto.string_val
         if len(texts) != math.prod(dims):
-            raise invalid(f"tensor_shape: {dims[:8]} needs {math.prod(dims)} texts. Received: {len(texts)}.")
+            raise invalid(
+                f"tensor_shape: {dims[:8]} needs {math.prod(dims)} texts. Received: {len(texts)}."
+            )
         made = np.empty(len(texts), object)
         made[:] = list(texts)
         return made.reshape(dims)
     try:
         made = tf.make_ndarray(proto)
     except (TypeError, ValueError, OverflowError, AttributeError, KeyError) as error:
-        raise invalid(f"Invalid TensorProto: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+        raise invalid(
+            "Invalid TensorProto:"
+            f" {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from None
     return made
 
 
@@ -59,14 +67,23 @@ def shapes(signature) -> dict:
     """A signature's inputs for people: name -> type and shape, -1 being free."""
     if signature is None:
         return {}
-    return {name: {"dtype": tf.as_dtype(info.dtype).name, "shape": [dim.size for dim in info.tensor_shape.dim]} for name, info in sorted(signature.inputs.items())}
+    return {
+        name: {
+            "dtype": tf.as_dtype(info.dtype).name,
+            "shape": [dim.size for dim in info.tensor_shape.dim],
+        }
+        for name, info in sorted(signature.inputs.items())
+    }
 
 
 def metadata(servable: Servable):
     """A GetModelMetadataResponse with the signatures."""
     from tensorflow_serving.apis import get_model_metadata_pb2
 
-    response, signatures = get_model_metadata_pb2.GetModelMetadataResponse(), get_model_metadata_pb2.SignatureDefMap()
+    response, signatures = (
+        get_model_metadata_pb2.GetModelMetadataResponse(),
+        get_model_metadata_pb2.SignatureDefMap(),
+    )
     response.model_spec.name = servable.name
     response.model_spec.version.value = servable.version
     for name, signature in servable.signatures.items():
@@ -83,5 +100,13 @@ def metadata_json(servable: Servable) -> bytes:
     response, signatures = metadata(servable), get_model_metadata_pb2.SignatureDefMap()
     if not response.metadata["signature_def"].Unpack(signatures):
         raise Failure("INTERNAL", "Failed to unpack 'Any' object to 'SignatureDefMap'.")
-    show = lambda message: json_format.MessageToJson(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)  # noqa: E731
-    return f'{{\n"model_spec":{show(response.model_spec)},\n"metadata": {{"signature_def": {show(signatures)}}}\n}}\n'.encode()
+
+    def show(message):
+        return json_format.MessageToJson(
+            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+
+    return (
+        f'{{\n"model_spec":{show(response.model_spec)},\n"metadata": {{"signature_def":'
+        f" {show(signatures)}}}\n}}\n".encode()
+    )

@@ -6,7 +6,22 @@ import bisect
 from collections import Counter
 
 PATH = "/monitoring/prometheus/metrics"
-BOUNDS_US = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000)
+BOUNDS_US = (
+    100,
+    200,
+    500,
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    5_000_000,
+)
 MOST_NAMES = 1000  # models told apart; a client chooses the name it asks for
 
 
@@ -37,7 +52,10 @@ class Monitor:
         """The Prometheus exposition format, version 0.0.4."""
         lines = ["# TYPE :tensorflow:serving:request_count counter"]
         for (model, api, method, code), count in sorted(self.requests.items()):
-            lines.append(f':tensorflow:serving:request_count{{model_name="{_escape(model)}",API="{api}",entrypoint="{method}",status="{code}"}} {count}')
+            lines.append(
+                f':tensorflow:serving:request_count{{model_name="{_escape(model)}",API="{api}",entrypoint="{method}",status="{code}"}}'
+                f" {count}"
+            )
         lines.append("# TYPE :tensorflow:serving:request_latency histogram")
         for key, counts in sorted(self.buckets.items()):
             model, api, method = key
@@ -45,8 +63,12 @@ class Monitor:
             total = 0
             for bound, count in zip((*BOUNDS_US, "+Inf"), counts, strict=True):
                 total += count
-                lines.append(f':tensorflow:serving:request_latency_bucket{{{labels},le="{bound}"}} {total}')
-            lines.append(f":tensorflow:serving:request_latency_sum{{{labels}}} {self.sums[key]:.0f}")
+                lines.append(
+                    f':tensorflow:serving:request_latency_bucket{{{labels},le="{bound}"}} {total}'
+                )
+            lines.append(
+                f":tensorflow:serving:request_latency_sum{{{labels}}} {self.sums[key]:.0f}"
+            )
             lines.append(f":tensorflow:serving:request_latency_count{{{labels}}} {total}")
         return "\n".join(lines) + "\n"
 

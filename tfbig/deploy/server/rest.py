@@ -1,4 +1,7 @@
-"""The REST protocol of TensorFlow Serving as an ASGI application; see its api_rest.md and http_rest_api_handler.cc."""
+"""The REST protocol of TensorFlow Serving as an ASGI application.
+
+See its api_rest.md and http_rest_api_handler.cc.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,39 @@ from tfbig.deploy.server.catalogue import Catalogue
 from tfbig.deploy.server.servable import DEFAULT
 from tfbig.deploy.server.status import Failure, invalid
 
-ASK = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18})|/labels/([^/:]+))?:(classify|regress|predict)", re.IGNORECASE)
-LOOK = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d{1,18})|/labels/([^/:]+))?(?:/(metadata))?", re.IGNORECASE)
+ASK = re.compile(
+    r"/v1/models/([^/:]+)(?:/versions/(\d{1,18})|/labels/([^/:]+))?:(classify|regress|predict)",
+    re.IGNORECASE,
+)
+LOOK = re.compile(
+    r"/v1/models/([^/:]+)(?:/versions/(\d{1,18})|/labels/([^/:]+))?(?:/(metadata))?", re.IGNORECASE
+)
 JSON, HTML, PLAIN = b"application/json", b"text/html; charset=utf-8", b"text/plain; version=0.0.4"
-POLICY = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+POLICY = (
+    b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self'"
+    b" blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 class Rest:
     """The application. `draining` makes /healthz say so while the last requests are answered."""
 
-    def __init__(self, catalogue: Catalogue, monitor: monitoring.Monitor, admission: Admission, texts: completions.Completions, say, log_requests: bool = False):
-        self.catalogue, self.monitor, self.admission, self.say, self.log_requests = catalogue, monitor, admission, say, log_requests
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        monitor: monitoring.Monitor,
+        admission: Admission,
+        texts: completions.Completions,
+        say,
+        log_requests: bool = False,
+    ):
+        self.catalogue, self.monitor, self.admission, self.say, self.log_requests = (
+            catalogue,
+            monitor,
+            admission,
+            say,
+            log_requests,
+        )
         self.texts = texts
         self.limits, self.draining = admission.limits, False
         self.page = resources.files("tfbig.deploy.server").joinpath("page.html").read_bytes()
@@ -37,7 +62,11 @@ class Rest:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close"})
             return
-        started, method, path = time.perf_counter(), scope["method"], scope["raw_path"].decode("latin-1").partition("?")[0]
+        started, method, path = (
+            time.perf_counter(),
+            scope["method"],
+            scope["raw_path"].decode("latin-1").partition("?")[0],
+        )
         model = name = ""
         code, status, kind, body = "OK", 200, JSON, None
         try:
@@ -54,28 +83,53 @@ class Rest:
         except Failure as failure:
             code, status = failure.code, failure.http
             if failure.told:
-                self.say("error", {"path": path[:200], "error": f"{code}: {failure.__cause__ or failure}"[:500]})
+                self.say(
+                    "error",
+                    {"path": path[:200], "error": f"{code}: {failure.__cause__ or failure}"[:500]},
+                )
             else:
-                body = json_format.dumps(completions.error(failure)) if name == "completions" else _error(failure.message)
+                body = (
+                    json_format.dumps(completions.error(failure))
+                    if name == "completions"
+                    else _error(failure.message)
+                )
         except TimeoutError:
-            code, status, body = "DEADLINE_EXCEEDED", 504, _error(f"No answer within {self.limits.seconds:g} s")
+            code, status, body = (
+                "DEADLINE_EXCEEDED",
+                504,
+                _error(f"No answer within {self.limits.seconds:g} s"),
+            )
         except (asyncio.CancelledError, ConnectionError):
             code, status = "CANCELLED", 499
             raise
         except Exception as error:
             code, status, body = "INTERNAL", 500, _error(f"{type(error).__name__}")
-            self.say("error", {"path": path[:200], "error": f"{type(error).__name__}: {error}"[:500]})
+            self.say(
+                "error", {"path": path[:200], "error": f"{type(error).__name__}: {error}"[:500]}
+            )
         finally:
             seconds = time.perf_counter() - started
             if name:
                 self.monitor.count(model, "REST", name.capitalize(), code, seconds)
             if self.log_requests:
-                self.say("request", {"client": (scope.get("client") or [None])[0], "method": method, "path": path[:200], "status": status, "ms": round(seconds * 1e3, 3)})
+                self.say(
+                    "request",
+                    {
+                        "client": (scope.get("client") or [None])[0],
+                        "method": method,
+                        "path": path[:200],
+                        "status": status,
+                        "ms": round(seconds * 1e3, 3),
+                    },
+                )
         if body is not None and code != "CANCELLED":
             await _send(send, status, kind, body)
 
     async def _write(self, scope, path: str, receive, send) -> str:
-        """Writes text for a request that may ask; it takes a place among those that are written, not among the quick ones."""
+        """Writes text for a request that may ask.
+
+        It takes a place among those that are written, not among the quick ones.
+        """
         self.admission.check_token(_header(scope, b"authorization"))
         content = await self.admission.read(scope["headers"], receive)
         try:
@@ -86,7 +140,10 @@ class Rest:
             self.admission.release(content)
 
     async def _admitted(self, scope, receive, model: str, asked, method: str) -> bytes:
-        """The answer to a request that may ask; only then is its body read, and only with its body there does it take a slot."""
+        """The answer to a request that may ask.
+
+        Only then is its body read, and only with its body there does it take a slot.
+        """
         self.admission.check_token(_header(scope, b"authorization"))
         self.admission.full()
         content = await self.admission.read(scope["headers"], receive)
@@ -104,7 +161,17 @@ class Rest:
         """Everything but predictions: health, page, metrics, status, metadata."""
         if method == "GET" and path == "/healthz":
             ready = not self.draining and self.catalogue.serves()
-            return (200 if ready else 503), JSON, json_format.dumps({"status": "draining" if self.draining else "ok" if ready else "no model is loaded"})
+            return (
+                (200 if ready else 503),
+                JSON,
+                json_format.dumps(
+                    {
+                        "status": (
+                            "draining" if self.draining else "ok" if ready else "no model is loaded"
+                        )
+                    }
+                ),
+            )
         if method == "GET" and path == "/":
             return 200, HTML, self.page
         self.admission.check_token(_header(scope, b"authorization"))
@@ -120,12 +187,31 @@ class Rest:
             if not path.lower().startswith("/v1/"):
                 raise Failure("NOT_FOUND", f"Not found: {method} {path}")
             raise invalid(f"Malformed request: {method} {path}")
-        model, version, label = unquote(look[1]), int(look[2]) if look[2] else None, unquote(look[3]) if look[3] else None
+        model, version, label = (
+            unquote(look[1]),
+            int(look[2]) if look[2] else None,
+            unquote(look[3]) if look[3] else None,
+        )
         if look[4]:
-            return 200, JSON, messages.metadata_json(self.catalogue.find(model, version, label).servable)
+            return (
+                200,
+                JSON,
+                messages.metadata_json(self.catalogue.find(model, version, label).servable),
+            )
         states = self.catalogue.states(model, version, label)
-        shown = [{"version": str(n), "state": state, "status": {"error_code": "UNKNOWN" if error else "OK", "error_message": error}} for n, state, error in states]
-        return 200, JSON, json.dumps({"model_version_status": shown}, indent=1, ensure_ascii=False).encode()
+        shown = [
+            {
+                "version": str(n),
+                "state": state,
+                "status": {"error_code": "UNKNOWN" if error else "OK", "error_message": error},
+            }
+            for n, state, error in states
+        ]
+        return (
+            200,
+            JSON,
+            json.dumps({"model_version_status": shown}, indent=1, ensure_ascii=False).encode(),
+        )
 
     def _overview(self) -> bytes:
         """What the page shows: each model's versions, states, signature and labels."""
@@ -137,18 +223,35 @@ class Rest:
                     loaded = found.batcher.servable
                     one["inputs"] = messages.shapes(loaded.signatures.get(DEFAULT))
                     one["tensors"] = messages.shapes(loaded.signatures.get("tensors"))
-                    one["writes"] = {key: loaded.text["generation"][key] for key in ("length", "limit", "temperature", "top_k", "top_p")} if loaded.text else None
+                    one["writes"] = (
+                        {
+                            key: loaded.text["generation"][key]
+                            for key in ("length", "limit", "temperature", "top_k", "top_p")
+                        }
+                        if loaded.text
+                        else None
+                    )
                     one["labels"] = loaded.record.get("labels", [])
                     one["purpose"] = loaded.record.get("purpose", "")
-                    one["metrics"] = {key: m["value"] for key, m in loaded.record.get("metrics", {}).get("metrics", {}).items()}
+                    one["metrics"] = {
+                        key: m["value"]
+                        for key, m in loaded.record.get("metrics", {}).get("metrics", {}).items()
+                    }
                 shown.append(one)
         return json_format.dumps({"models": shown})
 
-    async def _ask(self, model: str, version: str | None, label: str | None, method: str, body: bytes, receive) -> bytes:
+    async def _ask(
+        self, model: str, version: str | None, label: str | None, method: str, body: bytes, receive
+    ) -> bytes:
         choice = (model, int(version) if version else None, unquote(label) if label else None)
-        servable, read = self.catalogue.find(*choice).servable, _read_predict if method == "predict" else _read_examples
+        servable, read = (
+            self.catalogue.find(*choice).servable,
+            (_read_predict if method == "predict" else _read_examples),
+        )
         if len(body) > json_format.LARGE:  # others are answered meanwhile
-            made = await asyncio.get_running_loop().run_in_executor(None, read, servable, method, body)
+            made = await asyncio.get_running_loop().run_in_executor(
+                None, read, servable, method, body
+            )
         else:
             made = read(servable, method, body)
         name, inputs, by_row, pixels = made
@@ -188,7 +291,11 @@ def _read_predict(servable, _: str, body: bytes) -> tuple[str, dict, bool, np.nd
 
     The document's many small lists end here.
     """
-    plain = json_format.plain_rows(body, servable.signatures[DEFAULT].inputs) if DEFAULT in servable.signatures else None
+    plain = (
+        json_format.plain_rows(body, servable.signatures[DEFAULT].inputs)
+        if DEFAULT in servable.signatures
+        else None
+    )
     if plain is not None:
         return DEFAULT, plain, True, servable.check(DEFAULT, plain)
     document = json_format.parse(body)
@@ -215,7 +322,11 @@ def _error(message: str) -> bytes:
 
 
 async def _send(send, status: int, kind: bytes, body: bytes) -> None:
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"x-content-type-options", b"nosniff")]
+    headers = [
+        (b"content-type", kind),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-content-type-options", b"nosniff"),
+    ]
     if kind == HTML:
         headers += [(b"content-security-policy", POLICY), (b"cache-control", b"no-cache")]
     if status == 401:

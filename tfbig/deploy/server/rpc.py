@@ -1,4 +1,7 @@
-"""The gRPC protocol of TensorFlow Serving: PredictionService and ModelService, with its official messages."""
+"""The gRPC protocol of TensorFlow Serving.
+
+PredictionService and ModelService, with its official messages.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,19 @@ from tfbig.deploy.server.connections import CONNECTIONS, HEAD_SECONDS, IDLE_SECO
 from tfbig.deploy.server.servable import DEFAULT
 from tfbig.deploy.server.status import CODES, Failure, invalid
 
-GROWTH = 8  # a request's arrays may be this much larger than the largest message: packed values repeat
+# A request's arrays may be this much larger than the largest message: packed values repeat
+GROWTH = 8
 PATIENCE_S = 1.0  # that a message may take to come while others wait for its place
 PACE = 8 << 20  # bytes per second; the largest message may take what it needs at this pace
-WAITING = 4  # calls open for each one that may be answered at once; the others' messages are still coming
+# Calls open for each one that may be answered at once; the others' messages are still coming
+WAITING = 4
 
 
 class Service:
-    """What both gRPC services do; each method takes a request message and returns a response message."""
+    """What both gRPC services do.
+
+    Each method takes a request message and returns a response message.
+    """
 
     def __init__(self, catalogue: Catalogue, admission: Admission):
         self.catalogue, self.admission, self.limits = catalogue, admission, admission.limits
@@ -28,7 +36,11 @@ class Service:
         if not spec.name:
             raise invalid("Missing model name in request.")
         choice = spec.WhichOneof("version_choice")
-        return self.catalogue.find(spec.name, spec.version.value if choice == "version" else None, spec.version_label if choice == "version_label" else None)
+        return self.catalogue.find(
+            spec.name,
+            spec.version.value if choice == "version" else None,
+            spec.version_label if choice == "version_label" else None,
+        )
 
     async def predict(self, request):
         from tensorflow_serving.apis import predict_pb2
@@ -44,7 +56,10 @@ class Service:
             if wanted in request.output_filter[:i]:
                 raise invalid(f"duplicate output tensor alias: {wanted}")
             if wanted not in signature.outputs:
-                raise invalid(f"output tensor alias not found in signature: {wanted} Outputs expected to be in the set {{{','.join(sorted(signature.outputs))}}}.")
+                raise invalid(
+                    f"output tensor alias not found in signature: {wanted} Outputs expected to be"
+                    f" in the set {{{','.join(sorted(signature.outputs))}}}."
+                )
         # Few bytes may have become many, and become more.
         size = sum(value.nbytes for value in inputs.values()) + servable.answer_bytes(name, inputs)
         with self.admission.holding(size):
@@ -57,9 +72,16 @@ class Service:
 
     async def _examples(self, request, method: str):
         batcher = self._find(request.model_spec)
-        name, inputs = examples.prepare(batcher.servable, request.model_spec.signature_name, method, request.input)
+        name, inputs = examples.prepare(
+            batcher.servable, request.model_spec.signature_name, method, request.input
+        )
         pixels = batcher.servable.check(name, inputs)
-        return batcher.servable, name, await batcher.submit(name, inputs, pixels), len(inputs[examples.INPUTS])
+        return (
+            batcher.servable,
+            name,
+            await batcher.submit(name, inputs, pixels),
+            len(inputs[examples.INPUTS]),
+        )
 
     async def classify(self, request):
         from tensorflow_serving.apis import classification_pb2
@@ -80,23 +102,33 @@ class Service:
         return response
 
     async def multi_inference(self, request):
-        """Several classifications and regressions of the same examples, as TensorFlow Serving's multi_inference.cc."""
+        """Several classifications and regressions of the same examples, as TensorFlow Serving's
+        multi_inference.cc.
+        """
         from tensorflow_serving.apis import inference_pb2
 
-        batcher = self._find(request.tasks[0].model_spec if request.tasks else inference_pb2.InferenceTask().model_spec)
+        batcher = self._find(
+            request.tasks[0].model_spec
+            if request.tasks
+            else inference_pb2.InferenceTask().model_spec
+        )
         servable, asked, tensors = batcher.servable, {}, set()
         for task in request.tasks:
             name = task.model_spec.signature_name or DEFAULT
             if not task.model_spec.name:
                 raise invalid("Found ModelSpec with an empty model name.")
             if task.model_spec.name != servable.name:
-                raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+                raise invalid(
+                    "All ModelSpecs in a MultiInferenceRequest must access the same model name."
+                )
             if name in asked:
                 raise invalid(f"Duplicate evaluation of signature: {name}")
             if name not in servable.signatures:
                 raise invalid(f"Requested signature not found in model graph: {name}")
             if task.method_name not in examples.METHODS:
-                raise Failure("UNIMPLEMENTED", f"Unsupported signature method_name: {task.method_name}")
+                raise Failure(
+                    "UNIMPLEMENTED", f"Unsupported signature method_name: {task.method_name}"
+                )
             asked[name] = examples.METHODS[task.method_name]
             examples.check(servable.signatures[name], name, asked[name])
             tensors.add(servable.signatures[name].inputs[examples.INPUTS].name)
@@ -104,7 +136,9 @@ class Service:
             raise invalid("Input tensor must be the same for all Signatures.")
         inputs = {examples.INPUTS: examples.serialised(request.input)}
         pixels = {name: servable.check(name, inputs) for name in asked}
-        found = await asyncio.gather(*(batcher.submit(name, inputs, pixels[name]) for name in asked))
+        found = await asyncio.gather(
+            *(batcher.submit(name, inputs, pixels[name]) for name in asked)
+        )
         response = inference_pb2.MultiInferenceResponse()
         for (name, method), outputs in zip(asked.items(), found, strict=True):
             one = response.results.add()
@@ -128,8 +162,14 @@ class Service:
 
         spec, response = request.model_spec, get_model_status_pb2.GetModelStatusResponse()
         choice = spec.WhichOneof("version_choice")
-        for number, state, error in self.catalogue.states(spec.name, spec.version.value if choice == "version" else None, spec.version_label if choice == "version_label" else None):
-            one = response.model_version_status.add(version=number, state=get_model_status_pb2.ModelVersionStatus.State.Value(state))
+        for number, state, error in self.catalogue.states(
+            spec.name,
+            spec.version.value if choice == "version" else None,
+            spec.version_label if choice == "version_label" else None,
+        ):
+            one = response.model_version_status.add(
+                version=number, state=get_model_status_pb2.ModelVersionStatus.State.Value(state)
+            )
             one.status.error_code, one.status.error_message = (2, error) if error else (0, "")
         return response
 
@@ -139,9 +179,14 @@ class Service:
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid("Expected a model_config_list.")
         known = await self.catalogue.folders()
-        unknown = [one.name for one in request.config.model_config_list.config if one.name not in known]
+        unknown = [
+            one.name for one in request.config.model_config_list.config if one.name not in known
+        ]
         if unknown:
-            raise invalid(f"Not among the served directory's models: {', '.join(unknown[:5])}. A path outside of it cannot be served.")
+            raise invalid(
+                f"Not among the served directory's models: {', '.join(unknown[:5])}. A path outside"
+                " of it cannot be served."
+            )
         await self.catalogue.refresh(request.config)
         return model_management_pb2.HandleReloadConfigResponse()
 
@@ -182,13 +227,18 @@ def build(catalogue: Catalogue, monitor, admission: Admission, say):
     limits = admission.limits
     places, patience_s = max(1, limits.bodies // limits.body), max(PATIENCE_S, limits.body / PACE)
     arrivals = Arrivals(places, limits.seconds, patience_s)
-    service, codes = Service(catalogue, admission), {code.value[0]: code for code in grpc.StatusCode}
+    service, codes = (
+        Service(catalogue, admission),
+        {code.value[0]: code for code in grpc.StatusCode},
+    )
 
     def method(call, kind, name: str, managing: bool = False):
-        """Bytes to a response: the message is parsed here, so that a broken one is the client's error.
+        """Bytes to a response: the message is parsed here, so that a broken one is the client's
+        error.
 
-        To gRPC the call is one of a stream of requests, of which the first is read: a unary call looks the same from outside,
-        but one whose message does not come would hold its place here without end.
+        To gRPC the call is one of a stream of requests, of which the first is read: a unary call
+        looks the same from outside, but one whose message does not come would hold its place here
+        without end.
         """
 
         async def first(messages) -> bytes:
@@ -201,7 +251,9 @@ def build(catalogue: Catalogue, monitor, admission: Admission, say):
             started, code, request = time.perf_counter(), "OK", None
             try:
                 if limits.token is not None:
-                    admission.check_token(str(dict(context.invocation_metadata()).get("authorization", "")).encode())
+                    admission.check_token(
+                        str(dict(context.invocation_metadata()).get("authorization", "")).encode()
+                    )
                 body = await first(messages)
                 with admission.holding(len(body)):
                     request, body = kind.FromString(body), b""
@@ -228,26 +280,53 @@ def build(catalogue: Catalogue, monitor, admission: Admission, say):
                 monitor.count(model, "GRPC", name, code, time.perf_counter() - started)
             return await context.abort(codes[CODES[code][0]], message)
 
-        return name, grpc.stream_unary_rpc_method_handler(answer, response_serializer=lambda message: message.SerializeToString())
+        return name, grpc.stream_unary_rpc_method_handler(
+            answer, response_serializer=lambda message: message.SerializeToString()
+        )
 
-    predictions = dict((
-        method(service.predict, predict_pb2.PredictRequest, "Predict"),
-        method(service.classify, classification_pb2.ClassificationRequest, "Classify"),
-        method(service.regress, regression_pb2.RegressionRequest, "Regress"),
-        method(service.multi_inference, inference_pb2.MultiInferenceRequest, "MultiInference"),
-        method(service.get_model_metadata, get_model_metadata_pb2.GetModelMetadataRequest, "GetModelMetadata"),
-    ))  # fmt: skip
-    models = dict((
-        method(service.get_model_status, get_model_status_pb2.GetModelStatusRequest, "GetModelStatus"),
-        method(service.reload_config, model_management_pb2.ReloadConfigRequest, "HandleReloadConfigRequest", managing=True),
-    ))  # fmt: skip
-    server = grpc.aio.server(maximum_concurrent_rpcs=WAITING * limits.at_once, options=[
-        ("grpc.max_concurrent_streams", limits.at_once), ("grpc.max_receive_message_length", limits.body), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0),
-        ("grpc.max_allowed_incoming_connections", CONNECTIONS),
-        ("grpc.server_handshake_timeout_ms", int(HEAD_SECONDS * 1e3)),
-        ("grpc.max_connection_idle_ms", int(IDLE_SECONDS * 1e3)),
-        ("grpc.http2.bdp_probe", 0),  # it would let messages come that nobody reads yet
-    ])  # fmt: skip
+    predictions = dict(
+        (
+            method(service.predict, predict_pb2.PredictRequest, "Predict"),
+            method(service.classify, classification_pb2.ClassificationRequest, "Classify"),
+            method(service.regress, regression_pb2.RegressionRequest, "Regress"),
+            method(service.multi_inference, inference_pb2.MultiInferenceRequest, "MultiInference"),
+            method(
+                service.get_model_metadata,
+                get_model_metadata_pb2.GetModelMetadataRequest,
+                "GetModelMetadata",
+            ),
+        )
+    )
+    models = dict(
+        (
+            method(
+                service.get_model_status,
+                get_model_status_pb2.GetModelStatusRequest,
+                "GetModelStatus",
+            ),
+            method(
+                service.reload_config,
+                model_management_pb2.ReloadConfigRequest,
+                "HandleReloadConfigRequest",
+                managing=True,
+            ),
+        )
+    )
+    server = grpc.aio.server(
+        maximum_concurrent_rpcs=WAITING * limits.at_once,
+        options=[
+            ("grpc.max_concurrent_streams", limits.at_once),
+            ("grpc.max_receive_message_length", limits.body),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_allowed_incoming_connections", CONNECTIONS),
+            ("grpc.server_handshake_timeout_ms", int(HEAD_SECONDS * 1e3)),
+            ("grpc.max_connection_idle_ms", int(IDLE_SECONDS * 1e3)),
+            ("grpc.http2.bdp_probe", 0),  # it would let messages come that nobody reads yet
+        ],
+    )
     for name, handlers in (("PredictionService", predictions), ("ModelService", models)):
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"tensorflow.serving.{name}", handlers),))
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(f"tensorflow.serving.{name}", handlers),)
+        )
     return server

@@ -27,12 +27,15 @@ from tfbig.deploy.server.loading import BESIDE
 from tfbig.deploy.server.monitoring import Monitor
 from tfbig.deploy.server.rest import Rest
 
-TIDY_S = 5.0  # between collections of what refers to itself, such as failed requests and their tracebacks
+# Between collections of what refers to itself, such as failed requests and their tracebacks
+TIDY_S = 5.0
 END_S = 10.0  # beyond the time to drain, after which a process ends whatever still runs in it
-# TensorFlow's, for all models. By default there are as many as cores, and as few long ones stop all.
+# TensorFlow's, for all models. By default there are as many as cores, and as few long ones stop
+# all.
 OPERATIONS_AT_ONCE = 32
 OTHER_FILES = 1024  # that the process may have open beside its connections
-TEXT_SHARE = 0.75  # of the time to drain that texts may go on for; what is left is for telling their readers
+# Of the time to drain that texts may go on for; what is left is for telling their readers
+TEXT_SHARE = 0.75
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,11 @@ class Settings:
 
     Attributes:
         root: the directory of models.
-        host, port, grpc_port: where to listen; port 0 takes a free one, grpc_port None leaves gRPC out.
+        host, port, grpc_port: where to listen; port 0 takes a free one, grpc_port None leaves gRPC
+            out.
         engine: "tensorflow" or "onnx".
-        config: a ModelServerConfig that chooses models, versions and labels; None serves all there are.
+        config: a ModelServerConfig that chooses models, versions and labels; None serves all there
+            are.
         unverified: serve models without artefact.json, their operations checked all the same.
         poll_s: seconds between looks for new versions.
         loading_s: seconds for loading one model; longer ones are given up.
@@ -71,7 +76,11 @@ class Settings:
 def log(event: str, values: dict) -> None:
     """One event as one line of JSON on stderr."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    print(json.dumps({"time": now, "event": event, **values}, ensure_ascii=False), file=sys.stderr, flush=True)
+    print(
+        json.dumps({"time": now, "event": event, **values}, ensure_ascii=False),
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def serve(settings: Settings, say=log) -> dict:
@@ -85,7 +94,9 @@ def serve(settings: Settings, say=log) -> dict:
         import tensorflow_serving  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise UserError(f"serve: needs {error.name}, not installed. Run pip install 'tfbig[serve]'.") from error
+        raise UserError(
+            f"serve: needs {error.name}, not installed. Run pip install 'tfbig[serve]'."
+        ) from error
     last = threading.Timer(settings.drain_s + END_S, _end, (say,))
     last.daemon = True
     run = asyncio.run
@@ -107,7 +118,10 @@ def serve(settings: Settings, say=log) -> dict:
 
 
 def _allow_files(number: int) -> None:
-    """Lets the process open so many files if it may: each connection is one, and models need some."""
+    """Lets the process open so many files if it may.
+
+    Each connection is one, and models need some.
+    """
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -118,7 +132,10 @@ def _allow_files(number: int) -> None:
 
 
 def _leave(code: int) -> None:
-    """Ends the process as it stands if a thread is still in a model: Python's own end would abort."""
+    """Ends the process as it stands if a thread is still in a model.
+
+    Python's own end would abort.
+    """
     if any(thread.name.startswith((BESIDE, ANSWERING)) for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):
@@ -142,9 +159,17 @@ async def _serve(settings: Settings, say, last: threading.Timer) -> dict:
     listening = _bound(settings.host, settings.port)
     if settings.grpc_port:  # gRPC binds it again when there is something to serve
         _bound(settings.host, settings.grpc_port, "--grpc-port").close()
-    catalogue = Catalogue(settings.root, settings.engine, settings.unverified, say, settings.config, settings.loading_s)
+    catalogue = Catalogue(
+        settings.root,
+        settings.engine,
+        settings.unverified,
+        say,
+        settings.config,
+        settings.loading_s,
+    )
     monitor, stop, loop = Monitor(), asyncio.Event(), asyncio.get_running_loop()
-    # From here on, not only once it serves: an interrupt that is raised while models are loaded can be lost in what it interrupts.
+    # From here on, not only once it serves: an interrupt that is raised while models are loaded can
+    # be lost in what it interrupts.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, stop, last)
     loading, stopping = asyncio.ensure_future(catalogue.first()), asyncio.ensure_future(stop.wait())
@@ -155,36 +180,82 @@ async def _serve(settings: Settings, say, last: threading.Timer) -> dict:
         say("stopped", {"answered": 0})
         return {"answered": 0}
     await loading
-    # Requests are trees of lists that reference counting frees. Walking all of TensorFlow's objects for them, which the
-    # default thresholds make the collector do many times a second, took most of the time under load.
+    # Requests are trees of lists that reference counting frees. Walking all of TensorFlow's objects
+    # for them, which the default thresholds make the collector do many times a second, took most of
+    # the time under load.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    absent = [f"{name}: {settings.config} names it, but {settings.root} holds no version of it that it asks for." for name, entry in catalogue.entries.items() if not entry.versions]
+    absent = [
+        f"{name}: {settings.config} names it, but {settings.root} holds no version of it that it"
+        " asks for."
+        for name, entry in catalogue.entries.items()
+        if not entry.versions
+    ]
     if not catalogue.serves():
-        reasons = absent + [f"{name}/{number}: {found.error}" for name, entry in catalogue.entries.items() for number, found in entry.versions.items()]
+        reasons = absent + [
+            f"{name}/{number}: {found.error}"
+            for name, entry in catalogue.entries.items()
+            for number, found in entry.versions.items()
+        ]
         catalogue.close()
-        raise UserError("\n".join([f"{settings.root}: nothing in it can be served.", *(reasons or ["Expected NAME/VERSION/..., as python -m tfbig.export writes them."])]))
+        raise UserError(
+            "\n".join(
+                [
+                    f"{settings.root}: nothing in it can be served.",
+                    *(
+                        reasons
+                        or ["Expected NAME/VERSION/..., as python -m tfbig.export writes them."]
+                    ),
+                ]
+            )
+        )
     for reason in absent:
         say("absent", {"error": reason})
     admission = Admission(settings.limits)
     texts = Completions(catalogue, admission, settings.read_tokenizer)
     application = Rest(catalogue, monitor, admission, texts, say, settings.log_requests)
     config = uvicorn.Config(
-        application, host=settings.host, port=settings.port, http=BoundedProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
-        server_header=False, date_header=True, timeout_keep_alive=IDLE_SECONDS, timeout_graceful_shutdown=int(settings.drain_s) or 1,
-    )  # fmt: skip
+        application,
+        host=settings.host,
+        port=settings.port,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=int(settings.drain_s) or 1,
+    )
     server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # signals are ours: health goes down before the door closes
+    # Signals are ours: health goes down before the door closes
+    server.capture_signals = contextlib.nullcontext
     _listen(listening, settings)
-    remote = rpc.build(catalogue, monitor, admission, say) if settings.grpc_port is not None else None
+    remote = (
+        rpc.build(catalogue, monitor, admission, say) if settings.grpc_port is not None else None
+    )
     grpc_port = _bind(remote, settings) if remote else None
     if remote:
         await remote.start()
     serving = asyncio.create_task(server.serve(sockets=[listening]))
-    beside = [asyncio.create_task(_poll(catalogue, settings.poll_s, say)), asyncio.create_task(_tidy())]
+    beside = [
+        asyncio.create_task(_poll(catalogue, settings.poll_s, say)),
+        asyncio.create_task(_tidy()),
+    ]
     host = _in_address(settings.host)
-    say("serving", {"rest": f"http://{host}:{listening.getsockname()[1]}", "grpc": f"{host}:{grpc_port}" if grpc_port else None, "models": {name: sorted(n for n, v in entry.versions.items() if v.batcher) for name, entry in catalogue.entries.items()}})
+    say(
+        "serving",
+        {
+            "rest": f"http://{host}:{listening.getsockname()[1]}",
+            "grpc": f"{host}:{grpc_port}" if grpc_port else None,
+            "models": {
+                name: sorted(n for n, v in entry.versions.items() if v.batcher)
+                for name, entry in catalogue.entries.items()
+            },
+        },
+    )
     await stopping
     say("draining", {"running": admission.running, "texts": texts.running})
     texts.ends = loop.time() + TEXT_SHARE * settings.drain_s
@@ -207,7 +278,10 @@ def _stop(stop: asyncio.Event, last: threading.Timer) -> None:
 
 
 def _bound(host: str, port: int, option: str = "--port") -> socket.socket:
-    """A socket that refuses connections until it listens: a port that is taken is told before models are loaded."""
+    """A socket that refuses connections until it listens.
+
+    A port that is taken is told before models are loaded.
+    """
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
@@ -216,7 +290,10 @@ def _bound(host: str, port: int, option: str = "--port") -> socket.socket:
         made.bind((host, port))
     except (OSError, OverflowError) as error:
         made.close()
-        raise UserError(f"--host {host} {option} {port}: cannot listen there: {getattr(error, 'strerror', None) or error}. Choose another one.") from error
+        raise UserError(
+            f"--host {host} {option} {port}: cannot listen there:"
+            f" {getattr(error, 'strerror', None) or error}. Choose another one."
+        ) from error
     made.setblocking(False)
     return made
 
@@ -225,7 +302,10 @@ def _listen(made: socket.socket, settings: Settings) -> None:
     try:
         made.listen(1024)
     except OSError as error:  # another one was faster
-        raise UserError(f"--host {settings.host} --port {settings.port}: cannot listen there: {error.strerror}. Choose another one.") from error
+        raise UserError(
+            f"--host {settings.host} --port {settings.port}: cannot listen there: {error.strerror}."
+            " Choose another one."
+        ) from error
 
 
 def _in_address(host: str) -> str:
@@ -237,11 +317,16 @@ def _bind(server, settings: Settings) -> int:
     try:
         return server.add_insecure_port(f"{_in_address(settings.host)}:{settings.grpc_port}")
     except RuntimeError as error:
-        raise UserError(f"--grpc-port {settings.grpc_port}: cannot listen there. Choose another one, or --grpc-port none.") from error
+        raise UserError(
+            f"--grpc-port {settings.grpc_port}: cannot listen there. Choose another one, or"
+            " --grpc-port none."
+        ) from error
 
 
 async def _tidy() -> None:
-    """Keeps memory level: by the thresholds above it would be collected after tens of thousands of requests only."""
+    """Keeps memory level: by the thresholds above it would be collected after tens of thousands of
+    requests only.
+    """
     while True:
         await asyncio.sleep(TIDY_S)
         gc.collect()
@@ -252,5 +337,7 @@ async def _poll(catalogue: Catalogue, seconds: float, say) -> None:
         await asyncio.sleep(seconds)
         try:
             await catalogue.refresh()
-        except Exception as error:  # a directory that vanishes while it is read; the next look goes on
+        except (
+            Exception
+        ) as error:  # a directory that vanishes while it is read; the next look goes on
             say("error", {"error": f"{type(error).__name__}: {error}"})

@@ -1,4 +1,7 @@
-"""A loaded version of a model: signatures, and a call from arrays to arrays. Checked before anything of it runs."""
+"""A loaded version of a model.
+
+Signatures, and a call from arrays to arrays. Checked before anything of it runs.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,23 @@ MOST_ROWS = 64  # of a call, where rows can be answered in parts or together wit
 ONNX_FILES = {DEFAULT: "model", "prefill": "prefill", "step": "step"}
 PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")  # what they begin with
 FAR_TOO_MANY = 1 << 40  # pixels, of which all rows together are still a number of 64 bits
-FACTS = {"context": int, "length": int, "limit": int, "temperature": (int, float), "top_k": (int, type(None)), "top_p": (int, float, type(None)), "start": list, "opening": list}
-ONNX_TYPES = {"float": "float32", "double": "float64", "float16": "float16", "string": "string", "bool": "bool"}
+FACTS = {
+    "context": int,
+    "length": int,
+    "limit": int,
+    "temperature": (int, float),
+    "top_k": (int, type(None)),
+    "top_p": (int, float, type(None)),
+    "start": list,
+    "opening": list,
+}
+ONNX_TYPES = {
+    "float": "float32",
+    "double": "float64",
+    "float16": "float16",
+    "string": "string",
+    "bool": "bool",
+}
 
 
 class Servable:
@@ -34,8 +52,10 @@ class Servable:
         signatures: name -> SignatureDef.
         dtypes: signature -> input name -> NumPy type (object for strings).
         record: the artefact's record; empty for a model that has none.
-        text: of a language model that can be asked token by token, the content of tokenizer.json and generation.json.
-        by_place: signatures whose answer to a row depends on its place among the rows: chosen by a fixed seed and the place.
+        text: of a language model that can be asked token by token, the content of tokenizer.json
+            and generation.json.
+        by_place: signatures whose answer to a row depends on its place among the rows: chosen by a
+            fixed seed and the place.
         operations: the names of all operations behind each signature; what is not there is unknown.
     """
 
@@ -49,7 +69,13 @@ class Servable:
         text: dict | None = None,
         operations: dict[str, set[str]] | None = None,
     ):
-        self.name, self.version, self.signatures, self.record, self.text = name, version, signatures, record, text
+        self.name, self.version, self.signatures, self.record, self.text = (
+            name,
+            version,
+            signatures,
+            record,
+            text,
+        )
         self.by_place = {DEFAULT} if text and text["generation"]["temperature"] > 0 else set()
         self._call, self.operations = call, operations or {}
         self._by_row = {key for key, found in signatures.items() if _all_have_rows(found)}
@@ -59,13 +85,19 @@ class Servable:
             if _has_one_size(found) and not self.operations.get(key, set()) & allowlist.LOOPS
         }
         self._row_bytes = {key: _row_bytes(found) for key, found in signatures.items()}
-        self.dtypes = {key: {n: _numpy_type(info.dtype) for n, info in found.inputs.items()} for key, found in signatures.items()}
+        self.dtypes = {
+            key: {n: _numpy_type(info.dtype) for n, info in found.inputs.items()}
+            for key, found in signatures.items()
+        }
 
     def signature(self, name: str):
         """The SignatureDef of this name, or of the default signature for ""."""
         found = self.signatures.get(name or DEFAULT)
         if found is None:
-            raise Failure("INVALID_ARGUMENT", f'Serving signature name: "{name or DEFAULT}" not found in signature def')
+            raise Failure(
+                "INVALID_ARGUMENT",
+                f'Serving signature name: "{name or DEFAULT}" not found in signature def',
+            )
         return found
 
     def is_by_row(self, signature: str) -> bool:
@@ -107,15 +139,33 @@ class Servable:
     def _check_shapes(self, signature: str, inputs: dict[str, np.ndarray]) -> None:
         expected = self.signatures[signature].inputs
         if set(inputs) != set(expected):
-            extra, missing = sorted(set(inputs) - set(expected)), sorted(set(expected) - set(inputs))
-            raise Failure("INVALID_ARGUMENT", f"input size does not match signature: {len(inputs)}!={len(expected)}. Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}.")
+            extra, missing = (
+                sorted(set(inputs) - set(expected)),
+                sorted(set(expected) - set(inputs)),
+            )
+            raise Failure(
+                "INVALID_ARGUMENT",
+                f"input size does not match signature: {len(inputs)}!={len(expected)}. Sent extra:"
+                f" {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}.",
+            )
         for name, value in inputs.items():
             wanted, info = self.dtypes[signature][name], expected[name]
             if value.dtype != wanted:
-                raise Failure("INVALID_ARGUMENT", f"input {name}: expected {tf.as_dtype(info.dtype).name}. Received: {'string' if value.dtype == object else value.dtype}.")
+                raise Failure(
+                    "INVALID_ARGUMENT",
+                    f"input {name}: expected {tf.as_dtype(info.dtype).name}. Received:"
+                    f" {'string' if value.dtype == object else value.dtype}.",
+                )
             dims = [dim.size for dim in info.tensor_shape.dim]
-            if not info.tensor_shape.unknown_rank and (len(dims) != value.ndim or any(d not in (-1, n) for d, n in zip(dims, value.shape, strict=True))):
-                raise Failure("INVALID_ARGUMENT", f"input {name}: expected shape {dims}, -1 being free. Received: {list(value.shape)}.")
+            if not info.tensor_shape.unknown_rank and (
+                len(dims) != value.ndim
+                or any(d not in (-1, n) for d, n in zip(dims, value.shape, strict=True))
+            ):
+                raise Failure(
+                    "INVALID_ARGUMENT",
+                    f"input {name}: expected shape {dims}, -1 being free. Received:"
+                    f" {list(value.shape)}.",
+                )
 
     def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answers checked inputs; what the model itself refuses becomes a Failure."""
@@ -124,29 +174,46 @@ class Servable:
         except Failure:
             raise
         except tf.errors.OpError as error:
-            code = next((name for name, (number, _) in CODES.items() if number == error.error_code), "INTERNAL")
+            code = next(
+                (name for name, (number, _) in CODES.items() if number == error.error_code),
+                "INTERNAL",
+            )
             raise Failure(code, _reason(str(error.message))) from error
         except Exception as error:  # onnxruntime's kinds
             text = str(error).split("\n")[0]
-            raise Failure("INVALID_ARGUMENT" if "INVALID_ARGUMENT" in text else "INTERNAL", text) from error
+            raise Failure(
+                "INVALID_ARGUMENT" if "INVALID_ARGUMENT" in text else "INTERNAL", text
+            ) from error
 
 
 def load(name: str, version: int, folder: Path, engine: str, unverified: bool) -> Servable:
     """Checks checksums and operations, then loads.
 
     Raises:
-        UserError: the artefact is not what it says, or could do more than compute; nothing of it has run.
+        UserError: the artefact is not what it says, or could do more than compute; nothing of it
+            has run.
     """
     artefact.check_paths(folder)
-    record = {} if unverified and not (folder / artefact.RECORD).exists() else artefact.check(folder)
+    record = (
+        {} if unverified and not (folder / artefact.RECORD).exists() else artefact.check(folder)
+    )
     if engine == "onnx":
-        paths = {name: folder / f"{file}.onnx" for name, file in ONNX_FILES.items() if (folder / f"{file}.onnx").is_file()}
+        paths = {
+            name: folder / f"{file}.onnx"
+            for name, file in ONNX_FILES.items()
+            if (folder / f"{file}.onnx").is_file()
+        }
         if not paths:
-            raise UserError(f"{folder}: has no model.onnx for --engine onnx. Export it with --format onnx.")
+            raise UserError(
+                f"{folder}: has no model.onnx for --engine onnx. Export it with --format onnx."
+            )
         operations = {key: allowlist.check_onnx(path) for key, path in paths.items()}
         parts = {key: _onnx(path) for key, path in paths.items()}
         signatures = {key: signature for key, (signature, _) in parts.items()}
-        call = lambda key, inputs: parts[key][1](inputs)  # noqa: E731
+
+        def call(key, inputs):
+            return parts[key][1](inputs)
+
     else:
         allowlist.check_saved_model(folder)
         signatures, call, operations = _tensorflow(folder)
@@ -156,54 +223,82 @@ def load(name: str, version: int, folder: Path, engine: str, unverified: bool) -
 def _text(folder: Path, signatures: dict) -> dict | None:
     """What assets.extra says of a language model; None of others."""
     paths = {name: folder / "assets.extra" / f"{name}.json" for name in ("tokenizer", "generation")}
-    if not {"prefill", "step"} <= set(signatures) or not all(path.is_file() for path in paths.values()):
+    if not {"prefill", "step"} <= set(signatures) or not all(
+        path.is_file() for path in paths.values()
+    ):
         return None
     try:
         found = {name: json.loads(path.read_text("utf-8")) for name, path in paths.items()}
-        wrong = [name for name, kind in FACTS.items() if not isinstance(found["generation"][name], kind)]
+        wrong = [
+            name for name, kind in FACTS.items() if not isinstance(found["generation"][name], kind)
+        ]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{folder / 'assets.extra'}: the tokenizer or generation.json cannot be read: {type(error).__name__}: {error}.") from error
+        raise UserError(
+            f"{folder / 'assets.extra'}: the tokenizer or generation.json cannot be read:"
+            f" {type(error).__name__}: {error}."
+        ) from error
     if wrong:
-        raise UserError(f"{paths['generation']}: {wrong[0]}: of an unexpected kind. Export the artefact again.")
+        raise UserError(
+            f"{paths['generation']}: {wrong[0]}: of an unexpected kind. Export the artefact again."
+        )
     return found
 
 
 def _tensorflow(folder: Path) -> tuple[dict, Callable, dict[str, set[str]]]:
     from tensorflow.core.protobuf import saved_model_pb2
 
-    graph = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs[0]
+    graph = saved_model_pb2.SavedModel.FromString(
+        (folder / "saved_model.pb").read_bytes()
+    ).meta_graphs[0]
     loaded = tf.saved_model.load(str(folder))
     functions = dict(loaded.signatures)
     signatures = {name: found for name, found in graph.signature_def.items() if name in functions}
 
     def call(signature, inputs, keep=loaded):  # `keep`: its variables live as long as it does
-        outputs = functions[signature](**{name: tf.constant(value) for name, value in inputs.items()})
+        outputs = functions[signature](
+            **{name: tf.constant(value) for name, value in inputs.items()}
+        )
         return {name: value.numpy() for name, value in outputs.items()}
 
     return signatures, call, {name: allowlist.operations(graph, name) for name in signatures}
 
 
 def _onnx(path: Path) -> tuple[object, Callable]:
-    """The signature of one ONNX file, and its call. Outputs named new_X, X being an input too, are called X."""
+    """The signature of one ONNX file, and its call.
+
+    Outputs named new_X, X being an input too, are called X.
+    """
     try:
         import onnxruntime
     except ImportError as error:
-        raise UserError("--engine onnx: needs onnxruntime, not installed. Run pip install 'tfbig[onnx]'.") from error
+        raise UserError(
+            "--engine onnx: needs onnxruntime, not installed. Run pip install 'tfbig[onnx]'."
+        ) from error
     from tensorflow.core.protobuf import meta_graph_pb2
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the event loop needs the processor
+    # The event loop needs the processor
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     signature = meta_graph_pb2.SignatureDef(method_name=PREDICT)
     files = [part.name for part in session.get_outputs()]
     new = {f"new_{part.name}": part.name for part in session.get_inputs()}
     names = [new.get(name, name) for name in files]
-    for parts, side in ((session.get_inputs(), signature.inputs), (session.get_outputs(), signature.outputs)):
+    for parts, side in (
+        (session.get_inputs(), signature.inputs),
+        (session.get_outputs(), signature.outputs),
+    ):
         for part in parts:
-            inner, one = part.type.removeprefix("tensor(").removesuffix(")"), side[new.get(part.name, part.name)]
-            one.name, one.dtype = part.name, tf.as_dtype(ONNX_TYPES.get(inner, inner)).as_datatype_enum
+            inner, one = (
+                part.type.removeprefix("tensor(").removesuffix(")"),
+                side[new.get(part.name, part.name)],
+            )
+            one.name, one.dtype = (
+                part.name,
+                tf.as_dtype(ONNX_TYPES.get(inner, inner)).as_datatype_enum,
+            )
             for dim in part.shape:
                 one.tensor_shape.dim.add(size=dim if isinstance(dim, int) else -1)
     return signature, lambda inputs: dict(zip(names, session.run(files, inputs), strict=True))
@@ -277,4 +372,6 @@ def _reason(message: str) -> str:
     """The line of a TensorFlow error that says what is wrong, without where in the graph."""
     noise = ("Graph execution error", "Detected at node", "<stack traces", "[[{{", "File ")
     lines = [line.strip() for line in message.splitlines()]
-    return next((line for line in lines if line and not line.startswith(noise)), lines[0] if lines else "")
+    return next(
+        (line for line in lines if line and not line.startswith(noise)), lines[0] if lines else ""
+    )

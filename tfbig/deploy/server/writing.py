@@ -1,6 +1,7 @@
 """Text written token by token through a language model's `prefill` and `step` programs.
 
-Every call goes through the model's queue, so the steps of several texts that are being written are answered together.
+Every call goes through the model's queue, so the steps of several texts that are being written are
+answered together.
 """
 
 from __future__ import annotations
@@ -42,21 +43,28 @@ class Choice:
 
 
 class Writer:
-    """A language model's tokenizer and the facts of its artefact (assets.extra/tokenizer.json and generation.json).
+    """A language model's tokenizer and the facts of its artefact (assets.extra/tokenizer.json and
+    generation.json).
 
     Args:
         facts: context, start, opening, separator, and the defaults of a Choice.
         tokenizer: encodes texts.
-        reader: makes what decodes tokens as they come, from the tokenizer, stop texts and `begins`: `add`, `end`, `done`.
+        reader: makes what decodes tokens as they come, from the tokenizer, stop texts and `begins`:
+            `add`, `end`, `done`.
         plain: brings a text from outside to the form of the texts that the model was trained on.
     """
 
-    def __init__(self, facts: dict[str, Any], tokenizer, reader: Callable, plain: Callable[[str], str]):
+    def __init__(
+        self, facts: dict[str, Any], tokenizer, reader: Callable, plain: Callable[[str], str]
+    ):
         self.facts, self.tokenizer, self.reader, self.plain = facts, tokenizer, reader, plain
         self.most_characters = COMPOSED * facts["context"] * int(tokenizer.byte_lengths().max())
 
     def tokens(self, prompt: str) -> list[int]:
-        """A prompt as the model reads it: behind the start of a document if it knows one and there is room."""
+        """A prompt as the model reads it.
+
+        Behind the start of a document if it knows one and there is room.
+        """
         context, start = self.facts["context"], self.facts["start"]
         if len(prompt) > self.most_characters:  # before anything is made of it
             raise invalid(
@@ -68,26 +76,40 @@ class Writer:
         except UserError as error:
             raise invalid(f"prompt: {error}") from None
         if len(given) > context:
-            raise invalid(f"prompt: expected at most the model's context of {context} tokens. Received: {len(given)}.")
+            raise invalid(
+                f"prompt: expected at most the model's context of {context} tokens. Received:"
+                f" {len(given)}."
+            )
         whole = start + given if len(start) + len(given) <= context else given
         return whole or list(self.facts["opening"][:context])
 
-    async def write(self, batcher: Batcher, tokens: list[int], choice: Choice) -> AsyncIterator[tuple[str, bool]]:
-        """Pieces of text as they become certain, one for each token and perhaps empty, and whether the text came to its end.
+    async def write(
+        self, batcher: Batcher, tokens: list[int], choice: Choice
+    ) -> AsyncIterator[tuple[str, bool]]:
+        """Pieces of text as they become certain, one for each token and perhaps empty, and whether
+        the text came to its end.
 
-        Whole characters only: what may be a part of one, or of a stop text, waits for the next token. The batcher is to be held.
+        Whole characters only: what may be a part of one, or of a stop text, waits for the next
+            token. The batcher is to be held.
         """
         context, random = self.facts["context"], np.random.default_rng(choice.seed)
         reader = self.reader(self.tokenizer, *map(self.plain, choice.stop), begins=choice.begins)
         tokens, cache = list(tokens), None
         for number in range(choice.length):
-            if cache is not None and len(tokens) > context:  # a text that has outgrown the context goes on from its last half
+            # A text that has outgrown the context goes on from its last half
+            if cache is not None and len(tokens) > context:
                 tokens, cache = tokens[-max(1, context // 2) :], None
             if cache is None:
-                inputs = {"tokens": np.array([tokens], np.int32), "count": np.array([len(tokens)], np.int32)}
+                inputs = {
+                    "tokens": np.array([tokens], np.int32),
+                    "count": np.array([len(tokens)], np.int32),
+                }
                 outputs = await batcher.submit(PREFILL, inputs)
             else:
-                inputs = {"token": np.array(tokens[-1:], np.int32), "position": np.array([len(tokens) - 1], np.int32)}
+                inputs = {
+                    "token": np.array(tokens[-1:], np.int32),
+                    "position": np.array([len(tokens) - 1], np.int32),
+                }
                 outputs = await batcher.submit(STEP, {**inputs, **cache})
             cache = {name: value for name, value in outputs.items() if name != "logits"}
             token = choose(outputs["logits"][0], choice, random)
@@ -114,5 +136,7 @@ def choose(logits, choice: Choice, random) -> int:
         ordered = np.sort(scores)[::-1]
         share = np.exp(ordered - ordered[0])
         share /= share.sum()
-        scores[scores < ordered[np.flatnonzero(np.cumsum(share) - share < choice.top_p)[-1]]] = -np.inf
+        scores[
+            scores < ordered[np.flatnonzero(np.cumsum(share) - share < choice.top_p)[-1]]
+        ] = -np.inf
     return int((scores + random.gumbel(size=len(scores))).argmax())
