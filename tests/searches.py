@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 import tfbig
-from tfbig.core.search import Search
-from tfbig.engine import tuning
-from tfbig.engine.conductor import Conductor
+from tfbig.tuning import trials
+from tfbig.tuning.chief import Chief
+from tfbig.tuning.search import Search
 
 MLP = tfbig.recipe("mnist_mlp")
 SPACE = [
@@ -64,9 +64,9 @@ def begin(folder, *settings, space=SPACE):
 
 
 def go(search, ended=lambda name, outcome: None, observe=silent):
-    made = Conductor(search, 9)
-    tuning.work(search, made, "worker0", observe, ended)
-    return made
+    chief = Chief(search, 9)
+    trials.work(search, chief, "worker0", observe, ended)
+    return chief
 
 
 def story(search):
@@ -79,7 +79,7 @@ def story(search):
 
 
 def plan_as_mlp(planned):
-    return tuning.Plan(
+    return trials.Plan(
         name=planned.name,
         run=planned.run,
         settings=planned.settings,

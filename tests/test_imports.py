@@ -19,6 +19,7 @@ ALLOWED = {
     "tasks": {"models", "data", "nn", "prep", "core"},
     "recipes": {"tasks", "models", "data", "core"},
     "engine": {"core"},
+    "tuning": {"engine", "core"},
     "deploy": {"core"},
     "report": {"core"},
 }
@@ -69,7 +70,8 @@ import sys, pathlib, importlib
 import tfbig
 import tfbig.train, tfbig.evaluate, tfbig.predict, tfbig.tune, tfbig.export, tfbig.serve
 import tfbig.launch, tfbig.plan, tfbig.__main__
-for folder in ("models", "data", "tasks", "recipes", "engine", "deploy", "report", "nn", "prep"):
+floors = "models data tasks recipes engine tuning deploy report nn prep"
+for folder in floors.split():
     for path in pathlib.Path(tfbig.__file__).parent.joinpath(folder).glob("*.py"):
         # Run as programs of their own, with nothing of this package
         if f"{folder}/{path.stem}" not in ("deploy/worker", "deploy/stepping", "deploy/c_api"):

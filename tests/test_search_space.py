@@ -8,22 +8,20 @@ import json
 import pytest
 
 import tfbig
-from tfbig.core import config, duration, registry, search_space
+from tfbig.core import config, duration, registry
 from tfbig.core.errors import UserError
-from tfbig.core.search import Search, Settings, Tune, read_settings
+from tfbig.tuning.search import Search, Settings, Tune, read_settings
+from tfbig.tuning.space import read_space
 
 MLP = tfbig.recipe("mnist_mlp")
 
 
 def read(*settings, base=MLP):
-    return {
-        parameter.name: parameter
-        for parameter in search_space.read(base, list(settings)).parameters
-    }
+    return {parameter.name: parameter for parameter in read_space(base, list(settings)).parameters}
 
 
 def test_kinds():
-    space = search_space.read(
+    space = read_space(
         MLP,
         [
             "optim.learning_rate=log:1e-4..1e-1",
@@ -58,7 +56,7 @@ def test_kinds():
         made.model.dropout,
         made.seed,
     ) == ((256, 128), 0.01, 32, 0.25, 3)
-    again = search_space.read(MLP, [*map(str, space.parameters), *space.fixed])
+    again = read_space(MLP, [*map(str, space.parameters), *space.fixed])
     assert again == space  # what is saved is what was read
 
 
@@ -133,7 +131,7 @@ def test_settings_of_one_choice_apply_with_it_alone():
 )
 def test_refusals(settings, message):
     with pytest.raises(UserError) as error:
-        search_space.read(MLP, settings)
+        read_space(MLP, settings)
     assert message in str(error.value)
 
 
@@ -262,7 +260,7 @@ def test_values_that_the_fixed_settings_rule_out():
             r" with any"
         ),
     ):
-        search_space.read(MLP, ["train.accumulate=2", "train.batch_size=in:63,64"])
+        read_space(MLP, ["train.accumulate=2", "train.batch_size=in:63,64"])
 
 
 def test_a_search_knows_its_data_from_anywhere(tmp_path, monkeypatch):

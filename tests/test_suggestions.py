@@ -13,9 +13,9 @@ from tfbig import __main__ as program
 from tfbig.core import cli, config, registry, words
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
-from tfbig.core.search import Settings
-from tfbig.core.search_space import KINDS
 from tfbig.export import FORMATS
+from tfbig.tuning.search import Settings
+from tfbig.tuning.space import KINDS
 
 PARTS = {
     kind: [registry.component(kind, name) for name in registry.describe(kind)]

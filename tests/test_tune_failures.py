@@ -14,9 +14,9 @@ from searches import TINY, begin, children, failing, go, pretend, silent
 
 from tfbig.core import files
 from tfbig.core.errors import DiskFull, NonFinite, RunFailure, UserError
-from tfbig.engine import tuning, tuning_workers
-from tfbig.engine.conductor import Conductor
 from tfbig.tune import tune
+from tfbig.tuning import trials, workers
+from tfbig.tuning.chief import Chief
 
 
 def test_failures_are_recorded_and_the_search_goes_on(tmp_path, monkeypatch):
@@ -28,9 +28,9 @@ def test_failures_are_recorded_and_the_search_goes_on(tmp_path, monkeypatch):
         UserError("a"),
         None,
     ]
-    monkeypatch.setattr(tuning, "_completed", failing(*errors))
-    made = go(begin(tmp_path / "a", "tune.trials=7", "tune.finalists=0", "tune.baseline=false"))
-    reasons = [outcome["reason"] for outcome in made.outcomes.values()]
+    monkeypatch.setattr(trials, "_completed", failing(*errors))
+    chief = go(begin(tmp_path / "a", "tune.trials=7", "tune.finalists=0", "tune.baseline=false"))
+    reasons = [outcome["reason"] for outcome in chief.outcomes.values()]
     assert reasons[:5] == [
         "diverged: step 3: nan",
         "out of memory: 12 GB",
@@ -42,13 +42,13 @@ def test_failures_are_recorded_and_the_search_goes_on(tmp_path, monkeypatch):
         reasons[5:] == [None, None]
         and "ValueError: shapes" in (tmp_path / "a" / "trials" / "0003" / "error.txt").read_text()
     )
-    assert made.failure is None and len(made.oracle.get_best_trials(7)) == 7
+    assert chief.failure is None and len(chief.oracle.get_best_trials(7)) == 7
 
 
 def test_three_equal_failures_in_a_row_stop_it(tmp_path, monkeypatch):
     search = begin(tmp_path / "a", "tune.trials=9", "tune.finalists=0", "tune.baseline=false")
     monkeypatch.setattr(
-        tuning,
+        trials,
         "_completed",
         failing(
             ValueError("x"),
@@ -60,8 +60,8 @@ def test_three_equal_failures_in_a_row_stop_it(tmp_path, monkeypatch):
             ValueError("x"),
         ),
     )
-    made = go(search)
-    assert len(made.outcomes) == 7
+    chief = go(search)
+    assert len(chief.outcomes) == 7
     with pytest.raises(
         RunFailure,
         match=(
@@ -69,16 +69,16 @@ def test_three_equal_failures_in_a_row_stop_it(tmp_path, monkeypatch):
             " ValueError: x"
         ),
     ):
-        made.raise_failure()
-    monkeypatch.setattr(tuning, "_completed", pretend)
+        chief.raise_failure()
+    monkeypatch.setattr(trials, "_completed", pretend)
     assert len(go(search).outcomes) == 9  # the cause is gone
 
 
 def test_hyperband_promotes_past_failures(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        tuning, "_completed", failing(None, ValueError("1"), ValueError("2"), None, ValueError("3"))
+        trials, "_completed", failing(None, ValueError("1"), ValueError("2"), None, ValueError("3"))
     )
-    made = go(
+    chief = go(
         begin(
             tmp_path / "a",
             "tune.algorithm=hyperband",
@@ -89,11 +89,11 @@ def test_hyperband_promotes_past_failures(tmp_path, monkeypatch):
     )
     promoted = [
         values["tuner/trial_id"]
-        for trial, values in made.values.items()
+        for trial, values in chief.values.items()
         if "tuner/trial_id" in values
     ]
     assert len(promoted) == 4 and all(
-        made.outcomes[trial]["status"] == "completed" for trial in promoted
+        chief.outcomes[trial]["status"] == "completed" for trial in promoted
     )
 
 
@@ -164,7 +164,7 @@ def test_a_full_disk_is_no_failure_of_the_trial(tmp_path, monkeypatch):
     search = begin(tmp_path / "a", "tune.trials=3", "tune.finalists=0", "tune.baseline=false")
     full = OSError(errno.ENOSPC, "No space left on device")
     for error in (files.disk_failure(tmp_path / "x", 9, full), full):
-        monkeypatch.setattr(tuning, "_completed", failing(error))
+        monkeypatch.setattr(trials, "_completed", failing(error))
         with pytest.raises(DiskFull, match="the disk or quota is full.*Free some space"):
             go(search)
         assert search.outcome("0000") is None
@@ -175,7 +175,7 @@ def test_a_chief_that_cannot_write_ends_the_search(tmp_path, monkeypatch):
     """A proposal that was not written down is not handed out, nor is one after it, until the search
     is resumed.
     """
-    monkeypatch.setattr(tuning, "_completed", failing())
+    monkeypatch.setattr(trials, "_completed", failing())
     settings = ["tune.trials=4", "tune.finalists=0", "tune.baseline=false"]
     search, idle = (
         begin(tmp_path / "a", *settings),
@@ -185,7 +185,7 @@ def test_a_chief_that_cannot_write_ends_the_search(tmp_path, monkeypatch):
             "import time; time.sleep(99)",
         ],
     )
-    made, record, workers = Conductor(search, 9), search.record, []
+    chief, record, processes = Chief(search, 9), search.record, []
 
     def full(event, **values):
         if values.get("trial") == "0002":
@@ -195,12 +195,12 @@ def test_a_chief_that_cannot_write_ends_the_search(tmp_path, monkeypatch):
     monkeypatch.setattr(search, "record", full)
     for _ in range(2):
         with pytest.raises(DiskFull):
-            tuning.work(search, made, "worker0", silent, lambda *_: None)
+            trials.work(search, chief, "worker0", silent, lambda *_: None)
     monkeypatch.setattr(
-        tuning_workers, "_start", lambda *_: workers.append(subprocess.Popen(idle)) or workers[-1]
+        workers, "_start", lambda *_: processes.append(subprocess.Popen(idle)) or processes[-1]
     )
     with pytest.raises(DiskFull):
-        tuning_workers.lead_here(search, made, print)
-    assert [worker.returncode for worker in workers] == [-signal.SIGKILL]
+        workers.lead_here(search, chief, print)
+    assert [process.returncode for process in processes] == [-signal.SIGKILL]
     monkeypatch.setattr(search, "record", record)
     assert go(search).values == go(begin(tmp_path / "whole", *settings)).values

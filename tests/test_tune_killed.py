@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from searches import children
 
-from tfbig.core.search import Search
+from tfbig.tuning.search import Search
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 SPACE = ["optim.learning_rate=log:1e-3..1e-1", "model.units=in:16,24", "model.dropout=lin:0..0.5"]

@@ -10,10 +10,10 @@ import pytest
 from searches import SPACE, Silent, begin, go, plan_as_mlp, pretend, silent, story
 
 from tfbig.core.errors import Interrupted, UserError
-from tfbig.core.search import Search
-from tfbig.engine import tuning
-from tfbig.engine.conductor import Conductor
 from tfbig.tune import door, tune
+from tfbig.tuning import trials
+from tfbig.tuning.chief import Chief
+from tfbig.tuning.search import Search
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from tfbig.tune import door, tune
     ],
 )
 def test_a_search_that_is_stopped_at_every_trial_proposes_the_same(tmp_path, monkeypatch, settings):
-    monkeypatch.setattr(tuning, "_completed", pretend)
+    monkeypatch.setattr(trials, "_completed", pretend)
     space = ["optim.learning_rate=log:1e-3..1e-1"] if "bayesian" in settings[0] else SPACE
     count = {"tune.algorithm=bayesian": 6, "tune.algorithm=hyperband": 40}.get(settings[0], 12)
     whole = begin(tmp_path / "whole", *settings, f"tune.trials={count}", space=space)
@@ -82,9 +82,9 @@ def test_a_search_that_is_stopped_at_every_trial_proposes_the_same(tmp_path, mon
 def test_how_many_trainings_come_is_known_beforehand(
     tmp_path, monkeypatch, settings, space, counts
 ):
-    monkeypatch.setattr(tuning, "_completed", pretend)
+    monkeypatch.setattr(trials, "_completed", pretend)
     search = begin(tmp_path / "a", *settings, space=space)
-    assert Conductor(search, 9).trainings() == counts
+    assert Chief(search, 9).trainings() == counts
     assert len(go(search).outcomes) == counts["most"]
 
 
@@ -96,7 +96,7 @@ def test_how_many_trainings_come_is_said_and_kept(tmp_path, capsys):
     )
     assert door(["mnist_mlp", "tune.time=5m", "--print", "--json"])["trainings"]["most"] is None
     search = begin(tmp_path / "a", "tune.trials=7")
-    search.write_trainings(Conductor(search, 9).trainings())
+    search.write_trainings(Chief(search, 9).trainings())
     # Until it is led again
     assert Search.open(search.path, ["tune.trials=8"]).saved["trainings"]["most"] == 17
     assert search.read_json("search.json")["tune"]["trials"] == 8
@@ -105,14 +105,14 @@ def test_how_many_trainings_come_is_said_and_kept(tmp_path, capsys):
 @pytest.mark.parametrize("algorithm", ["random", "hyperband"])
 def test_a_space_that_is_used_up_resumes(tmp_path, monkeypatch, algorithm):
     """Draws that came to nothing are not in the journal, and must not change those after them."""
-    monkeypatch.setattr(tuning, "_completed", pretend)
+    monkeypatch.setattr(trials, "_completed", pretend)
     space = ["model.units=in:16,32,64,128", "model.activation=in:relu,gelu,silu"]
     search = begin(
         tmp_path / "a", f"tune.algorithm={algorithm}", "tune.trials=60", "tune.seeds=2", space=space
     )
-    made = go(search)
-    again = Conductor(search, 9)
-    assert again.outcomes == made.outcomes and again.told_to_stop and again.is_over()
+    chief = go(search)
+    again = Chief(search, 9)
+    assert again.outcomes == chief.outcomes and again.told_to_stop and again.is_over()
 
 
 def test_kill_at_twenty_random_moments(tmp_path, monkeypatch):
@@ -124,7 +124,7 @@ def test_kill_at_twenty_random_moments(tmp_path, monkeypatch):
         time.sleep(0.03)
         return pretend(search, planned, observer)
 
-    monkeypatch.setattr(tuning, "_completed", slow)
+    monkeypatch.setattr(trials, "_completed", slow)
     whole = begin(tmp_path / "whole", "tune.trials=40", "tune.seed=5")
     go(whole)
     torn = begin(tmp_path / "torn", "tune.trials=40", "tune.seed=5")
@@ -155,7 +155,7 @@ def test_kill_at_twenty_random_moments(tmp_path, monkeypatch):
 
 
 def test_more_trials_on_resume_go_on_where_the_first_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "_completed", pretend)
+    monkeypatch.setattr(trials, "_completed", pretend)
     for algorithm in ("grid", "random"):
         short = begin(
             tmp_path / f"{algorithm}3",
@@ -202,7 +202,7 @@ def test_print_shows_what_a_resumed_search_would_change(tmp_path):
 
 def test_grid_covers_every_combination_of_conditional_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        tuning,
+        trials,
         "_completed",
         lambda search, planned, observer: {
             **pretend(search, plan_as_mlp(planned), observer),
@@ -216,7 +216,7 @@ def test_grid_covers_every_combination_of_conditional_settings(tmp_path, monkeyp
         "optim.optimizer=in:sgd,adam",
         "optim.momentum=in:0.8,0.9",
     ]
-    made = go(
+    chief = go(
         begin(
             tmp_path / "a",
             "tune.algorithm=grid",
@@ -225,27 +225,27 @@ def test_grid_covers_every_combination_of_conditional_settings(tmp_path, monkeyp
             space=space,
         )
     )
-    assert len(made.values) == (2 + 3) * (2 + 1)
-    for values in made.values.values():
+    assert len(chief.values) == (2 + 3) * (2 + 1)
+    for values in chief.values.values():
         assert ("mlp.units" in values) == (values["model"] == "mlp") and (
             "optim.momentum" in values
         ) == (values["optim.optimizer"] == "sgd")
 
 
 def test_time_is_counted_while_a_search_is_at_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "_completed", pretend)
+    monkeypatch.setattr(trials, "_completed", pretend)
     search = begin(tmp_path / "a", "tune.time=60s", "tune.finalists=0")
-    made = Conductor(search, 9)
-    assert 55 < made.seconds_left() <= 60
+    chief = Chief(search, 9)
+    assert 55 < chief.seconds_left() <= 60
     search.record("start", trial="baseline", values={})
     lines = [
         {**line, "time": line["time"] - 1000 + 50 * (line["event"] == "start")}
         for line in search.journal()
     ]
     (search.path / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    again = Conductor(search, 9)
+    again = Chief(search, 9)
     # 50 of 60 seconds are spent; the 950 in which nobody searched do not count
     assert 5 < again.seconds_left() < 11
     monkeypatch.setattr(again, "seconds_left", lambda: 0.0)
-    tuning.work(search, again, "worker0", silent, lambda *_: None)
+    trials.work(search, again, "worker0", silent, lambda *_: None)
     assert list(again.outcomes) == ["baseline"]

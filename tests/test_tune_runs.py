@@ -159,19 +159,19 @@ def test_a_killed_trial_goes_on_from_its_checkpoint(tmp_path):
     with pytest.raises(Killed):
         go(search, observe=lambda plan: Killer())
     notes = []
-    made = go(
+    chief = go(
         search,
         observe=lambda plan: type(
             "Noting", (Silent,), {"note": lambda self, text: notes.append(text)}
         )(),
     )
-    assert "resumed at step 5" in notes and made.outcomes["0000"]["evaluations"] == 2
+    assert "resumed at step 5" in notes and chief.outcomes["0000"]["evaluations"] == 2
     # As if killed between the end of training and its report
     (search.path / "outcomes" / "0000.json").unlink()
     lines = [line for line in search.journal() if line["event"] != "end"]
     (search.path / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     metrics, stamp = (
-        made.outcomes["0000"]["metrics"],
+        chief.outcomes["0000"]["metrics"],
         (search.trials / "0000" / "summary.json").stat().st_mtime,
     )
     assert (

@@ -5,10 +5,10 @@ import pytest
 from searches import SPACE, begin, failing, go, plan_as_mlp, pretend
 
 import tfbig
-from tfbig.core.search import Search
-from tfbig.engine import oracles, tuning, verdict
-from tfbig.engine.conductor import pareto
 from tfbig.report import search as report
+from tfbig.tuning import oracles, trials, verdict
+from tfbig.tuning.chief import pareto
+from tfbig.tuning.search import Search
 
 
 def test_pareto_front():
@@ -39,11 +39,11 @@ def test_the_winner_is_the_best_again_and_not_the_luckiest(tmp_path, monkeypatch
         )
         return outcome
 
-    monkeypatch.setattr(tuning, "_completed", lucky)
+    monkeypatch.setattr(trials, "_completed", lucky)
     search = begin(tmp_path / "a", "tune.trials=6")
-    made = go(search)
-    assert made.finalists() == ["0003", "0001"]
-    result = verdict.decide(search, made)
+    chief = go(search)
+    assert chief.finalists() == ["0003", "0001"]
+    result = verdict.decide(search, chief)
     assert (
         result["trial"] == "0001"
         and result["validation"]["mean"] == pytest.approx(0.94)
@@ -62,16 +62,16 @@ def test_a_finalist_whose_repeats_all_fail_does_not_win_by_its_luck(tmp_path, mo
             "metrics": {**outcome["metrics"], "accuracy": 0.99 if planned.name == "0003" else 0.9},
         }
 
-    monkeypatch.setattr(tuning, "_completed", lucky)
+    monkeypatch.setattr(trials, "_completed", lucky)
     search = begin(tmp_path / "a", "tune.trials=5", "tune.seeds=2")
-    made = go(search)
-    assert "0003" in made.finalists() and verdict.decide(search, made)["trial"] != "0003"
+    chief = go(search)
+    assert "0003" in chief.finalists() and verdict.decide(search, chief)["trial"] != "0003"
 
 
 def test_finalists_get_other_seeds_where_the_seed_is_fixed(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "_completed", pretend)
-    made = go(begin(tmp_path / "a", "seed=7", "tune.trials=2", "tune.seeds=2"))
-    again = {name: outcome for name, outcome in made.outcomes.items() if "_seed_" in name}
+    monkeypatch.setattr(trials, "_completed", pretend)
+    chief = go(begin(tmp_path / "a", "seed=7", "tune.trials=2", "tune.seeds=2"))
+    again = {name: outcome for name, outcome in chief.outcomes.items() if "_seed_" in name}
     assert len(again) == 6 and {outcome["status"] for outcome in again.values()} == {"completed"}
     assert {
         text
@@ -82,7 +82,7 @@ def test_finalists_get_other_seeds_where_the_seed_is_fixed(tmp_path, monkeypatch
 
 
 def test_the_line_keeps_settings_that_need_each_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "_completed", pretend)
+    monkeypatch.setattr(trials, "_completed", pretend)
     space = ["optim.optimizer=in:adam,adamw", "optim.beta_1=lin:0.5..0.8"]
     search = begin(
         tmp_path / "a",
@@ -97,7 +97,7 @@ def test_the_line_keeps_settings_that_need_each_other(tmp_path, monkeypatch):
 
 
 def test_the_line_of_an_experiment_says_how_it_differs_from_its_recipe(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "_completed", pretend)
+    monkeypatch.setattr(trials, "_completed", pretend)
     made = tfbig.recipe("mnist_mlp", "train.batch_size=512")
     search = Search.create(
         tmp_path / "a", made.name, made, [*SPACE, "tune.trials=1", "tune.finalists=0"]
@@ -127,7 +127,7 @@ def test_a_comparison_is_one_of_equal_seeds(tmp_path, monkeypatch):
             "metrics": {**outcome["metrics"], "accuracy": values.get(planned.name, 0.85)},
         }
 
-    monkeypatch.setattr(tuning, "_completed", known)
+    monkeypatch.setattr(trials, "_completed", known)
     search = begin(tmp_path / "a", "tune.trials=1", "tune.finalists=1")
     result = verdict.decide(search, go(search))
     assert result["trial"] == "0000" and result["validation"]["mean"] == pytest.approx(0.8)
@@ -154,7 +154,7 @@ def test_a_comparison_is_one_of_equal_seeds(tmp_path, monkeypatch):
 
 
 def test_a_winner_that_is_the_recipe_itself_gains_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "_completed", pretend)
+    monkeypatch.setattr(trials, "_completed", pretend)
     search = begin(tmp_path / "a", "tune.trials=1", space=["model.dropout=lin:0.4..0.5"])
     result = verdict.decide(search, go(search))
     assert result["trial"] == "baseline" and result["gain"] == {
@@ -186,11 +186,11 @@ def test_without_finalists_what_was_searched_decides(
         outcome = pretend(search, planned, observer)
         return {**outcome, "metrics": {**outcome["metrics"], "accuracy": values[planned.name]}}
 
-    monkeypatch.setattr(tuning, "_completed", known)
+    monkeypatch.setattr(trials, "_completed", known)
     search = begin(tmp_path / "a", "tune.trials=3", "tune.finalists=0")
-    made = go(search)
-    result = verdict.decide(search, made)
-    assert set(made.outcomes) == set(values)
+    chief = go(search)
+    result = verdict.decide(search, chief)
+    assert set(chief.outcomes) == set(values)
     assert result["trial"] == winner
     assert result["run"] == f"trials/{winner}"
     assert result["baseline"]["searched"] == baseline
@@ -210,7 +210,7 @@ def test_importance_finds_what_matters(tmp_path, monkeypatch):
         )
         return outcome
 
-    monkeypatch.setattr(tuning, "_completed", by_rate)
+    monkeypatch.setattr(trials, "_completed", by_rate)
     search = begin(tmp_path / "a", "tune.trials=25", "tune.finalists=0")
     found = verdict.importance(search, go(search))
     assert (
@@ -221,7 +221,7 @@ def test_importance_finds_what_matters(tmp_path, monkeypatch):
 
 
 def test_weights_of_several_objectives_differ_from_trial_to_trial(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "_completed", pretend)
+    monkeypatch.setattr(trials, "_completed", pretend)
     search = begin(
         tmp_path / "a",
         "tune.trials=9",
@@ -229,14 +229,14 @@ def test_weights_of_several_objectives_differ_from_trial_to_trial(tmp_path, monk
         "tune.finalists=2",
         "tune.algorithm=hyperband",
     )
-    made = go(search)
+    chief = go(search)
     scores = []
     for _ in range(2):
-        oracles.weigh(made.oracle, search.objectives)
-        scores.append([trial.score for trial in made.oracle.trials.values()])
-        made.oracle.trials["more"] = next(iter(made.oracle.trials.values()))
+        oracles.weigh(chief.oracle, search.objectives)
+        scores.append([trial.score for trial in chief.oracle.trials.values()])
+        chief.oracle.trials["more"] = next(iter(chief.oracle.trials.values()))
     assert scores[0] != scores[1][: len(scores[0])]
-    result = verdict.decide(search, made)
+    result = verdict.decide(search, chief)
     assert 1 <= len(result["front"]) <= 10 and result["front"] == sorted(
         result["front"], key=lambda one: one["latency"]
     )
@@ -254,20 +254,20 @@ def test_report_of_a_search_at_any_time(tmp_path, monkeypatch):
         "tune.finalists=1",
         space=["model=in:mlp,cnn", "cnn.units=int:16..64", "mlp.units=in:16,[32,16]", *SPACE[::2]],
     )
-    assert "No trial has won yet" in report.write(search.path).read_text()
+    assert "No trial has won yet" in report.write(search).read_text()
 
     def as_mlp(search, planned, observer):
         return {**pretend(search, plan_as_mlp(planned), observer), "settings": planned.settings}
 
     monkeypatch.setattr(
-        tuning, "_completed", failing(ValueError("<script>alert(1)</script>"), then=as_mlp)
+        trials, "_completed", failing(ValueError("<script>alert(1)</script>"), then=as_mlp)
     )
-    made = go(search)
-    page = report.write(search.path).read_text()
+    chief = go(search)
+    page = report.write(search).read_text()
     assert "&lt;script&gt;" in page and "<script" not in page and "1 failed" in page
-    search.write_json("best.json", verdict.decide(search, made))
-    search.write_json("importance.json", verdict.importance(search, made))
-    page = report.write(search.path).read_text()
+    search.write_json("best.json", verdict.decide(search, chief))
+    search.write_json("importance.json", verdict.importance(search, chief))
+    page = report.write(search).read_text()
     for title in (
         "Settings that won",
         "Finalists, trained again",

@@ -8,10 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-from tfbig.core import cli, config, registry, search_space
+from tfbig.core import cli, config, registry
 from tfbig.core.errors import DiskFull, Interrupted, RunFailure, UserError
 from tfbig.core.experiment import Experiment
-from tfbig.core.search import Search, Settings, Tune, count_trainings, read_settings
+from tfbig.tuning.search import Search, Settings, Tune, count_trainings, read_settings
+from tfbig.tuning.space import is_searched
 
 # The recipe's own search space
 EXAMPLES = """  python -m tfbig.tune mnist_mlp                                 
@@ -68,7 +69,7 @@ def tune(
 
 def _with_own_space(recipe: str | None, settings: list[str]) -> list[str]:
     """The recipe's own search space, where none is given; what is fixed is not searched."""
-    if recipe is None or any(map(search_space.is_searched, settings)):
+    if recipe is None or any(map(is_searched, settings)):
         return settings
     fixed = {text.partition("=")[0] for text in settings}
     return [
@@ -81,30 +82,28 @@ def _search(search: Search) -> None:
     """Leads the search to its end in this process, its workers here, on this machine or on a
     cluster.
     """
-    from tfbig.engine import tuning, tuning_workers, verdict
-    from tfbig.engine.conductor import Conductor
     from tfbig.report import search as report
-    from tfbig.report.tuning import Progress
+    from tfbig.report.trials import Progress
+    from tfbig.tuning import trials, verdict, workers
+    from tfbig.tuning.chief import Chief
 
-    progress, role = Progress(search), tuning_workers.role()
+    progress, role = Progress(search), workers.role()
     progress.note(f"search: {search.path}")
     try:
         with search.lock():
-            conductor = Conductor(
-                search, tuning.whole_length(search.experiment), alone=role is None
-            )
-            counts = conductor.trainings()
+            chief = Chief(search, trials.whole_length(search.experiment), alone=role is None)
+            counts = chief.trainings()
             search.write_trainings(counts)
             progress.note(_trainings_text(search.tune, counts))
-            progress.resumed(conductor.outcomes)
+            progress.resumed(chief.outcomes)
             if role == "chief":
-                tuning_workers.lead(conductor, progress.note)
+                workers.lead(chief, progress.note)
             else:
-                tuning_workers.lead_here(search, conductor, progress.note)
-            if conductor.failure:
-                progress.note(f"report: {report.write(search.path)}")
-            conductor.raise_failure()
-            _conclude(search, conductor, progress, verdict)
+                workers.lead_here(search, chief, progress.note)
+            if chief.failure:
+                progress.note(f"report: {report.write(search)}")
+            chief.raise_failure()
+            _conclude(search, chief, progress, verdict)
     except (KeyboardInterrupt, Interrupted) as stop:
         signum = getattr(stop, "signum", signal.SIGINT)
         raise Interrupted(signum, 0, f"stopped. {search.remedy}") from None
@@ -132,20 +131,20 @@ def _trainings_text(tune: Tune, counts: dict[str, int | None]) -> str:
 
 def _work(path: str | Path, started_by_chief: bool) -> None:
     """Trains what the chief hands out, until there is nothing more."""
-    from tfbig.engine import tuning, tuning_workers
-    from tfbig.report.tuning import Progress
+    from tfbig.report.trials import Progress
+    from tfbig.tuning import trials, workers
 
     if started_by_chief:
-        tuning_workers.serve_parent()
-    deadline = time.monotonic() + tuning_workers.PATIENCE_SECONDS
+        workers.serve_parent()
+    deadline = time.monotonic() + workers.PATIENCE_SECONDS
     while not (Path(path) / "search.json").exists() and time.monotonic() < deadline:
-        time.sleep(tuning_workers.POLL_SECONDS)  # the chief has not made it yet
+        time.sleep(workers.POLL_SECONDS)  # the chief has not made it yet
     search, name = Search.open(path), os.environ["KERASTUNER_TUNER_ID"]
     progress = Progress(
         search, prefix="" if started_by_chief and search.tune.workers == 1 else f"{name}: "
     )
     try:
-        tuning.work(search, tuning_workers.Client(), name, progress.observe, progress.ended)
+        trials.work(search, workers.Client(), name, progress.observe, progress.ended)
     except DiskFull as error:
         error.exit_code = os.EX_IOERR  # tells the chief that starting again is no help
         raise
@@ -155,29 +154,28 @@ def _work(path: str | Path, started_by_chief: bool) -> None:
         raise
 
 
-def _conclude(search: Search, conductor, progress, verdict) -> None:
+def _conclude(search: Search, chief, progress, verdict) -> None:
     """The verdict, the test split, and the reports."""
     from tfbig.report import html
     from tfbig.report import search as report
 
-    result = verdict.decide(search, conductor)
+    result = verdict.decide(search, chief)
     if result is None:
         raise RunFailure(
-            "no trial was completed, so there is no best one. The reasons:"
-            f" {report.write(search.path)}"
+            f"no trial was completed, so there is no best one. The reasons: {report.write(search)}"
         )
     result |= verdict.read_test(search, result, progress.quiet())
     search.write_json("best.json", result)
-    search.write_json("importance.json", verdict.importance(search, conductor))
+    search.write_json("importance.json", verdict.importance(search, chief))
     for run in sorted(
-        {search.path / outcome["run"] for outcome in conductor.outcomes.values() if outcome["run"]}
+        {search.path / outcome["run"] for outcome in chief.outcomes.values() if outcome["run"]}
     ):
         summary, page = run / "summary.json", run / "report.html"
         if summary.exists() and not (
             page.exists() and page.stat().st_mtime >= summary.stat().st_mtime
         ):
             html.write(run)
-    progress.note(f"report: {report.write(search.path)}")
+    progress.note(f"report: {report.write(search)}")
     progress.note(f"best: {result['line'] or search.path / result['run']}")
 
 
@@ -210,9 +208,9 @@ def door(arguments: list[str]) -> dict:
 
 
 def _is_worker() -> bool:
-    from tfbig.engine import tuning_workers
+    from tfbig.tuning import workers
 
-    return tuning_workers.role() == "worker"
+    return workers.role() == "worker"
 
 
 def _look(given) -> dict:

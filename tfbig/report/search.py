@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tfbig.core.search import Search
-from tfbig.core.search_space import Parameter
 from tfbig.report import page
 from tfbig.report.console import duration_text, metric_value
 from tfbig.report.page import Headline, section
+
+if TYPE_CHECKING:
+    from tfbig.tuning.search import Search
+    from tfbig.tuning.space import Parameter
 
 COST_UNITS = {"latency": "ms for one example", "size": "MB of weights", "parameters": "parameters"}
 RECIPE = "the recipe's own settings"
 
 
-def write(folder: Path) -> Path:
-    """Writes DIR/report.html from whatever the search directory holds by now, and returns its
-    path.
+def write(search: Search) -> Path:
+    """Writes DIR/report.html from whatever the search directory holds by now.
+
+    Returns its path.
     """
-    story = _Story(Search(Path(folder)))
+    story = _Story(search)
     sections = [
         *section("Settings that won", story.winner, lines=story.verdict()),
         *section("Finalists, trained again", story.finalists),

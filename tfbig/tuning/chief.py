@@ -1,4 +1,4 @@
-"""The conductor of a search.
+"""The chief of a search (Keras Tuner's word).
 
 Hands out trials over a Keras Tuner oracle, and writes every decision down before it counts.
 
@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from tfbig.core import duration
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import np
-from tfbig.core.search import Search, count_trainings
-from tfbig.engine import oracles, tuning
+from tfbig.tuning import oracles, trials
+from tfbig.tuning.search import Search, count_trainings
 
 LEASE_SECONDS = 60.0  # a worker that has been silent for so long has lost its trial
 BLIND_SECONDS = 10.0  # who did not look for so long was stopped itself, and heard nobody
@@ -32,7 +32,7 @@ EQUAL_FAILURES = 3
 BASELINE = "baseline"
 
 
-class Conductor:
+class Chief:
     """What workers talk to, here or over Keras Tuner's protocol.
 
     `create_trial`, `update_trial`, `end_trial`, ...
@@ -51,7 +51,7 @@ class Conductor:
         Args:
             search: the search directory.
             evaluations: evaluations in a whole training: hyperband's unit of length.
-            alone: whether no worker of an earlier conductor can still be at work; else it keeps its
+            alone: whether no worker of an earlier chief can still be at work; else it keeps its
                 trial while it is heard.
         """
         self.search, self.tune, self.lock = search, search.tune, threading.RLock()
@@ -171,9 +171,9 @@ class Conductor:
                 return None
             self.losses[trial] = self.losses.get(trial, 0) + 1
             if self.losses[trial] == MOST_LOSSES:
-                outcome = tuning.failed(
+                outcome = trials.failed(
                     self.search,
-                    tuning.plan(self.search, trial, self.values[trial]),
+                    trials.plan(self.search, trial, self.values[trial]),
                     f"its process {how}, {MOST_LOSSES} times{why}",
                 )
                 self.search.write_outcome(
@@ -265,7 +265,7 @@ class Conductor:
         return count_trainings(self.tune, self.search.space, oracles.scheduled(self.oracle))
 
     def seconds_left(self) -> float:
-        """Until tune.time is over; time in which no conductor lived does not count."""
+        """Until tune.time is over; time in which no chief lived does not count."""
         if self.tune.time is None:
             return math.inf
         return duration.to_seconds(self.tune.time) - self.spent - (time.time() - self.opened)

@@ -20,10 +20,11 @@ from tfbig.core.errors import DiskFull, Interrupted, NonFinite, RunFailure, User
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, np, tf
 from tfbig.core.run import Run
-from tfbig.core.search import Search
-from tfbig.engine import checkpoint, job, loop, oracles
+from tfbig.engine import checkpoint, job, loop
 from tfbig.engine.setup import Lengths
 from tfbig.engine.trained import Trained
+from tfbig.tuning import oracles
+from tfbig.tuning.search import Search
 
 IDLE_SECONDS = 1.0
 STALE_SECONDS = 600.0  # another worker whose run has not changed for so long is not at work
@@ -96,7 +97,7 @@ def work(
 
     Args:
         search: the search directory.
-        desk: who hands out trials: the conductor, or a client of it.
+        desk: who hands out trials: the chief, or a client of it.
         worker: this worker's name.
         observe: gives the observer of a trial's training.
         ended: is told what a trial came to.

@@ -1,6 +1,6 @@
 """Several workers over Keras Tuner's own protocol.
 
-A chief that serves the conductor, workers that ask it for trials.
+The chief hands out trials, workers ask it for them.
 
 On one machine the chief starts its workers and starts them again when they die. On a cluster every
 process is told by Keras Tuner's environment variables what it is: KERASTUNER_TUNER_ID ("chief" or
@@ -24,10 +24,10 @@ from pathlib import Path
 from tfbig.core.errors import Interrupted, RunFailure, UserError
 from tfbig.core.interrupt import watch_signals
 from tfbig.core.lazy import tf
-from tfbig.core.search import Search
 from tfbig.core.workers import cores
-from tfbig.engine import oracles
-from tfbig.engine.conductor import LEASE_SECONDS
+from tfbig.tuning import oracles
+from tfbig.tuning.chief import LEASE_SECONDS
+from tfbig.tuning.search import Search
 
 POLL_SECONDS = 0.2
 HEARTBEAT_SECONDS = 5.0
@@ -55,10 +55,10 @@ def role() -> str | None:
 
 
 @contextlib.contextmanager
-def served(conductor, address: str) -> Iterator[int]:
-    """Serves the conductor at an address "host:port" (port 0.
+def served(chief, address: str) -> Iterator[int]:
+    """Serves the chief at an address "host:port" while it lasts, and yields the port.
 
-    Any free one) while it lasts; yields the port.
+    Port 0 takes any free one.
     """
     oracles.tuner_package()
     import grpc
@@ -66,7 +66,7 @@ def served(conductor, address: str) -> Iterator[int]:
     from keras_tuner.src.distribute.oracle_chief import OracleServicer
 
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
-    protos.get_service_grpc().add_OracleServicer_to_server(OracleServicer(conductor), server)
+    protos.get_service_grpc().add_OracleServicer_to_server(OracleServicer(chief), server)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
@@ -78,30 +78,30 @@ def served(conductor, address: str) -> Iterator[int]:
         server.stop(1).wait()
 
 
-def lead(conductor, note: Callable[[str], None]) -> None:
+def lead(chief, note: Callable[[str], None]) -> None:
     """The chief of a cluster.
 
     Serves until all workers have been told that there is nothing more to do.
     """
-    with served(conductor, f"{os.environ[VARIABLES[1]]}:{os.environ[VARIABLES[2]]}"):
+    with served(chief, f"{os.environ[VARIABLES[1]]}:{os.environ[VARIABLES[2]]}"):
         note(f"waiting for workers at {os.environ[VARIABLES[1]]}:{os.environ[VARIABLES[2]]}")
-        while not conductor.is_over():
+        while not chief.is_over():
             time.sleep(POLL_SECONDS)
-            if conductor.error is not None:
-                raise conductor.error
-            lose_silent(conductor, note)
+            if chief.error is not None:
+                raise chief.error
+            lose_silent(chief, note)
 
 
-def lose_silent(conductor, note: Callable[[str], None]) -> None:
+def lose_silent(chief, note: Callable[[str], None]) -> None:
     """Takes their trials from workers that are no longer heard."""
-    for name in conductor.silent():
-        trial = conductor.lost(name, NOT_HEARD)
+    for name in chief.silent():
+        trial = chief.lost(name, NOT_HEARD)
         if trial:
             note(f"{name} {NOT_HEARD} while training trial {trial}; others go on with it")
-            _note_failure(conductor, trial, note)
+            _note_failure(chief, trial, note)
 
 
-def lead_here(search: Search, conductor, note: Callable[[str], None]) -> None:
+def lead_here(search: Search, chief, note: Callable[[str], None]) -> None:
     """The chief of this machine.
 
     Serves, starts tune.workers workers, and starts those again that die or hang.
@@ -118,20 +118,20 @@ def lead_here(search: Search, conductor, note: Callable[[str], None]) -> None:
     deaths: dict[str, int] = {}  # of workers without a trial
     with (
         watch_signals() as signals,
-        served(conductor, "127.0.0.1:0") as port,
+        served(chief, "127.0.0.1:0") as port,
         contextlib.ExitStack() as stack,
     ):
         workers = {
             f"worker{number}": _start(search, number, port) for number in range(search.tune.workers)
         }
-        stack.callback(_stop, workers, conductor)
+        stack.callback(_stop, workers, chief)
         while workers:
             time.sleep(POLL_SECONDS)
             if signals.received:
                 raise Interrupted(signals.received, 0)
-            if conductor.error is not None:
-                raise conductor.error
-            hung = [name for name in conductor.silent() if name in workers]
+            if chief.error is not None:
+                raise chief.error
+            hung = [name for name in chief.silent() if name in workers]
             for name in hung:
                 workers[name].kill()
                 workers[name].wait()
@@ -146,7 +146,7 @@ def lead_here(search: Search, conductor, note: Callable[[str], None]) -> None:
                     raise RunFailure(
                         f"{name} had no space left to write to, as it said above. {search.remedy}"
                     )
-                trial = conductor.lost(
+                trial = chief.lost(
                     name,
                     how,
                     (
@@ -159,7 +159,7 @@ def lead_here(search: Search, conductor, note: Callable[[str], None]) -> None:
                     f"{name} {how}{f' while training trial {trial}' if trial else ''}; it is"
                     " started again"
                 )
-                _note_failure(conductor, trial, note)
+                _note_failure(chief, trial, note)
                 deaths[name] = 0 if trial else deaths.get(name, 0) + 1
                 if deaths[name] == MOST_DEATHS:
                     raise RunFailure(
@@ -172,9 +172,9 @@ def _how_it_ended(code: int) -> str:
     return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
-def _note_failure(conductor, trial: str | None, note: Callable[[str], None]) -> None:
-    if trial in conductor.outcomes:
-        note(f"trial {trial} failed: {conductor.outcomes[trial]['reason']}")
+def _note_failure(chief, trial: str | None, note: Callable[[str], None]) -> None:
+    if trial in chief.outcomes:
+        note(f"trial {trial} failed: {chief.outcomes[trial]['reason']}")
 
 
 def _start(search: Search, number: int, port: int) -> subprocess.Popen:
@@ -196,14 +196,14 @@ def _start(search: Search, number: int, port: int) -> subprocess.Popen:
     )
 
 
-def _stop(workers: dict[str, subprocess.Popen], conductor) -> None:
+def _stop(workers: dict[str, subprocess.Popen], chief) -> None:
     """Asks the workers that are left to save and stop, and waits for them.
 
     Those without a trial have nothing to save.
     """
     for name, process in workers.items():
         if process.poll() is None:
-            process.send_signal(signal.SIGINT if name in conductor.ongoing else signal.SIGKILL)
+            process.send_signal(signal.SIGINT if name in chief.ongoing else signal.SIGKILL)
     try:
         with contextlib.suppress(subprocess.TimeoutExpired):
             for process in workers.values():
@@ -232,7 +232,7 @@ def serve_parent() -> None:
 
 
 class Client:
-    """The conductor, seen from a worker.
+    """The chief, seen from a worker.
 
     Keras Tuner's client, patient with a chief that is started again.
 

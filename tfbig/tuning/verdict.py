@@ -12,13 +12,14 @@ from tfbig.core import config, registry
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 from tfbig.core.run import Run
-from tfbig.core.search import Search
-from tfbig.engine import job, loop, oracles
-from tfbig.engine.conductor import BASELINE, Conductor, pareto
+from tfbig.engine import job, loop
 from tfbig.engine.trained import Trained, choose_step
+from tfbig.tuning import oracles
+from tfbig.tuning.chief import BASELINE, Chief, pareto
+from tfbig.tuning.search import Search
 
 
-def decide(search: Search, conductor: Conductor) -> dict | None:
+def decide(search: Search, chief: Chief) -> dict | None:
     """The winner and how it compares; None if no trial was completed.
 
     With finalists, the winner has the best mean over seeds that the search did not see: the best of
@@ -26,12 +27,12 @@ def decide(search: Search, conductor: Conductor) -> dict | None:
     takes part, so the winner may be the recipe itself. Without finalists, what the search saw
     decides between the best trial and the baseline.
     """
-    outcomes, sign = conductor.outcomes, -1 if conductor.better == "max" else 1
+    outcomes, sign = chief.outcomes, -1 if chief.better == "max" else 1
     good = {
         trial: outcome for trial, outcome in outcomes.items() if outcome["status"] == "completed"
     }
-    primary = conductor.primary
-    compared = conductor.finalists() or conductor.ranked()[:1]
+    primary = chief.primary
+    compared = chief.finalists() or chief.ranked()[:1]
     seeds = range(1, search.tune.seeds + 1) if search.tune.finalists else ()
     candidates = {}
     for trial in (*([BASELINE] if BASELINE in good else []), *compared):
@@ -77,7 +78,7 @@ def decide(search: Search, conductor: Conductor) -> dict | None:
         "baseline": candidates.get(BASELINE),
         "gain": _gain_on_validation(winner, candidates.get(BASELINE), sign),
     }
-    return result | {"finalists": list(candidates.values()), "front": front(search, conductor)}
+    return result | {"finalists": list(candidates.values()), "front": front(search, chief)}
 
 
 def _differing(search: Search, settings: list[str]) -> list[str]:
@@ -178,7 +179,7 @@ def same_seeds(winner: dict, baseline: dict, ours: list, theirs: list) -> tuple[
     return [known[0][seed] for seed in seeds], [known[1][seed] for seed in seeds]
 
 
-def front(search: Search, conductor: Conductor) -> list[dict]:
+def front(search: Search, chief: Chief) -> list[dict]:
     """The trials that no other one beats in every objective.
 
     Empty with a single objective. A promoted trial stands for its run.
@@ -187,14 +188,14 @@ def front(search: Search, conductor: Conductor) -> list[dict]:
         list(search.objectives),
         {
             trial: outcome
-            for trial, outcome in conductor.outcomes.items()
+            for trial, outcome in chief.outcomes.items()
             if outcome["status"] == "completed"
         },
     )
     if len(names) < 2:
         return []
     gone_on = {
-        values.get(oracles.PARENT) for trial, values in conductor.values.items() if trial in good
+        values.get(oracles.PARENT) for trial, values in chief.values.items() if trial in good
     }
     trials = [trial for trial in good if "_seed_" not in trial and trial not in gone_on]
     points = [[good[trial]["metrics"][name] for name in names] for trial in trials]
@@ -265,14 +266,14 @@ def _intervals(read: list[dict]) -> dict:
     }
 
 
-def importance(search: Search, conductor: Conductor) -> dict[str, float]:
+def importance(search: Search, chief: Chief) -> dict[str, float]:
     """How much each searched setting mattered: its share of the explained variance, adding up to 1.
 
     Permutation importance (Breiman 2001, "Random Forests") of a forest fitted to all completed
     trials; where a setting did not apply, it stands at the middle of its range. Empty if there are
     too few trials to say anything.
     """
-    done = [t for t, o in conductor.outcomes.items() if t.isdigit() and o["status"] == "completed"]
+    done = [t for t, o in chief.outcomes.items() if t.isdigit() and o["status"] == "completed"]
     searched = [p for p in search.space.parameters if len(p.probes) > 1]
     if len(done) < max(8, len(searched) + 2):
         return {}
@@ -283,15 +284,15 @@ def importance(search: Search, conductor: Conductor) -> dict[str, float]:
     rows = [
         [
             (
-                hyper[p.name].value_to_prob(conductor.values[t][p.name])
-                if p.name in conductor.values[t]
+                hyper[p.name].value_to_prob(chief.values[t][p.name])
+                if p.name in chief.values[t]
                 else 0.5
             )
             for p in searched
         ]
         for t in done
     ]
-    values = np.array([conductor.outcomes[t]["metrics"][conductor.primary] for t in done])
+    values = np.array([chief.outcomes[t]["metrics"][chief.primary] for t in done])
     if float(values.std()) == 0:
         return {}
     # Ranks: a few trials that went wrong altogether would hide all else

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from typing import TYPE_CHECKING
 
-from tfbig.core.search import Search
 from tfbig.report.console import duration_text, metric_value
+
+if TYPE_CHECKING:
+    from tfbig.tuning.search import Search
 
 
 class Progress:

@@ -113,7 +113,7 @@ def is_searched(setting: str) -> bool:
     return bool(colon) and kind in KINDS
 
 
-def read(base: Experiment, settings: list[str], complete: bool = True) -> Space:
+def read_space(base: Experiment, settings: list[str], complete: bool = True) -> Space:
     """The search space that "key=value" settings describe, on top of a recipe's experiment.
 
     Fully validated.

@@ -25,11 +25,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tfbig.core import config, duration, files, search_space
+from tfbig.core import config, duration, files
 from tfbig.core.contracts import Component, knob
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.registry import nearest
+from tfbig.tuning.space import Space, read_space
 
 ALGORITHMS = ("random", "bayesian", "hyperband", "grid")
 COSTS = ("latency", "parameters", "size")
@@ -226,8 +227,8 @@ class Search:
         return config.from_json(self.saved["experiment"])
 
     @cached_property
-    def space(self) -> search_space.Space:
-        return search_space.read(self.base, [*self.saved["fixed"], *self.saved["space"]])
+    def space(self) -> Space:
+        return read_space(self.base, [*self.saved["fixed"], *self.saved["space"]])
 
     @cached_property
     def experiment(self) -> Experiment:
@@ -296,7 +297,7 @@ class Search:
     def mend_journal(self) -> None:
         """Cuts off a torn last line, so that the next one begins on its own.
 
-        For the conductor alone.
+        For the chief alone.
         """
         path = self.path / "journal.jsonl"
         content = path.read_bytes() if path.exists() else b""
@@ -327,7 +328,7 @@ class Search:
 
 def read_settings(
     base: Experiment, settings: list[str], complete: bool = True
-) -> tuple[Tune, search_space.Space]:
+) -> tuple[Tune, Space]:
     """The tuning's own settings and the search space, every problem of both reported at once.
 
     `complete`: as for `config.override`.
@@ -340,7 +341,7 @@ def read_settings(
     except UserError as error:
         problems.append(str(error))
     try:
-        space = search_space.read(base, [text for text in settings if text not in own], complete)
+        space = read_space(base, [text for text in settings if text not in own], complete)
         problems += _length_problems(tune, space)
     except UserError as error:
         problems.append(str(error))
@@ -350,7 +351,7 @@ def read_settings(
 
 
 def count_trainings(
-    tune: Tune, space: search_space.Space, scheduled: int | None = None
+    tune: Tune, space: Space, scheduled: int | None = None
 ) -> dict[str, int | None]:
     """How many trainings a search takes at most.
 
@@ -388,7 +389,7 @@ def _objective_problems(base: Experiment, tune: Tune) -> list[str]:
     return found
 
 
-def _length_problems(tune: Tune, space: search_space.Space) -> list[str]:
+def _length_problems(tune: Tune, space: Space) -> list[str]:
     lengths = [
         p.name for p in space.parameters if p.key in ("train.length", "train.evaluate_every")
     ]
