@@ -10,7 +10,8 @@ import pytest
 import tfbig
 from tfbig.core import config, duration, registry
 from tfbig.core.errors import UserError
-from tfbig.tuning.search import Search, Settings, Tune, read_settings
+from tfbig.tuning.search import Search
+from tfbig.tuning.settings import Settings, Tune, read_settings
 from tfbig.tuning.space import read_space
 
 MLP = tfbig.recipe("mnist_mlp")

@@ -14,8 +14,8 @@ from tfbig.core import cli, config, registry, words
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
 from tfbig.export import FORMATS
-from tfbig.tuning.search import Settings
-from tfbig.tuning.space import KINDS
+from tfbig.tuning.parameter import KINDS
+from tfbig.tuning.settings import Settings
 
 PARTS = {
     kind: [registry.component(kind, name) for name in registry.describe(kind)]

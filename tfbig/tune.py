@@ -11,8 +11,9 @@ from pathlib import Path
 from tfbig.core import cli, config, registry
 from tfbig.core.errors import DiskFull, Interrupted, RunFailure, UserError
 from tfbig.core.experiment import Experiment
-from tfbig.tuning.search import Search, Settings, Tune, count_trainings, read_settings
-from tfbig.tuning.space import is_searched
+from tfbig.tuning.parameter import is_searched
+from tfbig.tuning.search import Search
+from tfbig.tuning.settings import Settings, Tune, count_trainings, read_settings
 
 # The recipe's own search space
 EXAMPLES = """  python -m tfbig.tune mnist_mlp                                 

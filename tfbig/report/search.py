@@ -14,8 +14,8 @@ from tfbig.report.console import duration_text, metric_value
 from tfbig.report.page import Headline, section
 
 if TYPE_CHECKING:
+    from tfbig.tuning.parameter import Parameter
     from tfbig.tuning.search import Search
-    from tfbig.tuning.space import Parameter
 
 COST_UNITS = {"latency": "ms for one example", "size": "MB of weights", "parameters": "parameters"}
 RECIPE = "the recipe's own settings"

@@ -23,7 +23,8 @@ from tfbig.core import duration
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import np
 from tfbig.tuning import oracles, trials
-from tfbig.tuning.search import Search, count_trainings
+from tfbig.tuning.search import Search
+from tfbig.tuning.settings import count_trainings
 
 LEASE_SECONDS = 60.0  # a worker that has been silent for so long has lost its trial
 BLIND_SECONDS = 10.0  # who did not look for so long was stopped itself, and heard nobody

@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Iterator
 
 from tfbig.core.lazy import keras, np
+from tfbig.tuning.parameter import Parameter
 from tfbig.tuning.search import Search
-from tfbig.tuning.space import Parameter, Space
+from tfbig.tuning.space import Space
 
 # Hyperband's: which trial goes on, and up to which evaluation
 PARENT, EVALUATIONS = "tuner/trial_id", "tuner/epochs"

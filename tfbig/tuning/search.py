@@ -1,7 +1,7 @@
-"""The search directory: everything about one tuning, and what --resume goes on from.
+"""The search directory: everything about one search, and what --resume goes on from.
 
-DIR/search.json      the recipe's experiment, fixed settings, search space, settings of the
-                         tuning, number of trainings
+DIR/search.json      the recipe's experiment, fixed settings, search space, tune.* settings,
+                         number of trainings
     journal.jsonl    one line for each trial handed out and each one ended, in order: what
                          resume replays
     outcomes/        what each trial came to, written by whoever trained it
@@ -14,85 +14,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
-import math
 import os
 import shlex
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tfbig.core import config, duration, files
-from tfbig.core.contracts import Component, knob
+from tfbig.core import config, files
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.registry import nearest
+from tfbig.tuning.settings import CHANGEABLE, Settings, Tune, read_settings
 from tfbig.tuning.space import Space, read_space
-
-ALGORITHMS = ("random", "bayesian", "hyperband", "grid")
-COSTS = ("latency", "parameters", "size")
-DEFAULT_TRIALS = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tune(Component):
-    """How to search."""
-
-    algorithm: str = knob("random", "Keras Tuner's oracle", choices=ALGORITHMS)
-    trials: int | None = knob(
-        None,
-        f"most trials; none: {DEFAULT_TRIALS}, or without limit where tune.time or the algorithm"
-        " sets one",
-        low=1,
-    )
-    time: str | None = knob(
-        None, 'time for the search, such as "30m": no trial begins after it, but for the finalists'
-    )
-    seed: int = knob(0, "of the proposals", low=0, high=2**31 - 2)
-    objective: tuple[str, ...] = knob(
-        (),
-        "none: the task's primary metric; several: with latency, parameters or size, smaller being"
-        " better",
-    )
-    baseline: bool = knob(True, "train the recipe's own settings as the first trial")
-    finalists: int = knob(2, "best trials trained again with other seeds; 0: none", low=0)
-    seeds: int = knob(
-        3, "how many other seeds; the winner has the best mean over them", low=1, high=100
-    )
-    workers: int = knob(1, "processes that train at the same time", low=1, high=1024)
-    factor: int = knob(3, "hyperband: one trial in so many goes on", low=2)
-    iterations: int = knob(1, "hyperband: how often the whole schedule is run", low=1)
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        if self.time is not None:
-            try:
-                duration.to_seconds(self.time)
-            except ValueError as error:
-                yield "time", str(error)
-
-    @property
-    def most_trials(self) -> int | None:
-        """How many trials are proposed at most.
-
-        None where time or the algorithm alone ends the search.
-        """
-        if self.trials is None and self.time is None and self.algorithm in ("random", "bayesian"):
-            return DEFAULT_TRIALS
-        return self.trials
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings(Component):
-    """The settings of a tuning, as the command line names them: tune.trials=20."""
-
-    tune: Tune = Tune()
-
-
-# What --resume may change: nothing that decides the proposals
-CHANGEABLE = ("trials", "time", "finalists", "seeds", "workers")
 
 
 class Search:
@@ -107,10 +43,8 @@ class Search:
     ) -> Search:
         """A new directory, after everything in `settings` has been found valid.
 
-        By default runs/tune_NAME, runs/tune_NAME_2, ...
-
         Args:
-            path: the directory, new or empty.
+            path: the directory, new or empty; by default runs/tune_NAME, runs/tune_NAME_2, ...
             recipe: the recipe's name, for the line that trains the winner.
             base: the recipe's experiment.
             settings: fixed, searched and tune.* settings.
@@ -124,25 +58,7 @@ class Search:
             text if after.get(key) == before.get(key) else f"{key}={after[key]}"
             for key, text in named
         ]
-        number = 1
-        while path is None:
-            made = Path("runs") / (
-                f"tune_{base.name}" if number == 1 else f"tune_{base.name}_{number}"
-            )
-            path, number = (None if made.exists() else made), number + 1
-        made = Path(path)
-        if made.exists() and (
-            not made.is_dir() or any(not entry.name.startswith(".") for entry in made.iterdir())
-        ):
-            raise UserError(
-                f"run={made}: exists already. Continue it with --resume {made}, or name another"
-                " directory."
-            )
-        try:
-            made.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"run={made}: cannot be created: {error.strerror}.") from error
-        search = cls(made)
+        search = cls(_new_directory(path, base.name))
         own = [str(parameter) for parameter in space.parameters]
         saved = {
             "recipe": recipe,
@@ -155,25 +71,10 @@ class Search:
 
     @classmethod
     def open(cls, path: str | Path, settings: list[str] = ()) -> Search:
-        """An existing directory, with some settings of the tuning changed."""
+        """An existing directory, with some tune.* settings changed."""
         path = Path(path)
         if not (path / "search.json").is_file():
-            beside = (
-                [p.name for p in path.parent.iterdir() if (p / "search.json").is_file()]
-                if path.parent.is_dir()
-                else []
-            )
-            what = (
-                "which has no search.json"
-                if path.is_dir()
-                else "which is no directory"
-                if path.exists()
-                else "which does not exist"
-            )
-            raise UserError(
-                f"expected a search directory (made by python -m tfbig.tune). Received: {path},"
-                f" {what}.{nearest(path.name, beside)}"
-            )
+            raise UserError(_no_search(path))
         search = cls(path)
         if settings:
             changed = search.changed(settings)
@@ -186,7 +87,7 @@ class Search:
         return search
 
     def changed(self, settings: list[str]) -> Tune:
-        """The tuning with some of its settings changed, of those that can change in a search that
+        """The tune.* settings with some of them changed, of those that can change in a search that
         goes on; nothing is written.
         """
         allowed = [f"tune.{name}" for name in CHANGEABLE]
@@ -326,76 +227,39 @@ class Search:
         return files.lock(self.path, "searched")
 
 
-def read_settings(
-    base: Experiment, settings: list[str], complete: bool = True
-) -> tuple[Tune, Space]:
-    """The tuning's own settings and the search space, every problem of both reported at once.
-
-    `complete`: as for `config.override`.
-    """
-    problems, tune, space = [], Tune(), None
-    own = [text for text in settings if text.startswith("tune.")]
-    try:
-        tune = config.override(Settings(), own).tune
-        problems += _objective_problems(base, tune)
-    except UserError as error:
-        problems.append(str(error))
-    try:
-        space = read_space(base, [text for text in settings if text not in own], complete)
-        problems += _length_problems(tune, space)
-    except UserError as error:
-        problems.append(str(error))
-    if problems:
-        raise UserError("\n".join(problems))
-    return tune, space
-
-
-def count_trainings(
-    tune: Tune, space: Space, scheduled: int | None = None
-) -> dict[str, int | None]:
-    """How many trainings a search takes at most.
-
-    `scheduled` are the trials of hyperband's schedule.
-
-    Returns:
-        "trials", "baseline", those that train the finalists and the baseline "again" with other
-        seeds, and "most", their sum; trials and their sum are None where only time ends the search.
-    """
-    listed = all(parameter.kind == "in" for parameter in space.parameters)
-    if listed and tune.algorithm != "hyperband":  # which trains a configuration several times
-        scheduled = math.prod(len(parameter.choices) for parameter in space.parameters)
-    limits = [limit for limit in (tune.most_trials, scheduled) if limit is not None]
-    trials = min(limits, default=None)
-    finalists = tune.finalists if trials is None else min(tune.finalists, trials)
-    compared = finalists + tune.baseline if finalists else 0
-    counts = {"baseline": int(tune.baseline), "again": compared * tune.seeds}
-    most = None if trials is None else trials + sum(counts.values())
-    return {"trials": trials, **counts, "most": most}
-
-
-def _objective_problems(base: Experiment, tune: Tune) -> list[str]:
-    primary = base.task.primary[0]
-    known = (primary, *COSTS)
-    wrong = [name for name in tune.objective if name not in known]
-    found = [
-        f"tune.objective: expected {primary}, alone or with {', '.join(COSTS)}. Received:"
-        f" {name!r}.{nearest(name, known)}"
-        for name in wrong
-    ]
-    if tune.objective and primary not in tune.objective and not wrong:
-        found.append(
-            f"tune.objective: expected {primary} among them. Received: {','.join(tune.objective)}."
+def _new_directory(path: str | Path | None, name: str) -> Path:
+    """Makes the directory of a new search; None: the first free runs/tune_NAME, _2, ..."""
+    if path is None:
+        first = Path("runs") / f"tune_{name}"
+        further = (first.with_name(f"{first.name}_{number}") for number in itertools.count(2))
+        path = next(each for each in itertools.chain([first], further) if not each.exists())
+    path = Path(path)
+    if path.exists() and (
+        not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir())
+    ):
+        raise UserError(
+            f"run={path}: exists already. Continue it with --resume {path}, or name another"
+            " directory."
         )
-    return found
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"run={path}: cannot be created: {error.strerror}.") from error
+    return path
 
 
-def _length_problems(tune: Tune, space: Space) -> list[str]:
-    lengths = [
-        p.name for p in space.parameters if p.key in ("train.length", "train.evaluate_every")
-    ]
-    return [
-        f"{name}: cannot be searched with tune.algorithm=hyperband, which decides how long a trial"
-        " trains."
-        for name in lengths
-        if tune.algorithm == "hyperband"
-    ]
+def _no_search(path: Path) -> str:
+    """What to say of a path that is no search directory, with the nearest one beside it."""
+    beside: list[str] = []
+    if path.parent.is_dir():
+        beside = [p.name for p in path.parent.iterdir() if (p / "search.json").is_file()]
+    if path.is_dir():
+        what = "which has no search.json"
+    elif path.exists():
+        what = "which is no directory"
+    else:
+        what = "which does not exist"
+    return (
+        f"expected a search directory (made by python -m tfbig.tune). Received: {path},"
+        f" {what}.{nearest(path.name, beside)}"
+    )
