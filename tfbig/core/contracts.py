@@ -287,6 +287,32 @@ class Trial:
     counts: str | None = None
 
 
+class Source:
+    """Batches that an agent makes itself, one after another, with the weights of the moment.
+
+    Each is a pure function of the weights, the source's state, its seed and the batch's number. All
+    of its state is in the checkpoint, so that a resumed run makes the same batches.
+
+    Attributes:
+        spec: the raw examples of a batch: name -> shape and type, without the batch axis.
+    """
+
+    spec: Spec
+
+    def batch(self, number: int) -> dict[str, np.ndarray]:
+        """The batch of a step: name -> [batch, ...]. Called once for each step, in order."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that the next batches depend on besides the weights: environments, replay, counters,
+        random states. Names have no meaning here; arrays of numbers."""
+        raise NotImplementedError
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Takes up what `state` gave."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task(Component):
     """What is learnt: examples to inputs, model, loss, prediction, metrics.
@@ -413,6 +439,20 @@ class Task(Component):
         text weighs as much as it has tokens. A weight does not depend on the model.
         """
         raise NotImplementedError
+
+    def source(self, model: keras.Model, batch_size: int, seed: int) -> Source | None:
+        """For tasks whose examples are made by an agent that uses the model, such as games; None:
+        the dataset's are learnt from."""
+        return None
+
+    def variables(self, model: keras.Model) -> list:
+        """Variables of the task's own, made now and kept in checkpoints: a target network's, a
+        teacher's that follows."""
+        return []
+
+    def after_step(self, model: keras.Model, step: tf.Tensor) -> None:
+        """Graph code that ends each step, for `variables` that follow the model's; `step` is the
+        number of steps made, int32."""
 
     def predict(self, model: keras.Model, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Model-ready inputs to named outputs [batch, ...].

@@ -12,7 +12,7 @@ import functools
 import itertools
 from collections.abc import Iterator
 
-from tfbig.core.contracts import Dataset, Feature, Task
+from tfbig.core.contracts import Dataset, Feature, Source, Task
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
 from tfbig.core.workers import Share, cores
@@ -177,6 +177,16 @@ class Slabs:
             self._readers[group] = wanted + 1, reader
         return self._slab, first
 
+    def trained(self, step: int) -> None:
+        """Is told that a step was made."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a checkpoint must hold to go on: nothing, since a step's number says it all."""
+        return {}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Takes up what `state` gave."""
+
     def _turn(self, number: int) -> tuple[int, int]:
         """The group of a slab, and the slab's number in it."""
         if len(self.groups) == 1:
@@ -196,6 +206,66 @@ class Slabs:
         position = order.positions(first, shapes.WINDOW)
         shuffled = order.rows(position, shapes.WINDOW, self.seed).numpy()
         return [(turns[i][0], next(following[turns[i][0]])) for i in shuffled]
+
+
+class MadeSlabs:
+    """As `Slabs`, of batches that an agent makes itself, one a slab: see `contracts.Source`.
+
+    A batch can be made only once, in order. One that was made but not trained on, because a signal
+    came, is part of the state.
+    """
+
+    block = 1
+
+    def __init__(self, task: Task, source: Source, *, batch_size: int, seed: int):
+        self.task, self.source, self.batch_size, self.seed = task, source, batch_size, seed
+        self._step, self._batch = None, None
+        self._pending: dict[str, np.ndarray] = {}
+        shape = (1, batch_size)
+        self.spec = {
+            name: tf.TensorSpec((*shape, *feature.shape), feature.dtype)
+            for name, feature in source.spec.items()
+        }
+        self.spec["key"] = tf.TensorSpec((*shape, 2), tf.uint32)
+        if task.preprocess_on == "host":
+            zeros = {name: tf.zeros(spec.shape[1:], spec.dtype) for name, spec in self.spec.items()}
+            ready = task.preprocess(zeros, training=True)
+            self.spec = {
+                name: tf.TensorSpec((1, *value.shape), value.dtype) for name, value in ready.items()
+            }
+
+    def at(self, step: int) -> tuple[dict[str, tf.Tensor], int]:
+        """The slab of a step and the step's place in it, 0; the batch is made if it is not yet."""
+        if step != self._step:
+            batch = self._pending if self._step is None else {}
+            self._pending = batch or self.source.batch(step)
+            position = order.positions(step * self.batch_size, self.batch_size)
+            raw = {name: tf.constant(value) for name, value in self._pending.items()}
+            raw["key"] = order.keys(position, self.seed)
+            if self.task.preprocess_on == "host":
+                raw = self.task.preprocess(raw, training=True)
+            self._batch = {name: value[None] for name, value in raw.items()}
+            self._step = step
+        return self._batch, 0
+
+    def trained(self, step: int) -> None:
+        """Is told that the step was made: its batch is no longer pending."""
+        self._pending = {}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The agent's state and, if there is one, the batch that waits for its step."""
+        state = {f"source/{name}": np.array(value) for name, value in self.source.state().items()}
+        pending = {f"pending/{name}": np.array(value) for name, value in self._pending.items()}
+        return {**state, **pending}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Takes up what `state` gave."""
+        parts = {"source": {}, "pending": {}}
+        for name, value in state.items():
+            part, _, own = name.partition("/")
+            parts[part][own] = value
+        self.source.restore(parts["source"])
+        self._pending, self._step, self._batch = parts["pending"], None, None
 
 
 def share_offsets(batch_size: int, accumulate: int, share: Share) -> np.ndarray:

@@ -6,6 +6,7 @@ Read back only if every byte is as it was written.
         weights.safetensors     the model's variables, seeds of Dropout included
         optimizer.safetensors   the optimiser's variables, moving averages, loss scale
         callbacks.safetensors   arrays that Keras callbacks remember, if there are any
+        source.safetensors      the state of an agent that makes its own batches
         state.json              step, best so far, sizes and sha256 of the files, its own digest
 """
 
@@ -24,12 +25,11 @@ from tfbig.core import files
 from tfbig.core.errors import DiskFull, NonFinite, RunFailure, UserError
 from tfbig.core.lazy import np, tf
 
-WEIGHTS, OPTIMIZER, CALLBACKS, STATE = (
-    "weights.safetensors",
-    "optimizer.safetensors",
-    "callbacks.safetensors",
-    "state.json",
-)
+WEIGHTS = "weights.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+CALLBACKS = "callbacks.safetensors"
+SOURCE = "source.safetensors"
+STATE = "state.json"
 
 
 def named(variables: list) -> dict:
@@ -73,8 +73,10 @@ def identity(folder: Path) -> int | None:
         return None
 
 
-def snapshot(step: int, weights: list, others: list, arrays: dict | None = None) -> dict:
+def snapshot(step: int, weights: list, others: list, extra: dict[str, dict] | None = None) -> dict:
     """Copies of all values: file name -> path of the variable -> array.
+
+    `extra` has further files' arrays, which are not changed any more.
 
     Raises:
         NonFinite: a variable is NaN or infinite.
@@ -85,7 +87,7 @@ def snapshot(step: int, weights: list, others: list, arrays: dict | None = None)
             raise NonFinite(
                 f"step {step}: {path} is no longer finite, so no checkpoint was written."
             )
-    return {**values, CALLBACKS: arrays} if arrays else values
+    return {**values, **{name: arrays for name, arrays in (extra or {}).items() if arrays}}
 
 
 def save(
@@ -94,7 +96,7 @@ def save(
     weights: list,
     others: list,
     state: dict,
-    arrays: dict | None = None,
+    extra: dict[str, dict] | None = None,
 ) -> Path:
     """Writes the checkpoint of a step.
 
@@ -106,14 +108,14 @@ def save(
         weights: the model's variables.
         others: the optimiser's and further variables.
         state: JSON values to go with them.
-        arrays: what callbacks remember, under the names by which `state` refers to it; not changed
-            any more.
+        extra: arrays of further files, such as what callbacks remember under the names by which
+            `state` refers to it; not changed any more.
 
     Raises:
         NonFinite: a variable is NaN or infinite; nothing is written.
         RunFailure: the disk is full or the folder cannot be written; older checkpoints are intact.
     """
-    return write(checkpoints, step, snapshot(step, weights, others, arrays), state)
+    return write(checkpoints, step, snapshot(step, weights, others, extra), state)
 
 
 def write(checkpoints: Path, step: int, values: dict, state: dict) -> Path:
@@ -175,7 +177,7 @@ class Writer:
         self.durable = max(steps(checkpoints), default=None)  # the latest step that is on the disk
 
     def save(
-        self, step: int, weights: list, others: list, state: dict, arrays: dict | None = None
+        self, step: int, weights: list, others: list, state: dict, extra: dict | None = None
     ) -> None:
         """As the function `save`, but returns once the values are copied.
 
@@ -183,7 +185,7 @@ class Writer:
         """
         self.wait()
         values, best = (
-            snapshot(step, weights, others, arrays),
+            snapshot(step, weights, others, extra),
             state["best"] and state["best"]["step"],
         )
         state = json.loads(json.dumps(state))  # training goes on changing it
@@ -276,7 +278,7 @@ def read_file(folder: Path, name: str, state: dict) -> dict:
 def load(folder: Path, weights: list, others: list | None = None) -> dict:
     """Puts a checkpoint's values into the variables and returns its state.
 
-    With `others`, the callbacks' arrays too, as "arrays".
+    With `others`, the callbacks' arrays too, as "arrays", and an agent's state, as "source".
 
     Raises:
         ValueError: the checkpoint is damaged; no variable was changed.
@@ -287,17 +289,16 @@ def load(folder: Path, weights: list, others: list | None = None) -> dict:
         [(OPTIMIZER, named(others))] if others is not None else []
     )
     found = [(name, variables, read_file(folder, name, state)) for name, variables in parts]
-    arrays = (
-        read_file(folder, CALLBACKS, state)
-        if others is not None and CALLBACKS in state["files"]
-        else {}
-    )
+    extra = {"arrays": {}, "source": {}}
+    for key, name in (("arrays", CALLBACKS), ("source", SOURCE)):
+        if others is not None and name in state["files"]:
+            extra[key] = read_file(folder, name, state)
     for name, variables, values in found:
         _check_fit(folder / name, variables, values)
     for _, variables, values in found:
         for path, variable in variables.items():
             variable.assign(tf.constant(values[path], dtype=variable.dtype))
-    return {**state, "arrays": arrays}
+    return {**state, **extra}
 
 
 def _check_fit(path: Path, variables: dict, values: dict) -> None:

@@ -176,6 +176,7 @@ def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
         return State()
     if setup.step.average is not None:
         setup.step.average.swap()  # a checkpoint's model holds the averages, see `save`
+    setup.slabs.restore(found["source"])
     # Of an older version: nothing of it
     spent = {"seconds": 0.0, "parts": 1, "data": 0.0, "checkpoints": 0.0, **found.get("spent", {})}
     return State(
@@ -215,6 +216,7 @@ def train_until(
         seconds = time.monotonic() - started
         check_finite(scalars, state, writer)
         state.step += count
+        setup.slabs.trained(state.step)
         gathered.append(scalars)
         if state.step == stop or time.monotonic() - logged > LOG_SECONDS:
             means = {
@@ -306,5 +308,5 @@ def save(setup: Setup, state: State, hooks: Hooks, writer: checkpoint.Writer) ->
             setup.model.variables,
             setup.other_variables,
             {**state.to_json(), **made, "callbacks": remembered},
-            arrays,
+            {checkpoint.CALLBACKS: arrays, checkpoint.SOURCE: setup.slabs.state()},
         )

@@ -102,9 +102,6 @@ class Setup:
             self.model, sync_batch_norm=experiment.device.sync_batch_norm
         )
         self.jit, self.jit_reason = wants_jit(experiment.device.jit, self.model, synchronised)
-        self.block = batches.block_length(
-            self.task, experiment.train.batch_size, experiment.device.block
-        )
 
     # What only training needs is made when it is asked for: using a trained model must not need its
     # data.
@@ -125,6 +122,7 @@ class Setup:
         halves = wants_halves(self.experiment.device.halves, self.model, self.jit)
         if self.experiment.train.remat:
             remat.install(self.model)
+        _ = self.task_variables  # made before the step is compiled
         return Step(
             self.experiment, self.task, self.model, self.optimizer, self.workers, self.jit, halves
         )
@@ -132,7 +130,12 @@ class Setup:
     @property
     def other_variables(self) -> list:
         """What a checkpoint holds besides the model's variables."""
-        return [*self.optimizer.variables, *self.step.extra_variables]
+        return [*self.optimizer.variables, *self.step.extra_variables, *self.task_variables]
+
+    @cached_property
+    def task_variables(self) -> list:
+        """The task's own variables, such as a target network's."""
+        return list(self.task.variables(self.model))
 
     @cached_property
     def uneven_variables(self) -> list:
@@ -149,17 +152,31 @@ class Setup:
         ]
 
     @cached_property
-    def slabs(self) -> batches.Slabs:
+    def slabs(self) -> batches.Slabs | batches.MadeSlabs:
         """The training batches by step."""
-        train = self.experiment.train
+        train, seed = self.experiment.train, self.experiment.seed
+        source = self.task.source(self.model, train.batch_size, seed)
+        if source is not None:
+            if self.workers.count > 1:
+                raise UserError(
+                    f"task: {type(self.task).__name__} makes its own batches, in one process."
+                    f" Received: {self.workers.count} workers."
+                )
+            return batches.MadeSlabs(self.task, source, batch_size=train.batch_size, seed=seed)
+        block = batches.block_length(self.task, train.batch_size, self.experiment.device.block)
         offsets = batches.share_offsets(train.batch_size, train.accumulate, self.step.share)
         return batches.Slabs(
             self.task,
             batch_size=train.batch_size,
-            block=self.block,
+            block=block,
             seed=self.experiment.seed,
             offsets=offsets,
         )
+
+    @property
+    def block(self) -> int:
+        """Batches in a slab: most steps that one call of the compiled program makes."""
+        return self.slabs.block
 
     @cached_property
     def run_block(self) -> Callable:

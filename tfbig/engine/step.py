@@ -141,6 +141,7 @@ class Step:
             self._apply_if_finite(gradients)
         if self.average is not None:
             self.average.update()
+        self.task.after_step(self.model, self.optimizer.iterations.value)
         return {name: tf.cast(value, tf.float32) for name, value in logs.items()}
 
     def scalar_names(self, spec: dict[str, tf.TensorSpec]) -> list[str]:

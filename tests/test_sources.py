@@ -1,0 +1,62 @@
+"""Agents that make their own batches: what they do is resumed bit for bit."""
+
+import numpy as np
+import pytest
+from toy_agent import recipe
+from training import Silent, assert_equal
+
+import tfbig
+from tfbig.core.errors import UserError
+from tfbig.core.workers import Place
+from tfbig.engine import loop
+from tfbig.engine.setup import Setup
+from tfbig.engine.strategy import Workers
+
+
+def made(*settings):
+    return Setup(tfbig.recipe(recipe(), *settings), {})
+
+
+def test_resumes_bit_equal(tmp_path):
+    whole, observer = made("train.length=8"), Silent()
+    loop.train(whole, tmp_path / "whole", observer)
+    for length in (5, 8):
+        part = made(f"train.length={length}")
+        loop.train(part, tmp_path / "parts", Silent())
+    assert_equal(whole, part)
+    for name, value in whole.slabs.state().items():
+        np.testing.assert_array_equal(value, part.slabs.state()[name])
+    assert (
+        observer.evaluations[-1][1] < 6.0
+    )  # five, the variance of what is to be learnt, untrained
+
+
+def test_a_batch_that_waits_for_its_step_is_not_lost(tmp_path):
+    plain, stopped, resumed = made(), made(), made()
+    batches = [plain.slabs.at(step)[0]["x"].numpy() for step in range(3)]
+    for step in range(2):
+        stopped.slabs.at(step)
+        stopped.slabs.trained(step + 1)
+    np.testing.assert_array_equal(stopped.slabs.at(2)[0]["x"], batches[2])
+    resumed.slabs.restore(stopped.slabs.state())  # made, not trained on
+    np.testing.assert_array_equal(resumed.slabs.at(2)[0]["x"], batches[2])
+
+
+def test_the_target_follows_every_third_step(tmp_path):
+    run = made("train.length=7", "train.save_every=100")
+    loop.train(run, tmp_path, Silent())
+    at_six = made("train.length=6", "train.save_every=100")
+    loop.train(at_six, tmp_path / "six", Silent())
+    for follower, weight in zip(run.task_variables, at_six.model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(follower.numpy(), weight.numpy())
+
+
+def test_several_workers_are_refused(monkeypatch):
+    workers = Workers(Place())
+    monkeypatch.setattr(workers, "count", 2)
+    run = made()
+    run.workers = workers
+    with pytest.raises(
+        UserError, match="makes its own batches, in one process. Received: 2 workers"
+    ):
+        run.slabs  # noqa: B018
