@@ -249,3 +249,23 @@ def test_time_is_counted_while_a_search_is_at_work(tmp_path, monkeypatch):
     monkeypatch.setattr(again, "seconds_left", lambda: 0.0)
     trials.work(search, again, "worker0", silent, lambda *_: None)
     assert list(again.outcomes) == ["baseline"]
+
+
+def test_a_clock_that_is_set_changes_no_duration(tmp_path, monkeypatch):
+    """Neither of the search that is at work nor, by its journal, of the one that is resumed."""
+    monkeypatch.setattr(trials, "_completed", pretend)
+    search = begin(tmp_path / "a", "tune.time=60s", "tune.trials=1", "tune.finalists=0")
+    chief, now = Chief(search, 9), time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 1e6)
+    assert 50 < chief.seconds_left() <= 60
+    trials.work(search, chief, "worker0", silent, lambda *_: None)
+    assert 50 < Chief(Search.open(search.path), 9).seconds_left() <= 60
+
+
+def test_a_journal_whose_clock_was_set_back_spends_no_time(tmp_path):
+    search = begin(tmp_path / "a", "tune.time=60s")
+    times = {"open": 2000.0, "start": 1000.0}
+    lines = [{"event": event, "time": time} for event, time in times.items()]
+    lines[1] |= {"trial": "baseline", "values": {}}
+    (search.path / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert 50 < Chief(search, 9).seconds_left() <= 60

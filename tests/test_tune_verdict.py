@@ -7,7 +7,7 @@ from searches import SPACE, begin, failing, go, plan_as_mlp, pretend
 import tfbig
 from tfbig.report import search as report
 from tfbig.tuning import oracles, trials, verdict
-from tfbig.tuning.chief import pareto
+from tfbig.tuning.ranking import pareto
 from tfbig.tuning.search import Search
 
 

@@ -217,6 +217,28 @@ def test_a_trial_that_is_locked_by_a_worker_that_hangs_fails(tmp_path, monkeypat
     )
 
 
+def test_a_worker_that_writes_is_waited_for_whatever_the_clock_says(tmp_path, monkeypatch):
+    """Its files are dated years ago, as by another machine's clock, and change."""
+    monkeypatch.setattr(trials, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(trials, "STALE_SECONDS", 0.5)
+    search, values, run = locked_trial(tmp_path / "a")
+    outcome = {"status": "completed", "metrics": {"accuracy": 0.5}, "run": "trials/0000"}
+
+    def write():
+        for number in range(14):
+            time.sleep(0.05)
+            os.utime(run.path / "config.json", (1e9 + number, 1e9 + number))
+        search.write_outcome("0000", outcome)
+
+    writer = threading.Thread(target=write)
+    with run.lock():
+        for path in (run.path, *run.path.rglob("*")):
+            os.utime(path, (1e9, 1e9))
+        writer.start()
+        assert trials.run_trial(search, "0000", values, silent)["status"] == "completed"
+    writer.join()
+
+
 def test_a_chief_that_comes_back_finds_its_workers(tmp_path, monkeypatch, protocol):
     monkeypatch.setattr(trials, "_completed", lambda *given: time.sleep(0.2) or pretend(*given))
     search = begin(tmp_path / "a", "tune.trials=6", "tune.finalists=0", "tune.baseline=false")

@@ -21,8 +21,8 @@ from collections.abc import Iterator
 
 from tfbig.core import duration
 from tfbig.core.errors import RunFailure, UserError
-from tfbig.core.lazy import np
 from tfbig.tuning import oracles, trials
+from tfbig.tuning.ranking import ranked
 from tfbig.tuning.search import Search
 from tfbig.tuning.settings import count_trainings
 
@@ -69,7 +69,7 @@ class Chief:
         self.told_to_stop = False
         self.error: Exception | None = None
         self.asked: dict[str, float] = {}
-        self.spent, self.opened = 0.0, time.time()
+        self.spent, self.opened = 0.0, time.monotonic()
         self.failure: str | None = None
         search.mend_journal()
         self._replay(alone)
@@ -269,7 +269,7 @@ class Chief:
         """Until tune.time is over; time in which no chief lived does not count."""
         if self.tune.time is None:
             return math.inf
-        return duration.to_seconds(self.tune.time) - self.spent - (time.time() - self.opened)
+        return duration.to_seconds(self.tune.time) - self.spent - (time.monotonic() - self.opened)
 
     def finalists(self) -> list[str]:
         """The best trials, which are trained again with other seeds.
@@ -279,39 +279,8 @@ class Chief:
         return self.ranked()[: self.tune.finalists]
 
     def ranked(self) -> list[str]:
-        """The completed trials, best first, one for each configuration.
-
-        With several objectives those of the Pareto front come first.
-        """
-        good = {
-            trial: outcome
-            for trial, outcome in self.outcomes.items()
-            if trial.isdigit() and outcome["status"] == "completed"
-        }
-        promoted = {self.values[trial].get(oracles.PARENT) for trial in good}
-        longest = (
-            max((outcome["evaluations"] for outcome in good.values()), default=0)
-            if self.tune.algorithm == "hyperband"
-            else 0
-        )
-        front = pareto(
-            [[o["metrics"][name] for name in self.search.objectives] for o in good.values()],
-            list(self.search.objectives.values()),
-        )
-        sign = -1 if self.better == "max" else 1
-        several = len(self.search.objectives) > 1
-        order = sorted(
-            (trial for trial in good if trial not in promoted),
-            key=lambda trial: (
-                good[trial]["stopped"] == "paused" and good[trial]["evaluations"] < longest,
-                several and not front[list(good).index(trial)],
-                sign * good[trial]["metrics"][self.primary],
-            ),
-        )
-        first: dict[tuple, str] = {}
-        for trial in order:
-            first.setdefault(tuple(good[trial]["settings"]), trial)
-        return list(first.values())
+        """The completed trials, best first; see `ranking.ranked`."""
+        return ranked(self.search, self.values, self.outcomes)
 
     def repeats(self) -> list[str]:
         """The finalists' further trials, and the baseline's, which needs the same treatment to be
@@ -337,10 +306,10 @@ class Chief:
 
     def _replay(self, alone: bool) -> None:
         with oracles.replaying(self.oracle) as remembered:
-            began = last = None
+            began = last = 0.0
             for line in self.search.journal():
                 if line["event"] == "open":
-                    self.spent += (last - began) if began is not None else 0.0
+                    self.spent += max(0.0, last - began)
                     began = line["time"]
                 elif line["event"] == "start":
                     self._replay_start(line, remembered)
@@ -352,17 +321,11 @@ class Chief:
                         line["event"] == "stopped" and line["limits"] == self._limits
                     )
                 last = line["time"]
-            if began is not None:  # a search that was killed trained on after its last line
-                last = max(
-                    [
-                        last,
-                        *(
-                            log.stat().st_mtime
-                            for log in self.search.trials.glob("*/metrics.jsonl")
-                        ),
-                    ]
-                )
-            self.spent += (last - began) if began is not None else 0.0
+            if began:  # a search that was killed trained on after its last line
+                logs = self.search.trials.glob("*/metrics.jsonl")
+                last = max([last, *(log.stat().st_mtime for log in logs)])
+                # Not below 0: the clock may have been set back between two processes
+                self.spent += max(0.0, last - began)
         if not alone:
             self.heard, self.began = (
                 dict.fromkeys(self.values, time.monotonic()) for _ in range(2)
@@ -415,21 +378,3 @@ class Chief:
         if self.failure:
             remedy = self.search.remedy.replace("Continue", "Once the cause is gone, continue")
             raise RunFailure(f"{self.failure}\n{remedy}")
-
-
-def pareto(points: list[list[float]], better: list[str]) -> list[bool]:
-    """Which points no other one dominates.
-
-    Is at least as good in everything and better in something.
-
-    Args:
-        points: [n][objectives].
-        better: "max" or "min" for each objective.
-    """
-    if not points:
-        return []
-    signed = np.array(points, dtype=float) * [-1.0 if way == "max" else 1.0 for way in better]
-    at_least = (signed[:, None] <= signed[None]).all(-1)  # [i, j]: i is as good as j in everything
-    return [
-        not bool((at_least[:, j] & (signed < signed[j]).any(-1)).any()) for j in range(len(signed))
-    ]

@@ -36,6 +36,7 @@ class Search:
 
     def __init__(self, path: Path):
         self.path = path
+        self._epoch = time.time() - time.monotonic()
 
     @classmethod
     def create(
@@ -172,8 +173,13 @@ class Search:
         self.__dict__.pop("saved")
 
     def record(self, event: str, **values: Any) -> None:
-        """Adds a line to the journal and waits until it is on the disk."""
-        line = json.dumps({"event": event, "time": round(time.time(), 3), **values})
+        """Adds a line to the journal and waits until it is on the disk.
+
+        Its time is the wall clock's when this process opened the search, and runs on evenly from
+        there: a clock that is set meanwhile does not change how long the search took.
+        """
+        now = round(self._epoch + time.monotonic(), 3)
+        line = json.dumps({"event": event, "time": now, **values})
         path = self.path / "journal.jsonl"
         try:
             with path.open("ab") as file:

@@ -181,7 +181,7 @@ def _ended_here_or_elsewhere(search: Search, planned: Plan, observer: loop.Obser
 
     Trained here, or by the worker it was handed on from, if that one turns out to be still at it.
     """
-    waiting = False
+    times, changed = None, time.monotonic()
     while True:
         try:
             return _completed(search, planned, observer)
@@ -189,27 +189,29 @@ def _ended_here_or_elsewhere(search: Search, planned: Plan, observer: loop.Obser
             # What the lock of a run raises; the trial itself has not failed
             if not isinstance(error.__cause__, BlockingIOError):
                 raise
-            if _seconds_unchanged(planned.run) > STALE_SECONDS:
+            if times is None:
+                observer.note(f"trial {planned.name}: {error} Waiting for it.")
+            if (written := _times_written(planned.run)) != times:
+                times, changed = written, time.monotonic()
+            # By our own clock: a file's time may be another machine's, or of a clock that was set
+            if time.monotonic() - changed > STALE_SECONDS:
                 raise RunFailure(
                     f"{error} Nothing in it has changed for {STALE_SECONDS:.0f} s: end that"
                     " process."
                 ) from error
-            if not waiting:
-                observer.note(f"trial {planned.name}: {error} Waiting for it.")
-            waiting = True
         time.sleep(IDLE_SECONDS)
         outcome = search.outcome(planned.name)
         if outcome is not None:
             return outcome
 
 
-def _seconds_unchanged(folder: Path) -> float:
-    """Since anything in a run directory was last written; training writes every few seconds."""
-    newest = 0.0
+def _times_written(folder: Path) -> dict[Path, int]:
+    """When each file of a run directory was last written; training writes every few seconds."""
+    times = {}
     for path in (folder, *folder.rglob("*")):
         with contextlib.suppress(FileNotFoundError):  # a checkpoint that is being replaced
-            newest = max(newest, path.stat().st_mtime)
-    return time.time() - newest
+            times[path] = path.stat().st_mtime_ns
+    return times
 
 
 def _reason(error: BaseException) -> str:

@@ -15,7 +15,8 @@ from tfbig.core.run import Run
 from tfbig.engine import job, loop
 from tfbig.engine.trained import Trained, choose_step
 from tfbig.tuning import oracles
-from tfbig.tuning.chief import BASELINE, Chief, pareto
+from tfbig.tuning.chief import BASELINE, Chief
+from tfbig.tuning.ranking import pareto
 from tfbig.tuning.search import Search
 
 
