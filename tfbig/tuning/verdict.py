@@ -28,58 +28,67 @@ def decide(search: Search, chief: Chief) -> dict | None:
     takes part, so the winner may be the recipe itself. Without finalists, what the search saw
     decides between the best trial and the baseline.
     """
-    outcomes, sign = chief.outcomes, -1 if chief.better == "max" else 1
-    good = {
-        trial: outcome for trial, outcome in outcomes.items() if outcome["status"] == "completed"
+    sign = -1 if chief.better == "max" else 1
+    good = _completed(chief)
+    candidates = _candidates(search, chief, good)
+    if not candidates:
+        return None
+    winner, baseline = _best(list(candidates.values()), sign), candidates.get(BASELINE)
+    settings = _differing(search, good[winner["trial"]]["settings"])
+    values = {outcome["run"]: outcome["metrics"][chief.primary] for outcome in good.values()}
+    return {
+        "recipe": search.saved["recipe"],
+        "trial": winner["trial"],
+        "settings": settings,
+        "line": _line(search, settings),
+        "run": min(winner["runs"], key=lambda run: sign * values[run]),
+        "metric": chief.primary,
+        "validation": winner,
+        "baseline": baseline,
+        "gain": _gain_on_validation(winner, baseline, sign),
+        "finalists": list(candidates.values()),
+        "front": front(search, chief),
     }
-    primary = chief.primary
-    compared = chief.finalists() or chief.ranked()[:1]
+
+
+def _completed(chief: Chief) -> dict[str, dict]:
+    """The outcomes of the trials that did not fail."""
+    return {
+        trial: outcome
+        for trial, outcome in chief.outcomes.items()
+        if outcome["status"] == "completed"
+    }
+
+
+def _candidates(search: Search, chief: Chief, good: dict[str, dict]) -> dict[str, dict]:
+    """The baseline and the best trials: what the search saw of each, and what other seeds say."""
     seeds = range(1, search.tune.seeds + 1) if search.tune.finalists else ()
     candidates = {}
-    for trial in (*([BASELINE] if BASELINE in good else []), *compared):
+    for trial in [BASELINE, *(chief.finalists() or chief.ranked()[:1])]:
+        if trial not in good:
+            continue
         again = {
             number: good[name] for number in seeds if (name := f"{trial}_seed_{number}") in good
         }
         candidates[trial] = {
             "trial": trial,
-            "searched": good[trial]["metrics"][primary],
-            **interval([one["metrics"][primary] for one in again.values()]),
+            "searched": good[trial]["metrics"][chief.primary],
+            **interval([outcome["metrics"][chief.primary] for outcome in again.values()]),
             "seeds": list(again) or [0],  # 0: the search's own
-            "runs": [one["run"] for one in again.values()] or [good[trial]["run"]],
+            "runs": [outcome["run"] for outcome in again.values()] or [good[trial]["run"]],
         }
-    if not candidates:
-        return None
+    return candidates
 
-    def value(one):
-        return one["mean"] if one["mean"] is not None else one["searched"]
 
-    # Then what was seen once, in the search, does not count
-    known = any(one["mean"] is not None for one in candidates.values())
-    winner = min(
-        candidates.values(), key=lambda one: (known and one["mean"] is None, sign * value(one))
-    )
-    settings = _differing(search, good[winner["trial"]]["settings"])
-    line = _line(search, settings)
-    run = min(
-        winner["runs"],
-        key=lambda path: (
-            sign * next(o["metrics"][primary] for o in good.values() if o["run"] == path)
-        ),
-    )
-    result = {
-        "recipe": search.saved["recipe"],
-        "trial": winner["trial"],
-        "settings": settings,
-        "line": line,
-        "run": run,
-    }
-    result |= {
-        "metric": primary,
-        "validation": winner,
-        "baseline": candidates.get(BASELINE),
-        "gain": _gain_on_validation(winner, candidates.get(BASELINE), sign),
-    }
-    return result | {"finalists": list(candidates.values()), "front": front(search, chief)}
+def _best(candidates: list[dict], sign: int) -> dict:
+    """The candidate with the best mean over seeds.
+
+    Where any has such a mean, what was seen once, in the search, does not count.
+    """
+    repeated = [candidate for candidate in candidates if candidate["mean"] is not None]
+    if repeated:
+        return min(repeated, key=lambda candidate: sign * candidate["mean"])
+    return min(candidates, key=lambda candidate: sign * candidate["searched"])
 
 
 def _differing(search: Search, settings: list[str]) -> list[str]:
@@ -160,7 +169,10 @@ def _gain_on_validation(winner: dict, baseline: dict | None, sign: int) -> dict 
     if baseline is None:
         return None
     ours, theirs = same_seeds(
-        winner, baseline, *(one["values"] or [one["searched"]] for one in (winner, baseline))
+        winner,
+        baseline,
+        winner["values"] or [winner["searched"]],
+        baseline["values"] or [baseline["searched"]],
     )
     return gain(ours or [winner["searched"]], theirs or [baseline["searched"]], sign)
 
@@ -172,12 +184,10 @@ def same_seeds(winner: dict, baseline: dict, ours: list, theirs: list) -> tuple[
     """
     if winner is baseline:
         return ours, ours
-    known = [
-        dict(zip(one["seeds"], values, strict=True))
-        for one, values in ((winner, ours), (baseline, theirs))
-    ]
-    seeds = [seed for seed in known[0] if seed in known[1]]
-    return [known[0][seed] for seed in seeds], [known[1][seed] for seed in seeds]
+    our = dict(zip(winner["seeds"], ours, strict=True))
+    their = dict(zip(baseline["seeds"], theirs, strict=True))
+    seeds = [seed for seed in our if seed in their]
+    return [our[seed] for seed in seeds], [their[seed] for seed in seeds]
 
 
 def front(search: Search, chief: Chief) -> list[dict]:
@@ -185,33 +195,26 @@ def front(search: Search, chief: Chief) -> list[dict]:
 
     Empty with a single objective. A promoted trial stands for its run.
     """
-    names, good = (
-        list(search.objectives),
-        {
-            trial: outcome
-            for trial, outcome in chief.outcomes.items()
-            if outcome["status"] == "completed"
-        },
-    )
+    names, good = list(search.objectives), _completed(chief)
     if len(names) < 2:
         return []
-    gone_on = {
+    promoted = {
         values.get(oracles.PARENT) for trial, values in chief.values.items() if trial in good
     }
-    trials = [trial for trial in good if "_seed_" not in trial and trial not in gone_on]
+    trials = [trial for trial in good if "_seed_" not in trial and trial not in promoted]
     points = [[good[trial]["metrics"][name] for name in names] for trial in trials]
-    kept = pareto(points, list(search.objectives.values()))
-    found = [
+    on_front = pareto(points, list(search.objectives.values()))
+    kept = [
         {
-            "trial": t,
-            "settings": _differing(search, good[t]["settings"]),
-            "run": good[t]["run"],
-            **dict(zip(names, p, strict=True)),
+            "trial": trial,
+            "settings": _differing(search, good[trial]["settings"]),
+            "run": good[trial]["run"],
+            **dict(zip(names, point, strict=True)),
         }
-        for t, p, k in zip(trials, points, kept, strict=True)
-        if k
+        for trial, point, is_kept in zip(trials, points, on_front, strict=True)
+        if is_kept
     ]
-    return sorted(found, key=lambda one: one[names[1]])
+    return sorted(kept, key=lambda trial: trial[names[1]])
 
 
 def read_test(search: Search, result: dict, observer: loop.Observer) -> dict:
@@ -225,22 +228,25 @@ def read_test(search: Search, result: dict, observer: loop.Observer) -> dict:
         "test_gain": of the primary metric, over the seeds that both were trained with, or None.
     """
     winner, baseline, name = result["validation"], result["baseline"], result["metric"]
-    runs = [
-        _read_runs(search, one, observer) if one else []
-        for one in (winner, None if baseline == winner else baseline)
-    ]
-    found = {
-        "test": _intervals(runs[0]),
-        "test_baseline": _intervals(runs[1]) or None,
-        "test_gain": None,
-    }
-    if runs[1]:
+    winners = _read_runs(search, winner, observer)
+    baselines: list[dict] = []
+    if baseline and baseline != winner:
+        baselines = _read_runs(search, baseline, observer)
+    test_gain = None
+    if baselines:
         ours, theirs = same_seeds(
-            winner, baseline, *([metrics[name]["value"] for metrics in read] for read in runs)
+            winner,
+            baseline,
+            [metrics[name]["value"] for metrics in winners],
+            [metrics[name]["value"] for metrics in baselines],
         )
         sign = -1 if search.base.task.primary[1] == "max" else 1
-        found["test_gain"] = gain(ours, theirs, sign) if ours else None
-    return found
+        test_gain = gain(ours, theirs, sign) if ours else None
+    return {
+        "test": _intervals(winners),
+        "test_baseline": _intervals(baselines) or None,
+        "test_gain": test_gain,
+    }
 
 
 def _read_runs(search: Search, candidate: dict, observer: loop.Observer) -> list[dict]:
@@ -248,7 +254,7 @@ def _read_runs(search: Search, candidate: dict, observer: loop.Observer) -> list
 
     Those that were read before, by a search that was killed then, are not read again.
     """
-    found = []
+    metrics = []
     for path in candidate["runs"]:
         run = Run.open(search.path / path)
         entry = (run.read_json("metrics.json") or {}).get("test")
@@ -256,14 +262,15 @@ def _read_runs(search: Search, candidate: dict, observer: loop.Observer) -> list
             observer.note(f"trial {run.path.name}:")
             trained = Trained(run, "best", observer)
             entry = job.record(run, trained.setup, "test", trained.step, observer)
-        found.append(entry["metrics"])
-    return found
+        metrics.append(entry["metrics"])
+    return metrics
 
 
-def _intervals(read: list[dict]) -> dict:
+def _intervals(runs: list[dict]) -> dict:
+    """Metric -> interval over runs, of each of which the metrics are given."""
     return {
-        name: interval([metrics[name]["value"] for metrics in read])
-        for name in (read[0] if read else ())
+        name: interval([metrics[name]["value"] for metrics in runs])
+        for name in (runs[0] if runs else ())
     }
 
 
@@ -274,7 +281,7 @@ def importance(search: Search, chief: Chief) -> dict[str, float]:
     trials; where a setting did not apply, it stands at the middle of its range. Empty if there are
     too few trials to say anything.
     """
-    done = [t for t, o in chief.outcomes.items() if t.isdigit() and o["status"] == "completed"]
+    done = [trial for trial in _completed(chief) if trial.isdigit()]
     searched = [p for p in search.space.parameters if len(p.probes) > 1]
     if len(done) < max(8, len(searched) + 2):
         return {}
@@ -282,35 +289,21 @@ def importance(search: Search, chief: Chief) -> dict[str, float]:
     from sklearn.inspection import permutation_importance
 
     hyper = {hp.name: hp for hp in oracles.hyperparameters(search.space).space}
-    rows = [
-        [
-            (
-                hyper[p.name].value_to_prob(chief.values[t][p.name])
-                if p.name in chief.values[t]
-                else 0.5
-            )
-            for p in searched
-        ]
-        for t in done
-    ]
-    values = np.array([chief.outcomes[t]["metrics"][chief.primary] for t in done])
+
+    def place(name: str, values: dict) -> float:
+        return hyper[name].value_to_prob(values[name]) if name in values else 0.5
+
+    rows = [[place(p.name, chief.values[trial]) for p in searched] for trial in done]
+    values = np.array([chief.outcomes[trial]["metrics"][chief.primary] for trial in done])
     if float(values.std()) == 0:
         return {}
     # Ranks: a few trials that went wrong altogether would hide all else
     target = values.argsort().argsort() / len(values)
     forest = RandomForestRegressor(300, min_samples_leaf=2, random_state=0).fit(rows, target)
-    raw = np.maximum(
-        permutation_importance(forest, rows, target, n_repeats=20, random_state=0).importances_mean,
-        0,
-    )
+    permuted = permutation_importance(forest, rows, target, n_repeats=20, random_state=0)
+    raw = np.maximum(permuted.importances_mean, 0)
     total = float(raw.sum())
-    return (
-        dict(
-            sorted(
-                ((p.name, float(r / total)) for p, r in zip(searched, raw, strict=True)),
-                key=lambda one: -one[1],
-            )
-        )
-        if total
-        else {}
-    )
+    if not total:
+        return {}
+    shares = {p.name: float(r / total) for p, r in zip(searched, raw, strict=True)}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))

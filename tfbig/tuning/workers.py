@@ -115,57 +115,88 @@ def lead_here(search: Search, chief, note: Callable[[str], None]) -> None:
         Interrupted: a signal asked to stop; the workers have saved and are gone.
         RunFailure: workers cannot be started, or have no space to write to.
     """
-    deaths: dict[str, int] = {}  # of workers without a trial
     with (
         watch_signals() as signals,
         served(chief, "127.0.0.1:0") as port,
         contextlib.ExitStack() as stack,
     ):
-        workers = {
-            f"worker{number}": _start(search, number, port) for number in range(search.tune.workers)
-        }
-        stack.callback(_stop, workers, chief)
-        while workers:
+        team = _Team(search, chief, port, note)
+        stack.callback(team.stop)
+        while team.processes:
             time.sleep(POLL_SECONDS)
             if signals.received:
                 raise Interrupted(signals.received, 0)
             if chief.error is not None:
                 raise chief.error
-            hung = [name for name in chief.silent() if name in workers]
-            for name in hung:
-                workers[name].kill()
-                workers[name].wait()
-            for name, process in list(workers.items()):
-                if process.poll() is None:
-                    continue
-                if process.returncode == 0:
-                    del workers[name]
-                    continue
-                how = NOT_HEARD if name in hung else _how_it_ended(process.returncode)
-                if process.returncode == os.EX_IOERR:
-                    raise RunFailure(
-                        f"{name} had no space left to write to, as it said above. {search.remedy}"
-                    )
-                trial = chief.lost(
-                    name,
-                    how,
-                    (
-                        SHORT_OF_MEMORY
-                        if process.returncode == -signal.SIGKILL and name not in hung
-                        else ""
-                    ),
+            team.tend()
+
+
+class _Team:
+    """The worker processes of this machine, by their names.
+
+    Attributes:
+        processes: those that are at work, or will be started again.
+        deaths: how often each one ended in a row without a trial.
+    """
+
+    def __init__(self, search: Search, chief, port: int, note: Callable[[str], None]):
+        self.search, self.chief, self.port, self.note = search, chief, port, note
+        self.deaths: dict[str, int] = {}
+        self.processes = {
+            f"worker{number}": _start(search, number, port) for number in range(search.tune.workers)
+        }
+
+    def tend(self) -> None:
+        """Ends workers that hang, and starts those again that ended before the search was over."""
+        hung = [name for name in self.chief.silent() if name in self.processes]
+        for name in hung:
+            self.processes[name].kill()
+            self.processes[name].wait()
+        for name, process in list(self.processes.items()):
+            code = process.poll()
+            if code == 0:
+                del self.processes[name]
+            elif code == os.EX_IOERR:
+                raise RunFailure(
+                    f"{name} had no space left to write to, as it said above. {self.search.remedy}"
                 )
-                note(
-                    f"{name} {how}{f' while training trial {trial}' if trial else ''}; it is"
-                    " started again"
-                )
-                _note_failure(chief, trial, note)
-                deaths[name] = 0 if trial else deaths.get(name, 0) + 1
-                if deaths[name] == MOST_DEATHS:
-                    raise RunFailure(
-                        f"{name} {how} {MOST_DEATHS} times without a trial. {search.remedy}"
-                    )
-                workers[name] = _start(search, int(name[6:]), port)
+            elif name in hung:
+                self._replace(name, NOT_HEARD, "")
+            elif code is not None:
+                cause = SHORT_OF_MEMORY if code == -signal.SIGKILL else ""
+                self._replace(name, _how_it_ended(code), cause)
+
+    def _replace(self, name: str, how: str, cause: str) -> None:
+        """Starts a worker again under its name, so that it gets its trial back."""
+        trial = self.chief.lost(name, how, cause)
+        during = f" while training trial {trial}" if trial else ""
+        self.note(f"{name} {how}{during}; it is started again")
+        _note_failure(self.chief, trial, self.note)
+        self.deaths[name] = 0 if trial else self.deaths.get(name, 0) + 1
+        if self.deaths[name] == MOST_DEATHS:
+            raise RunFailure(
+                f"{name} {how} {MOST_DEATHS} times without a trial. {self.search.remedy}"
+            )
+        number = int(name.removeprefix("worker"))
+        self.processes[name] = _start(self.search, number, self.port)
+
+    def stop(self) -> None:
+        """Asks the workers that are left to save and stop, and waits for them.
+
+        Those without a trial have nothing to save.
+        """
+        for name, process in self.processes.items():
+            if process.poll() is None:
+                training = name in self.chief.ongoing
+                process.send_signal(signal.SIGINT if training else signal.SIGKILL)
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                for process in self.processes.values():
+                    process.wait(SAVING_SECONDS)
+        finally:
+            for process in self.processes.values():
+                process.kill()
+                process.wait()
 
 
 def _how_it_ended(code: int) -> str:
@@ -194,24 +225,6 @@ def _start(search: Search, number: int, port: int) -> subprocess.Popen:
     return subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=2, start_new_session=True
     )
-
-
-def _stop(workers: dict[str, subprocess.Popen], chief) -> None:
-    """Asks the workers that are left to save and stop, and waits for them.
-
-    Those without a trial have nothing to save.
-    """
-    for name, process in workers.items():
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT if name in chief.ongoing else signal.SIGKILL)
-    try:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            for process in workers.values():
-                process.wait(SAVING_SECONDS)
-    finally:
-        for process in workers.values():
-            process.kill()
-            process.wait()
 
 
 def serve_parent() -> None:
