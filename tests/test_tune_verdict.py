@@ -6,6 +6,8 @@ from searches import SPACE, begin, failing, go, plan_as_mlp, pretend
 
 import tfbig
 from tfbig.report import search as report
+from tfbig.report import search_charts
+from tfbig.report.search_story import Story
 from tfbig.tuning import oracles, trials, verdict
 from tfbig.tuning.ranking import pareto
 from tfbig.tuning.search import Search
@@ -195,7 +197,7 @@ def test_without_finalists_what_was_searched_decides(
     assert result["run"] == f"trials/{winner}"
     assert result["baseline"]["searched"] == baseline
     assert result["gain"]["mean"] == pytest.approx(max(trial - baseline, 0))
-    (progress,) = report._Story(search).progress()
+    (progress,) = search_charts.progress(Story(search))
     assert [(level["name"], level["y"]) for level in progress["levels"]] == [
         ("the recipe's own settings", baseline)
     ]
