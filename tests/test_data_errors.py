@@ -15,7 +15,7 @@ from tfbig.core.contracts import Feature
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.workers import Share
 from tfbig.data import image_folder
-from tfbig.engine import batches, job, loop, overview
+from tfbig.engine import batches, facts, loop, overview
 from tfbig.engine.readable import Readable
 from tfbig.engine.setup import Setup
 
@@ -278,7 +278,7 @@ def test_what_is_wrong_with_the_data_is_said_before_training(tmp_path, monkeypat
     made = make(*settings(tmp_path / "pictures"))
     made = dataclasses.replace(made, train=dataclasses.replace(made.train, batch_size=64))
     data = Readable(made.data)
-    splits = {split: job.described(data, split) for split in ("train", "validation")}
+    splits = {split: facts.described(data, split) for split in ("train", "validation")}
     monkeypatch.setattr(type(made.data), "notes", lambda self: ["2 pictures stand in two splits"])
     assert list(overview.concerns(made, data, splits)) == [
         "2 pictures stand in two splits",
@@ -318,7 +318,7 @@ def test_classes_without_a_readable_picture_are_noted(folder):
         (folder / part / "c" / "0.jpg").write_bytes(b"no picture")
     made = make(*settings(folder, "data.on_error=skip"))
     data = Readable(made.data)
-    splits = {split: job.described(data, split) for split in ("train", "validation")}
+    splits = {split: facts.described(data, split) for split in ("train", "validation")}
     notes = [note for note in overview.concerns(made, data, splits) if "without an example" in note]
     expected = [f"classes without an example in the {split} split: c" for split in splits]
     assert notes == (expected if image_folder.MEMORY_BYTES else [])

@@ -20,7 +20,7 @@ from training import FACTS, make
 
 import tfbig
 from tfbig.core.run import Run
-from tfbig.engine import job
+from tfbig.engine import job, results
 from tfbig.engine.setup import Setup
 from tfbig.report import charts, console, panels
 from tfbig.report import html as report
@@ -245,9 +245,9 @@ def panel(title):
 def test_panels_of_each_split_are_kept_apart(run):
     run.write_json("panels.json", [panel("of an earlier version")])
     assert "did not note the split" in report.write(run.path).read_text()
-    job.write_panels(run, {"inputs": [panel("seen")]}, 0)
-    job.write_panels(run, {"samples": [panel("old")], "test": [panel("tested")]}, 5)
-    job.write_panels(run, {"samples": [panel("new")], "validation": [panel("validated")]}, 7)
+    results.write_panels(run, {"inputs": [panel("seen")]}, 0)
+    results.write_panels(run, {"samples": [panel("old")], "test": [panel("tested")]}, 5)
+    results.write_panels(run, {"samples": [panel("new")], "validation": [panel("validated")]}, 7)
     saved = {
         (each["section"], each["step"], each["title"]) for each in run.read_json("panels.json")
     }
@@ -270,7 +270,7 @@ def test_panels_of_each_split_are_kept_apart(run):
     for title, split in (("tested", "test"), ("validated", "validation")):
         assert re.search(rf"{title} <span class=\"badge\">{split}</span>", text)
     (run.path / "panels.json").write_text("no JSON")
-    job.write_panels(run, {"test": [panel("again")]}, 9)
+    results.write_panels(run, {"test": [panel("again")]}, 9)
     assert [each["title"] for each in run.read_json("panels.json")] == ["again"]
 
 

@@ -17,7 +17,7 @@ from tfbig.core import run as run_directory
 from tfbig.core.errors import UserError
 from tfbig.core.run import Run
 from tfbig.data.image_folder import ImageFolder
-from tfbig.engine import checkpoint, job, processes
+from tfbig.engine import checkpoint, job, processes, results
 
 SIZES = (
     "data.side=8",
@@ -205,8 +205,10 @@ def test_a_finished_run_is_left_as_it_is(run, monkeypatch, capsys):
     )
     assert before == {path: path.read_bytes() for path in before}
     (run.path / "summary.json").unlink()  # made again
-    read, real = [], job.evaluate_split
-    monkeypatch.setattr(job, "evaluate_split", lambda *given: read.append(given[2]) or real(*given))
+    read, real = [], results.evaluate_split
+    monkeypatch.setattr(
+        results, "evaluate_split", lambda *given: read.append(given[2]) or real(*given)
+    )
     assert tfbig.train(resume=run.path).read_json("summary.json")["steps"] == 4 and not read
     assert "nothing was left to train" in capsys.readouterr().err
     tfbig.train(None, "train.final_split=validation", resume=run.path)

@@ -40,19 +40,19 @@ def evaluate(run: str | Path | Run, split: str = "test", step: str | int = "best
         )
     opened = run if isinstance(run, Run) else Run.open(run)
     opened.experiment.data.check()
-    from tfbig.engine import job, records
+    from tfbig.engine import records, results
     from tfbig.engine.trained import Trained
     from tfbig.report import html
     from tfbig.report.console import Console
 
     console = Console()
     trained = Trained(opened, str(step), console)
-    entry, panels = job.evaluate_split(opened, trained.setup, split, trained.step, console)
+    entry, panels = results.evaluate_split(opened, trained.setup, split, trained.step, console)
     try:
         before = (opened.read_json("metrics.json") or {}).get(split)
         if before is not None and before["step"] == trained.step:
             records.refuse_differences(opened, trained.step, before["metrics"], entry["metrics"])
-        job.write_result(opened, trained.setup, entry, panels)
+        results.write_result(opened, trained.setup, entry, panels)
         html.write(opened.path)
     except RunFailure as error:
         console.note(f"not saved: {error}")

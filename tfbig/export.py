@@ -152,7 +152,7 @@ def _source(run: Run, step: str, service: Component, console):
     from tfbig.deploy.programs import Programs
     from tfbig.deploy.publish import Source
     from tfbig.deploy.verify import Reference
-    from tfbig.engine.job import measure
+    from tfbig.engine.facts import measure
     from tfbig.engine.trained import Trained
 
     trained = Trained(run, step, console)

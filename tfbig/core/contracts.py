@@ -188,6 +188,11 @@ class Dataset(Component):
         """Names of the classes in the order of their numbers; empty where there are none."""
         return ()
 
+    def labels(self, split: str) -> np.ndarray | None:
+        """The number of each example's class, int [n], where that is known without reading the
+        examples; None otherwise."""
+        return None
+
     def size(self, split: str) -> int:
         """Number of examples in a split."""
         raise NotImplementedError

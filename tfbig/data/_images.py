@@ -65,6 +65,9 @@ class MemoryImages(Dataset):
         sizes = {"validation": self.validation, "train": self.published["train"] - self.validation}
         return sizes.get(split, self.published["test"])
 
+    def labels(self, split):
+        return self.arrays(split)["label"]
+
     def published_arrays(self, part: str) -> dict[str, np.ndarray]:
         """The pictures and labels of a published part, "train" or "test".
 

@@ -87,6 +87,10 @@ class ImageFolder(Dataset):
         check_split(split)
         return len(self._listed[1][split])
 
+    def labels(self, split):
+        check_split(split)
+        return np.array([label for _, label in self._listed[1][split]], np.int32)
+
     def examples(self, split, positions):
         check_split(split)
         rows = [self._listed[1][split][int(i)] for i in np.asarray(positions, np.int64)]

@@ -1,11 +1,7 @@
-"""A training job in its run directory, from the data's facts to DONE.
-
-And evaluating what it left.
-"""
+"""A training job in its run directory: prepare, train, conclude."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -23,8 +19,7 @@ from tfbig.core.interrupt import watch_signals
 from tfbig.core.lazy import keras, load, np, tf
 from tfbig.core.run import Follower, Run
 from tfbig.core.workers import place
-from tfbig.engine import checkpoint, loop, machine, overview, parts
-from tfbig.engine.evaluate import Evaluation
+from tfbig.engine import checkpoint, facts, loop, machine, overview, parts, results
 from tfbig.engine.flops import forward_flops
 from tfbig.engine.readable import Readable, told
 from tfbig.engine.records import is_recorded
@@ -66,143 +61,101 @@ class Journal:
         self.console.note(text)
 
 
-def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
-    """What preprocessing needs to know of the training split.
-
-    Measured once, then read from data.json.
-    """
-    splits, saved = {}, run.read_json("data.json")
-    if saved is not None:
-        now = data.fingerprint()
-        # Runs of before this data had one have none
-        before, remedy = (
-            saved.get("fingerprint") or now,
-            "Bring the old data back, or start a new run.",
-        )
-        if before.rpartition(":")[0] != now.rpartition(":")[0]:
-            raise UserError(
-                f"data: {run.path} was started with a version of this package that looked at it"
-                " otherwise, so it cannot be told whether it is still the same. Start a new run;"
-                " predict can still be used."
-            )
-        if before != now:
-            raise UserError(
-                f"data: it has changed since {run.path} was started, so its examples or splits are"
-                f" no longer the same. {remedy}"
-            )
-        for split, entry in saved["splits"].items():
-            if (
-                not data.skipped[split]
-                and experiment.data.on_error == "stop"
-                and entry["size"] != data.size(split)
-            ):
-                raise UserError(
-                    f"data: its {split} split had {entry['size']:,} examples when {run.path} was"
-                    f" started, and has {data.size(split):,} now. {remedy}"
-                )
-        return saved["facts"]
-    facts = training_facts(experiment, data)
-    # Nothing of the test split is read before training is over
-    for split in ("train", "validation"):
-        splits[split] = described(data, split)
-    known = {"card": data.card(), "notes": data.notes(), "fingerprint": data.fingerprint()}
-    run.write_json("data.json", {**known, "splits": splits, "facts": facts})
-    return facts
-
-
-def described(data: Readable, split: str) -> dict:
-    """A split's size and, where counting is cheap, the examples of each class, without those known
-    to be unreadable.
-    """
-    arrays, names, skipped = data.arrays(split), data.label_names, list(data.skipped[split])
-    counts = {"size": data.size(split) - len(skipped), "classes": {}}
-    if arrays is not None and names and "label" in arrays:
-        numbers = np.bincount(np.delete(arrays["label"], skipped), minlength=len(names))
-        counts["classes"] = dict(zip(names, numbers.tolist(), strict=True))
-    return counts
-
-
 def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
-    """Trains the run's experiment, evaluates its best checkpoint, and marks the run done.
+    """Prepares, trains and concludes a run; returns its summary, empty but in the chief.
 
-    Returns the summary.
+    Args:
+        run: the run directory.
+        console: is told what a person wants to know.
+        callbacks: Keras callbacks beside those that the settings ask for.
     """
-    experiment = run.experiment
     with run.lock():
-        if (before := loop.check_settings(experiment, run.checkpoints)) != tfbig.__version__:
-            console.note(f"started with tfbig {before}, goes on with {tfbig.__version__}")
-        run.read_json("metrics.json")  # written again after training: a damaged one is said now
+        _refuse_damage(run, console)
         load()  # is no part of the training's time
         started = time.monotonic()
-        workers = _workers(run, console)
-        data = Readable(experiment.data, run.read_json("skipped.json"))
-        overview.refuse_empty(experiment, data)
-        facts = measure(run, experiment, data)
-        compare(workers, experiment, data)
-        if workers.is_chief:
-            splits = run.read_json("data.json")["splits"]
-            for line in (
-                *overview.lines(experiment, data),
-                *overview.concerns(experiment, data, splits),
-            ):
-                console.note(line)
-        # The chief's: rounding may differ elsewhere
-        facts = json.loads(workers.gather(json.dumps(facts))[0])
-        if workers.is_chief:
-            parts.copy(run, experiment.task, console.note)
-        workers.meet()
-        used = load_parts(run, experiment.task, console)
-        # TensorFlow's native code loses what a handler raises while a model is built
-        with watch_signals() as signals:
-            setup = Setup(experiment, facts, workers, data, used)
-            setup.other_variables  # noqa: B018 - the optimiser and the step, too
-        signals.act()
-        devices = (
-            device_text()
-            if workers.count == 1
-            else f"{workers.count} workers, the chief's on {device_text()}"
-        )
-        console.note(
-            f"{setup.model.count_params():,} parameters, {devices}, XLA"
-            f" {'on' if setup.jit else 'off'} ({setup.jit_reason})"
-        )
-        for line in overview.micro_statistics(experiment, setup.model):
-            console.note(line)
-        present = checkpoint.steps(run.checkpoints)
-        if present:
-            # A run is unfinished only once its data is known to be there
-            data.examples("train", np.arange(1))
-            run.unmark_done()
-        else:
-            start_from(setup, console.note)
-            with watch_signals() as signals:
-                write_panels(run, {"inputs": setup.task.training_panels(first_batch(setup))}, 0)
-            signals.act()
-        journal = Journal(run, console, data)
-        state = loop.train(
-            setup, run.checkpoints, journal, (*own_callbacks(run), *callbacks), started
-        )
-        if not workers.is_chief:  # what is left, the chief does alone
+        setup = prepare(run, console)
+        start(run, setup, console)
+        journal = Journal(run, console, setup.data)
+        hooks = (*own_callbacks(run), *callbacks)
+        state = loop.train(setup, run.checkpoints, journal, hooks, started)
+        if not setup.workers.is_chief:  # what is left, the chief does alone
             return {}
         if journal.began == state.step:
             console.note("nothing was left to train")
-        summary = describe(setup, state, run)
-        run.write_json("summary.json", summary)
-        if experiment.train.final_split != "none" and state.best is not None:
-            # Of this training: a later checkpoint that was passed over as damaged may name another
-            # one
-            best = state.best["step"]
-            step = load_step(
-                setup,
-                run,
-                str(best) if best in checkpoint.steps(run.checkpoints) else "best",
-                console,
-            )
-            # The test split is read once
-            if not is_recorded(run, experiment.train.final_split, step):
-                record(run, setup, experiment.train.final_split, step, console)
-        run.mark_done()
-        return run.read_json("summary.json")
+        return conclude(run, setup, state, console)
+
+
+def _refuse_damage(run: Run, console: loop.Observer) -> None:
+    """What could not be gone on with, or would be lost at the end, is said now."""
+    before = loop.check_settings(run.experiment, run.checkpoints)
+    if before != tfbig.__version__:
+        console.note(f"started with tfbig {before}, goes on with {tfbig.__version__}")
+    run.read_json("metrics.json")  # written again after training
+
+
+def prepare(run: Run, console: loop.Observer) -> Setup:
+    """Everything that training works with: workers, data, facts, other runs' parts, the model."""
+    experiment = run.experiment
+    workers = _workers(run, console)
+    data = Readable(experiment.data, run.read_json("skipped.json"))
+    overview.refuse_empty(experiment, data)
+    known = facts.measure(run, experiment, data)
+    compare(workers, experiment, data)
+    if workers.is_chief:
+        splits = run.read_json("data.json")["splits"]
+        lines = overview.lines(experiment, data)
+        for line in (*lines, *overview.concerns(experiment, data, splits)):
+            console.note(line)
+        parts.copy(run, experiment.task, console.note)
+    # The chief's: rounding may differ elsewhere. It has copied the parts by then.
+    known = json.loads(workers.gather(json.dumps(known))[0])
+    used = load_parts(run, experiment.task, console)
+    # TensorFlow's native code loses what a handler raises while a model is built.
+    with watch_signals() as signals:
+        setup = Setup(experiment, known, workers, data, used)
+        setup.other_variables  # noqa: B018 - the optimiser and the step, too
+    signals.act()
+    console.note(_size_and_place(setup))
+    for line in overview.micro_statistics(experiment, setup.model):
+        console.note(line)
+    return setup
+
+
+def _size_and_place(setup: Setup) -> str:
+    devices = device_text()
+    if setup.workers.count > 1:
+        devices = f"{setup.workers.count} workers, the chief's on {devices}"
+    xla = f"XLA {'on' if setup.jit else 'off'} ({setup.jit_reason})"
+    return f"{setup.model.count_params():,} parameters, {devices}, {xla}"
+
+
+def start(run: Run, setup: Setup, console: loop.Observer) -> None:
+    """A run that goes on is unfinished again; a new one takes its starting weights, if it has any,
+    and shows its first batch in the report."""
+    if checkpoint.steps(run.checkpoints):
+        setup.data.examples("train", np.arange(1))  # only once its data is known to be there
+        run.unmark_done()
+        return
+    start_from(setup, console.note)
+    with watch_signals() as signals:
+        panels = setup.task.training_panels(first_batch(setup))
+        results.write_panels(run, {"inputs": panels}, 0)
+    signals.act()
+
+
+def conclude(run: Run, setup: Setup, state: loop.State, console: loop.Observer) -> dict:
+    """Writes the summary, evaluates the best checkpoint on the final split, marks the run done."""
+    run.write_json("summary.json", describe(setup, state, run))
+    split = run.experiment.train.final_split
+    if split != "none" and state.best is not None:
+        # This training's best: a later checkpoint, passed over as damaged, may name another one.
+        best = state.best["step"]
+        wanted = str(best) if best in checkpoint.steps(run.checkpoints) else "best"
+        step = load_step(setup, run, wanted, console)
+        if not is_recorded(run, split, step):  # the test split is read once
+            results.record(run, setup, split, step, console)
+    run.mark_done()
+    return run.read_json("summary.json")
 
 
 def _workers(run: Run, console: loop.Observer) -> Workers:
@@ -314,7 +267,7 @@ def describe(setup: Setup, state: loop.State, run: Run) -> dict:
         "block": setup.block,
         "device": device_text(),
         "workers": setup.workers.count,
-        "skipped": skipped_counts(setup.data),
+        "skipped": results.skipped_counts(setup.data),
         "waited_for_data": round(state.waited["data"] / seconds, 4),
         "waited_for_checkpoints": round(state.waited["checkpoints"] / seconds, 4),
         "checkpoint_mb": (
@@ -325,85 +278,12 @@ def describe(setup: Setup, state: loop.State, run: Run) -> dict:
     }
 
 
-def skipped_counts(data: Readable) -> dict[str, int]:
-    return {split: len(found) for split, found in data.skipped.items() if found}
-
-
-def record(run: Run, setup: Setup, split: str, step: int, console: loop.Observer) -> dict:
-    """Evaluates the model on a split and writes what it came to; returns the split's entry."""
-    entry, panels = evaluate_split(run, setup, split, step, console)
-    write_result(run, setup, entry, panels)
-    return entry
-
-
-def evaluate_split(
-    run: Run, setup: Setup, split: str, step: int, console: loop.Observer
-) -> tuple[dict, dict[str, list[dict]]]:
-    """The split's entry of metrics.json, and the report's panels by section: see `write_panels`."""
-    measure(run, run.experiment, setup.data)  # refuses data that has changed
-    run.read_json("metrics.json")  # written again afterwards: a damaged one is said now
-    known = told(setup.data.skipped)
-    result: Evaluation = setup.evaluate(split)
-    console.evaluated(step, split, result.metrics)
-    if told(setup.data.skipped) != known:
-        console.note(told(setup.data.skipped))
-    entry = {
-        "dataset": type(run.experiment.data).__name__,
-        "split": split,
-        "count": result.count,
-        "step": step,
-        "metrics": result.metrics,
-    }
-    samples = setup.task.samples(setup.model, setup.jit)
-    return entry, {
-        "samples": samples,
-        split: setup.task.panels(split, result.measured, result.records),
-    }
-
-
-def write_panels(run: Run, sections: dict[str, list[dict]], step: int) -> None:
-    """Writes panels of the report to panels.json, each with its section and the step of the
-    weights.
-
-    The sections are "inputs" (what the network is given), "samples" (what the model makes by
-    itself) and the splits. Each takes the place of what the file held of it; the others stay.
-    """
-    saved = []
-    with contextlib.suppress(UserError):  # a damaged file, which is for people only
-        saved = run.read_json("panels.json") or []
-    # Earlier versions noted none
-    kept = [panel for panel in saved if panel.get("section") not in (None, *sections)]
-    new = [
-        {**panel, "section": section, "step": step}
-        for section, panels in sections.items()
-        for panel in panels
-    ]
-    run.write_json("panels.json", [*kept, *new])
-
-
-def write_result(run: Run, setup: Setup, entry: dict, panels: dict[str, list[dict]]) -> None:
-    """Writes an evaluation to metrics.json, panels.json and data.json."""
-    split = entry["split"]
-    run.write_json("metrics.json", {**(run.read_json("metrics.json") or {}), split: entry})
-    write_panels(run, panels, entry["step"])
-    if any(setup.data.skipped.values()):
-        run.write_json("skipped.json", setup.data.skipped)
-        with contextlib.suppress(UserError):  # a damaged summary, which is for people only
-            if (summary := run.read_json("summary.json")) is not None:
-                run.write_json("summary.json", {**summary, "skipped": skipped_counts(setup.data)})
-    saved = run.read_json("data.json")
-    for name in saved["splits"]:  # some of their records may have turned out unreadable since
-        saved["splits"][name]["size"] = setup.data.size(name) - len(setup.data.skipped[name])
-    saved["splits"][split] = described(setup.data, split)
-    run.write_json("data.json", saved)
-
-
 def dry_run(experiment: Experiment, console: loop.Observer) -> dict:
     """Builds everything, makes one step, and says what it takes."""
     started = time.monotonic()
     data = Readable(experiment.data)
-    facts, used = training_facts(experiment, data), load_parts(None, experiment.task, console)
-    setup = Setup(experiment, facts, data=data, parts=used)
+    known, used = training_facts(experiment, data), load_parts(None, experiment.task, console)
+    setup = Setup(experiment, known, data=data, parts=used)
     slab, first = setup.slabs.at(0)
     scalars = setup.run_block(slab, tf.constant(first), tf.constant(1))
     loss = float(scalars["loss"][0])
@@ -434,5 +314,5 @@ def dry_run(experiment: Experiment, console: loop.Observer) -> dict:
 def build(experiment: Experiment, console: loop.Observer):
     """The bound task and its untrained Keras model, for use without a run: (task, model)."""
     data = Readable(experiment.data)
-    facts, used = training_facts(experiment, data), load_parts(None, experiment.task, console)
-    return build_task(experiment, facts, data, used)
+    known, used = training_facts(experiment, data), load_parts(None, experiment.task, console)
+    return build_task(experiment, known, data, used)

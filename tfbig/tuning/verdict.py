@@ -12,7 +12,7 @@ from tfbig.core import config, registry
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 from tfbig.core.run import Run
-from tfbig.engine import job, loop
+from tfbig.engine import loop, results
 from tfbig.engine.trained import Trained, choose_step
 from tfbig.tuning import oracles
 from tfbig.tuning.chief import BASELINE, Chief
@@ -261,7 +261,7 @@ def _read_runs(search: Search, candidate: dict, observer: loop.Observer) -> list
         if entry is None or entry["step"] != choose_step(run):
             observer.note(f"trial {run.path.name}:")
             trained = Trained(run, "best", observer)
-            entry = job.record(run, trained.setup, "test", trained.step, observer)
+            entry = results.record(run, trained.setup, "test", trained.step, observer)
         metrics.append(entry["metrics"])
     return metrics
 

@@ -1,0 +1,70 @@
+"""What a run knows of its data: measured once, kept in data.json, compared ever after."""
+
+from __future__ import annotations
+
+from tfbig.core.errors import UserError
+from tfbig.core.experiment import Experiment
+from tfbig.core.lazy import np
+from tfbig.core.run import Run
+from tfbig.engine.readable import Readable
+from tfbig.engine.setup import training_facts
+
+
+def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
+    """What preprocessing needs to know of the training split.
+
+    Measured once, then read from data.json.
+    """
+    splits, saved = {}, run.read_json("data.json")
+    if saved is not None:
+        now = data.fingerprint()
+        before = saved.get("fingerprint") or now  # runs of before this data had one have none
+        remedy = "Bring the old data back, or start a new run."
+        if before.rpartition(":")[0] != now.rpartition(":")[0]:
+            raise UserError(
+                f"data: {run.path} was started with a version of this package that looked at it"
+                " otherwise, so it cannot be told whether it is still the same. Start a new run;"
+                " predict can still be used."
+            )
+        if before != now:
+            raise UserError(
+                f"data: it has changed since {run.path} was started, so its examples or splits are"
+                f" no longer the same. {remedy}"
+            )
+        for split, entry in saved["splits"].items():
+            if (
+                not data.skipped[split]
+                and experiment.data.on_error == "stop"
+                and entry["size"] != data.size(split)
+            ):
+                raise UserError(
+                    f"data: its {split} split had {entry['size']:,} examples when {run.path} was"
+                    f" started, and has {data.size(split):,} now. {remedy}"
+                )
+        return saved["facts"]
+    facts = training_facts(experiment, data)
+    # Nothing of the test split is read before training is over
+    for split in ("train", "validation"):
+        splits[split] = described(data, split)
+    known = {"card": data.card(), "notes": data.notes(), "fingerprint": data.fingerprint()}
+    run.write_json("data.json", {**known, "splits": splits, "facts": facts})
+    return facts
+
+
+def described(data: Readable, split: str) -> dict:
+    """As `counted`, once a small split has been read, so that what cannot be read is known."""
+    data.arrays(split)
+    return counted(data, split)
+
+
+def counted(data: Readable, split: str) -> dict:
+    """A split's size and, where they are known, the examples of each class, without those known to
+    be unreadable.
+    """
+    skipped, names = list(data.skipped[split]), data.label_names
+    counts = {"size": data.size(split) - len(skipped), "classes": {}}
+    labels = data.labels(split) if names else None
+    if labels is not None:
+        numbers = np.bincount(np.delete(labels, skipped), minlength=len(names))
+        counts["classes"] = dict(zip(names, numbers.tolist(), strict=True))
+    return counts
