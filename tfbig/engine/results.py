@@ -78,6 +78,8 @@ def write_result(run: Run, setup: Setup, entry: dict, panels: dict[str, list[dic
             if (summary := run.read_json("summary.json")) is not None:
                 run.write_json("summary.json", {**summary, "skipped": skipped_counts(setup.data)})
     saved = run.read_json("data.json")
-    for name in {*saved["splits"], split}:  # records may have turned out unreadable since
+    for name in dict.fromkeys(
+        [*saved["splits"], split]
+    ):  # records may have turned out unreadable since
         saved["splits"][name] = facts.counted(setup.data, name)
     run.write_json("data.json", saved)
