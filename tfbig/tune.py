@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfbig.core import cli, config, registry
 from tfbig.core.errors import DiskFull, Interrupted, RunFailure, UserError
@@ -15,8 +16,11 @@ from tfbig.tuning.parameter import is_searched
 from tfbig.tuning.search import Search
 from tfbig.tuning.settings import Settings, Tune, count_trainings, read_settings
 
-# The recipe's own search space
-EXAMPLES = """  python -m tfbig.tune mnist_mlp                                 
+if TYPE_CHECKING:
+    from tfbig.report.trials import Progress
+    from tfbig.tuning.chief import Chief
+
+EXAMPLES = """  python -m tfbig.tune mnist_mlp                      # the recipe's own search space
   python -m tfbig.tune mnist_mlp optim.learning_rate=log:1e-4..1e-1 model.units=in:64,128,256
   python -m tfbig.tune mnist_mlp model=in:mlp,cnn mlp.units=in:64,[128,64] tune.time=30m
   python -m tfbig.tune mnist_cnn tune.algorithm=hyperband tune.workers=2 run=runs/search
@@ -85,7 +89,7 @@ def _search(search: Search) -> None:
     """
     from tfbig.report import search as report
     from tfbig.report.trials import Progress
-    from tfbig.tuning import trials, verdict, workers
+    from tfbig.tuning import trials, workers
     from tfbig.tuning.chief import Chief
 
     progress, role = Progress(search), workers.role()
@@ -104,7 +108,7 @@ def _search(search: Search) -> None:
             if chief.failure:
                 progress.note(f"report: {report.write(search)}")
             chief.raise_failure()
-            _conclude(search, chief, progress, verdict)
+            _conclude(search, chief, progress)
     except (KeyboardInterrupt, Interrupted) as stop:
         signum = getattr(stop, "signum", signal.SIGINT)
         raise Interrupted(signum, 0, f"stopped. {search.remedy}") from None
@@ -155,10 +159,11 @@ def _work(path: str | Path, started_by_chief: bool) -> None:
         raise
 
 
-def _conclude(search: Search, chief, progress, verdict) -> None:
+def _conclude(search: Search, chief: Chief, progress: Progress) -> None:
     """The verdict, the test split, and the reports."""
     from tfbig.report import html
     from tfbig.report import search as report
+    from tfbig.tuning import verdict
 
     result = verdict.decide(search, chief)
     if result is None:

@@ -35,7 +35,7 @@ class Progress:
             line["outcome"]["metrics"] for line in self.search.journal() if line["event"] == "end"
         ]
         return value == (max if self.better == "max" else min)(
-            [value, *(one[self.primary] for one in ended if one)]
+            [value, *(metrics[self.primary] for metrics in ended if metrics)]
         )
 
     def observe(self, planned) -> Quiet:

@@ -272,10 +272,7 @@ class Chief:
         return duration.to_seconds(self.tune.time) - self.spent - (time.monotonic() - self.opened)
 
     def finalists(self) -> list[str]:
-        """The best trials, which are trained again with other seeds.
-
-        None if tune.finalists is 0.
-        """
+        """The best trials, which are trained again with other seeds; there may be none."""
         return self.ranked()[: self.tune.finalists]
 
     def ranked(self) -> list[str]:
@@ -317,9 +314,8 @@ class Chief:
                     self._ended(line["trial"], line["outcome"])
                 # Workers that were told so do not come back to a chief that died after it
                 if line["event"] != "open":
-                    self.told_to_stop = (
-                        line["event"] == "stopped" and line["limits"] == self._limits
-                    )
+                    is_last = line["event"] == "stopped"
+                    self.told_to_stop = is_last and line["limits"] == self._limits
                 last = line["time"]
             if began:  # a search that was killed trained on after its last line
                 logs = self.search.trials.glob("*/metrics.jsonl")

@@ -136,17 +136,17 @@ def replaying(oracle) -> Iterator[list]:
 
 def tell(oracle, trial_id: str, metrics: dict[str, float] | None, reason: str | None) -> None:
     """Ends a trial in the oracle: with its metrics, or as failed."""
-    known, told = oracle.trials[trial_id], metrics
+    entry = oracle.trials[trial_id]
     if metrics is None and hasattr(oracle, "hyperband_iterations"):
-        told = {"failed": 1.0, "score": 0.0}
-    for name, value in (told or {}).items():
-        if not known.metrics.exists(name):
-            known.metrics.register(name, oracle.objective.direction if name == "score" else "min")
-        known.metrics.update(name, value)
-    status = "FAILED" if told is None else "COMPLETED"
+        metrics = {"failed": 1.0, "score": 0.0}
+    for name, value in (metrics or {}).items():
+        if not entry.metrics.exists(name):
+            entry.metrics.register(name, oracle.objective.direction if name == "score" else "min")
+        entry.metrics.update(name, value)
+    status = "FAILED" if metrics is None else "COMPLETED"
     oracle.end_trial(
         tuner_package().engine.trial.Trial(
-            hyperparameters=known.hyperparameters, trial_id=trial_id, status=status, message=reason
+            hyperparameters=entry.hyperparameters, trial_id=trial_id, status=status, message=reason
         )
     )
 
@@ -176,8 +176,9 @@ def weigh(oracle, objectives: dict[str, str]) -> None:
     span = values.max(0) - values.min(0)
     scaled = (values - values.min(0)) / np.where(span > 0, span, 1.0)
     cost = (weights * scaled).max(1) + 0.05 * (weights * scaled).sum(1)
-    for known, one in zip(done, cost, strict=True):
-        known.score = float(-one if oracle.objective.direction == "max" else one)
+    sign = -1 if oracle.objective.direction == "max" else 1
+    for entry, value in zip(done, sign * cost, strict=True):
+        entry.score = float(value)
 
 
 def trial(trial_id: str | None, status: str):
@@ -194,23 +195,23 @@ def trial(trial_id: str | None, status: str):
 def hyperparameters(space: Space):
     """The search space as Keras Tuner's HyperParameters."""
     kt = tuner_package()
-    found = kt.HyperParameters()
+    hyper = kt.HyperParameters()
     for parameter in space.parameters:
         with contextlib.ExitStack() as scopes:
             for parent, values in parameter.when:
-                known = next(p for p in space.parameters if p.name == parent)
+                owner = next(p for p in space.parameters if p.name == parent)
                 scopes.enter_context(
-                    found.conditional_scope(parent, [_choice(known, value) for value in values])
+                    hyper.conditional_scope(parent, [_choice(owner, value) for value in values])
                 )
-            _add(found, parameter)
-    return found
+            _add(hyper, parameter)
+    return hyper
 
 
-def _add(found, parameter: Parameter) -> None:
+def _add(hyper, parameter: Parameter) -> None:
     if parameter.kind == "in":
-        found.Choice(parameter.name, [_choice(parameter, value) for value in parameter.choices])
+        hyper.Choice(parameter.name, [_choice(parameter, value) for value in parameter.choices])
         return
-    add = found.Int if parameter.whole else found.Float
+    add = hyper.Int if parameter.whole else hyper.Float
     limit = int if parameter.whole else float
     add(
         parameter.name,

@@ -1,7 +1,4 @@
-"""A worker of a search.
-
-Trains one trial after another, each in an ordinary run directory, and says what it came to.
-"""
+"""The trials of a search: each is trained in an ordinary run directory, and comes to an outcome."""
 
 from __future__ import annotations
 
@@ -88,7 +85,7 @@ def whole_length(experiment: Experiment) -> int:
 
 def work(
     search: Search,
-    desk,
+    chief,
     worker: str,
     observe: Callable[[Plan], loop.Observer],
     ended: Callable[[str, dict], None],
@@ -97,7 +94,7 @@ def work(
 
     Args:
         search: the search directory.
-        desk: who hands out trials: the chief, or a client of it.
+        chief: who hands out trials, or a `workers.Client` of it.
         worker: this worker's name.
         observe: gives the observer of a trial's training.
         ended: is told what a trial came to.
@@ -106,14 +103,14 @@ def work(
         Interrupted: a signal asked to stop; the trial goes on from there when the search does.
     """
     while True:
-        trial = desk.create_trial(worker)
+        trial = chief.create_trial(worker)
         if trial.status == "STOPPED":
             return
         if trial.status == "IDLE":
             time.sleep(IDLE_SECONDS)
             continue
         outcome = run_trial(search, trial.trial_id, search.proposal(trial.trial_id), observe)
-        desk.end_trial(trial)
+        chief.end_trial(trial)
         ended(trial.trial_id, outcome)
 
 
@@ -137,10 +134,8 @@ def run_trial(
             outcome = _ended_here_or_elsewhere(search, planned, observe(planned))
     except (Interrupted, DiskFull):
         raise
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # whatever a trial raises is its own failure and not the search's
+    # Whatever else a trial raises is its own failure and not the search's
+    except (Exception, SystemExit) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         if isinstance(cause, OSError) and cause.errno in files.FULL:
             raise files.disk_failure(search.path, 0, cause) from error
@@ -231,19 +226,8 @@ def _reason(error: BaseException) -> str:
 def _completed(search: Search, planned: Plan, observer: loop.Observer) -> dict:
     """Trains a planned trial as far as it goes, and measures what it came to."""
     run = _run(planned)
-    if not (
-        run.is_done and (planned.evaluations is None or _state(run)["told"] >= planned.evaluations)
-    ):
-        facts = _facts_file(search, planned.experiment)
-        if run.read_json("data.json") is None and facts.exists():
-            run.write_json("data.json", json.loads(facts.read_text("utf-8")))
-        callbacks = () if planned.evaluations is None else (_pause(run, planned.evaluations),)
-        try:
-            job.train(run, observer, callbacks)
-        finally:
-            keras.utils.clear_session()  # else every trial's graphs stay in memory
-        if not facts.exists():
-            search.write_json(facts.name, run.read_json("data.json"))
+    if not run.is_done or not _went_far(planned, _state(run)["evaluations"]):
+        _train(search, planned, run, observer)
     state, summary = _state(run), run.read_json("summary.json")
     primary = search.base.task.primary[0]
     if state["best"] is None:
@@ -257,24 +241,46 @@ def _completed(search: Search, planned: Plan, observer: loop.Observer) -> dict:
         metrics["latency"] = latency(run, observer)
     if planned.experiment.train.tensorboard:
         _write_hparams(run, planned, primary, state["best"])
-    whole = summary["steps"] >= Lengths.of(planned.experiment).total
-    paused = planned.evaluations is not None and state["told"] >= planned.evaluations
+    if summary["steps"] >= Lengths.of(planned.experiment).total:
+        stopped = "at its length"
+    elif planned.evaluations is not None and _went_far(planned, state["evaluations"]):
+        stopped = "paused"
+    else:
+        stopped = "early"
     return {
         "status": "completed",
         "reason": None,
         "metrics": metrics,
-        "evaluations": state["told"],
-        "stopped": "at its length" if whole else "paused" if paused else "early",
+        "evaluations": state["evaluations"],
+        "stopped": stopped,
         "run": str(planned.run.relative_to(search.path)),
         "settings": planned.settings,
         "spent": summary["seconds"],
     }
 
 
-def _write_hparams(run: Run, planned: Plan, primary: str, value: float) -> None:
-    """What TensorBoard's HParams page shows of a trial.
+def _went_far(planned: Plan, evaluations: int) -> bool:
+    """Whether a run has been evaluated as often as its trial asks for."""
+    return planned.evaluations is None or evaluations >= planned.evaluations
 
-    Its settings and the best value of the primary metric.
+
+def _train(search: Search, planned: Plan, run: Run, observer: loop.Observer) -> None:
+    """Trains a trial's run; the facts of the training split are shared with the other trials."""
+    facts = _facts_file(search, planned.experiment)
+    if run.read_json("data.json") is None and facts.exists():
+        run.write_json("data.json", json.loads(facts.read_text("utf-8")))
+    callbacks = () if planned.evaluations is None else (_pause(run, planned.evaluations),)
+    try:
+        job.train(run, observer, callbacks)
+    finally:
+        keras.utils.clear_session()  # else every trial's graphs stay in memory
+    if not facts.exists():
+        search.write_json(facts.name, run.read_json("data.json"))
+
+
+def _write_hparams(run: Run, planned: Plan, primary: str, value: float) -> None:
+    """What TensorBoard's HParams page shows of a trial: its settings and the best value of the
+    primary metric.
     """
     from tensorboard.plugins.hparams import api as hparams
 
@@ -307,10 +313,10 @@ def _state(run: Run) -> dict:
             size = state["files"][checkpoint.WEIGHTS]["bytes"] / 1e6
             return {
                 "best": state["best"] and state["best"]["value"],
-                "told": len(state["evaluations"]),
+                "evaluations": len(state["evaluations"]),
                 "megabytes": round(size, 4),
             }
-    return {"best": None, "told": 0, "megabytes": None}
+    return {"best": None, "evaluations": 0, "megabytes": None}
 
 
 def _facts_file(search: Search, experiment: Experiment) -> Path:
@@ -329,7 +335,7 @@ def _pause(run: Run, evaluations: int):
 
     class Pause(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
-            self.model.stop_training = _state(run)["told"] >= evaluations
+            self.model.stop_training = _state(run)["evaluations"] >= evaluations
 
         def on_epoch_end(self, epoch, logs=None):
             if epoch + 1 >= evaluations:

@@ -26,7 +26,7 @@ from tfbig.core.interrupt import watch_signals
 from tfbig.core.lazy import tf
 from tfbig.core.workers import cores
 from tfbig.tuning import oracles
-from tfbig.tuning.chief import LEASE_SECONDS
+from tfbig.tuning.chief import LEASE_SECONDS, Chief
 from tfbig.tuning.search import Search
 
 POLL_SECONDS = 0.2
@@ -55,7 +55,7 @@ def role() -> str | None:
 
 
 @contextlib.contextmanager
-def served(chief, address: str) -> Iterator[int]:
+def served(chief: Chief, address: str) -> Iterator[int]:
     """Serves the chief at an address "host:port" while it lasts, and yields the port.
 
     Port 0 takes any free one.
@@ -78,11 +78,8 @@ def served(chief, address: str) -> Iterator[int]:
         server.stop(1).wait()
 
 
-def lead(chief, note: Callable[[str], None]) -> None:
-    """The chief of a cluster.
-
-    Serves until all workers have been told that there is nothing more to do.
-    """
+def lead(chief: Chief, note: Callable[[str], None]) -> None:
+    """The chief of a cluster: serves until every worker knows that there is nothing more to do."""
     with served(chief, f"{os.environ[VARIABLES[1]]}:{os.environ[VARIABLES[2]]}"):
         note(f"waiting for workers at {os.environ[VARIABLES[1]]}:{os.environ[VARIABLES[2]]}")
         while not chief.is_over():
@@ -92,7 +89,7 @@ def lead(chief, note: Callable[[str], None]) -> None:
             lose_silent(chief, note)
 
 
-def lose_silent(chief, note: Callable[[str], None]) -> None:
+def lose_silent(chief: Chief, note: Callable[[str], None]) -> None:
     """Takes their trials from workers that are no longer heard."""
     for name in chief.silent():
         trial = chief.lost(name, NOT_HEARD)
@@ -101,10 +98,8 @@ def lose_silent(chief, note: Callable[[str], None]) -> None:
             _note_failure(chief, trial, note)
 
 
-def lead_here(search: Search, chief, note: Callable[[str], None]) -> None:
-    """The chief of this machine.
-
-    Serves, starts tune.workers workers, and starts those again that die or hang.
+def lead_here(search: Search, chief: Chief, note: Callable[[str], None]) -> None:
+    """The chief of this machine: starts tune.workers workers, and those again that die or hang.
 
     Training is never done in the chief's own process, since a trial may take its process along:
     most often the system ends it because memory has run out. A worker that is lost takes nothing
@@ -139,7 +134,7 @@ class _Team:
         deaths: how often each one ended in a row without a trial.
     """
 
-    def __init__(self, search: Search, chief, port: int, note: Callable[[str], None]):
+    def __init__(self, search: Search, chief: Chief, port: int, note: Callable[[str], None]):
         self.search, self.chief, self.port, self.note = search, chief, port, note
         self.deaths: dict[str, int] = {}
         self.processes = {
@@ -203,7 +198,7 @@ def _how_it_ended(code: int) -> str:
     return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
-def _note_failure(chief, trial: str | None, note: Callable[[str], None]) -> None:
+def _note_failure(chief: Chief, trial: str | None, note: Callable[[str], None]) -> None:
     if trial in chief.outcomes:
         note(f"trial {trial} failed: {chief.outcomes[trial]['reason']}")
 
@@ -245,9 +240,7 @@ def serve_parent() -> None:
 
 
 class Client:
-    """The chief, seen from a worker.
-
-    Keras Tuner's client, patient with a chief that is started again.
+    """The chief, seen from a worker: Keras Tuner's client, patient while a chief is started again.
 
     While the worker has a trial, a thread keeps asking for it, which tells the chief that the
     worker lives.
