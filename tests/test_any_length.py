@@ -1,5 +1,6 @@
 """Examples of any length: few shapes, weights of the real steps alone, records and scores."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from safetensors.numpy import load_file
-from toy_sequences import LONGEST, Sequences, recipe
+from toy_sequences import LONGEST, Sequences, StepRegression, recipe
+from training import Silent
 
 import tfbig
-from tfbig.core.errors import UserError
-from tfbig.engine import batches, checkpoint, processes, setup, shapes
+from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.lazy import keras
+from tfbig.core.run import Run
+from tfbig.engine import batches, checkpoint, job, processes, records, setup, shapes
 from tfbig.engine.readable import Readable
 from tfbig.engine.setup import Setup, training_facts
 
@@ -163,6 +167,64 @@ def test_scores_come_from_records_of_the_whole_split():
     assert result.metrics["loss"]["count"] == len(y) and result.records["sums"].shape == (30, 4)
     # The bootstrap draws the same each time
     assert result.metrics == run.evaluate("validation").metrics
+
+
+class Rare(StepRegression):
+    """Its primary metric has nothing to count, and another one neither."""
+
+    primary = ("precision", "max")
+
+    def metrics(self, outputs, batch):
+        metrics = super().metrics(outputs, batch)
+        return {**metrics, "rare": tuple(tf.zeros_like(value) for value in metrics["loss"])}
+
+    def score(self, statistics):
+        return {**super().score(statistics), "precision": None}
+
+
+def test_metrics_without_a_value_do_not_end_a_training(tmp_path, monkeypatch):
+    """The last checkpoint is then what is evaluated, and a finished run stays finished."""
+    setup = made("train.length=4", "train.evaluate_every=2", "train.final_split=test")
+    experiment = dataclasses.replace(setup.experiment, task=Rare())
+    run, console = Run.create(tmp_path / "run", setup.experiment), Silent()
+    monkeypatch.setattr(Run, "experiment", experiment)
+    job.train(run, console, (keras.callbacks.EarlyStopping("val_loss", patience=9),))
+    metrics = run.read_json("metrics.json")["test"]
+    assert metrics["step"] == 4 and job.is_finished(run)
+    assert metrics["metrics"]["rare"]["value"] is metrics["metrics"]["precision"]["value"] is None
+    assert any("step 2: precision, which picks the best checkpoint" in n for n in console.notes)
+    now = {"precision": {"value": 0.5, "low": None, "high": None, "count": 1}}
+    with pytest.raises(RunFailure, match=r"precision none recorded, 0\.5 now"):
+        records.refuse_differences(run, 4, metrics["metrics"], now)
+
+
+def test_a_run_is_used_without_its_data(tmp_path, monkeypatch):
+    run = Run.create(tmp_path / "run", made("train.length=2", "train.evaluate_every=2").experiment)
+    job.train(run, Silent())
+    monkeypatch.delattr(Sequences, "size")
+    monkeypatch.delattr(Sequences, "lengths")
+    given = tfbig.load(run).predict({"x": [np.ones((3, 2), np.float32)]})["given"]
+    assert np.isfinite(given).all()
+
+
+class Lengths(Sequences):
+    """Examples as long as `longest` says, most of them empty."""
+
+    longest: int
+
+    def _length(self, split, position):
+        return self.longest if position == 7 else 0
+
+
+def test_lengths_at_their_limits(monkeypatch):
+    monkeypatch.setattr(Lengths, "longest", LONGEST, raising=False)
+    assert shapes.measured(Lengths(), 3, 12) == [{"x": 1, "y": 1}, {"x": LONGEST, "y": LONGEST}]
+    monkeypatch.setattr(Lengths, "longest", LONGEST + 1)
+    message = r"example 7 of the train split: x: expected at most 12\. Received: 13\."
+    with pytest.raises(UserError, match=message):
+        shapes.measured(Lengths(), 3, 12)
+    with pytest.raises(UserError, match=message):
+        shapes.groups(Lengths(), "train", [{"x": 13, "y": 13}])
 
 
 class TooLong(Sequences):

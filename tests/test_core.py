@@ -361,3 +361,10 @@ def test_what_a_library_says_at_its_start_is_shown_if_it_fails(capfd, error, sho
         os.write(2, b"why\n")
         raise error
     assert capfd.readouterr().err.encode() == shown
+
+
+def test_json_knows_no_numbers_that_are_not_finite(tmp_path):
+    value = {"loss": float("inf"), "rows": [[1.5, float("nan")], (2, -float("inf"))]}
+    files.write_json(tmp_path / "a.json", value)
+    expected = {"loss": None, "rows": [[1.5, None], [2, None]]}
+    assert json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail) == expected

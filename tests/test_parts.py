@@ -48,6 +48,34 @@ def test_a_run_of_another_model_is_refused(teacher, tmp_path):
         job.train(run, Silent())
 
 
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        ("{runs}/teacherr", "which does not exist. Did you mean teacher?"),
+        ("{runs}/teacher/checkpoints/000000006", "Set init={runs}/teacher: its best checkpoint"),
+        ("{runs}", "{runs}, which holds no run."),
+    ],
+)
+def test_an_init_that_leads_nowhere_is_refused_before_a_run_is_made(
+    teacher, tmp_path, init, message
+):
+    runs = teacher.path.parent
+    with pytest.raises(UserError, match="init: expected a run directory") as error:
+        tfbig.train(recipe(), f"init={init.format(runs=runs)}", run=tmp_path / "run")
+    assert message.format(runs=runs) in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_that_the_other_runs_data_differed_is_said(tmp_path):
+    base, _ = trained("mnist_mlp", tmp_path / "base", "model.units=4", "train.final_split=none")
+    facts = base.read_json("data.json")
+    facts["facts"]["labels"][0] = "nought"
+    base.write_json("data.json", facts)
+    settings = ["model.units=4", "train.final_split=none", f"init={base.path}"]
+    _, notes = trained("mnist_mlp", tmp_path / "run", *settings)
+    assert f"init: 4 of 4 weights from {base.path}, step 6; its data had other labels" in notes
+
+
 def test_parts_are_copied_and_frozen(teacher, tmp_path):
     gone = tmp_path / "gone"
     shutil.copytree(teacher.path, gone)

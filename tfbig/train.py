@@ -144,13 +144,21 @@ def _train_here(run: Run, callbacks: tuple, together: int = 1) -> None:
 def _created(recipe: str | Experiment, settings: list[str], run) -> Run:
     base = registry.recipe(recipe)
     experiment = config.override(base, settings)
-    experiment.data.check()
+    _check(experiment)
     here = workers.place(experiment.device.strategy)
     if here.count > 1 and run is None:
         raise UserError(
             "run: expected run=DIR with several workers, on a file system that all of them share."
         )
     return Run.create(run, experiment, base) if here.is_chief else Follower(Path(run), experiment)
+
+
+def _check(experiment: Experiment) -> None:
+    """Refuses data and weights that are not there, before anything heavy is imported."""
+    from tfbig.engine import warm_start
+
+    experiment.data.check()
+    warm_start.check(experiment)
 
 
 def _resumed(path, settings: list[str]) -> Run:
@@ -245,7 +253,7 @@ def _look(given) -> dict:
         if not given.json:
             print(config.show(experiment, base))
         return config.to_json(experiment)
-    experiment.data.check()
+    _check(experiment)
     from tfbig.engine import job
     from tfbig.report.console import Console
 

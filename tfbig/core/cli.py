@@ -203,7 +203,7 @@ def run(door: Callable[[list[str]], dict | None], arguments: list[str] | None) -
         code, result = _outcome(door, arguments, as_json)
         if as_json and result is not None:
             with contextlib.suppress(BrokenPipeError):
-                print(files.json_text(result, allow_nan=False), file=out, flush=True)
+                print(files.json_text(result), file=out, flush=True)
     return code
 
 

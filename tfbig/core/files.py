@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -57,13 +58,23 @@ def json_text(value: object, **options) -> str:
     """JSON with letters as they are.
 
     If there is a file's name in it that is not UTF-8, escaped, so that it comes back the same.
+    Numbers that are not finite become null, since JSON has none.
     """
+    value, options = _finite(value), {**options, "allow_nan": False}
     text = json.dumps(value, ensure_ascii=False, **options)
     try:
         text.encode()
     except UnicodeEncodeError:
         text = json.dumps(value, **options)
     return text
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ import datetime
 import importlib.metadata
 import itertools
 import json
-import math
 import os
 import platform
 import shlex
@@ -180,9 +179,8 @@ class Run:
 
         Numbers that are not finite become null, since JSON has none.
         """
-        line = json.dumps(
-            {"kind": kind, "step": step, "time": round(time.time(), 3), **_finite(values)}
-        )
+        entry = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
+        line = files.json_text(entry)
         path = self.path / "metrics.jsonl"
         try:
             with path.open("a", encoding="utf-8") as file:
@@ -300,12 +298,6 @@ def _refuse_taken(folder: Path) -> None:
         f"run={folder}: exists already. Continue it with --resume {folder}, or name another"
         " directory."
     )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def environment() -> dict[str, Any]:

@@ -147,6 +147,7 @@ def scored(task: Task, records: dict[str, np.ndarray]) -> dict[str, dict]:
     metrics = {}
     for name, value in values.items():
         low, high = None, None
+        value = None if value is None else float(value)
         if value is not None and np.isfinite(draws.get(name, np.nan)).any():
             tail = expanded_tail(size)
             low, high = (float(x) for x in np.nanquantile(draws[name], (tail, 1 - tail)))
@@ -169,7 +170,7 @@ def interval(total: np.ndarray, count: np.ndarray) -> dict:
     if bool(np.all(count == 1)) and bool(np.all((total == 0) | (total == 1))):
         low, high = wilson(value, n)
     elif n >= FEWEST:
-        low, high = bootstrap(total, count) if math.isfinite(value) else (math.nan, math.nan)
+        low, high = bootstrap(total, count) if math.isfinite(value) else (None, None)
     return {"value": value, "low": low, "high": high, "count": int(whole)}
 
 

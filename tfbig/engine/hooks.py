@@ -82,7 +82,11 @@ class Hooks:
 
     def evaluated(self, metrics: dict[str, dict]) -> bool:
         """Tells all callbacks; returns whether one of them wants to stop."""
-        told = {f"val_{name}": metric["value"] for name, metric in metrics.items()}
+        told = {
+            f"val_{name}": metric["value"]
+            for name, metric in metrics.items()
+            if metric["value"] is not None  # of metrics that had too little to count
+        }
         told["learning_rate"] = learning_rate(self.setup.optimizer)
         self.begun = False
         self.state.evaluations.append(told)

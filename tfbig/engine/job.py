@@ -147,9 +147,9 @@ def conclude(run: Run, setup: Setup, state: loop.State, console: loop.Observer) 
     """Writes the summary, evaluates the best checkpoint on the final split, marks the run done."""
     run.write_json("summary.json", describe(setup, state, run))
     split = run.experiment.train.final_split
-    if split != "none" and state.best is not None:
+    best = state.best["step"] if state.best else state.saved
+    if split != "none" and best is not None:
         # This training's best: a later checkpoint, passed over as damaged, may name another one.
-        best = state.best["step"]
         wanted = str(best) if best in checkpoint.steps(run.checkpoints) else "best"
         step = load_step(setup, run, wanted, console)
         if not is_recorded(run, split, step):  # the test split is read once
@@ -239,7 +239,7 @@ def is_finished(run: Run) -> bool:
     except ValueError:  # damaged: what can be made again is, the rest is said
         return False
     split = run.experiment.train.final_split
-    return split == "none" or best is None or is_recorded(run, split, best["step"])
+    return split == "none" or is_recorded(run, split, best["step"] if best else reached)
 
 
 def describe(setup: Setup, state: loop.State, run: Run) -> dict:

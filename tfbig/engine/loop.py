@@ -271,18 +271,24 @@ def evaluate(setup: Setup, state: State, observer: Observer) -> dict[str, dict]:
     setup.data.merge(setup.workers.gather(json.dumps(setup.data.skipped)))
     name, better = setup.task.primary
     value = metrics[name]["value"]
-    if not all(np.isfinite(metric["value"]) for metric in metrics.values()):
+    values = [metric["value"] for metric in metrics.values()]
+    if not all(np.isfinite(each) for each in values if each is not None):
         kept = (
             f"the checkpoint of step {state.saved} is intact"
             if state.saved is not None
             else "no checkpoint was written yet"
         )
         raise NonFinite(f"step {state.step}: the validation metrics are not finite; {kept}.")
-    if state.best is None or (
+    observer.evaluated(state.step, "validation", metrics)
+    if value is None:
+        observer.note(
+            f"step {state.step:,}: {name}, which picks the best checkpoint, has no value: the"
+            " validation split holds too little of what it counts"
+        )
+    elif state.best is None or (
         value > state.best["value"] if better == "max" else value < state.best["value"]
     ):
         state.best = {"step": state.step, "value": value}
-    observer.evaluated(state.step, "validation", metrics)
     return metrics
 
 

@@ -46,7 +46,7 @@ def refuse_differences(run: Run, step: int, before: dict, now: dict) -> None:
     """
     task, precision = run.experiment.task, run.experiment.device.precision
     wrong = [
-        f"{name} {before[name]['value']:.6g} recorded, {metric['value']:.6g} now"
+        f"{name} {_text(before[name]['value'])} recorded, {_text(metric['value'])} now"
         for name, metric in now.items()
         if name in before
         and name not in task.derived
@@ -73,3 +73,7 @@ def is_same(before: dict, now: dict, precision: str) -> bool:
         return True
     low, high = before.get("low"), before.get("high")
     return precision != "float32" and low is not None and low <= now["value"] <= high
+
+
+def _text(value: float | None) -> str:
+    return "none" if value is None else f"{value:.6g}"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tfbig.core.contracts import Dataset, Feature, Spec
+from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 
 Padded = dict[str, int]
@@ -27,7 +28,7 @@ def measured(data: Dataset, count: int, batch_size: int) -> list[Padded]:
     """At most `count` shapes, from short to long, with about equally many training examples
     each.
     """
-    lengths, most = data.lengths("train"), free(data.spec)
+    lengths, most = lengths_of(data, "train"), free(data.spec)
     if lengths is None:
         return [most]
     relative = _relative(lengths, most)
@@ -38,8 +39,27 @@ def measured(data: Dataset, count: int, batch_size: int) -> list[Padded]:
         if inside.sum() - below < batch_size and edge != edges[-1]:
             continue  # too few for a batch of like length: they stand with the next longer ones
         below = inside.sum()
-        shapes.append({name: int(values[inside].max()) for name, values in lengths.items()})
+        # No axis of length 0, which few layers can be built on
+        shapes.append({name: max(1, int(values[inside].max())) for name, values in lengths.items()})
     return shapes
+
+
+def lengths_of(data: Dataset, split: str) -> dict[str, np.ndarray] | None:
+    """What `data.lengths` says of a split.
+
+    Raises:
+        UserError: an example is longer than the spec says there are.
+    """
+    lengths = data.lengths(split)
+    for name, values in (lengths or {}).items():
+        most = data.spec[name].most
+        longer = np.flatnonzero(np.asarray(values) > most)
+        if len(longer):
+            raise UserError(
+                f"data: example {longer[0]:,} of the {split} split: {name}: expected at most"
+                f" {most:,}. Received: {values[longer[0]]:,}."
+            )
+    return lengths
 
 
 def _relative(lengths: dict[str, np.ndarray], most: Padded) -> np.ndarray:
@@ -100,7 +120,7 @@ def groups(data: Dataset, split: str, shapes: list[Padded] | None) -> list[Group
 
     What fits none of them is padded to the most there may be.
     """
-    most, size, lengths = free(data.spec), data.size(split), data.lengths(split)
+    most, size, lengths = free(data.spec), data.size(split), lengths_of(data, split)
     if not most or lengths is None or not shapes:
         return [Group(None, size, most)]
     fits = [

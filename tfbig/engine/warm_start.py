@@ -5,17 +5,53 @@ Another run's, by the names of the layers, or a model's own reader.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from tfbig.core.contracts import Model
 from tfbig.core.errors import UserError
+from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import np
+from tfbig.core.registry import nearest
 from tfbig.core.run import Run
 from tfbig.engine import checkpoint
 from tfbig.engine.setup import Setup
 from tfbig.engine.trained import choose_step
 
 SHOWN = 4  # names in a note
+HUB = "hub:"  # begins the name of a preset
+
+
+def check(experiment: Experiment) -> None:
+    """Refuses an `init` that leads nowhere; without TensorFlow, before a run is made."""
+    source, reads = experiment.init, type(experiment.model).load is not Model.load
+    if source is None or (reads and source.startswith(HUB)) or _is_run(Path(source)):
+        return
+    path, remedy = Path(source), ""
+    if reads and path.exists():
+        return  # the model says what is wrong with it
+    if path.parent.name == "checkpoints" and _is_run(path.parent.parent):
+        remedy = f" Set init={path.parent.parent}: its best checkpoint is taken."
+    elif path.parent.is_dir() and not path.exists():
+        remedy = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
+    elsewhere = ", a folder with .safetensors files, or hub:PRESET" if reads else ""
+    what = "which holds no run" if path.exists() else "which does not exist"
+    raise UserError(
+        f"init: expected a run directory{elsewhere}. Received: {source}, {what}.{remedy}"
+    )
+
+
+def _is_run(path: Path) -> bool:
+    """Whether this is a run's directory; a folder of Hugging Face's has a config.json, too."""
+    return (path / "config.json").is_file() and (path / "env.json").is_file()
+
+
+def _digest(setup: Setup) -> str:
+    digest = hashlib.sha256()
+    for variable in setup.model.variables if setup.workers.count > 1 else ():
+        digest.update(variable.numpy().tobytes())
+    return f"weights with digest {digest.hexdigest()[:12]}"
 
 
 def start_from(setup: Setup, note: Callable[[str], None]) -> None:
@@ -23,10 +59,13 @@ def start_from(setup: Setup, note: Callable[[str], None]) -> None:
     source = setup.experiment.init
     if source is None:
         return
-    if (Path(source) / "config.json").is_file() and (Path(source) / "checkpoints").is_dir():
+    check(setup.experiment)
+    if _is_run(Path(source)):
         _from_run(setup, Run.open(source), note)
     else:
         setup.experiment.model.load(setup.model, source)
+    # A run that is still being trained may have got another best checkpoint meanwhile
+    setup.workers.same({"init": _digest(setup)}, "Expected the same weights to start from.")
     if setup.step.average is not None:
         pairs = zip(setup.step.average.variables, setup.step.average.source, strict=True)
         for average, weight in pairs:
@@ -60,9 +99,12 @@ def _from_run(setup: Setup, run: Run, note: Callable[[str], None]) -> None:
         variable.assign(saved[path])
     fresh = [path for path in variables if path not in taken]
     left = [path for path, value in saved.items() if path not in taken and value.dtype.kind == "f"]
+    there, here = (run.read_json("data.json") or {}).get("facts", {}), setup.task.facts
+    other = [name for name, value in here.items() if name in there and there[name] != value]
     message = f"init: {len(taken)} of {len(variables)} weights from {run.path}, step {step:,}"
     message += f"; fresh: {_some(fresh)}" if fresh else ""
-    note(message + (f"; left there: {_some(left)}" if left else ""))
+    message += f"; left there: {_some(left)}" if left else ""
+    note(message + (f"; its data had other {', '.join(other)}" if other else ""))
 
 
 def _some(paths) -> str:
