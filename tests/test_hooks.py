@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import time
+import types
 from collections import deque
 
 import keras
@@ -22,6 +23,7 @@ import tfbig
 from tfbig.core import interrupt
 from tfbig.core.errors import Terminated, UserError
 from tfbig.core.lazy import quiet_start
+from tfbig.deploy import onnx_format
 from tfbig.engine import loop, plain
 from tfbig.engine.setup import Setup
 from tfbig.models.mlp import MLP
@@ -187,6 +189,20 @@ def test_ctrl_c_while_the_model_is_built_is_not_lost(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         tfbig.train("mnist_mlp", "train.length=2", run=tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_ctrl_c_that_a_converter_passes_over_is_not_lost(tmp_path, monkeypatch):
+    tf2onnx = pytest.importorskip("tf2onnx")
+
+    def convert(*given, **options):
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGINT)
+        return None, None
+
+    monkeypatch.setattr(tf2onnx.convert, "from_function", convert)
+    program = types.SimpleNamespace(structured_input_signature=((), {}))
+    with pytest.raises(KeyboardInterrupt):
+        onnx_format.write(types.SimpleNamespace(traced=program), tmp_path / "model.onnx", {})
 
 
 class Parting:

@@ -59,6 +59,18 @@ def watch_signals() -> Iterator[Signals]:
 
 
 @contextlib.contextmanager
+def held_signals() -> Iterator[None]:
+    """Holds SIGINT and SIGTERM back while code runs that may lose what they raise.
+
+    Native code does, and libraries that pass over all exceptions. What they would have raised is
+    raised at the end.
+    """
+    with watch_signals() as signals:
+        yield
+    signals.act()
+
+
+@contextlib.contextmanager
 def _own_stderr() -> Iterator[int]:
     """A descriptor of where stderr leads now.
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from tfbig.core.interrupt import watch_signals
+from tfbig.core.interrupt import held_signals
 
 
 @contextlib.contextmanager
@@ -57,11 +57,10 @@ def _start_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come as exceptions, too
     os.environ["KERAS_BACKEND"] = "tensorflow"
     # What a handler raises inside an import is lost now and then
-    with watch_signals() as signals, quiet_start():
+    with held_signals(), quiet_start():
         tensorflow = importlib.import_module("tensorflow")
         importlib.import_module("keras")
         tensorflow.config.list_physical_devices()  # the device runtimes report here, not at import
-    signals.act()
     import logging
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

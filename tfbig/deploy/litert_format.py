@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.interrupt import held_signals
 from tfbig.core.lazy import np, tf
 from tfbig.deploy.programs import Programs
 
@@ -33,7 +34,7 @@ def write(programs: Programs, path: Path, examples: dict[str, np.ndarray] | None
             {name: value[i : i + 1] for name, value in examples.items()} for i in range(size)
         )
     try:
-        with _quietly():
+        with held_signals(), _quietly():
             content = converter.convert()
     except Exception as error:  # the converter raises kinds of its own
         line = next(

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.interrupt import held_signals
 from tfbig.core.lazy import np, tf
 from tfbig.deploy import allowlist
 
@@ -24,8 +25,9 @@ def write(function, path: Path, facts: dict[str, str]) -> None:
     Names are unique in ONNX: an output called like an input, such as a cache, is called new_NAME.
     """
     require()
-    import onnx
-    import tf2onnx
+    with held_signals():
+        import onnx
+        import tf2onnx
 
     _teach_erfc()
     specs = [
@@ -43,7 +45,7 @@ def write(function, path: Path, facts: dict[str, str]) -> None:
         }
 
     try:
-        with _quietly():
+        with held_signals(), _quietly():  # tf2onnx passes over all exceptions here and there
             model, _ = tf2onnx.convert.from_function(
                 tf.function(positional, autograph=False), input_signature=specs, opset=OPSET
             )
@@ -72,12 +74,13 @@ def quantize(source: Path, path: Path, examples: dict[str, np.ndarray], method: 
     Int8 activations too, with ranges measured on `examples`; "dynamic": measured at each call.
     """
     require()
-    from onnxruntime import quantization
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    with held_signals():
+        from onnxruntime import quantization
+        from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = path.with_suffix(".prepared")
     try:
-        with _quietly():
+        with held_signals(), _quietly():
             quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
             if method == "dynamic":
                 quantization.quantize_dynamic(

@@ -15,7 +15,7 @@ from tfbig.core import config
 from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
-from tfbig.core.interrupt import watch_signals
+from tfbig.core.interrupt import held_signals
 from tfbig.core.lazy import keras, load, np, tf
 from tfbig.core.run import Follower, Run
 from tfbig.core.workers import place
@@ -111,10 +111,9 @@ def prepare(run: Run, console: loop.Observer) -> Setup:
     known = json.loads(workers.gather(json.dumps(known))[0])
     used = load_parts(run, experiment.task, console)
     # TensorFlow's native code loses what a handler raises while a model is built.
-    with watch_signals() as signals:
+    with held_signals():
         setup = Setup(experiment, known, workers, data, used)
         setup.other_variables  # noqa: B018 - the optimiser and the step, too
-    signals.act()
     console.note(_size_and_place(setup))
     for line in overview.micro_statistics(experiment, setup.model):
         console.note(line)
@@ -137,10 +136,9 @@ def start(run: Run, setup: Setup, console: loop.Observer) -> None:
         run.unmark_done()
         return
     start_from(setup, console.note)
-    with watch_signals() as signals:
+    with held_signals():
         panels = setup.task.training_panels(first_batch(setup))
         results.write_panels(run, {"inputs": panels}, 0)
-    signals.act()
 
 
 def conclude(run: Run, setup: Setup, state: loop.State, console: loop.Observer) -> dict:
