@@ -432,10 +432,27 @@ def test_crafted_folders_of_prepared_data(tmp_path, monkeypatch):
             ),
         )
 
+    def respelt(name):
+        """By the field's own name, which protobuf's JSON takes as well."""
+
+        def change(value):
+            del value["pythonClassName"]
+            value["python_class_name"] = name
+
+        edited(home / "features.json", change)
+
+    inner = {"features": {"image": {"pythonClassName": "crafted.Thing"}}}
+    inside_text = {
+        "type": "tensorflow_datasets.core.features.features_dict.FeaturesDict",
+        "proto_cls": "tensorflow_datasets.FeaturesDict",
+        "content": json.dumps(inner),
+    }
     foreign = "expected features of TensorFlow Datasets' own classes, .* Received: 'crafted.Thing'"
     cases = [
         (lambda: featured("", pythonClassName="crafted.Thing"), foreign),
         (lambda: featured("image", pythonClassName="crafted.Thing"), foreign),
+        (lambda: respelt("crafted.Thing"), foreign),
+        (lambda: (home / "features.json").write_text(json.dumps(inside_text)), foreign),
         (
             lambda: (home / "features.json").write_text('{"type": "crafted.Thing", "content": {}}'),
             foreign,

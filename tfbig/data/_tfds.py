@@ -19,7 +19,8 @@ from tfbig.core.lazy import load, np
 REACH = (("storage.googleapis.com", 443), ("github.com", 443))
 PATIENCE_S = 2.0
 NAME = re.compile(r"\w+(/\w[\w.+=@-]*)?", re.ASCII)  # of a dataset, and of its configuration
-CLASS_KEYS = ("pythonClassName", "type")  # in features.json, today and before
+# In features.json, today and before; protobuf's JSON takes a field by both of its names
+CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
 OWN_CLASS = re.compile(r"tensorflow_datasets(\.\w+)+", re.ASCII)
 
 
@@ -229,7 +230,13 @@ def _refuse_foreign_classes(prepared: Path) -> None:
 
 
 def _classes(features) -> Iterator[str]:
-    """The names of the classes in a features.json, wherever they stand."""
+    """The names of the classes in a features.json, wherever they stand.
+
+    Texts are looked into as well: the library reads some of them as JSON.
+    """
+    if isinstance(features, str) and features.lstrip()[:1] in ("{", "["):
+        with contextlib.suppress(json.JSONDecodeError):
+            features = json.loads(features)
     if isinstance(features, dict):
         yield from (features[key] for key in CLASS_KEYS if isinstance(features.get(key), str))
     inside = (
