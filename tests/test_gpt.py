@@ -521,6 +521,7 @@ def test_the_files_that_a_checkpoint_names_are_read(checkpoint):
             "model.safetensors cannot be read: .*other.weight",
         ),
         ("[" * 100_000, "expected a JSON object with weight_map"),
+        ('{"weight_map": {"wte.weight": "%s"}}' % ("x" * 5000), "File name too long"),
     ],
 )
 def test_indices_that_are_none(checkpoint, index, message):
@@ -636,6 +637,16 @@ HEADER = {"transformer.wte.weight": {"dtype": "F32", "shape": [9, 8], "data_offs
                 }
             },
         ),
+        (
+            None,
+            {
+                "transformer.wte.weight": {
+                    "dtype": "F8_E4M3",
+                    "shape": [36, 8],
+                    "data_offsets": [0, 288],
+                }
+            },
+        ),
         (None, [HEADER]),
         (2**63, HEADER),
         (10**9, HEADER),
@@ -658,6 +669,7 @@ def test_crafted_headers(checkpoint, length, header):
         ("n_layer", -2),
         ("n_layer", True),
         ("layer_norm_epsilon", None),
+        ("layer_norm_epsilon", 10**400),
         ("n_inner", [3]),
     ],
 )

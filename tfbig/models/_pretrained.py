@@ -97,7 +97,10 @@ TABLE = {
 }
 PREFIXES = ("transformer.", "model.", "")
 INDEX = "model.safetensors.index.json"
+LARGEST = 1e30  # setting of a model
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+# AttributeError: of a type that NumPy does not know, such as numbers of 8 bits
+_UNREADABLE = (OSError, AttributeError, TypeError, ValueError, MemoryError)
 # Tensors of a block that are no weights: the causal mask, and rope's wavelengths.
 BUFFERS = re.compile(r"h\.\d+\.attn\.(masked_)?bias|layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
@@ -176,7 +179,7 @@ def _positive(config: dict, name: str, kind: type = int) -> int | float:
     """A number above 0 under this name."""
     value = config[name]
     numeric = isinstance(value, (int, kind)) and not isinstance(value, bool)
-    if not numeric or not 0 < value < float("inf"):
+    if not numeric or not 0 < value <= LARGEST:
         raise ValueError(f"{name}={value!r}")
     return kind(value)
 
@@ -195,7 +198,7 @@ def tensors(folder: Path) -> dict[str, np.ndarray]:
             with safe_open(file, "np") as opened:
                 names = list(opened.keys()) if expected is None else expected
                 values = {name: opened.get_tensor(name) for name in names}
-        except (OSError, SafetensorError, TypeError, ValueError, MemoryError) as error:
+        except _UNREADABLE + (SafetensorError,) as error:
             raise UserError(f"init: {file} cannot be read: {error}.") from error
         for name, value in values.items():
             prefix = next(prefix for prefix in PREFIXES if name.startswith(prefix))
@@ -222,7 +225,7 @@ def files(folder: Path) -> dict[Path, list[str] | None]:
         return shards
     if whole.is_file():
         return {whole: None}
-    others = sorted(folder.glob("*.safetensors"))
+    others = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
     if not others:
         raise UserError(f"init: expected .safetensors files. Received: {folder}, which holds none.")
     if len(others) > 1:
@@ -244,12 +247,12 @@ def _indexed(index: Path) -> dict[Path, list[str] | None]:
             if Path(file).name != file:
                 raise ValueError(f"{file!r} is no file of this folder")
             shards.setdefault(index.parent / file, []).append(name)
+        missing = sorted(file.name for file in shards if not file.is_file())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"init: {index}: expected a JSON object with weight_map, from tensors to files of this "
             f"folder. Received: {type(error).__name__}: {error}. Get the file again."
         ) from error
-    missing = sorted(file.name for file in shards if not file.is_file())
     if missing or not shards:
         named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise UserError(
