@@ -638,6 +638,21 @@ def test_pictures_behind_links_are_read_once(tmp_path):
     assert len(_pictures.find(folder)[0]) == 60 + 6
 
 
+def test_pictures_that_stand_in_two_splits_are_said(tmp_path):
+    for seed, part in enumerate(("train", "validation", "test")):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(3):
+                pixels = np.full((8, 8, 3), 100 * seed + 10 * number + (name == "cat"), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / name / f"{number}.png")
+    assert ImageFolder(path=str(tmp_path), side=6).notes() == []
+    content = (tmp_path / "train" / "dog" / "1.png").read_bytes()
+    for copy in ("test/dog/9.png", "test/cat/8.png", "validation/dog/0.png"):
+        (tmp_path / copy).write_bytes(content)
+    (note,) = ImageFolder(path=str(tmp_path), side=6).notes()
+    assert "too, byte for byte: 1 of validation, 2 of test;" in note
+
+
 def test_what_is_left_out_of_a_folder_is_said(tmp_path):
     picture, folder = Image.new("RGB", (8, 8)), draw_folder(tmp_path / "mine")
     assert ImageFolder(path=str(folder), side=6).notes() == []

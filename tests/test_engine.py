@@ -440,6 +440,18 @@ def test_intervals_of_losses_stay_where_losses_can_be():
     )
 
 
+def test_no_interval_is_without_width():
+    """Eight texts of 64 tokens: none right, all right, three in four right, all of one loss."""
+    tokens = np.full(8, 64.0)
+    none, every, most = (evaluate.interval(tokens * share, tokens) for share in (0, 1, 0.75))
+    high = 1.959964**2 / (8 + 1.959964**2)  # Wilson's, of no success in 8 trials
+    assert none["low"] == 0 and none["high"] == pytest.approx(high)
+    assert every["low"] == pytest.approx(1 - high) and every["high"] == pytest.approx(1)
+    assert most["low"] < 0.5 and most["high"] > 0.9
+    equal = evaluate.interval(np.full(8, 2.3), np.ones(8))
+    assert equal["value"] == pytest.approx(2.3) and equal["low"] is equal["high"] is None
+
+
 def test_evaluation_counts_each_example_once():
     # 5,000 is no multiple of the evaluation's 192
     setup = Setup(make("train.batch_size=48"), FACTS)

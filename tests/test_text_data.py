@@ -150,6 +150,16 @@ def test_leaks_are_seen():
     assert _text_store.overlap(lambda split: parts[split]) == {"validation": 1.0, "test": 0.0}
 
 
+def test_leaks_are_said_before_training(monkeypatch):
+    saved = {
+        "cleaning": {"read": 4, "kept": 4, "split": "by documents"},
+        "overlap": {"validation": 0.00004, "test": 0.25},
+    }
+    monkeypatch.setattr(TextFiles, "_opened", (saved, {}, None))
+    expected = "blocks of 64 characters that stand in the training text too: 25.00% of test's"
+    assert TextFiles(path=str(__file__)).notes() == [expected]
+
+
 def test_separators_cut_plain_files(tmp_path):
     (tmp_path / "a.txt").write_text(
         "春眠不覺曉。\n\n處處聞啼鳥。\n\n夜來風雨聲。\n\n花落知多少。\n", "utf-8"

@@ -20,6 +20,8 @@ from tfbig.prep import tokenizers, vocabularies
 
 READY = "folder with tokenizer.json, or vocab.json and merges.txt, or a SentencePiece .model file"
 
+TOLD_LEAK = 0.00005  # share of a held-out split found in training text: what is not 0.00 %
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextWindows(Dataset):
@@ -213,10 +215,14 @@ class TextWindows(Dataset):
         counts = dict(self._opened[0]["cleaning"])
         read, _, _ = counts.pop("read"), counts.pop("kept"), counts.pop("split")
         reasons = [f"{number:,} {reason}" for reason, number in counts.items() if number]
-        total = sum(counts.values())
-        return (
-            [f"{total:,} of {read:,} documents left out: {', '.join(reasons)}"] if reasons else []
-        )
+        total, lines = sum(counts.values()), []
+        if reasons:
+            lines.append(f"{total:,} of {read:,} documents left out: {', '.join(reasons)}")
+        shares = self._opened[0]["overlap"].items()
+        if leaks := [f"{share:.2%} of {split}'s" for split, share in shares if share >= TOLD_LEAK]:
+            blocks = f"blocks of {store.BLOCK} characters"
+            lines.append(f"{blocks} that stand in the training text too: {', '.join(leaks)}")
+        return lines
 
     def card(self):
         saved, _, tokenizer = self._opened

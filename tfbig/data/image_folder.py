@@ -20,6 +20,7 @@ from tfbig.data._splits import stratified
 # A split whose pictures take more than this is read from its files again and again
 MEMORY_BYTES = 512 * 2**20
 TOLD_BY = 4096  # bytes at each of three places of a file that tell whether it is another one
+UNREAD = "none"  # instead of the digest of a file that cannot be read
 PARTS = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid"),
@@ -134,7 +135,20 @@ class ImageFolder(Dataset):
         return _files(self)
 
     def notes(self):
-        """Says what in the folder is left out."""
+        """Says what in the folder is left out, and what stands in two splits."""
+        return [*self._left_out(), *self._copies()]
+
+    def _copies(self) -> list[str]:
+        digests = {
+            split: [_digest(path) for path, _ in files] for split, files in self._listed[1].items()
+        }
+        known = set(digests.pop("train")) - {UNREAD}
+        counts = {split: sum(each in known for each in own) for split, own in digests.items()}
+        copies = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
+        sentence = "pictures that stand in the training split too, byte for byte"
+        return [f"{sentence}: {copies}; metrics of these splits are too good"] if copies else []
+
+    def _left_out(self) -> list[str]:
         parts = [path for split in PARTS if (path := _part(self.root, split))] or [self.root]
         taken = {path for files in self._listed[1].values() for path, _ in files}
         inside = [
@@ -206,7 +220,7 @@ def _digest(path: Path) -> str:
                 file.seek(max(0, start))
                 parts.append(file.read(TOLD_BY))
     except OSError:
-        return "none"
+        return UNREAD
     return f"{size} {hashlib.sha256(b''.join(parts)).hexdigest()}"
 
 

@@ -151,6 +151,8 @@ def scored(task: Task, records: dict[str, np.ndarray]) -> dict[str, dict]:
         if value is not None and np.isfinite(draws.get(name, np.nan)).any():
             tail = expanded_tail(size)
             low, high = (float(x) for x in np.nanquantile(draws[name], (tail, 1 - tail)))
+            if math.isclose(low, high, rel_tol=1e-9):
+                low, high = None, None
         metrics[name] = {"value": value, "low": low, "high": high, "count": size}
     return metrics
 
@@ -159,7 +161,8 @@ def interval(total: np.ndarray, count: np.ndarray) -> dict:
     """A metric's value and 95 % confidence interval from per-example sums and counts.
 
     Shares of successes get Wilson's score interval (Wilson 1927), other metrics a bootstrap's; of
-    fewer than 5 examples, which say too little for one, `low` and `high` are None.
+    fewer than 5 examples, or of equal ones, which say too little for one, `low` and `high` are
+    None. Shares of several trials an example, all alike, get Wilson's of one trial an example.
     """
     counted = count > 0
     total, count = total[counted].astype(np.float64), count[counted].astype(np.float64)
@@ -169,9 +172,16 @@ def interval(total: np.ndarray, count: np.ndarray) -> dict:
     value, low, high = float(total.sum() / whole), None, None
     if bool(np.all(count == 1)) and bool(np.all((total == 0) | (total == 1))):
         low, high = wilson(value, n)
-    elif n >= FEWEST:
-        low, high = bootstrap(total, count) if math.isfinite(value) else (None, None)
+    elif n >= FEWEST and math.isfinite(value):
+        low, high = bootstrap(total, count)
+        if math.isclose(low, high, rel_tol=1e-9):  # all alike, which does not make them certain
+            low, high = wilson(value, n) if _is_share(total, count) else (None, None)
     return {"value": value, "low": low, "high": high, "count": int(whole)}
+
+
+def _is_share(total: np.ndarray, count: np.ndarray) -> bool:
+    """Whether these are successes among trials."""
+    return bool(np.all((total >= 0) & (total <= count) & (total == np.rint(total))))
 
 
 def bootstrap(total: np.ndarray, count: np.ndarray) -> tuple[float, float]:
