@@ -215,6 +215,12 @@ def test_a_finished_run_is_left_as_it_is(run, monkeypatch, capsys):
     assert read == ["validation"] and set(run.read_json("metrics.json")) == {"test", "validation"}
 
 
+@pytest.mark.parametrize("option", ["--print", "--dry-run"])
+def test_a_look_at_a_run_refuses_what_going_on_with_it_would(run, option):
+    with pytest.raises(UserError, match="seed: cannot change in a run that goes on"):
+        importlib.import_module("tfbig.train").door(["--resume", str(run.path), option, "seed=4"])
+
+
 def test_a_training_begins_with_what_it_is_made_of(run, monkeypatch, capsys):
     monkeypatch.setattr(ImageFolder, "notes", lambda self: ["3 pictures were left out"])
     (run.path / "data.json").unlink()

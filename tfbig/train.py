@@ -190,16 +190,7 @@ def changed(run: Run, settings: list[str]) -> Experiment:
         UserError: one of them may not, or makes the training shorter than it is already; or the
             checkpoints were made with others.
     """
-    wrong = [
-        key
-        for key in (str(text).partition("=")[0] for text in settings)
-        if key in config.flatten(run.experiment) and key not in config.RESUMABLE
-    ]
-    if wrong:
-        raise UserError(
-            f"{', '.join(wrong)}: cannot change in a run that goes on, only"
-            f" {', '.join(config.RESUMABLE)} can. Start a new run for it."
-        )
+    _refuse_fixed(run, settings)
     from tfbig.engine import checkpoint, loop
 
     experiment = config.override(run.experiment, settings)
@@ -217,6 +208,20 @@ def changed(run: Run, settings: list[str]) -> Experiment:
                 f" Received: {experiment.train.length}, {length:,} steps."
             )
     return experiment
+
+
+def _refuse_fixed(run: Run, settings: list[str]) -> None:
+    """Refuses settings that a run keeps for ever."""
+    wrong = [
+        key
+        for key in (str(text).partition("=")[0] for text in settings)
+        if key in config.flatten(run.experiment) and key not in config.RESUMABLE
+    ]
+    if wrong:
+        raise UserError(
+            f"{', '.join(wrong)}: cannot change in a run that goes on, only"
+            f" {', '.join(config.RESUMABLE)} can. Start a new run for it."
+        )
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -247,7 +252,10 @@ def door(arguments: list[str]) -> dict:
 
 
 def _look(given) -> dict:
-    base = Run.open(given.resume).experiment if given.resume else registry.recipe(given.recipe)
+    run = Run.open(given.resume) if given.resume else None
+    if run:
+        _refuse_fixed(run, given.settings)
+    base = run.experiment if run else registry.recipe(given.recipe)
     experiment = config.override(base, given.settings, complete=not given.print)
     if given.print:
         if not given.json:
