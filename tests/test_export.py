@@ -16,7 +16,16 @@ from PIL import Image
 import tfbig
 from tfbig import export as door
 from tfbig.core.errors import RunFailure, UserError
-from tfbig.deploy import allowlist, artefact, litert_format, onnx_format, publish, verify, worker
+from tfbig.deploy import (
+    allowlist,
+    artefact,
+    card,
+    litert_format,
+    onnx_format,
+    publish,
+    verify,
+    worker,
+)
 from tfbig.deploy.programs import Programs
 
 SMALL = ("train.length=120", "train.evaluate_every=60", "train.save_every=60")
@@ -480,6 +489,17 @@ def add(folder, name):
     record = json.loads((folder / "artefact.json").read_text())
     record["files"][name] = {"size": 1, "sha256": "0"}
     (folder / "artefact.json").write_text(json.dumps(record))
+
+
+def test_a_metric_that_counts_nothing_has_no_value():
+    sums = {"a__sum": np.array([1.0, 0]), "a__count": np.ones(2), "rare__sum": np.zeros(2)}
+    own = {**sums, "rare__count": np.zeros(2)}
+    other = {**own, "a__sum": np.array([1.0, 1])}
+    assert worker.compared(own, other) == {"a": {"value": 0.5, "expected": 1.0, "changed": 1}}
+    record = artefact.read(Path(__file__).parents[1] / "saved_models" / "mnist_mlp" / "1")
+    before = card.text(record)
+    record["metrics"]["metrics"]["rare"] = {"value": None, "low": None, "high": None, "count": 0}
+    assert card.text(record) == before
 
 
 def test_worker_keeps_bytes(tmp_path):

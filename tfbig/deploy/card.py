@@ -27,6 +27,7 @@ def text(record: dict) -> str:
         *(
             f"| {name} | {m['value']:.4f} | {_interval(m)} |"
             for name, m in metrics["metrics"].items()
+            if m["value"] is not None  # of nothing that it counts
         ),
         "",
         "The same split through each exported file, in a process of its own:",

@@ -249,6 +249,24 @@ def trials(job: dict) -> dict:
     return {"trials": report}
 
 
+def compared(own: dict, reference: dict) -> dict[str, dict]:
+    """Each metric of an artefact, as it should be, and how many examples it differs in, from the
+    sums and counts of both by example, as `judge` gives them."""
+    metrics = {}
+    for name in sorted(key[: -len("__sum")] for key in own if key.endswith("__sum")):
+        one, other = own[f"{name}__sum"], reference[f"{name}__sum"]
+        count = own[f"{name}__count"].sum()
+        if not count:
+            continue  # nothing of what it counts is in the split, so it has no value
+        value, should = float(one.sum() / count), float(other.sum() / count)
+        metrics[name] = {
+            "value": value,
+            "expected": should,
+            "changed": int((np.abs(one - other) > 1e-3 * (1 + np.abs(other))).sum()),
+        }
+    return metrics
+
+
 def examine(job: dict) -> dict:
     """The report on one artefact: cold start, latency, memory, output differences, metrics."""
     before = time.perf_counter()
@@ -308,17 +326,7 @@ def examine(job: dict) -> dict:
 
     examiner = tf.saved_model.load(job["examiner"])
     own, reference = (judge(examiner, job["judge"], given, raw) for given in (found, expected))
-    metrics = {}
-    for name in sorted(key[: -len("__sum")] for key in own if key.endswith("__sum")):
-        one, other = own[f"{name}__sum"], reference[f"{name}__sum"]
-        count = own[f"{name}__count"].sum()
-        value, should = float(one.sum() / count), float(other.sum() / count)
-        metrics[name] = {
-            "value": value,
-            "expected": should,
-            "changed": int((np.abs(one - other) > 1e-3 * (1 + np.abs(other))).sum()),
-        }
-    return {**report, "metrics": metrics}
+    return {**report, "metrics": compared(own, reference)}
 
 
 def main() -> None:
