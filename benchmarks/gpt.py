@@ -58,7 +58,7 @@ def ours_train(setting: dict):
 
 
 def ours_generate(setting: dict):
-    from tfbig.tasks._generation import Generator
+    from tfbig.decoding.generation import Generator
 
     setup = setup_of(setting)
     generator = Generator(setup.experiment.model, setup.model, jit=setup.jit, temperature=0.8)

@@ -16,7 +16,8 @@ ALLOWED = {
     "prep": {"core"},
     "models": {"nn", "core"},
     "data": {"prep", "core"},
-    "tasks": {"models", "data", "nn", "prep", "core"},
+    "decoding": {"nn", "prep", "core"},
+    "tasks": {"models", "decoding", "data", "nn", "prep", "core"},
     "recipes": {"tasks", "models", "data", "core"},
     "engine": {"core"},
     "tuning": {"engine", "core"},
@@ -70,7 +71,7 @@ import sys, pathlib, importlib
 import tfbig
 import tfbig.train, tfbig.evaluate, tfbig.predict, tfbig.tune, tfbig.export, tfbig.serve
 import tfbig.launch, tfbig.plan, tfbig.__main__
-floors = "models data tasks recipes engine tuning deploy report nn prep"
+floors = "models data decoding tasks recipes engine tuning deploy report nn prep"
 for folder in floors.split():
     for path in pathlib.Path(tfbig.__file__).parent.joinpath(folder).glob("*.py"):
         # Run as programs of their own, with nothing of this package

@@ -23,6 +23,7 @@ from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.data import _text
 from tfbig.data.text_files import TextFiles
+from tfbig.decoding import generation
 from tfbig.deploy import artefact, onnx_format, saved_model
 from tfbig.deploy.programs import Programs
 from tfbig.deploy.server import servable
@@ -34,7 +35,6 @@ from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT
 from tfbig.prep import text as prep
 from tfbig.serve import _read_tokenizer
-from tfbig.tasks import _generation
 from tfbig.tasks._served_text import Service
 from tfbig.tasks.text_generation import TextGeneration
 
@@ -270,9 +270,7 @@ def test_tiny_temperatures_take_the_likeliest(options):
         ):
             for jit in (False, True):
                 program = tf.function(
-                    lambda values, more=more: _generation.choose(
-                        values, tf.constant(given), **more
-                    ),
+                    lambda values, more=more: generation.choose(values, tf.constant(given), **more),
                     jit_compile=jit,
                 )
                 assert program(tf.constant(logits[None])).numpy().tolist() == [1]

@@ -22,13 +22,13 @@ from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.data import _text
 from tfbig.data.text_files import TextFiles
+from tfbig.decoding.generation import Generator, choose, keys
+from tfbig.decoding.text_stream import TextStream
 from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT
 from tfbig.models.lstm_lm import LSTMLM
 from tfbig.prep.tokenizers import Bytes, Characters
 from tfbig.tasks import text_generation
-from tfbig.tasks._generation import Generator, choose, keys
-from tfbig.tasks._text_stream import TextStream
 from tfbig.tasks.text_generation import Generation, TextGeneration
 
 SMALL = {"width": 16, "depth": 2, "heads": 2}

@@ -12,9 +12,9 @@ from writing import any_text, prose
 from tfbig.core.errors import UserError
 from tfbig.data import _text
 from tfbig.data.text_files import TextFiles
+from tfbig.decoding.text_stream import TextStream
 from tfbig.models.gpt import GPT
 from tfbig.prep import graph_text, tokenizers, vocabularies
-from tfbig.tasks._text_stream import TextStream
 from tfbig.tasks.text_generation import TextGeneration
 
 

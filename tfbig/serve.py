@@ -158,8 +158,8 @@ def _read_tokenizer(saved: dict):
 
     A tokenizer, what decodes its tokens as they come, what prepares its texts.
     """
+    from tfbig.decoding.text_stream import TextStream
     from tfbig.prep import text, tokenizers
-    from tfbig.tasks._text_stream import TextStream
 
     form = saved["generation"].get("normalize", "none")  # artefacts of before it was said
     if form not in text.FORMS:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from tfbig.core.contracts import Component, Program, Task, knob
 from tfbig.core.lazy import tf
+from tfbig.decoding.generation import choose, keys
 from tfbig.prep import graph_text
-from tfbig.tasks._generation import choose, keys
 
 WINDOWS = 32  # windows scored at once; bounds memory
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from tfbig.core.contracts import Task, Trial
 from tfbig.core.lazy import np, tf
+from tfbig.decoding.generation import Generator
+from tfbig.decoding.text_stream import TextStream
 from tfbig.prep import graph_text
-from tfbig.tasks._generation import Generator
 from tfbig.tasks._served_text import Service
-from tfbig.tasks._text_stream import TextStream
 
 SAMPLED = {"temperature": 0.8, "top_k": 20, "top_p": 0.9}
 CALLS = 16  # windows of the longest text that is scored

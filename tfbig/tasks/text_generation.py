@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from tfbig.core.contracts import Component, Feature, Task, knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import tf
+from tfbig.decoding.generation import Generator
+from tfbig.decoding.text_stream import TextStream
 from tfbig.prep import graph_text, tokenizers
 from tfbig.prep.text import plain, refuse_surrogates, unescape
 from tfbig.tasks import _served_text, _text_trials
-from tfbig.tasks._generation import Generator
-from tfbig.tasks._text_stream import TextStream
 
 SAMPLES, SAMPLE_LENGTH = 3, 300  # texts in the report, and tokens of each
 TEMPERATURE = 0.8  # of choices, unless another one is asked for

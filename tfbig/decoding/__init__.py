@@ -1,0 +1,1 @@
+"""How outputs become answers: sampling, beam search, text from tokens."""
