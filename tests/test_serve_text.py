@@ -23,14 +23,13 @@ from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.data import _text
 from tfbig.data.text_files import TextFiles
-from tfbig.decoding import generation
+from tfbig.decoding.sampling import choose
 from tfbig.deploy import artefact, onnx_format, saved_model
 from tfbig.deploy.programs import Programs
 from tfbig.deploy.server import servable
 from tfbig.deploy.server.admission import Limits
 from tfbig.deploy.server.batching import Batcher
 from tfbig.deploy.server.status import Failure
-from tfbig.deploy.server.writing import Choice, choose
 from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT
 from tfbig.prep import text as prep
@@ -234,32 +233,39 @@ def test_choices_and_stops(folder):
     on_desk(folder, look)
 
 
+@pytest.mark.parametrize("engine", ["tensorflow", "onnx"])
+def test_a_seed_writes_the_same_text_as_in_the_artefact(folder, engine):
+    """Of all tokens, of few, and past the context; the artefact's text is that of `predict`."""
+    generate = tf.saved_model.load(str(folder / "tiny" / "1")).signatures["generate"]
+
+    async def look(desk):
+        for options in ({}, {"top_k": 20}, {"top_p": 0.9}, {"top_k": 30, "top_p": 0.8}):
+            asked = {"temperature": 1.2, "seed": 2**31 - 1, **options}
+            given = {"length": LENGTH, "top_k": 0, "top_p": 1.0, **asked}
+            prompt = tf.constant([b"the cat"])
+            expected = generate(prompt=prompt, **{k: tf.constant(v) for k, v in given.items()})
+            text, _, _ = await desk.stream(prompt="the cat", max_tokens=LENGTH, **asked)
+            assert text == expected["text"].numpy()[0].decode()
+
+    on_desk(folder, look, engine=engine)
+
+
 def test_choose_against_a_slow_reference():
-    random, logits = np.random.default_rng(0), np.array([2.0, 1.0, 0.5, -1.0, -3.0], np.float32)
+    logits = np.array([2.0, 1.0, 0.5, -1.0, -3.0], np.float32)
     share = np.exp(logits / 0.7) / np.exp(logits / 0.7).sum()
     for options, kept in (({}, 5), ({"top_k": 2}, 2), ({"top_p": 0.9}, 2), ({"top_k": 9}, 5)):
-        counts = (
-            np.bincount(
-                [
-                    choose(logits, Choice(1, temperature=0.7, **options), random)
-                    for _ in range(4000)
-                ],
-                minlength=5,
-            )
-            / 4000
-        )
+        chosen = choose(np.tile(logits, (4000, 1)), 1, 5, temperature=0.7, **options)
         expected = np.where(np.arange(5) < kept, share, 0)
-        np.testing.assert_allclose(counts, expected / expected.sum(), atol=0.03)
+        np.testing.assert_allclose(
+            np.bincount(chosen, minlength=5) / 4000, expected / expected.sum(), atol=0.03
+        )
 
 
 @pytest.mark.parametrize("options", [{}, {"top_k": 2}, {"top_p": 0.9}])
 def test_tiny_temperatures_take_the_likeliest(options):
-    logits, given = np.array([1.0, 5.0, 3.0, -40.0], np.float32), np.array([[1, 2]], np.uint32)
+    logits = np.array([[1.0, 5.0, 3.0, -40.0]], np.float32)
     for temperature in (1e-309, 1e-40, 1e-5):
-        assert (
-            choose(logits, Choice(1, temperature=temperature, **options), np.random.default_rng(0))
-            == 1
-        )
+        assert choose(logits, 1, 2, temperature=temperature, **options).tolist() == [1]
         tensors = {
             name: tf.constant(value)
             for name, value in {"top_k": 0, "top_p": 1.0, **options}.items()
@@ -270,10 +276,9 @@ def test_tiny_temperatures_take_the_likeliest(options):
         ):
             for jit in (False, True):
                 program = tf.function(
-                    lambda values, more=more: generation.choose(values, tf.constant(given), **more),
-                    jit_compile=jit,
+                    lambda values, more=more: choose(values, 1, 2, **more), jit_compile=jit
                 )
-                assert program(tf.constant(logits[None])).numpy().tolist() == [1]
+                assert program(tf.constant(logits)).numpy().tolist() == [1]
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,10 @@ from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.data import _text
 from tfbig.data.text_files import TextFiles
-from tfbig.decoding.generation import Generator, choose, keys
+from tfbig.decoding.generation import Generator
+from tfbig.decoding.sampling import choose
 from tfbig.decoding.text_stream import TextStream
+from tfbig.decoding.window import num_dropped
 from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT
 from tfbig.models.lstm_lm import LSTMLM
@@ -197,7 +199,7 @@ def test_choices_follow_the_distribution():
     logits = tf.constant(np.log([[0.5, 0.3, 0.15, 0.05]]).repeat(4000, 0), tf.float32)
 
     def share(**choice):
-        return np.bincount(choose(logits, keys(1, 4000, 5), **choice).numpy(), minlength=4) / 4000
+        return np.bincount(choose(logits, 1, 5, **choice).numpy(), minlength=4) / 4000
 
     np.testing.assert_allclose(share(temperature=1.0), [0.5, 0.3, 0.15, 0.05], atol=0.03)
     np.testing.assert_allclose(
@@ -210,6 +212,33 @@ def test_choices_follow_the_distribution():
     assert (
         share(temperature=1.0, top_p=0.4).tolist() == share(temperature=0).tolist() == [1, 0, 0, 0]
     )
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 5}, {"top_p": 0.9}, {"top_k": 9, "top_p": 0.5}])
+def test_tensors_and_arrays_choose_alike(options):
+    """Numbers and tensors as options, too; equal scores among the logits, and large seeds."""
+    draw = np.random.default_rng(0)
+    logits = np.concatenate([draw.normal(0, 3, (64, 40)), draw.integers(0, 4, (64, 40))])
+    logits, seed = logits.astype(np.float32), 2**31 - 1
+    whole = {"temperature": 0.8, "top_k": 0, "top_p": 1.0, **options}
+    tensors = {name: tf.constant(value) for name, value in whole.items()}
+    chosen = choose(logits, seed, 3, temperature=0.8, **options)
+    assert chosen.dtype == np.int32 and len(set(chosen.tolist())) > 20
+    for other in (
+        choose(tf.constant(logits), seed, 3, temperature=0.8, **options),
+        choose(tf.constant(logits), tf.constant(seed), tf.constant(3), **tensors),
+        choose(logits, seed + 2**32, 3, **whole),
+    ):
+        np.testing.assert_array_equal(other, chosen)
+    assert (choose(logits, seed, 4, **whole) != chosen).any()
+
+
+def test_what_has_outgrown_the_context_goes_on_from_its_last_half():
+    for context, expected in ((8, [0, 0, 5, 6]), (1, [7, 8, 8, 9])):
+        lengths = [8, 8, 9, 10] if context == 8 else [8, 9, 9, 10]
+        assert [num_dropped(length, context) for length in lengths] == expected
+        assert num_dropped(tf.constant(lengths), context).numpy().tolist() == expected
+    assert num_dropped(1, 1) == 0
 
 
 def test_beam_search_finds_the_best(corpus):

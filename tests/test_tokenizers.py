@@ -2,6 +2,8 @@
 
 import base64
 import json
+import random
+import time
 
 import numpy as np
 import pytest
@@ -144,6 +146,110 @@ def test_a_continuation_keeps_its_space(dummy):
     assert "".join(first.add([token]) for token in tokens) + first.end() == "abc def 犬 gh", (
         "a text that begins has no space before it"
     )
+
+
+class Slow:
+    """What a `TextStream` is to show, by decoding all tokens anew at each step."""
+
+    def __init__(self, tokenizer, *stop, begins):
+        self.stop, self.tokens, self.shown, self.text, self.done = stop, [], 0, "", False
+        self.separator = tokenizer.separator
+        self.decode = tokenizer.decode if begins else tokenizer.continuation
+
+    def add(self, tokens):
+        if self.done:
+            return ""
+        if self.separator in tokens:
+            tokens, self.done = tokens[: tokens.index(self.separator)], True
+        self.tokens += tokens
+        self.text = self.decode(self.tokens)
+        places = [self.text.index(stop) for stop in self.stop if stop in self.text]
+        if places:
+            self.text, self.done = self.text[: min(places)], True
+        certain = len(self.text)
+        if not self.done:
+            certain -= min(3, certain - len(self.text.rstrip("\ufffd")))
+            begun = [
+                length
+                for stop in self.stop
+                for length in range(1, min(len(stop), certain + 1))
+                if self.text[:certain].endswith(stop[:length])
+            ]
+            certain -= max(begun, default=0)
+        piece = self.text[self.shown : certain]
+        self.shown = max(self.shown, certain)
+        return piece
+
+    def end(self):
+        self.done = True
+        return self.text[self.shown :]
+
+
+def _tokenizer_of_streams(kind):
+    corpus = "".join(prose(i) for i in range(20)) + "\ufffd 犬 猫 " * 30
+    if kind == "bytes":
+        return tokenizers.Bytes()
+    if kind == "characters":
+        return tokenizers.Characters("ab \ufffd犬", unknown=True, separator=True)
+    if kind.startswith("bpe"):
+        library = pytest.importorskip("tokenizers")
+        pipeline = tokenizers.byte_level(library.models.BPE(), add_prefix_space="space" in kind)
+        trainer = library.trainers.BpeTrainer(
+            vocab_size=350,
+            initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
+            special_tokens=["<|endoftext|>", "<pad>"],
+            show_progress=False,
+        )
+        pipeline.train_from_iterator([corpus] * 3, trainer)
+        return tokenizers.BPE(pipeline.to_str())
+    pytest.importorskip("sentencepiece")
+    return tokenizers.SentencePiece(
+        sentencepiece_model(corpus, "space" in kind, remove_extra_whitespaces="strip" in kind)
+    )
+
+
+STREAMED = ["bytes", "characters", "bpe", "bpe space", "sentencepiece"]
+STREAMED += ["sentencepiece space", "sentencepiece space strip", "sentencepiece strip"]
+
+
+@pytest.mark.parametrize("kind", STREAMED)
+def test_streams_show_what_decoding_all_tokens_anew_shows(kind):
+    """Torn and whole characters, control tokens, spaces at the start, stop texts."""
+    made, draw = _tokenizer_of_streams(kind), random.Random(0)
+    words = [made.continuation([token]) for token in range(made.size)]
+    odd = [token for token, word in enumerate(words) if word in ("", " ", "\ufffd")]
+    if kind == "bytes":
+        odd = [*b"\x80\x80\xe2\xf0\xff\xc3\xed\xa0  ", 256]
+    mixed = [""] if kind == "characters" else ["é犬 \U0001f600\ufffd", " a", "\U0001f600", "END"]
+    for _ in range(400):
+        tokens = []
+        for _ in range(draw.randrange(12)):
+            whole = made.encode(draw.choice(mixed)).tolist()
+            tokens += whole[draw.randrange(2) : draw.randrange(1, 9)]
+            tokens += [draw.choice(odd), draw.randrange(made.size)][: draw.randrange(3)]
+        stop = draw.choice(
+            [(), ("END", "a"), ("\ufffd\ufffd\ufffd\ufffd", "ab"), ("\ufffd",), ("  ",)]
+        )
+        begins = draw.random() < 0.5
+        slow, stream = Slow(made, *stop, begins=begins), TextStream(made, *stop, begins=begins)
+        while tokens:
+            count = draw.choice([1, 1, 1, 2, 5])
+            fresh, tokens = tokens[:count], tokens[count:]
+            assert stream.add(fresh) == slow.add(fresh)
+            assert (stream.done, stream.text) == (slow.done, slow.text)
+        assert (stream.end(), stream.text) == (slow.end(), slow.text)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bpe", "sentencepiece"])
+def test_long_streams_take_linear_time(kind):
+    """Whole characters, and bytes that never become one."""
+    made = _tokenizer_of_streams(kind)
+    torn = made.encode("\U0001f600").tolist()[-1:]
+    for tokens in (made.encode("犬 the \U0001f600 ").tolist() * 2000, torn * 20_000):
+        stream, began = TextStream(made, "END"), time.process_time()
+        shown = "".join(stream.add([token]) for token in tokens) + stream.end()
+        assert shown == stream.text == made.continuation(tokens)
+        assert time.process_time() - began < 3  # decoded anew for each token they take a minute
 
 
 # A tokenizer.json

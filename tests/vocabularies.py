@@ -7,7 +7,9 @@ import io
 import json
 
 
-def sentencepiece_model(text, add_dummy_prefix=False, byte_fallback=True):
+def sentencepiece_model(
+    text, add_dummy_prefix=False, byte_fallback=True, remove_extra_whitespaces=False
+):
     """The content of a .model file, learnt from a text."""
     import sentencepiece
 
@@ -21,7 +23,7 @@ def sentencepiece_model(text, add_dummy_prefix=False, byte_fallback=True):
         minloglevel=2,
         normalization_rule_name="identity",
         add_dummy_prefix=add_dummy_prefix,
-        remove_extra_whitespaces=False,
+        remove_extra_whitespaces=remove_extra_whitespaces,
         hard_vocab_limit=False,
     )
     return made.getvalue()

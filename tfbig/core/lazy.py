@@ -97,3 +97,11 @@ else:
     keras = _Lazy("keras", _start_tensorflow)
     tf = _Lazy("tensorflow", _start_tensorflow)
     np = _Lazy("numpy")
+
+
+def ops_of(array):
+    """NumPy for its arrays, `keras.ops` for tensors: mathematics that is written once for both.
+
+    Most functions have the same names there. TensorFlow is not imported for a NumPy array.
+    """
+    return np if isinstance(array, np.ndarray) else keras.ops

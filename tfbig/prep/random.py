@@ -2,52 +2,53 @@
 around it.
 
 Every example comes with a key (uint32 [batch, 2]); the same key gives the same numbers in any
-batch, on any device, compiled or not. The mixing function is the finaliser of MurmurHash3 (Appleby
-2011), applied to one word after another.
+batch, on any device, compiled or not, as a tensor or a NumPy array. The mixing function is the
+finaliser of MurmurHash3 (Appleby 2011), applied to one word after another.
 """
 
 from __future__ import annotations
 
 import math
 
-from tfbig.core.lazy import tf
+from tfbig.core.lazy import np, ops_of, tf
 
 
-def _mix(word: tf.Tensor) -> tf.Tensor:
+def _mix(word):
     """A bijection of uint32 in which every input bit changes every output bit with probability one
     half.
     """
-    word = tf.bitwise.bitwise_xor(word, tf.bitwise.right_shift(word, tf.constant(16, tf.uint32)))
-    word *= tf.constant(0x85EBCA6B, tf.uint32)
-    word = tf.bitwise.bitwise_xor(word, tf.bitwise.right_shift(word, tf.constant(13, tf.uint32)))
-    word *= tf.constant(0xC2B2AE35, tf.uint32)
-    return tf.bitwise.bitwise_xor(word, tf.bitwise.right_shift(word, tf.constant(16, tf.uint32)))
+    ops = ops_of(word)
+    word = ops.bitwise_xor(word, ops.right_shift(word, np.uint32(16))) * np.uint32(0x85EBCA6B)
+    word = ops.bitwise_xor(word, ops.right_shift(word, np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return ops.bitwise_xor(word, ops.right_shift(word, np.uint32(16)))
 
 
-def bits(key: tf.Tensor, stream: int, shape: tuple[int, ...] = ()) -> tf.Tensor:
+def bits(key, stream: int, shape: tuple[int, ...] = ()):
     """Random 32-bit words.
 
     Args:
-        key: uint32 [batch, 2].
+        key: uint32 [batch, 2], a tensor or a NumPy array, and so are the words.
         stream: which of a key's many independent sequences; each use takes one of its own.
         shape: words wanted for each example.
 
     Returns:
         uint32 [batch, *shape].
     """
-    golden = tf.constant(0x9E3779B9, tf.uint32)  # keeps a key of zeros from staying zero
+    ops = ops_of(key)
+    golden = np.uint32(0x9E3779B9)  # keeps a key of zeros from staying zero
     state = _mix(key[:, 0] + golden)
-    state = _mix(tf.bitwise.bitwise_xor(state, key[:, 1]) + golden)
-    state = _mix(tf.bitwise.bitwise_xor(state, tf.constant(stream, tf.uint32)) + golden)
-    counter = tf.range(math.prod(shape), dtype=tf.int32)
-    words = _mix(_mix(state[:, None] + tf.cast(counter, tf.uint32)[None] * golden) + golden)
-    return tf.reshape(words, (-1, *shape))
+    state = _mix(ops.bitwise_xor(state, key[:, 1]) + golden)
+    state = _mix(ops.bitwise_xor(state, np.uint32(stream)) + golden)
+    counter = ops.array(ops.arange(math.prod(shape), dtype="int32"), "uint32")
+    words = _mix(_mix(state[:, None] + counter[None] * golden) + golden)
+    return ops.reshape(words, (-1, *shape))
 
 
-def uniform(key: tf.Tensor, stream: int, shape: tuple[int, ...] = ()) -> tf.Tensor:
+def uniform(key, stream: int, shape: tuple[int, ...] = ()):
     """Uniform float32 numbers in [0, 1), [batch, *shape]; see `bits`."""
-    top = tf.bitwise.right_shift(bits(key, stream, shape), tf.constant(8, tf.uint32))
-    return tf.cast(tf.cast(top, tf.int32), tf.float32) * 2.0**-24
+    ops = ops_of(key)
+    top = ops.right_shift(bits(key, stream, shape), np.uint32(8))
+    return ops.array(ops.array(top, "int32"), "float32") * 2.0**-24
 
 
 def integers(

@@ -387,6 +387,10 @@ class SentencePiece(Tokenizer):
             self._pieces.DecodeIds(self._word)
         )
 
+    def byte(self, token: int) -> bytes | None:
+        """The byte that a token stands for, None for all but the tokens of bytes."""
+        return _spell_pieces(self._words[token]) if self._pieces.IsByte(token) else None
+
     def byte_lengths(self):
         lengths = [len(word.replace(MARK, " ").encode()) for word in self._words]
         lengths = [length if self._is_word(token) else 0 for token, length in enumerate(lengths)]

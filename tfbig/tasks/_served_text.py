@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from tfbig.core.contracts import Component, Program, Task, knob
 from tfbig.core.lazy import tf
-from tfbig.decoding.generation import choose, keys
+from tfbig.decoding.generation import continuation
+from tfbig.decoding.sampling import choose
 from tfbig.prep import graph_text
 
 WINDOWS = 32  # windows scored at once; bounds memory
@@ -229,13 +230,14 @@ class ServedText:
         tokens, count = self._prompts(given)
         texts = given.get("prompt")
         begins = given["count"] == 0 if texts is None else tf.equal(texts, "")
-        made = self._write(
+        made = continuation(
+            self.prefill,
+            self.step,
             tokens,
             count,
-            length,
-            lambda logits, number: choose(
-                logits, keys(seed, tf.shape(logits)[0], number), **choice
-            ),
+            length=length,
+            pick=lambda logits, number: choose(logits, seed, number, **choice),
+            end=self.end,
         )
         ended = tf.equal(made, self.end)
         written = tf.where(tf.reduce_any(ended, 1), tf.argmax(ended, 1, tf.int32), length)
@@ -245,62 +247,6 @@ class ServedText:
         if not self.encode:
             answer["ids"] = tf.where(tf.range(length)[None] < written[:, None], made, 0)
         return answer
-
-    def _write(self, tokens, count, length, pick):
-        """The tokens that follow, int32 [b, length].
-
-        The same as `Generator.generate`, as one loop with a free batch size.
-        """
-        context, rows = self.context, tf.shape(tokens)[0]
-        place = tf.range(context + 1)[None]
-
-        def refill(text, count):
-            """Texts that have outgrown the context go on from their last half."""
-            shift = tf.where(count > context, count - max(1, context // 2), 0)
-            text = tf.gather(
-                text, tf.minimum(place + shift[:, None], context), axis=1, batch_dims=1
-            )
-            logits, *cache = self.prefill([text[:, :context], count - shift])
-            return text, count - shift, logits, *cache
-
-        def go_on(text, count, cache):
-            logits, *cache = self.step(
-                [tf.gather(text, count - 1, axis=1, batch_dims=1), count - 1, *cache]
-            )
-            return text, count, logits, *cache
-
-        def body(i, text, count, made, done, *cache):
-            full = tf.reduce_any(count > context)
-            text, count, logits, *cache = tf.cond(
-                (i == 0) | full, lambda: refill(text, count), lambda: go_on(text, count, cache)
-            )
-            token = pick(logits, i)
-            text = tf.where(place == count[:, None], token[:, None], text)
-            made = tf.where(tf.range(length)[None] == i, token[:, None], made)
-            return i + 1, text, count + 1, made, done | (token == self.end), *cache
-
-        cache = [tf.zeros((rows, *spec.shape[1:]), spec.dtype) for spec in self.cache]
-        text = tf.concat([tokens, tf.zeros((rows, 1), tf.int32)], 1)
-        state = (
-            tf.constant(0),
-            text,
-            count,
-            tf.zeros((rows, length), tf.int32),
-            tf.zeros((rows,), tf.bool),
-            *cache,
-        )
-        shapes = [
-            tf.TensorShape(()),
-            *(tf.TensorShape(s) for s in ((None, context + 1), (None,), (None, None), (None,))),
-            *(spec.shape for spec in self.cache),
-        ]
-
-        def going(i, text, count, made, done, *cache):
-            return (i < length) & ~tf.reduce_all(done)
-
-        return tf.while_loop(
-            going, body, state, shape_invariants=tuple(shapes), parallel_iterations=1
-        )[3]
 
     def _score(self, **given):
         """Log-probability of each text in windows side by side, as a split is evaluated.

@@ -6,12 +6,15 @@ answered together.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
+from tfbig.decoding.sampling import choose
+from tfbig.decoding.window import num_dropped
 from tfbig.deploy.server.batching import Batcher
 from tfbig.deploy.server.status import invalid
 
@@ -28,7 +31,8 @@ class Choice:
         temperature: scores are divided by it; 0 takes the most probable token.
         top_k: only so many most probable tokens (Fan et al. 2018); None: all.
         top_p: only the fewest tokens that together have this probability (Holtzman et al. 2020).
-        seed: of the choices; None: another one each time.
+        seed: of the choices, which are those of the artefact's `generate` for one prompt; None:
+            another one each time.
         stop: texts before which it ends.
         begins: whether no other text stands before it.
     """
@@ -92,14 +96,15 @@ class Writer:
         Whole characters only: what may be a part of one, or of a stop text, waits for the next
             token. The batcher is to be held.
         """
-        context, random = self.facts["context"], np.random.default_rng(choice.seed)
+        context = self.facts["context"]
+        seed = secrets.randbits(32) if choice.seed is None else choice.seed
+        options = {name: getattr(choice, name) for name in ("temperature", "top_k", "top_p")}
         reader = self.reader(self.tokenizer, *map(self.plain, choice.stop), begins=choice.begins)
         tokens, cache = list(tokens), None
         for number in range(choice.length):
-            # A text that has outgrown the context goes on from its last half
-            if cache is not None and len(tokens) > context:
-                tokens, cache = tokens[-max(1, context // 2) :], None
-            if cache is None:
+            drop = num_dropped(len(tokens), context)
+            if cache is None or drop:
+                tokens = tokens[drop:]
                 inputs = {
                     "tokens": np.array([tokens], np.int32),
                     "count": np.array([len(tokens)], np.int32),
@@ -112,7 +117,7 @@ class Writer:
                 }
                 outputs = await batcher.submit(STEP, {**inputs, **cache})
             cache = {name: value for name, value in outputs.items() if name != "logits"}
-            token = choose(outputs["logits"][0], choice, random)
+            (token,) = choose(outputs["logits"], seed, number, **options).tolist()
             tokens.append(token)
             piece = reader.add([token])
             if not reader.done and number + 1 == choice.length:
@@ -122,21 +127,3 @@ class Writer:
             yield piece, reader.done
             if reader.done:
                 return
-
-
-def choose(logits, choice: Choice, random) -> int:
-    """One token of a distribution [values], by Gumbel's trick."""
-    if choice.temperature == 0:
-        return int(logits.argmax())
-    with np.errstate(over="ignore"):  # by a tiny temperature all but the greatest become -inf
-        scores = (logits.astype(np.float64) - logits.max()) / choice.temperature
-    if choice.top_k is not None and choice.top_k < len(scores):
-        scores[scores < np.partition(scores, -choice.top_k)[-choice.top_k]] = -np.inf
-    if choice.top_p is not None and choice.top_p < 1:
-        ordered = np.sort(scores)[::-1]
-        share = np.exp(ordered - ordered[0])
-        share /= share.sum()
-        scores[
-            scores < ordered[np.flatnonzero(np.cumsum(share) - share < choice.top_p)[-1]]
-        ] = -np.inf
-    return int((scores + random.gumbel(size=len(scores))).argmax())
