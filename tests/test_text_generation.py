@@ -480,7 +480,7 @@ def test_commands(corpus, tmp_path):
         in call("tfbig.predict", run, "x", "--temperature", "-1", code=2)[1]
     )
     assert (
-        "--top: no such option. Did you mean --stop?"
+        "--top: no such option. Did you mean --top-k?"
         in call("tfbig.predict", run, "x", "--top", "3", code=2)[1]
     )
     assert (
