@@ -407,6 +407,28 @@ def test_onnx_from_elsewhere_is_refused(tmp_path):
     (tmp_path / "default.onnx").write_bytes(
         helper.make_model(graph, functions=[default]).SerializeToString()
     )
+    for name, called in (("twice", 30), ("recursive", 0)):
+        calls = [helper.make_node(f"F{called}", ["x"], ["y"], domain="ai.onnx.ml")]
+        functions = [
+            helper.make_function(
+                "ai.onnx.ml",
+                f"F{i}",
+                ["a"],
+                ["b"],
+                [
+                    helper.make_node(f"F{max(0, i - 1)}", [given], [made], domain="ai.onnx.ml")
+                    for given, made in (("a", "t"), ("t", "b"))
+                ]
+                if i or name == "recursive"
+                else [helper.make_node("Identity", ["a"], ["b"])],
+                [helper.make_opsetid("ai.onnx.ml", 3)],
+            )
+            for i in range(called + 1)
+        ]
+        nested = helper.make_graph(calls, "g", [], [])
+        (tmp_path / f"{name}.onnx").write_bytes(
+            helper.make_model(nested, functions=functions).SerializeToString()
+        )
     foreign, elsewhere = "operator Run is from 'evil'", "keeps data outside its own file"
     messages = {
         "domain": foreign,
@@ -416,6 +438,8 @@ def test_onnx_from_elsewhere_is_refused(tmp_path):
         "keeps": elsewhere,
         "sparse": elsewhere,
         "noise": "no ONNX model that can be read",
+        "twice": "at most 1,048,576 operators",
+        "recursive": "deeper than 100, or themselves",
     }
     for name, message in messages.items():
         with pytest.raises(UserError, match=message):

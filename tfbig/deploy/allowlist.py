@@ -158,6 +158,7 @@ RESTORE = frozenset(
     )
 )
 DEEPEST = 100  # functions that call each other
+MOST_NODES = 1 << 20  # of an ONNX model, those of functions once for each call
 ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 
 
@@ -262,7 +263,37 @@ def check_onnx(path: Path) -> set[str]:
         for tensor in _onnx_tensors(part)
     ):
         raise UserError(f"{path}: refused: it keeps data outside its own file.")
+    _check_expansion(path, model)
     return {node.op_type for part in parts for node in part.node}
+
+
+def _check_expansion(path: Path, model) -> None:
+    """Raises UserError where an ONNX model's functions become too much once they stand in place of
+    their calls, as they do when it is loaded: 40 that each call the one before twice are 2^40.
+    """
+    functions = {(part.domain, part.name): part for part in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(graph, depth: int) -> int:
+        total = 0
+        for node in (node for part in _onnx_parts(graph) for node in part.node):
+            key = node.domain, node.op_type
+            if key in functions and key not in sizes:
+                if depth > DEEPEST:
+                    raise UserError(
+                        f"{path}: refused: its functions call each other deeper than {DEEPEST}, or"
+                        " themselves."
+                    )
+                sizes[key] = size(functions[key], depth + 1)
+            total += sizes.get(key, 1)
+            if total > MOST_NODES:
+                raise UserError(
+                    f"{path}: refused: expected at most {MOST_NODES:,} operators, with functions in"
+                    " place of their calls. Received: more."
+                )
+        return total
+
+    size(model.graph, 1)
 
 
 def _onnx_attributes(graph) -> list:
