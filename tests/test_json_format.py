@@ -87,6 +87,12 @@ def test_what_is_refused(value, dtype):
         assert caught.value.code == "INVALID_ARGUMENT"
 
 
+def test_rows_are_counted_before_they_are_read():
+    rows = [[]] * 4097
+    with pytest.raises(Failure, match="at most 4096 rows in a request. Received: 4097"):
+        read(rows, STRING, "instances")
+
+
 def test_a_signature_without_inputs_takes_no_values():
     for body in ({"instances": [1]}, {"inputs": [1]}):
         with pytest.raises(Failure, match="expecting"):
@@ -155,6 +161,24 @@ def test_answers():
         json_format.predictions({"a": np.zeros(2), "b": np.zeros(1)}, True)
     with pytest.raises(Failure, match="has no shape information"):
         json_format.predictions({"a": np.float32(1).reshape(())}, True)
+
+
+@pytest.mark.parametrize("by_row", [True, False])
+@pytest.mark.parametrize("names", [["a"], ["a", "b", "t"]])
+def test_large_answers_are_written_in_parts(by_row, names, monkeypatch):
+    values = {
+        "a": np.arange(60, dtype=np.float32).reshape(20, 3),
+        "b": np.arange(20),
+        "t": np.array([b"x"] * 20, object),
+    }
+    outputs, sizes, dumps = {name: values[name] for name in names}, [], json_format.dumps
+    whole = json_format.predictions(outputs, by_row)
+    monkeypatch.setattr(json_format, "LARGE", 100)
+    monkeypatch.setattr(
+        json_format, "dumps", lambda value: [sizes.append(len(value)), dumps(value)][1]
+    )
+    assert json_format.predictions(outputs, by_row) == whole
+    assert max(sizes) < 20
 
 
 def test_answers_with_half_characters_and_huge_numbers():

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from tfbig.core.errors import UserError
 from tfbig.deploy.server import json_format
 from tfbig.deploy.server.admission import Admission
 from tfbig.deploy.server.catalogue import Catalogue
@@ -173,7 +172,7 @@ class Completions:
                 )
             try:
                 made = await beside(self.read, servable.text)
-            except (UserError, KeyError, TypeError, ValueError) as error:
+            except Exception as error:  # whatever libraries raise for files of others
                 raise Failure(
                     "FAILED_PRECONDITION",
                     f"model: {servable.name}: its tokenizer cannot be read: {error}",

@@ -145,6 +145,11 @@ def serialised(given) -> np.ndarray:
     return made
 
 
+def size(texts: np.ndarray) -> int:
+    """Bytes of serialised tf.Examples."""
+    return sum(map(len, texts.tolist()))
+
+
 def classifications(outputs: dict[str, np.ndarray], rows: int) -> list[list[tuple[str, float]]]:
     """For each example its (label, score) pairs."""
     classes, scores = outputs.get("classes"), outputs.get("scores")

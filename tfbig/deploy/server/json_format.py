@@ -17,6 +17,7 @@ from array import array as numbers
 from itertools import chain
 
 from tfbig.core.lazy import np, tf
+from tfbig.deploy.server.servable import ROWS
 from tfbig.deploy.server.status import Failure, invalid
 
 LARGE = 1 << 18  # bytes of a body that is read beside the event loop
@@ -122,6 +123,8 @@ def predict_inputs(document: dict, inputs) -> tuple[dict[str, np.ndarray], bool]
             )
         if not rows:
             raise invalid(f"JSON Value: {_shown(document)} No values in 'instances' array")
+        if len(rows) > ROWS:  # before anything is made of each
+            raise invalid(f"expected at most {ROWS} rows in a request. Received: {len(rows)}.")
         return _rows(rows, inputs), True
     if has_columns:
         return _columns(document["inputs"], inputs), False
@@ -413,10 +416,17 @@ def _shown(value, longest: int = 200) -> str:
 
 
 def predictions(outputs: dict[str, np.ndarray], by_row: bool) -> bytes:
-    """A response's body."""
+    """A response's body.
+
+    A large one is written some rows at a time, since nothing else runs while those are.
+    """
     shown = {name: _values(name, value) for name, value in sorted(outputs.items())}
     if not by_row:
-        return dumps({"outputs": shown if len(shown) > 1 else next(iter(shown.values()))})
+        written = {name: _written(value, outputs[name].nbytes) for name, value in shown.items()}
+        if len(written) == 1:
+            return b'{"outputs":%b}' % next(iter(written.values()))
+        named = (b"%b:%b" % (dumps(name), value) for name, value in written.items())
+        return b'{"outputs":{%b}}' % b",".join(named)
     sizes = {name: len(value) if value.ndim else None for name, value in outputs.items()}
     for name, size in sizes.items():
         if size is None:
@@ -428,12 +438,21 @@ def predictions(outputs: dict[str, np.ndarray], by_row: bool) -> bytes:
                 f"Tensor name: {name} has inconsistent batch size: {size} expecting:"
                 f" {next(iter(sizes.values()))}"
             )
-    if len(shown) == 1:
-        return dumps({"predictions": next(iter(shown.values()))})
-    names, parts = list(shown), [list(value) for value in shown.values()]
-    return dumps(
-        {"predictions": [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]}
-    )
+    rows = next(iter(shown.values()))
+    if len(shown) > 1:
+        names, parts = list(shown), [list(value) for value in shown.values()]
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]
+    size = sum(value.nbytes for value in outputs.values())
+    return b'{"predictions":%b}' % _written(rows, size)
+
+
+def _written(rows, size: int) -> bytes:
+    """JSON of some rows, or of a single value, that take so many bytes together."""
+    if size <= LARGE:
+        return dumps(rows)
+    step = max(1, len(rows) * LARGE // size)
+    parts = (dumps(rows[start : start + step])[1:-1] for start in range(0, len(rows), step))
+    return b"[%b]" % b",".join(parts)
 
 
 def _values(name: str, array: np.ndarray):

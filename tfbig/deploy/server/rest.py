@@ -259,13 +259,20 @@ class Rest:
         if batcher.servable is not servable:
             batcher.servable.signature(name)
             pixels = batcher.servable.check(name, inputs)
+        size = batcher.servable.answer_bytes(name, inputs)
+        if method != "predict":  # a context stands in each example
+            size += examples.size(inputs[examples.INPUTS])
         # Held: another version may take its place before it is asked.
-        with self.admission.holding(batcher.servable.answer_bytes(name, inputs)), batcher.held():
+        with self.admission.holding(size), batcher.held():
             answer = batcher.ask(name, inputs, self.admission.running == 1, pixels)
             outputs = await (answer if is_one_row(inputs) else _unless_gone(answer, receive))
-        rows = len(inputs[examples.INPUTS]) if method != "predict" else 0
-        if method == "predict":
-            return json_format.predictions(outputs, by_row)
+            if method == "predict":
+                write = json_format.predictions
+                if sum(value.nbytes for value in outputs.values()) <= json_format.LARGE:
+                    return write(outputs, by_row)
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(None, write, outputs, by_row)
+        rows = len(inputs[examples.INPUTS])
         results = examples.classifications if method == "classify" else examples.regressions
         return json_format.dumps({"results": results(outputs, rows)})
 

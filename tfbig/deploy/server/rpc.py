@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 
+from tfbig.core.lazy import np
 from tfbig.deploy.server import examples, messages
 from tfbig.deploy.server.admission import Admission, Arrivals
 from tfbig.deploy.server.catalogue import Catalogue
 from tfbig.deploy.server.connections import CONNECTIONS, HEAD_SECONDS, IDLE_SECONDS
+from tfbig.deploy.server.json_format import LARGE
 from tfbig.deploy.server.servable import DEFAULT
 from tfbig.deploy.server.status import CODES, Failure, invalid
 
@@ -50,8 +52,7 @@ class Service:
         if name not in servable.signatures:
             raise Failure("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
         signature = servable.signatures[name]
-        inputs = messages.arrays(request.inputs, GROWTH * self.limits.body)
-        pixels = servable.check(name, inputs)
+        inputs, pixels = await self._beside(request, self._inputs, request, servable, name)
         for i, wanted in enumerate(request.output_filter):
             if wanted in request.output_filter[:i]:
                 raise invalid(f"duplicate output tensor alias: {wanted}")
@@ -70,18 +71,32 @@ class Service:
             response.outputs[key].CopyFrom(messages.tensor(outputs[key]))
         return response
 
+    def _inputs(self, request, servable, name: str) -> tuple[dict, np.ndarray | None]:
+        """A predict request's inputs, and their pixels."""
+        servable.check_names(name, request.inputs)  # before anything is made of them
+        inputs = messages.arrays(request.inputs, GROWTH * self.limits.body)
+        return inputs, servable.check(name, inputs)
+
+    @staticmethod
+    async def _beside(request, read, *arguments):
+        """What is read of a request, while others are answered if it is large."""
+        if request.ByteSize() <= LARGE:
+            return read(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(None, read, *arguments)
+
     async def _examples(self, request, method: str):
         batcher = self._find(request.model_spec)
-        name, inputs = examples.prepare(
-            batcher.servable, request.model_spec.signature_name, method, request.input
-        )
-        pixels = batcher.servable.check(name, inputs)
-        return (
-            batcher.servable,
-            name,
-            await batcher.submit(name, inputs, pixels),
-            len(inputs[examples.INPUTS]),
-        )
+        servable, asked = batcher.servable, request.model_spec.signature_name
+
+        def read():
+            name, inputs = examples.prepare(servable, asked, method, request.input)
+            return name, inputs, servable.check(name, inputs)
+
+        name, inputs, pixels = await self._beside(request, read)
+        texts = inputs[examples.INPUTS]
+        size = examples.size(texts) + servable.answer_bytes(name, inputs)
+        with self.admission.holding(size):
+            return servable, name, await batcher.submit(name, inputs, pixels), len(texts)
 
     async def classify(self, request):
         from tensorflow_serving.apis import classification_pb2
@@ -134,11 +149,18 @@ class Service:
             tensors.add(servable.signatures[name].inputs[examples.INPUTS].name)
         if len(tensors) > 1:
             raise invalid("Input tensor must be the same for all Signatures.")
-        inputs = {examples.INPUTS: examples.serialised(request.input)}
-        pixels = {name: servable.check(name, inputs) for name in asked}
-        found = await asyncio.gather(
-            *(batcher.submit(name, inputs, pixels[name]) for name in asked)
-        )
+
+        def read():
+            inputs = {examples.INPUTS: examples.serialised(request.input)}
+            return inputs, {name: servable.check(name, inputs) for name in asked}
+
+        inputs, pixels = await self._beside(request, read)
+        size = examples.size(inputs[examples.INPUTS])
+        size += sum(servable.answer_bytes(name, inputs) for name in asked)
+        with self.admission.holding(size):
+            found = await asyncio.gather(
+                *(batcher.submit(name, inputs, pixels[name]) for name in asked)
+            )
         response = inference_pb2.MultiInferenceResponse()
         for (name, method), outputs in zip(asked.items(), found, strict=True):
             one = response.results.add()

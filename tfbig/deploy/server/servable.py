@@ -136,7 +136,8 @@ class Servable:
             )
         return pixels
 
-    def _check_shapes(self, signature: str, inputs: dict[str, np.ndarray]) -> None:
+    def check_names(self, signature: str, inputs) -> None:
+        """Raises Failure unless these are the names of the signature's inputs."""
         expected = self.signatures[signature].inputs
         if set(inputs) != set(expected):
             extra, missing = (
@@ -148,6 +149,10 @@ class Servable:
                 f"input size does not match signature: {len(inputs)}!={len(expected)}. Sent extra:"
                 f" {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}.",
             )
+
+    def _check_shapes(self, signature: str, inputs: dict[str, np.ndarray]) -> None:
+        self.check_names(signature, inputs)
+        expected = self.signatures[signature].inputs
         for name, value in inputs.items():
             wanted, info = self.dtypes[signature][name], expected[name]
             if value.dtype != wanted:
