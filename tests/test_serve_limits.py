@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -12,8 +13,19 @@ from pathlib import Path
 
 import grpc
 import pytest
+import tensorflow as tf
 from google.protobuf import text_format
-from serving import SERVE, SHIPPED, P, at_once, b64, grpc_service, png, predict_request
+from serving import (
+    SERVE,
+    SHIPPED,
+    P,
+    at_once,
+    b64,
+    grpc_predict,
+    grpc_service,
+    png,
+    predict_request,
+)
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import model_management_pb2
 
@@ -79,6 +91,32 @@ def test_limits(server):
                 link.sendall(piece)
         assert link.recv(100).startswith(b"HTTP/1.1 413")
     assert server.ask("GET", "/healthz") == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize("start", ["1\r\nx\r\n0\r\n", "1\r\nx\r\n0\r\nA: ", "1;"])
+def test_what_comes_instead_of_a_body_is_bounded(server, start):
+    """Lines behind a body, a long one, a long comment on a chunk."""
+    more = b"x" * (1 << 16) if start[-2:] != "\r\n" else b"A: b\r\n" * (1 << 13)
+    head = f"POST {P} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as link:
+        link.sendall((head + start).encode())
+        with pytest.raises(OSError):
+            for _ in range(1000):
+                link.sendall(more)
+    assert server.ask("GET", "/healthz") == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize(("requests", "answered"), [(50, True), (5000, False)])
+def test_requests_ahead_of_their_answers_are_bounded(server, requests, answered):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as link:
+        link.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * (requests - 1))
+        link.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            while piece := link.recv(1 << 16):
+                answer += piece
+    assert (answer.count(b"200 OK") == requests) == answered
+    assert answered or answer.count(b"200 OK") < 500
 
 
 def test_long_and_unfinished_heads_are_refused(server, monkeypatch):
@@ -317,6 +355,60 @@ def test_inputs_are_bounded_together():
         messages.arrays({"a": proto, "b": proto}, 7999)
 
 
+def test_names_are_checked_before_anything_is_made_of_inputs(server):
+    """Half a million of them keep nobody waiting; nor do pictures that take long to look through,
+    which are looked through beside the others."""
+    from tensorflow_serving.apis import predict_pb2
+
+    many = predict_pb2.PredictRequest()
+    many.model_spec.name = "mnist_mlp"
+    for i in range(200_000):
+        many.inputs[f"{i:x}"].dtype = 1
+    picture = b"\xff\xd8" + b"\xff\x01" * 65_000
+    pictures = tf.make_tensor_proto([picture] * 60)
+    requests = (
+        lambda: server.predictions.Predict(many, timeout=60),
+        lambda: grpc_predict(server, {"image_bytes": pictures}),
+    )
+    for request in requests:
+        longest, pool = 0.0, concurrent.futures.ThreadPoolExecutor(1)
+        asked = pool.submit(request)
+        while not asked.done():
+            before = time.monotonic()
+            assert server.ask("GET", "/healthz")[0] == 200
+            longest = max(longest, time.monotonic() - before)
+        assert asked.exception().code() == grpc.StatusCode.INVALID_ARGUMENT and longest < 1
+
+
+def test_examples_with_a_context_count_as_they_are(monkeypatch):
+    """A context stands in each of them: of 10 bytes, in 1000 examples."""
+    from types import SimpleNamespace
+
+    from tensorflow_serving.apis import classification_pb2
+
+    from tfbig.deploy.server import examples
+    from tfbig.deploy.server.admission import Admission, Limits
+    from tfbig.deploy.server.rpc import Service
+    from tfbig.deploy.server.status import Failure
+
+    request = classification_pb2.ClassificationRequest()
+    held = request.input.example_list_with_context
+    held.context.features.feature["a"].bytes_list.value.append(b"x" * 1000)
+    for _ in range(1000):
+        held.examples.add()
+
+    def prepare(*given):
+        return "m", {examples.INPUTS: examples.serialised(given[-1])}
+
+    monkeypatch.setattr(examples, "prepare", prepare)
+    servable = SimpleNamespace(check=lambda *_: None, answer_bytes=lambda *_: 0)
+    batcher = SimpleNamespace(servable=servable)
+    service = Service(SimpleNamespace(find=lambda *_: batcher), Admission(Limits(bodies=1_000_000)))
+    request.model_spec.name = "m"
+    with pytest.raises(Failure, match="would take 1,0.* bytes, more than 1,000,000"):
+        asyncio.run(service.classify(request))
+
+
 def test_arrays_of_grpc_count_until_they_are_answered():
     """A message of a few bytes that repeats one number is as large as its array."""
     from types import SimpleNamespace
@@ -363,7 +455,8 @@ def test_arrays_of_grpc_count_until_they_are_answered():
 
 def test_a_large_body_is_read_beside_the_others(server):
     """Slow to read, and wrong at its very end: others are answered meanwhile."""
-    body = b'{"signature_name": "tensors", "instances": [' + b"[1.5, 2]," * 300_000 + b'"x"]}'
+    row = b"[" + b"1.5, 2, " * 150 + b"3],"
+    body = b'{"signature_name": "tensors", "instances": [' + row * 4000 + b'"x"]}'
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         slow = pool.submit(server.ask, "POST", P, body)
         during = 0
@@ -371,7 +464,7 @@ def test_a_large_body_is_read_beside_the_others(server):
             assert server.ask("GET", "/healthz")[0] == 200
             during += not slow.done()
         status, answer = slow.result()
-    assert status == 400 and "Failed to process element: 300000" in answer["error"] and during >= 2
+    assert status == 400 and "Failed to process element: 4000 " in answer["error"] and during >= 2
 
 
 def test_a_port_that_is_taken_is_the_users_to_change(server):
@@ -457,3 +550,35 @@ def test_a_signal_while_models_are_loaded_is_not_lost(tmp_path, monkeypatch, sig
         run.Settings(tmp_path, port=0, grpc_port=None), lambda event, _: events.append(event)
     ) == {"answered": 0}
     assert events == ["stopped"] and time.monotonic() - started < 50
+
+
+def test_a_log_that_nobody_reads_stops_nothing(monkeypatch):
+    """A pipe that is full, a disk that is: lines are lost, and counted."""
+    from tfbig.deploy.server import events
+
+    monkeypatch.setattr(events, "MOST_LINES", 20)
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    log = events.Log(writing)
+
+    def read_all():
+        pieces, waiting = [], True
+        while waiting:
+            waiting = log._lines.unfinished_tasks  # before the last look
+            with contextlib.suppress(BlockingIOError):
+                pieces.append(os.read(reading, 1 << 20))
+        return b"".join(pieces)
+
+    for _ in range(200):
+        log("event", {"text": "x" * 4000})
+    lines = read_all().splitlines()
+    assert 20 <= len(lines) < 200
+    log("last", {"half": "\udc80"})
+    last = json.loads(read_all().splitlines()[-1])
+    assert last["event"] == "last" and last["lines_lost"] == 200 - len(lines)
+    with Path("/dev/full").open("wb") as full:
+        log = events.Log(full.fileno())
+        for _ in range(3):
+            log("event", {})
+        log.flush()
+        assert log._lost == 3

@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 20.0
 CONNECTIONS = 2048
+AHEAD = 64  # requests that a connection may send before those in front are answered
 IDLE_SECONDS = 75  # that a connection may do nothing between requests
 WRITE_SECONDS = 20.0  # between looks at whether an answer is read
 WRITE_PACE = 16 << 10  # bytes per second at which it must be
@@ -20,8 +21,9 @@ class BoundedProtocol(HttpToolsProtocol):
     come to an end.
 
     The head's time counts from the connection's start, then from each request's first byte; between
-    requests uvicorn's own keep-alive limit holds. A body that was refused before its end may go on
-    for as long as a head. An answer must be read.
+    requests uvicorn's own keep-alive limit holds. What comes in place of a body's next bytes, such
+    as lines behind one that is sent in chunks, may be as long as a head. A body that was refused
+    before its end may go on for as long as a head. An answer must be read.
     """
 
     def connection_made(self, transport) -> None:
@@ -40,22 +42,32 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        before = self._head
+        # A head that begins within these bytes, after another request's end, counts from the next
+        self._size += len(data)
         super().data_received(data)
-        # A head that begins within this piece, after another request's end, counts from the next
-        # one
-        if before and self._head:
-            self._size += len(data)
-        if self._head and self._size > HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The request's head is too long.")
+        if self._size > HEAD_BYTES and not self.transport.is_closing():
+            if self._head:
+                self.send_400_response("The request's head is too long.")
+            else:  # an answer may have begun
+                self.transport.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head:  # lines behind a body in chunks say nothing that is asked for
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._size = 0
+        super().on_body(body)
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= AHEAD:
+            raise ValueError("requests ahead of their answers")  # ends the connection with 400
         super().on_message_begin()
         self._head, self._size = True, 0
         self._wait()
 
     def on_headers_complete(self) -> None:
-        self._head, self._body = False, True
+        self._head, self._body, self._size = False, True, 0
         self._rest()
         super().on_headers_complete()
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import datetime
 import gc
-import json
 import os
 import signal
 import socket
@@ -23,6 +21,7 @@ from tfbig.deploy.server.admission import Admission, Limits
 from tfbig.deploy.server.batching import ANSWERING
 from tfbig.deploy.server.catalogue import LOADING_S, Catalogue
 from tfbig.deploy.server.completions import Completions
+from tfbig.deploy.server.events import Log, quiet
 from tfbig.deploy.server.loading import BESIDE
 from tfbig.deploy.server.monitoring import Monitor
 from tfbig.deploy.server.rest import Rest
@@ -73,18 +72,11 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
 
-def log(event: str, values: dict) -> None:
-    """One event as one line of JSON on stderr."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    print(
-        json.dumps({"time": now, "event": event, **values}, ensure_ascii=False),
-        file=sys.stderr,
-        flush=True,
-    )
+def serve(settings: Settings, say: Callable | None = None) -> dict:
+    """Serves until SIGTERM or SIGINT; returns how many requests were answered.
 
-
-def serve(settings: Settings, say=log) -> dict:
-    """Serves until SIGTERM or SIGINT; returns how many requests were answered."""
+    `say` is told events as (event, values); None: they are lines on stderr.
+    """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would say, our errors say
     with contextlib.suppress(RuntimeError):  # TensorFlow runs already, in whatever calls this
         tf.config.threading.set_inter_op_parallelism_threads(OPERATIONS_AT_ONCE)
@@ -97,7 +89,10 @@ def serve(settings: Settings, say=log) -> dict:
         raise UserError(
             f"serve: needs {error.name}, not installed. Run pip install 'tfbig[serve]'."
         ) from error
-    last = threading.Timer(settings.drain_s + END_S, _end, (say,))
+    log = Log()
+    say = say or log
+    quiet("uvicorn.error")
+    last = threading.Timer(settings.drain_s + END_S, _end, (say, log))
     last.daemon = True
     run = asyncio.run
     with contextlib.suppress(ImportError):
@@ -114,6 +109,7 @@ def serve(settings: Settings, say=log) -> dict:
         raise
     finally:
         last.cancel()
+        log.flush()
         atexit.register(_leave, code)
 
 
@@ -143,9 +139,10 @@ def _leave(code: int) -> None:
         os._exit(code)
 
 
-def _end(say) -> None:
+def _end(say: Callable, log: Log) -> None:
     """Ends the process at once: something in it does not end by itself."""
     say("killed", {"error": f"It did not end within {END_S:g} s beyond the time to drain."})
+    log.flush()
     os._exit(1)
 
 
