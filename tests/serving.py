@@ -220,7 +220,8 @@ async def grpc_service(ask, **limits):
     from tfbig.deploy.server.servable import Servable
 
     servable = Servable("m", 1, {"serving_default": meta_graph_pb2.SignatureDef()}, None, {})
-    catalogue = SimpleNamespace(find=lambda *_: SimpleNamespace(servable=servable, ask=ask))
+    batcher = SimpleNamespace(servable=servable, ask=ask, held=contextlib.nullcontext)
+    catalogue = SimpleNamespace(find=lambda *_: batcher)
     monitor, admission = Monitor(), Admission(Limits(**limits))
     server = rpc.build(catalogue, monitor, admission, lambda event, values: None)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -21,12 +22,12 @@ from serving import (
     P,
     at_once,
     b64,
-    grpc_predict,
     grpc_service,
     png,
     predict_request,
 )
 from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import model_management_pb2
 
 import tfbig
@@ -109,10 +110,9 @@ def test_what_comes_instead_of_a_body_is_bounded(server, start):
 @pytest.mark.parametrize(("requests", "answered"), [(50, True), (5000, False)])
 def test_requests_ahead_of_their_answers_are_bounded(server, requests, answered):
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as link:
-        link.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * (requests - 1))
-        link.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        answer = b""
-        with contextlib.suppress(ConnectionError):
+        answer, ask = b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+        with contextlib.suppress(OSError):
+            link.sendall((ask + b"\r\n") * (requests - 1) + ask + b"Connection: close\r\n\r\n")
             while piece := link.recv(1 << 16):
                 answer += piece
     assert (answer.count(b"200 OK") == requests) == answered
@@ -355,29 +355,39 @@ def test_inputs_are_bounded_together():
         messages.arrays({"a": proto, "b": proto}, 7999)
 
 
-def test_names_are_checked_before_anything_is_made_of_inputs(server):
-    """Half a million of them keep nobody waiting; nor do pictures that take long to look through,
-    which are looked through beside the others."""
-    from tensorflow_serving.apis import predict_pb2
+def test_large_grpc_requests_keep_nobody_waiting():
+    """Names are checked before anything is made of inputs, of which there may be half a million;
+    what a large message holds is looked through beside the others."""
+    from types import SimpleNamespace
 
-    many = predict_pb2.PredictRequest()
-    many.model_spec.name = "mnist_mlp"
-    for i in range(200_000):
-        many.inputs[f"{i:x}"].dtype = 1
-    picture = b"\xff\xd8" + b"\xff\x01" * 65_000
-    pictures = tf.make_tensor_proto([picture] * 60)
-    requests = (
-        lambda: server.predictions.Predict(many, timeout=60),
-        lambda: grpc_predict(server, {"image_bytes": pictures}),
-    )
-    for request in requests:
-        longest, pool = 0.0, concurrent.futures.ThreadPoolExecutor(1)
-        asked = pool.submit(request)
-        while not asked.done():
-            before = time.monotonic()
-            assert server.ask("GET", "/healthz")[0] == 200
-            longest = max(longest, time.monotonic() - before)
-        assert asked.exception().code() == grpc.StatusCode.INVALID_ARGUMENT and longest < 1
+    from tfbig.deploy.server.admission import Admission, Limits
+    from tfbig.deploy.server.rpc import Service
+    from tfbig.deploy.server.servable import Servable
+    from tfbig.deploy.server.status import Failure
+
+    signature = meta_graph_pb2.SignatureDef()
+    signature.inputs["x"].dtype = 7
+    signature.inputs["x"].tensor_shape.dim.add(size=-1)
+    servable = Servable("m", 1, {"serving_default": signature}, None, {})
+    batcher = SimpleNamespace(servable=servable, ask=at_once, held=contextlib.nullcontext)
+    service = Service(SimpleNamespace(find=lambda *_: batcher), Admission(Limits()))
+    wrong, large = predict_request(), predict_request()
+    wrong.inputs["no such"].dtype = 10_000
+    large.inputs["x"].CopyFrom(tf.make_tensor_proto([b"x" * (1 << 19)]))
+
+    async def look():
+        with pytest.raises(Failure, match="Sent extra: {no such}"):
+            await service.predict(wrong)
+        go_on = threading.Event()
+        servable.check = lambda *_: go_on.wait(60)
+        running = asyncio.create_task(service.predict(large))
+        await asyncio.sleep(0.05)  # which would wait, too
+        go_on.set()
+        await running
+
+    started = time.monotonic()
+    asyncio.run(look())
+    assert time.monotonic() - started < 30
 
 
 def test_examples_with_a_context_count_as_they_are(monkeypatch):
@@ -402,7 +412,7 @@ def test_examples_with_a_context_count_as_they_are(monkeypatch):
 
     monkeypatch.setattr(examples, "prepare", prepare)
     servable = SimpleNamespace(check=lambda *_: None, answer_bytes=lambda *_: 0)
-    batcher = SimpleNamespace(servable=servable)
+    batcher = SimpleNamespace(servable=servable, held=contextlib.nullcontext)
     service = Service(SimpleNamespace(find=lambda *_: batcher), Admission(Limits(bodies=1_000_000)))
     request.model_spec.name = "m"
     with pytest.raises(Failure, match="would take 1,0.* bytes, more than 1,000,000"):
@@ -413,7 +423,6 @@ def test_arrays_of_grpc_count_until_they_are_answered():
     """A message of a few bytes that repeats one number is as large as its array."""
     from types import SimpleNamespace
 
-    from tensorflow.core.protobuf import meta_graph_pb2
     from tensorflow_serving.apis import predict_pb2
 
     from tfbig.deploy.server.admission import Admission, Limits
@@ -437,7 +446,9 @@ def test_arrays_of_grpc_count_until_they_are_answered():
             return {"y": inputs["x"][:1]}
 
         batcher = SimpleNamespace(
-            servable=Servable("m", 1, {"serving_default": signature}, None, {}), ask=ask
+            servable=Servable("m", 1, {"serving_default": signature}, None, {}),
+            ask=ask,
+            held=contextlib.nullcontext,
         )
         service = Service(SimpleNamespace(find=lambda *_: batcher), admission)
         running = [asyncio.create_task(service.predict(request)) for _ in range(2)]

@@ -421,6 +421,9 @@ def predictions(outputs: dict[str, np.ndarray], by_row: bool) -> bytes:
     A large one is written some rows at a time, since nothing else runs while those are.
     """
     shown = {name: _values(name, value) for name, value in sorted(outputs.items())}
+    size = sum(value.nbytes for value in outputs.values())
+    if not by_row and size <= LARGE:
+        return dumps({"outputs": shown if len(shown) > 1 else next(iter(shown.values()))})
     if not by_row:
         written = {name: _written(value, outputs[name].nbytes) for name, value in shown.items()}
         if len(written) == 1:
@@ -442,7 +445,8 @@ def predictions(outputs: dict[str, np.ndarray], by_row: bool) -> bytes:
     if len(shown) > 1:
         names, parts = list(shown), [list(value) for value in shown.values()]
         rows = [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]
-    size = sum(value.nbytes for value in outputs.values())
+    if size <= LARGE:
+        return dumps({"predictions": rows})
     return b'{"predictions":%b}' % _written(rows, size)
 
 

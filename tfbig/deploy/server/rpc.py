@@ -52,24 +52,30 @@ class Service:
         if name not in servable.signatures:
             raise Failure("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
         signature = servable.signatures[name]
-        inputs, pixels = await self._beside(request, self._inputs, request, servable, name)
-        for i, wanted in enumerate(request.output_filter):
-            if wanted in request.output_filter[:i]:
-                raise invalid(f"duplicate output tensor alias: {wanted}")
-            if wanted not in signature.outputs:
-                raise invalid(
-                    f"output tensor alias not found in signature: {wanted} Outputs expected to be"
-                    f" in the set {{{','.join(sorted(signature.outputs))}}}."
-                )
-        # Few bytes may have become many, and become more.
-        size = sum(value.nbytes for value in inputs.values()) + servable.answer_bytes(name, inputs)
-        with self.admission.holding(size):
-            outputs = await batcher.ask(name, inputs, self.admission.running == 1, pixels)
+        with batcher.held():  # another version may take its place while it is read
+            inputs, pixels = await self._beside(request, self._inputs, request, servable, name)
+            self._check_filter(request.output_filter, signature.outputs)
+            # Few bytes may have become many, and become more.
+            size = sum(value.nbytes for value in inputs.values())
+            with self.admission.holding(size + servable.answer_bytes(name, inputs)):
+                outputs = await batcher.ask(name, inputs, self.admission.running == 1, pixels)
         response = predict_pb2.PredictResponse()
         self._spec(response.model_spec, servable, name)
         for key in request.output_filter or outputs:
             response.outputs[key].CopyFrom(messages.tensor(outputs[key]))
         return response
+
+    @staticmethod
+    def _check_filter(wanted_names, outputs) -> None:
+        """Raises Failure unless a request's output filter names different outputs."""
+        for i, wanted in enumerate(wanted_names):
+            if wanted in wanted_names[:i]:
+                raise invalid(f"duplicate output tensor alias: {wanted}")
+            if wanted not in outputs:
+                raise invalid(
+                    f"output tensor alias not found in signature: {wanted} Outputs expected to be"
+                    f" in the set {{{','.join(sorted(outputs))}}}."
+                )
 
     def _inputs(self, request, servable, name: str) -> tuple[dict, np.ndarray | None]:
         """A predict request's inputs, and their pixels."""
@@ -92,11 +98,12 @@ class Service:
             name, inputs = examples.prepare(servable, asked, method, request.input)
             return name, inputs, servable.check(name, inputs)
 
-        name, inputs, pixels = await self._beside(request, read)
-        texts = inputs[examples.INPUTS]
-        size = examples.size(texts) + servable.answer_bytes(name, inputs)
-        with self.admission.holding(size):
-            return servable, name, await batcher.submit(name, inputs, pixels), len(texts)
+        with batcher.held():
+            name, inputs, pixels = await self._beside(request, read)
+            texts = inputs[examples.INPUTS]
+            size = examples.size(texts) + servable.answer_bytes(name, inputs)
+            with self.admission.holding(size):
+                return servable, name, await batcher.submit(name, inputs, pixels), len(texts)
 
     async def classify(self, request):
         from tensorflow_serving.apis import classification_pb2
@@ -154,13 +161,14 @@ class Service:
             inputs = {examples.INPUTS: examples.serialised(request.input)}
             return inputs, {name: servable.check(name, inputs) for name in asked}
 
-        inputs, pixels = await self._beside(request, read)
-        size = examples.size(inputs[examples.INPUTS])
-        size += sum(servable.answer_bytes(name, inputs) for name in asked)
-        with self.admission.holding(size):
-            found = await asyncio.gather(
-                *(batcher.submit(name, inputs, pixels[name]) for name in asked)
-            )
+        with batcher.held():
+            inputs, pixels = await self._beside(request, read)
+            size = examples.size(inputs[examples.INPUTS])
+            size += sum(servable.answer_bytes(name, inputs) for name in asked)
+            with self.admission.holding(size):
+                found = await asyncio.gather(
+                    *(batcher.submit(name, inputs, pixels[name]) for name in asked)
+                )
         response = inference_pb2.MultiInferenceResponse()
         for (name, method), outputs in zip(asked.items(), found, strict=True):
             one = response.results.add()
