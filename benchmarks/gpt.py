@@ -2,7 +2,7 @@
 
 Interleaved rounds, as ratios.
 
-    # Shakespeare_char_gpt, eager and torch.compile
+    # shakespeare_char_gpt, eager and torch.compile
     python benchmarks/gpt.py train --torch-python PATH
     # Batch 1 and 16, with a cache on both sides
     python benchmarks/gpt.py generate --torch-python PATH

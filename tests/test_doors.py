@@ -406,10 +406,15 @@ def test_what_cannot_work_is_said_before_tensorflow_is_imported(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("door", ["", "train", "evaluate", "predict", "tune"])
+DOORS = ("train", "evaluate", "predict", "tune", "export", "plan", "serve", "launch")
+
+
+@pytest.mark.parametrize("door", ["", *DOORS])
 def test_help(door):
     out, err = call(door, "--help")
-    assert "examples:" in out and "--json" in out and not err
+    assert f"examples:\n  python -m tfbig{door and '.'}{door} " in out
+    assert "--json" in out and not err
+    assert not re.search(" $", out.partition("examples:")[2], re.MULTILINE)
 
 
 def test_map():

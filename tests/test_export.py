@@ -219,7 +219,7 @@ def test_exports_are_verified_from_the_files_that_users_have(tmp_path, monkeypat
         for path in sorted((tmp_path / "pictures" / "test").glob("*/*.jpg"))
         if path.read_bytes() != b"no picture"
     ]
-    monkeypatch.setattr(door, "EXAMPLES", 5)
+    monkeypatch.setattr(door, "READ_TOGETHER", 5)
     # A few at least, and all as far as they are not too much
     for stored_bytes, stored in ((1 << 30, 11), (1, 5)):
         monkeypatch.setattr(door, "STORED_BYTES", stored_bytes)

@@ -25,7 +25,7 @@ RUN --help shows the options of that run's task."""
 FORMATS = ("savedmodel", "onnx", "litert")
 LATENCY_FACTOR = 2.0  # times the baseline's
 STORED_BYTES = 1 << 30  # of examples as they are stored; those behind are sent encoded anew
-EXAMPLES = 256  # read together
+READ_TOGETHER = 256  # examples
 
 
 def export(
@@ -207,8 +207,8 @@ def _served(task, data, split: str, positions: np.ndarray, raw: dict) -> dict[st
     What users send where the data has it so, up to STORED_BYTES of it.
     """
     left, parts = STORED_BYTES, []
-    for first in range(0, len(positions), EXAMPLES):
-        rows = slice(first, first + EXAMPLES)
+    for first in range(0, len(positions), READ_TOGETHER):
+        rows = slice(first, first + READ_TOGETHER)
         stored = data.encoded(split, positions[rows]) if left > 0 else {}
         left -= sum(len(item) for items in stored.values() for item in items)
         parts.append(task.encode({**{name: value[rows] for name, value in raw.items()}, **stored}))

@@ -17,8 +17,8 @@ EXAMPLES = """  python -m tfbig.train mnist_mlp
   python -m tfbig.train mnist_cnn train.length=5ep seed=1 run=runs/a
   python -m tfbig.train mnist_mlp model=cnn data=fashion_mnist --print
   python -m tfbig.train mnist_vit --dry-run
-  # Processes that share every batch
-  python -m tfbig.train mnist_cnn device.strategy=mirrored device.count=2  
+  # processes that share every batch
+  python -m tfbig.train mnist_cnn device.strategy=mirrored device.count=2
   python -m tfbig.train --resume runs/a train.length=20ep
 
 `python -m tfbig` lists the recipes; RECIPE --print shows every setting."""

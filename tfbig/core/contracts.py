@@ -415,9 +415,9 @@ class Task(Component):
         return bound
 
     def measure(self, data: Dataset) -> dict[str, Any]:
-        """What preprocessing needs to know of the training split, and of no other (JSON values.
+        """What preprocessing needs to know of the training split, and of no other.
 
-        Saved with the run).
+        JSON values, saved with the run.
         """
         return {}
 

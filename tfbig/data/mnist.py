@@ -23,9 +23,9 @@ SHA256 = {  # of the uncompressed files, as published
 
 @dataclass(frozen=True, kw_only=True)
 class MNIST(MemoryImages):
-    """MNIST: 70,000 handwritten digits of 28 x 28 pixels (LeCun et al.
+    """MNIST: 70,000 handwritten digits of 28 x 28 pixels; travels with the package.
 
-    1998); travels with the package.
+    LeCun et al. 1998.
     """
 
     background = 0  # the digits are white on black

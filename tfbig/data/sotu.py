@@ -1,7 +1,4 @@
-"""State of the Union addresses.
-
-233 speeches of American presidents, 1790 to 2021; travels with the package.
-"""
+"""State of the Union addresses: 233 speeches of American presidents; travels with the package."""
 
 from __future__ import annotations
 

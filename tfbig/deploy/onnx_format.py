@@ -69,9 +69,9 @@ def write(function, path: Path, facts: dict[str, str]) -> None:
 
 
 def quantize(source: Path, path: Path, examples: dict[str, np.ndarray], method: str) -> None:
-    """int8 weights; "static".
+    """A model with int8 weights and activations.
 
-    Int8 activations too, with ranges measured on `examples`; "dynamic": measured at each call.
+    "static": the activations' ranges are measured on `examples`; "dynamic": at each call.
     """
     require()
     with held_signals():

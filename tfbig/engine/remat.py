@@ -1,6 +1,6 @@
-"""Recomputing activations instead of keeping them (Chen et al.
+"""Recomputing activations instead of keeping them.
 
-2016, "Training deep nets with sublinear memory cost").
+Chen et al. 2016, "Training deep nets with sublinear memory cost".
 
 A functional model is cut where few values cross, such as between two Transformer blocks. While
 training only these are kept; what lies between is computed again when its gradient is taken, with

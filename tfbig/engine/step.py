@@ -15,9 +15,9 @@ from tfbig.engine.strategy import Workers, exact, layers
 
 
 class LossScale:
-    """Dynamic loss scaling for float16 (Micikevicius et al.
+    """Dynamic loss scaling for float16 (Micikevicius et al. 2018).
 
-    2018): halved on overflow, doubled after 2,000 good steps.
+    Halved on overflow, doubled after 2,000 good steps.
     """
 
     GROWTH_STEPS = 2000

@@ -46,9 +46,9 @@ class Trained:
         self.run = run
 
     def predict(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs for raw examples as the dataset's `spec` describes them, such as {"image".
+        """Outputs for raw examples as the dataset's `spec` describes them.
 
-        Uint8 [n, height, width, channels]}.
+        Such as {"image": uint8 [n, height, width, channels]}.
 
         Returns:
             output name -> [n, ...], also for n = 0.

@@ -55,9 +55,9 @@ SIZES = {
 
 @dataclass(frozen=True, kw_only=True)
 class GPT(Model):
-    """GPT: a decoder-only Transformer (Radford et al.
+    """GPT: a decoder-only Transformer.
 
-    2019; with rope, rms and swiglu: Touvron et al. 2023).
+    Radford et al. 2019; with rope, rms and swiglu: Touvron et al. 2023.
     """
 
     size: str = knob(

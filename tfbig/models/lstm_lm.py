@@ -11,9 +11,9 @@ from tfbig.nn.attention import positions
 
 @dataclass(frozen=True, kw_only=True)
 class LSTMLM(Model):
-    """LSTM language model: embedding, LSTM layers, scores of each next token (Mikolov et al.
+    """LSTM language model: embedding, LSTM layers, scores of each next token.
 
-    2010, Zaremba et al. 2014).
+    Mikolov et al. 2010, Zaremba et al. 2014.
     """
 
     width: int = knob(128, "of the embedding", low=1)

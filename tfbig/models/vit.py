@@ -12,9 +12,9 @@ from tfbig.nn.choices import INITIALIZERS, initializer, normalization
 
 @dataclass(frozen=True, kw_only=True)
 class ViT(Model):
-    """Vision Transformer: patches read by a pre-norm Transformer encoder (Dosovitskiy et al.
+    """Vision Transformer: patches read by a pre-norm Transformer encoder.
 
-    2021).
+    Dosovitskiy et al. 2021.
     """
 
     patch: int = knob(7, "side of a patch in pixels; divides height and width", low=1)

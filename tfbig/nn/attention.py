@@ -12,9 +12,9 @@ from tfbig.core.lazy import keras, np
 
 
 def attend(q_bnth, k_bmsh, v_bmsh, mask=None):
-    """Scaled dot-product attention (Vaswani et al.
+    """Scaled dot-product attention with grouped queries.
 
-    2017) with grouped queries (Ainslie et al. 2023).
+    Vaswani et al. 2017, Ainslie et al. 2023.
 
     Args:
         q_bnth: queries.
@@ -61,10 +61,7 @@ def attend_causally(
 
 
 def _attend_from(first: int, q_bnth, k_bnsh, v_bnsh):
-    """Causal attention of the queries at positions first, first + 1, ...
-
-    to the keys at 0 ... s - 1.
-    """
+    """Causal attention of queries at positions first, first + 1 ... to keys at 0 ... s - 1."""
     ops = keras.ops
     query, key = first + ops.arange(q_bnth.shape[2]), ops.arange(k_bnsh.shape[2])
     return attend(q_bnth, k_bnsh, v_bnsh, (query[:, None] >= key)[None])
@@ -113,9 +110,9 @@ def join_heads(x_bnth):
 
 
 def rotate(x_bnth, position_bt, base: float = 10_000.0):
-    """Rotary position embedding (Su et al.
+    """Rotary position embedding (Su et al. 2021).
 
-    2021), the halves of a head's width being the two coordinates.
+    The halves of a head's width are the two coordinates.
 
     Args:
         x_bnth: queries or keys; h is even.

@@ -144,9 +144,9 @@ def has_exif(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def jpeg_orientation(jpeg: tf.Tensor) -> tf.Tensor:
-    """How a picture is to be turned (int64 scalar, 1 ...
+    """How a picture is to be turned, int64 scalar, 1 to 8.
 
-    8): the tag Orientation of its EXIF; 1, not at all, if it has none.
+    The tag Orientation of its EXIF; 1, not at all, if it has none.
 
     Source: CIPA DC-008 (Exif 3.0), 4.6.5.
     """

@@ -92,9 +92,9 @@ def cutout(image_bhwc: tf.Tensor, key: tf.Tensor, size: int) -> tf.Tensor:
 def decode(
     encoded: tf.Tensor, height: int, width: int, channels: int, background: int = 255
 ) -> tf.Tensor:
-    """One encoded picture (JPEG, PNG, BMP or a GIF's first frame.
+    """One encoded picture, scalar string, as uint8 [height, width, channels].
 
-    Scalar string) as uint8 [height, width, channels].
+    JPEG, PNG, BMP or a GIF's first frame.
 
     The only decoder: pictures are learnt, evaluated, predicted and served through it. It is placed
     on the CPU, for another device would round otherwise.

@@ -208,9 +208,9 @@ class BPE(Tokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> BPE:
-        """Learns a byte-level vocabulary (Radford et al.
+        """Learns a byte-level vocabulary of `size` tokens, with the separator.
 
-        2019) of `size` tokens, with the separator.
+        Radford et al. 2019.
         """
         library = optional("tokenizers")
         tokenizer = byte_level(library.models.BPE())

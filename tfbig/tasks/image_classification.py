@@ -200,9 +200,9 @@ class ImageClassification(Task):
             _pictures.find(inputs)
 
     def respond(self, trained, inputs, request, write):
-        """Labels for pictures: [{"input", "label", "probability", "top".
+        """Labels for pictures.
 
-        [[label, probability], ...]}].
+        [{"input", "label", "probability", "top": [[label, probability], ...]}].
         """
         sources, pictures, refused = _pictures.gather(inputs, self)
         probability, names, results = (
@@ -415,9 +415,9 @@ def _share(share: float) -> str:
 
 
 def _reliability(confidence, right) -> tuple[list[dict], float]:
-    """Accuracy by confidence in equal bins, and the expected calibration error (Guo et al.
+    """Accuracy by confidence in equal bins, and the expected calibration error.
 
-    2017).
+    Guo et al. 2017.
     """
     index = np.minimum((confidence * BINS).astype(int), BINS - 1)
     bins, error = [], 0.0

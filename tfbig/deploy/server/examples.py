@@ -1,6 +1,6 @@
 """Classify and Regress.
 
-Tf.Example in, labels and scores or numbers out, as TensorFlow Serving's classifier.cc and
+tf.Example in, labels and scores or numbers out, as TensorFlow Serving's classifier.cc and
 regressor.cc.
 """
 

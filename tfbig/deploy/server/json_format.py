@@ -132,11 +132,10 @@ def predict_inputs(document: dict, inputs) -> tuple[dict[str, np.ndarray], bool]
 
 
 def plain_rows(body: bytes, inputs) -> dict[str, np.ndarray] | None:
-    """What `predict_inputs` makes of {"instances".
+    """What `predict_inputs` makes of {"instances": [...]}, in a third of its time.
 
-    [...]} in a third of its time, where each row is nested lists of plain numbers in
-    just the shape of the signature's only input. None: this is for the long way to read, or to
-    refuse.
+    Where each row is nested lists of plain numbers in just the shape of the signature's only
+    input. None: this is for the long way to read, or to refuse.
     """
     import orjson
 
