@@ -150,6 +150,17 @@ def test_leaks_are_seen():
     assert _text_store.overlap(lambda split: parts[split]) == {"validation": 1.0, "test": 0.0}
 
 
+def test_the_leak_check_takes_linear_time(monkeypatch):
+    texts = ["".join(map(chr, np.random.default_rng(i).integers(97, 123, 70))) for i in range(200)]
+    parts = {"train": texts, "validation": texts[:100], "test": [text[::-1] for text in texts]}
+    search, calls = np.searchsorted, []
+    monkeypatch.setattr(
+        _text_store.np, "searchsorted", lambda *given: calls.append(0) or search(*given)
+    )
+    assert _text_store.overlap(lambda split: parts[split]) == {"validation": 1.0, "test": 0.0}
+    assert len(calls) == 2  # not one for each document
+
+
 def test_leaks_are_said_before_training(monkeypatch):
     saved = {
         "cleaning": {"read": 4, "kept": 4, "split": "by documents"},

@@ -336,8 +336,9 @@ def overlap(of: Callable[[str], Iterable[str]]) -> dict[str, float]:
         parts = [prep.rolling_hash(text, BLOCK)[::BLOCK] for text in of(split)]
         blocks[split] = np.concatenate([np.empty(0, np.uint64), *parts])
     found = {split: np.zeros(len(value), bool) for split, value in blocks.items()}
-    for text in of("train"):
-        hashes = np.sort(prep.rolling_hash(text, BLOCK))
+    # Each batch is compared with all blocks, so it is no single document
+    for texts in _batches(of("train")):
+        hashes = np.sort(np.concatenate([prep.rolling_hash(text, BLOCK) for text in texts]))
         if len(hashes):
             for split, value in blocks.items():
                 place = np.minimum(np.searchsorted(hashes, value), len(hashes) - 1)

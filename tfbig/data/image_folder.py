@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+import filecmp
 import functools
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -136,14 +138,19 @@ class ImageFolder(Dataset):
 
     def notes(self):
         """Says what in the folder is left out, and what stands in two splits."""
-        return [*self._left_out(), *self._copies()]
+        return [*self._left_out(), *self._copies]
 
+    @cached_property
     def _copies(self) -> list[str]:
-        digests = {
-            split: [_digest(path) for path, _ in files] for split, files in self._listed[1].items()
+        files = {split: [path for path, _ in pairs] for split, pairs in self._listed[1].items()}
+        known = collections.defaultdict(list)
+        for path in files.pop("train"):
+            known[_digest(path)].append(path)
+        known.pop(UNREAD, None)
+        counts = {
+            split: sum(_is_among(path, known.get(_digest(path), ())) for path in paths)
+            for split, paths in files.items()
         }
-        known = set(digests.pop("train")) - {UNREAD}
-        counts = {split: sum(each in known for each in own) for split, own in digests.items()}
         copies = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
         sentence = "pictures that stand in the training split too, byte for byte"
         return [f"{sentence}: {copies}; metrics of these splits are too good"] if copies else []
@@ -222,6 +229,11 @@ def _digest(path: Path) -> str:
     except OSError:
         return UNREAD
     return f"{size} {hashlib.sha256(b''.join(parts)).hexdigest()}"
+
+
+def _is_among(path: Path, others: Iterable[Path]) -> bool:
+    """Whether one of the other files has the same content."""
+    return any(filecmp.cmp(path, other, shallow=False) for other in others)
 
 
 @functools.lru_cache(maxsize=6)
