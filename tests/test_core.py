@@ -38,6 +38,13 @@ def test_recipe(name):
     assert line and any(word in said for word in ("Measured", "Not measured", "paper"))
 
 
+def test_what_is_listed_is_a_whole_sentence():
+    assert registry.opening("One sentence\n    in two lines.\n\n    More.") == (
+        "One sentence in two lines"
+    )
+    assert registry.opening(None) == ""
+
+
 @pytest.mark.parametrize("kind", ["tasks", "models", "data"])
 def test_components_have_names_and_lines(kind):
     for name, line in registry.describe(kind).items():

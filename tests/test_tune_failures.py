@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,15 @@ def test_three_equal_failures_in_a_row_stop_it(tmp_path, monkeypatch):
         chief.raise_failure()
     monkeypatch.setattr(trials, "_completed", pretend)
     assert len(go(search).outcomes) == 9  # the cause is gone
+
+
+def test_a_trial_whose_metric_has_no_value_says_so(tmp_path, monkeypatch):
+    search = begin(tmp_path / "a")
+    run = types.SimpleNamespace(is_done=True, read_json=lambda name: {})
+    monkeypatch.setattr(trials, "_run", lambda planned: run)
+    monkeypatch.setattr(trials, "_state", lambda run: {"best": None, "evaluations": 2})
+    with pytest.raises(RunFailure, match="accuracy has no value: the validation split holds too"):
+        trials._completed(search, trials.plan(search, "baseline", {}), None)
 
 
 def test_hyperband_promotes_past_failures(tmp_path, monkeypatch):

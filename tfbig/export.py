@@ -11,7 +11,7 @@ from tfbig.core import cli, config
 from tfbig.core.contracts import Component, Task
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import np
-from tfbig.core.registry import nearest
+from tfbig.core.registry import nearest, opening
 from tfbig.core.run import Run, environment
 from tfbig.deploy import artefact
 
@@ -181,7 +181,7 @@ def _source(run: Run, step: str, service: Component, console):
     rows = np.unique(np.linspace(0, data.size("train") - 1, 256).astype(np.int64))
     saved = run.read_json("data.json")
     facts = {
-        "purpose": (type(run.experiment.task).__doc__ or "").split("\n")[0].rstrip(".") + ".",
+        "purpose": opening(type(run.experiment.task).__doc__) + ".",
         "config": config.to_json(run.experiment),
         "data": {
             "card": saved["card"],

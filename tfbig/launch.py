@@ -1,6 +1,4 @@
-"""Start several worker processes of one training on this machine, or print how a cluster starts
-them.
-"""
+"""Start the workers of one training on this machine, or print how a cluster starts them."""
 
 from __future__ import annotations
 

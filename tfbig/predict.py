@@ -35,9 +35,8 @@ def predict(
             of the command lists them.
 
     Returns:
-        JSON values, one for each prediction: for a picture {"input", "label", "probability", "top":
-            [[label, probability],
-        ...]}, for a prompt {"input", "text"}.
+        JSON values, one for each prediction: for a picture {"input", "label", "probability",
+            "top": [[label, probability], ...]}, for a prompt {"input", "text"}.
 
     Raises:
         PartlyRefused: some picture files cannot be read; it carries the predictions of the others.

@@ -1,6 +1,4 @@
-"""Serve exported models over TensorFlow Serving's REST and gRPC protocols, with a page to try
-them.
-"""
+"""Serve exported models over TensorFlow Serving's REST and gRPC, with a page to try them."""
 
 from __future__ import annotations
 

@@ -54,8 +54,13 @@ def _files(folder: str) -> dict[str, Path]:
     }
 
 
-def _first_line(node) -> str:
-    return (ast.get_docstring(node) or "").split("\n")[0].rstrip(".")
+def opening(docstring: str | None) -> str:
+    """A docstring's first paragraph in one line, without its full stop."""
+    return " ".join((docstring or "").partition("\n\n")[0].split()).rstrip(".")
+
+
+def _opening(node) -> str:
+    return opening(ast.get_docstring(node))
 
 
 @functools.cache
@@ -66,22 +71,22 @@ def _tree(path: Path) -> ast.Module:
 
 
 def describe(kind: str) -> dict[str, str]:
-    """Names and first docstring lines of the components of a kind: "tasks", "models" or "data"."""
-    return {name: _first_line(_tree(path)) for name, path in _files(kind).items()}
+    """Names of the components of a kind, "tasks", "models" or "data", and what each is."""
+    return {name: _opening(_tree(path)) for name, path in _files(kind).items()}
 
 
 def doors() -> dict[str, str]:
-    """Names and first docstring lines of the commands: the top-level modules that define `main`."""
+    """Names of the commands, the top-level modules that define `main`, and what each does."""
     trees = {name: _tree(path) for name, path in _files(".").items()}
 
     def is_door(tree):
         return any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
 
-    return {name: _first_line(tree) for name, tree in trees.items() if is_door(tree)}
+    return {name: _opening(tree) for name, tree in trees.items() if is_door(tree)}
 
 
 def recipes() -> dict[str, tuple[str, str]]:
-    """Recipes: name -> (module, first docstring line).
+    """Recipes: name -> (module, what it is).
 
     A recipe is a public function of a file in recipes/.
     """
@@ -90,7 +95,7 @@ def recipes() -> dict[str, tuple[str, str]]:
         for node in _tree(path).body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 assert node.name not in found, f"two recipes are named {node.name}"
-                found[node.name] = (f"tfbig.recipes.{module}", _first_line(node))
+                found[node.name] = (f"tfbig.recipes.{module}", _opening(node))
     return found
 
 

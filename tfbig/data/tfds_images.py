@@ -1,6 +1,4 @@
-"""Any labelled image dataset of TensorFlow Datasets, ImageNet's size included, read at random from
-ArrayRecord files.
-"""
+"""Any labelled image dataset of TensorFlow Datasets, of ImageNet's size too, read at random."""
 
 from __future__ import annotations
 

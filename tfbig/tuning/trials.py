@@ -231,7 +231,9 @@ def _completed(search: Search, planned: Plan, observer: loop.Observer) -> dict:
     state, summary = _state(run), run.read_json("summary.json")
     primary = search.base.task.primary[0]
     if state["best"] is None:
-        raise RunFailure("nothing was evaluated: train.length is 0 steps.")
+        raise RunFailure(
+            f"{primary} has no value: the validation split holds too little of what it counts."
+        )
     metrics = {
         primary: state["best"],
         "parameters": summary["parameters"],
