@@ -429,16 +429,16 @@ def predictions(outputs: dict[str, np.ndarray], by_row: bool) -> bytes:
             return b'{"outputs":%b}' % next(iter(written.values()))
         named = (b"%b:%b" % (dumps(name), value) for name, value in written.items())
         return b'{"outputs":{%b}}' % b",".join(named)
-    sizes = {name: len(value) if value.ndim else None for name, value in outputs.items()}
-    for name, size in sizes.items():
-        if size is None:
+    counts = {name: len(value) if value.ndim else None for name, value in outputs.items()}
+    for name, count in counts.items():
+        if count is None:
             raise invalid(f"Tensor name: {name} has no shape information ")
-        if size < 1:
-            raise invalid(f"Tensor name: {name} has invalid batch size: {size}")
-        if size != next(iter(sizes.values())):
+        if count < 1:
+            raise invalid(f"Tensor name: {name} has invalid batch size: {count}")
+        if count != next(iter(counts.values())):
             raise invalid(
-                f"Tensor name: {name} has inconsistent batch size: {size} expecting:"
-                f" {next(iter(sizes.values()))}"
+                f"Tensor name: {name} has inconsistent batch size: {count} expecting:"
+                f" {next(iter(counts.values()))}"
             )
     rows = next(iter(shown.values()))
     if len(shown) > 1:
