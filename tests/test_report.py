@@ -559,3 +559,11 @@ def test_numbers():
         "123,457",
     ]
     assert json.dumps(PANELS[0])
+
+
+def test_what_was_left_out_of_the_data_stands_in_the_report(tmp_path):
+    notes = ["2 of 9 documents left out: 2 too short", "4 < 5"]
+    known = {"card": {"title": "t"}, "notes": notes, "splits": {}, "facts": {}}
+    (tmp_path / "data.json").write_text(json.dumps(known))
+    page = report.write(tmp_path).read_text("utf-8")
+    assert all(f"<td>note</td><td>{html.escape(note)}</td>" in page for note in notes)

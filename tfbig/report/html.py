@@ -180,6 +180,7 @@ def _data(data: dict) -> list[dict]:
         return []
     card, splits, facts = data.get("card", {}), data.get("splits", {}), data.get("facts", {})
     rows = [[key, value] for key, value in card.items()]
+    rows += [["note", note] for note in data.get("notes", [])]
     rows += [[f"{split} examples", f"{entry['size']:,}"] for split, entry in splits.items()]
     plain = {
         key: _words(value) for key, value in facts.items() if isinstance(value, (list, int, float))
