@@ -200,8 +200,8 @@ def test_a_finished_run_is_left_as_it_is(run, monkeypatch, capsys):
             == run.path
         )
     assert (
-        "run is finished: trained for 4, its metrics are in metrics.json.\nTo go on: python -m"
-        " tfbig.train --resume" in capsys.readouterr().err
+        "run is finished: train.length=4 is reached, its metrics are in metrics.json.\n"
+        "To go on: python -m tfbig.train --resume" in capsys.readouterr().err
     )
     assert before == {path: path.read_bytes() for path in before}
     (run.path / "summary.json").unlink()  # made again
@@ -219,6 +219,14 @@ def test_a_finished_run_is_left_as_it_is(run, monkeypatch, capsys):
 def test_a_look_at_a_run_refuses_what_going_on_with_it_would(run, option):
     with pytest.raises(UserError, match="seed: cannot change in a run that goes on"):
         importlib.import_module("tfbig.train").door(["--resume", str(run.path), option, "seed=4"])
+
+
+def test_a_look_says_what_settings_are_compared_with(run, capsys):
+    doors = {name: importlib.import_module(f"tfbig.{name}").door for name in ("train", "tune")}
+    doors["train"](["--resume", str(run.path), "train.length=9", "--print"])
+    assert "* train.length=9 (run: 4)" in capsys.readouterr().out
+    doors["tune"](["mnist_mlp", "tune.seeds=2", "model.units=in:8,16", "--print"])
+    assert "* tune.seeds=2 (default: 3)" in capsys.readouterr().out
 
 
 def test_a_training_begins_with_what_it_is_made_of(run, monkeypatch, capsys):

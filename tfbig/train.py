@@ -84,8 +84,8 @@ def _has_ended(run: Run) -> bool:
         return False
     console, experiment = Console(quiet=isinstance(run, Follower)), run.experiment
     console.note(
-        f"{run.path} is finished: trained for {experiment.train.length}, its metrics are in"
-        " metrics.json."
+        f"{run.path} is finished: train.length={experiment.train.length} is reached, its metrics"
+        " are in metrics.json."
     )
     console.note(
         cli.spoken(
@@ -259,7 +259,7 @@ def _look(given) -> dict:
     experiment = config.override(base, given.settings, complete=not given.print)
     if given.print:
         if not given.json:
-            print(config.show(experiment, base))
+            print(config.show(experiment, base, "run" if run else "recipe"))
         return config.to_json(experiment)
     _check(experiment)
     from tfbig.engine import job

@@ -231,7 +231,7 @@ def _look(given) -> dict:
         knobs, space = read_settings(base, settings, complete=False)
     counts = count_trainings(knobs, space)
     if not given.json:
-        print(config.show(Settings(tune=knobs), Settings()))
+        print(config.show(Settings(tune=knobs), Settings(), "default"))
         for parameter in space.parameters:
             where = " and ".join(f"{name}={'|'.join(values)}" for name, values in parameter.when)
             print(f"  {parameter}{f'  # where {where}' if where else ''}")

@@ -451,11 +451,11 @@ def changed(experiment: Experiment, base: Experiment) -> dict[str, list]:
     }
 
 
-def show(experiment: Experiment, base: Experiment | None = None) -> str:
+def show(experiment: Experiment, base: Experiment | None = None, of: str = "recipe") -> str:
     """Every setting with its value and meaning, as `key=value` lines.
 
-    Those that differ from the recipe are marked *, those that must still be given !, and why is
-    said behind them all.
+    Those that differ from `base` are marked *, those that must still be given !, and why is said
+    behind them all. `of` is the word for `base`.
     """
     different = changed(experiment, base) if base is not None else {}
     needed = {key: text for key, text in _problems(experiment) if isinstance(text, Needed)}
@@ -468,7 +468,7 @@ def show(experiment: Experiment, base: Experiment | None = None) -> str:
             else Experiment.__dataclass_fields__[key].metadata["doc"]
         )
         was = (
-            f" (recipe: {text_of(different[key][0])})"
+            f" ({of}: {text_of(different[key][0])})"
             if key in different and different[key][0] is not None
             else ""
         )
