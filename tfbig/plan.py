@@ -12,7 +12,6 @@ from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import load
 from tfbig.engine.hardware import HARDWARE, named
 
-# A short try on this machine
 EXAMPLES = """  python -m tfbig.plan mnist_cnn                     # a short try on this machine
   python -m tfbig.plan mnist_vit device.precision=bfloat16 --hardware h100 --price 3.5
   python -m tfbig.plan cifar10_cnn train.length=100ep --json"""
