@@ -29,6 +29,10 @@ def test_interval_by_students_t():
         pytest.approx(2 + 2.4841, abs=1e-3),
     )
     assert verdict.interval([]) == {"values": [], "mean": None, "low": None, "high": None}
+    equal = {"mean": 0.25, "low": None, "high": None}  # none without width
+    assert verdict.interval([0.25] * 3) == {"values": [0.25] * 3, **equal}
+    assert verdict.gain([0.75] * 3, [0.5] * 3, -1) == equal
+    assert verdict.gain([0.3, 0.4], [0.2] * 3, -1)["low"] is not None
 
 
 def test_the_winner_is_the_best_again_and_not_the_luckiest(tmp_path, monkeypatch):
@@ -153,6 +157,19 @@ def test_a_comparison_is_one_of_equal_seeds(tmp_path, monkeypatch):
         found["test_gain"]["mean"] == pytest.approx(0.16)
         and found["test_gain"]["low"] < 0.16 < found["test_gain"]["high"]
     )
+    # Of a run whose test split holds nothing that the metric counts
+    values["0000_seed_1"] = None
+    monkeypatch.setattr(
+        verdict,
+        "_read_runs",
+        lambda search, candidate, observer: [
+            {"accuracy": {"value": values[path.removeprefix("trials/")]}}
+            for path in candidate["runs"]
+        ],
+    )
+    found = verdict.read_test(search, result, None)
+    assert found["test"]["accuracy"]["values"] == [0.6, 0.9]
+    assert found["test_gain"]["mean"] == pytest.approx(0.9 - 0.8)
 
 
 def test_a_winner_that_is_the_recipe_itself_gains_nothing(tmp_path, monkeypatch):

@@ -125,12 +125,12 @@ def _line(search: Search, settings: list[str]) -> str | None:
 def interval(values: list[float]) -> dict:
     """Mean and its 95 % interval by Student's t (Student 1908), the values being independent draws.
 
-    Without enough of them, none.
+    Without enough of them, none; nor of equal ones, which does not make them certain.
     """
     if not values:
         return {"values": [], "mean": None, "low": None, "high": None}
     mean = float(np.mean(values))
-    if len(values) < 2:
+    if len(values) < 2 or _are_equal(values):
         return {"values": values, "mean": mean, "low": None, "high": None}
     from scipy import stats
 
@@ -142,9 +142,13 @@ def interval(values: list[float]) -> dict:
     return {"values": values, "mean": mean, "low": mean - error, "high": mean + error}
 
 
+def _are_equal(values: list[float]) -> bool:
+    return min(values) == max(values)
+
+
 def gain(ours: list[float], theirs: list[float], sign: int) -> dict:
     """How much better one mean is than the other, with the 95 % interval of the difference (Welch
-    1947) where there are values enough.
+    1947) where there are values enough and they differ.
 
     Args:
         ours, theirs: values of independent trainings.
@@ -155,9 +159,11 @@ def gain(ours: list[float], theirs: list[float], sign: int) -> dict:
         return {"mean": mean, "low": None, "high": None}
     from scipy import stats
 
-    parts = [float(np.var(values, ddof=1)) / len(values) for values in (ours, theirs)]
-    if ours is theirs or sum(parts) == 0:
+    if ours is theirs:
         return {"mean": mean, "low": mean, "high": mean}
+    if _are_equal(ours) and _are_equal(theirs):
+        return {"mean": mean, "low": None, "high": None}
+    parts = [float(np.var(values, ddof=1)) / len(values) for values in (ours, theirs)]
     freedom = sum(parts) ** 2 / sum(
         part**2 / (len(v) - 1) for part, v in zip(parts, (ours, theirs), strict=True)
     )
@@ -241,7 +247,8 @@ def read_test(search: Search, result: dict, observer: loop.Observer) -> dict:
             [metrics[name]["value"] for metrics in baselines],
         )
         sign = -1 if search.base.task.primary[1] == "max" else 1
-        test_gain = gain(ours, theirs, sign) if ours else None
+        pairs = [pair for pair in zip(ours, theirs, strict=True) if None not in pair]
+        test_gain = gain(*map(list, zip(*pairs, strict=True)), sign) if pairs else None
     return {
         "test": _intervals(winners),
         "test_baseline": _intervals(baselines) or None,
@@ -267,10 +274,13 @@ def _read_runs(search: Search, candidate: dict, observer: loop.Observer) -> list
 
 
 def _intervals(runs: list[dict]) -> dict:
-    """Metric -> interval over runs, of each of which the metrics are given."""
+    """Metric -> interval over the runs where it has a value; of each the metrics are given."""
+    values = {
+        name: [metrics[name]["value"] for metrics in runs] for name in (runs[0] if runs else ())
+    }
     return {
-        name: interval([metrics[name]["value"] for metrics in runs])
-        for name in (runs[0] if runs else ())
+        name: interval([value for value in each if value is not None])
+        for name, each in values.items()
     }
 
 
