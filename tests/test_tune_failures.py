@@ -15,9 +15,13 @@ from searches import TINY, begin, children, failing, go, pretend, silent
 
 from tfbig.core import files
 from tfbig.core.errors import DiskFull, NonFinite, RunFailure, UserError
+from tfbig.data.mnist import MNIST
+from tfbig.engine.readable import told
+from tfbig.report.trials import Progress
 from tfbig.tune import tune
 from tfbig.tuning import trials, workers
 from tfbig.tuning.chief import Chief
+from tfbig.tuning.search import Search
 
 
 def test_failures_are_recorded_and_the_search_goes_on(tmp_path, monkeypatch):
@@ -82,6 +86,20 @@ def test_a_trial_whose_metric_has_no_value_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(trials, "_state", lambda run: {"best": None, "evaluations": 2})
     with pytest.raises(RunFailure, match="accuracy has no value: the validation split holds too"):
         trials._completed(search, trials.plan(search, "baseline", {}), None)
+
+
+def test_a_search_says_what_is_left_out_of_its_data(tmp_path, monkeypatch, capsys):
+    def over(search, chief, note):
+        raise RunFailure("over")
+
+    monkeypatch.setattr(MNIST, "notes", lambda self: ["3 pictures were left out"])
+    monkeypatch.setattr(workers, "lead_here", over)
+    with pytest.raises(RunFailure, match="over"):
+        tune("mnist_mlp", *TINY, "model.units=in:8,16", run=tmp_path / "a")
+    assert "\n3 pictures were left out\n" in capsys.readouterr().err
+    Progress(Search.open(tmp_path / "a")).quiet().note(told({"train": {4: "torn"}}))
+    said = "unreadable records left out: 1 of train; the first: torn"
+    assert capsys.readouterr().err == f"  {said}\n"
 
 
 def test_hyperband_promotes_past_failures(tmp_path, monkeypatch):

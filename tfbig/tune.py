@@ -100,6 +100,8 @@ def _search(search: Search) -> None:
             counts = chief.trainings()
             search.write_trainings(counts)
             progress.note(_trainings_text(search.tune, counts))
+            for line in search.experiment.data.notes():  # the trials' own logs alone have it else
+                progress.note(line)
             progress.resumed(chief.outcomes)
             if role == "chief":
                 workers.lead(chief, progress.note)

@@ -81,5 +81,5 @@ class Quiet:
             self.progress.note(f"test: {shown}")
 
     def note(self, text: str) -> None:
-        if text.startswith(("resumed", "checkpoint of", "trial")):
+        if text.startswith(("resumed", "checkpoint of", "trial", "unreadable records")):
             self.progress.note(f"  {text}")
