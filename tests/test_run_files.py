@@ -219,6 +219,9 @@ def test_a_finished_run_is_left_as_it_is(run, monkeypatch, capsys):
 def test_a_look_at_a_run_refuses_what_going_on_with_it_would(run, option):
     with pytest.raises(UserError, match="seed: cannot change in a run that goes on"):
         importlib.import_module("tfbig.train").door(["--resume", str(run.path), option, "seed=4"])
+    shorter = ["--resume", str(run.path), option, "train.length=1"]
+    with pytest.raises(UserError, match="train.length: expected at least the . steps that"):
+        importlib.import_module("tfbig.train").door(shorter)
 
 
 def test_a_look_says_what_settings_are_compared_with(run, capsys):

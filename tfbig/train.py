@@ -253,10 +253,11 @@ def door(arguments: list[str]) -> dict:
 
 def _look(given) -> dict:
     run = Run.open(given.resume) if given.resume else None
-    if run:
-        _refuse_fixed(run, given.settings)
     base = run.experiment if run else registry.recipe(given.recipe)
-    experiment = config.override(base, given.settings, complete=not given.print)
+    if run and given.settings:
+        experiment = changed(run, given.settings)
+    else:
+        experiment = config.override(base, given.settings, complete=not given.print)
     if given.print:
         if not given.json:
             print(config.show(experiment, base, "run" if run else "recipe"))
