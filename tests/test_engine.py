@@ -406,7 +406,7 @@ def test_intervals_of_losses_stay_where_losses_can_be():
         }
     few = evaluate.interval(skewed[:4], np.ones(4))
     assert (
-        metric_text("accuracy", {**few, "value": 0.5}) == "accuracy 50.00%"
+        metric_text("accuracy", {**few, "value": 0.5}, "%") == "accuracy 50.00%"
         and metric_text("loss", few) == "loss 0.001"
     )
     assert (

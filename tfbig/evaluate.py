@@ -45,7 +45,7 @@ def evaluate(run: str | Path | Run, split: str = "test", step: str | int = "best
     from tfbig.report import html
     from tfbig.report.console import Console
 
-    console = Console()
+    console = Console(units=opened.experiment.task.metric_units)
     trained = Trained(opened, str(step), console)
     entry, panels = results.evaluate_split(opened, trained.setup, split, trained.step, console)
     try:

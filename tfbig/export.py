@@ -77,7 +77,7 @@ def export(
     from tfbig.report import html
     from tfbig.report.console import Console
 
-    console = Console()
+    console = Console(units=opened.experiment.task.metric_units)
     target = _target(opened, destination)
     compared = publish.check_request(target, formats, Path(baseline) if baseline else None)
     if not incompatible:

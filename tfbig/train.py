@@ -125,7 +125,8 @@ def _train_here(run: Run, callbacks: tuple, together: int = 1) -> None:
             f" callbacks, {together} accelerators would train together."
         )
     try:
-        console = Console(Lengths.of(run.experiment).total, quiet=follows)
+        units = run.experiment.task.metric_units
+        console = Console(Lengths.of(run.experiment).total, quiet=follows, units=units)
         job.train(run, console, callbacks)
     except Interrupted as stop:
         console.close()

@@ -346,6 +346,9 @@ class Task(Component):
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
     """What the model must give; see `Model.gives`."""
 
+    metric_units: ClassVar[dict[str, str]] = {}
+    """What a metric, or another logged scalar, is shown in: "%" for shares; others as they are."""
+
     derived: ClassVar[dict[str, tuple[str, Callable[[float], float]]]] = {}
     """Metrics that are an increasing function of another one, such as a perplexity of a mean.
 

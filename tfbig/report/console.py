@@ -29,33 +29,36 @@ def duration_text(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def metric_value(name: str, value: float | None) -> str:
-    """A metric's value for people; shares in per cent."""
+def metric_value(value: float | None, unit: str = "") -> str:
+    """A metric's value for people, in the unit that its task declares; see `Task.metric_units`."""
     if value is None:
         return "-"
-    return f"{value:.2%}" if name.endswith("accuracy") else number(value)
+    return f"{value:.2%}" if unit == "%" else number(value)
 
 
-def metric_text(name: str, metric: dict) -> str:
-    """A metric with its 95 % interval; shares in per cent."""
+def metric_text(name: str, metric: dict, unit: str = "") -> str:
+    """A metric with its name and its 95 % interval."""
     if metric["value"] is None:
         return f"{name} -"
-    value, low, high = (metric_value(name, metric[key]) for key in ("value", "low", "high"))
+    value, low, high = (metric_value(metric[key], unit) for key in ("value", "low", "high"))
     if metric["low"] is None:  # of too few examples for an interval
         return f"{name} {value}"
     return f"{name} {value} [{low}, {high}]"
 
 
-def scalar_text(name: str, value: float) -> str:
-    """A scalar of training with its name; shares in per cent."""
-    return f"{name} {metric_value(name, value)}"
-
-
 class Console:
     """The observer of a run that writes for people; a quiet one writes nothing."""
 
-    def __init__(self, total: int | None = None, stream=None, quiet: bool = False):
+    def __init__(
+        self,
+        total: int | None = None,
+        stream=None,
+        quiet: bool = False,
+        units: dict[str, str] | None = None,
+    ):
+        """`units`: of the task's metrics and scalars; see `Task.metric_units`."""
         self.total, self.stream, self.quiet = total, stream or sys.stderr, quiet
+        self.units = units or {}
         self.live, self.task, self.spoken, self.started = (
             None,
             None,
@@ -91,13 +94,13 @@ class Console:
 
     def trained(self, step: int, values: dict[str, float]) -> None:
         scalars = [
-            scalar_text(name, values[name])
+            self._scalar(name, values[name])
             for name in values
             if name not in ("loss", "learning_rate", "examples_per_s")
         ]
         told = "  ".join(
             [
-                scalar_text("loss", values["loss"]),
+                self._scalar("loss", values["loss"]),
                 *scalars,
                 f"{values['examples_per_s']:,.0f} examples/s",
             ]
@@ -122,8 +125,14 @@ class Console:
     def evaluated(self, step: int, split: str, metrics: dict[str, dict]) -> None:
         self.note(
             f"step {step:,} {split}:"
-            f" {', '.join(metric_text(name, metric) for name, metric in metrics.items())}"
+            f" {', '.join(self._metric(name, metric) for name, metric in metrics.items())}"
         )
+
+    def _scalar(self, name: str, value: float) -> str:
+        return f"{name} {metric_value(value, self.units.get(name, ''))}"
+
+    def _metric(self, name: str, metric: dict) -> str:
+        return metric_text(name, metric, self.units.get(name, ""))
 
     def note(self, text: str) -> None:
         """A line of its own, above the live one."""

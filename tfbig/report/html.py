@@ -36,12 +36,12 @@ def write(folder: Path) -> Path:
 
     damaged: list[str] = []
     config, summary, metrics = read("config.json"), read("summary.json"), read("metrics.json")
-    panels = read("panels.json") or []
+    panels, units = read("panels.json") or [], _units(run)
     headline = None
     with contextlib.suppress(*page.MISFITS):
-        headline = _headline(run, config, summary, metrics)
+        headline = _headline(run, config, summary, metrics, units)
     sections = [
-        *section("Metrics", _metrics, metrics),
+        *section("Metrics", _metrics, metrics, units),
         *section("What the network sees", _panels, panels, "inputs"),
         *section("Learning", _learning, run, summary),
         *section("What the model makes", _panels, panels, "samples"),
@@ -62,16 +62,24 @@ def write(folder: Path) -> Path:
     return path
 
 
-def _headline(run: Run, config: dict, summary: dict, metrics: dict) -> Headline:
+def _units(run: Run) -> dict[str, str]:
+    """What the metrics are shown in; nothing is known of them if the experiment cannot be read."""
+    with contextlib.suppress(UserError):
+        return run.experiment.task.metric_units
+    return {}
+
+
+def _headline(run: Run, config: dict, summary: dict, metrics: dict, units: dict) -> Headline:
     experiment, primary = config.get("experiment", {}), summary.get("primary")
     final = next((metrics[split] for split in SPLIT_ORDER if split in metrics), None)
     headline = Headline()
     if final and primary in final["metrics"]:
         metric = final["metrics"][primary]
-        headline.value = metric_value(primary, metric["value"])
-        spread = (
-            f"95 % interval {_interval(primary, metric)}, " if metric["low"] is not None else ""
-        )
+        unit = units.get(primary, "")
+        headline.value = metric_value(metric["value"], unit)
+        spread = ""
+        if metric["low"] is not None:
+            spread = f"95 % interval {_interval(metric, unit)}, "
         headline.text = f"{final['split']} {primary}, {spread}{final['count']:,} examples"
     parts = [str(experiment.get(key, {}).get("name", "?")) for key in ("task", "model", "data")]
     line = (
@@ -86,14 +94,20 @@ def _headline(run: Run, config: dict, summary: dict, metrics: dict) -> Headline:
     return headline
 
 
-def _metrics(metrics: dict) -> list[dict]:
+def _metrics(metrics: dict, units: dict) -> list[dict]:
     """Metrics down, splits across."""
     splits = [split for split in SPLIT_ORDER if split in metrics]
     names = list(dict.fromkeys(name for split in splits for name in metrics[split]["metrics"]))
     if not names:
         return []
     rows = [
-        [name, *(_with_interval(name, metrics[split]["metrics"].get(name)) for split in splits)]
+        [
+            name,
+            *(
+                _with_interval(metrics[split]["metrics"].get(name), units.get(name, ""))
+                for split in splits
+            ),
+        ]
         for name in names
     ]
     rows.append(["examples", *(f"{metrics[split]['count']:,}" for split in splits)])
@@ -104,15 +118,15 @@ def _metrics(metrics: dict) -> list[dict]:
     ]
 
 
-def _with_interval(name: str, metric: dict | None) -> str | list[str]:
+def _with_interval(metric: dict | None, unit: str) -> str | list[str]:
     if metric is None:
         return "-"
-    value = metric_value(name, metric["value"])
-    return value if metric["low"] is None else [value, _interval(name, metric)]
+    value = metric_value(metric["value"], unit)
+    return value if metric["low"] is None else [value, _interval(metric, unit)]
 
 
-def _interval(name: str, metric: dict) -> str:
-    return " to ".join(metric_value(name, metric[end]) for end in ("low", "high"))
+def _interval(metric: dict, unit: str) -> str:
+    return " to ".join(metric_value(metric[end], unit) for end in ("low", "high"))
 
 
 def _panels(panels: list[dict], name: str | None) -> list[dict]:

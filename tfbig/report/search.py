@@ -190,7 +190,8 @@ def _mark(story: Story, trial: str) -> str:
 def _row(story: Story, trial: str, costs: list[str]) -> list:
     """A row of the table of all trials."""
     outcome, fixed = story.outcomes[trial], set(story.search.space.fixed)
-    values = [metric_value(name, outcome["metrics"].get(name)) for name in (story.primary, *costs)]
+    metrics = outcome["metrics"]
+    values = [metric_value(metrics.get(name), story.unit(name)) for name in (story.primary, *costs)]
     failed = outcome["status"] == "failed"
     ended = f"failed: {outcome['reason']}" if failed else outcome["stopped"]
     own = " ".join(text for text in outcome["settings"] if text not in fixed) or RECIPE

@@ -134,7 +134,7 @@ def front(story: Story) -> list[dict]:
         rows = [
             [
                 [trial["trial"], " ".join(trial["settings"]) or RECIPE],
-                *(metric_value(name, trial[name]) for name in objectives),
+                *(metric_value(trial[name], story.unit(name)) for name in objectives),
             ]
             for trial in story.best["front"]
         ]

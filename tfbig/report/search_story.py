@@ -51,7 +51,11 @@ class Story:
         return self.outcomes[trial]["metrics"][self.primary]
 
     def show(self, value: float | None) -> str:
-        return metric_value(self.primary, value)
+        return metric_value(value, self.unit(self.primary))
+
+    def unit(self, name: str) -> str:
+        """What a metric is shown in."""
+        return self.search.base.task.metric_units.get(name, "")
 
     def spread(self, low: float, high: float, name: str | None = None) -> str:
         """An interval for people.
@@ -59,19 +63,21 @@ class Story:
         That of a share ends at 0 and 1, which Student's does not know.
         """
         name = name or self.primary
-        if name.endswith("accuracy"):
+        unit = self.unit(name)
+        if unit == "%":
             low, high = max(0.0, low), min(1.0, high)
-        return f"{metric_value(name, low)} to {metric_value(name, high)}"
+        return f"{metric_value(low, unit)} to {metric_value(high, unit)}"
 
     def mean(self, metric: dict, name: str) -> list[str]:
         """A cell: the mean over seeds; its interval and the values."""
-        values = ", ".join(metric_value(name, value) for value in metric["values"])
+        unit = self.unit(name)
+        values = ", ".join(metric_value(value, unit) for value in metric["values"])
         if metric["low"] is not None:
             values = f"{self.spread(metric['low'], metric['high'], name)}; {values}"
-        return [metric_value(name, metric["mean"]), values]
+        return [metric_value(metric["mean"], unit), values]
 
     def difference(self, value: float) -> str:
-        if self.primary.endswith("accuracy"):
+        if self.unit(self.primary) == "%":
             return f"{100 * value:+.2f} points"
         return f"{value:+.4g}"
 

@@ -18,6 +18,7 @@ class Progress:
     def __init__(self, search: Search, stream=None, prefix: str = ""):
         self.search, self.stream, self.prefix = search, stream or sys.stderr, prefix
         self.primary, self.better = search.base.task.primary
+        self.units = search.base.task.metric_units
 
     def note(self, text: str) -> None:
         with contextlib.suppress(
@@ -52,9 +53,9 @@ class Progress:
             return
         value = outcome["metrics"][self.primary]
         mark = ", best so far" if self._is_best(value) else ""
+        shown = metric_value(value, self.units.get(self.primary, ""))
         self.note(
-            f"trial {name}: {self.primary} {metric_value(self.primary, value)} in"
-            f" {duration_text(outcome['seconds'])}{mark}"
+            f"trial {name}: {self.primary} {shown} in {duration_text(outcome['seconds'])}{mark}"
         )
 
 
@@ -76,7 +77,8 @@ class Quiet:
     def evaluated(self, step: int, split: str, metrics: dict) -> None:
         if split == "test":
             shown = ", ".join(
-                f"{name} {metric_value(name, metric['value'])}" for name, metric in metrics.items()
+                f"{name} {metric_value(metric['value'], self.progress.units.get(name, ''))}"
+                for name, metric in metrics.items()
             )
             self.progress.note(f"test: {shown}")
 

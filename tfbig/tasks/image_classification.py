@@ -57,6 +57,7 @@ class ImageClassification(Task):
         frozenset({"features"}),
     )
     primary = ("accuracy", "max")
+    metric_units = {"accuracy": "%", "top_5_accuracy": "%"}
     asked_with = "PICTURE"
     preprocess_on = "device"
     request = Labels

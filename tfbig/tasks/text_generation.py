@@ -77,6 +77,7 @@ class TextGeneration(Task):
     asked_with = "PROMPT"
     preprocess_on = "device"
     takes, feeds, needs = frozenset({"tokens"}), frozenset({"tokens"}), frozenset({"logits"})
+    metric_units = {"accuracy": "%"}
     derived = {"perplexity": ("loss", lambda loss: math.exp(min(loss, LARGEST_EXPONENT)))}
     request = Generation
     service = _served_text.Service
