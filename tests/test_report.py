@@ -499,7 +499,7 @@ def test_console_without_a_terminal(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
     stream = io.StringIO()
-    shown = console.Console(1000, stream)
+    shown = console.Console(1000, stream, units={"accuracy": "%"})
     for step in range(1, 31):
         clock[0] += 1
         shown.trained(
@@ -530,7 +530,7 @@ def test_live_line():
             return True
 
     stream = Terminal()
-    shown = console.Console(1000, stream)
+    shown = console.Console(1000, stream, units={"accuracy": "%"})
     assert "preparing" in stream.getvalue()
     shown.restored(250)
     shown.trained(500, {"loss": 0.5, "accuracy": 0.9, "learning_rate": 0.1, "examples_per_s": 64.0})
