@@ -113,6 +113,8 @@ def test_what_is_published(run, exported):
         ]["image"]["unit"]
         == "intensity 0-255"
     )
+    assert record["media"]["takes"] == {"image_bytes": "picture"}
+    assert set(record["media"]["gives"]) == set(record["signatures"]["serving_default"]["outputs"])
     card = (folder / "1" / "card.md").read_text()
     assert "`image` (float32 [None, 28, 28, 1], (intensity 0-255 - " in card
     assert "| accuracy |" in card and "CC BY-SA 3.0" in card and "101,770 parameters" in card
@@ -436,6 +438,8 @@ WRONG = [
     {"labels": 3},
     {"labels": [1]},
     {"purpose": {}},
+    {"media": ["picture"]},
+    {"media": {"takes": {"image_bytes": 1}}},
 ]
 
 

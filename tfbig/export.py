@@ -192,6 +192,7 @@ def _source(run: Run, step: str, service: Component, console):
         "metrics": metrics,
         "parameters": setup.model.count_params(),
         "labels": list(data.label_names),
+        "media": task.media().to_json(),
         "remarks": task.remarks(service),
         "environment": {key: value for key, value in environment().items() if key != "command"},
         **({"float32": proof} if proof is not None else {}),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tfbig.core.errors import UserError
+from tfbig.core.serving import Media
 
 if TYPE_CHECKING:
     import keras
@@ -509,6 +510,10 @@ class Task(Component):
         Name -> tensor specification with a batch axis (encoded images, text, samples).
         """
         raise NotImplementedError
+
+    def media(self) -> Media:
+        """What people give the served model's default signature, and what they are answered."""
+        return Media()
 
     def units(self) -> dict[str, str]:
         """What the numbers of model-ready examples are, in words, for those who give them to a

@@ -48,6 +48,7 @@ EXPECTED = {
     "labels": "a list of texts",
     "purpose": "a text",
     "metrics": "metrics, each with its value",
+    "media": "takes and gives, each a name's kind",
 }
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -123,6 +124,12 @@ def _wrong(record: dict) -> str | None:
         for one in values.values()
     ):
         return "metrics"
+    media = record.get("media", {})
+    if not isinstance(media, dict) or not all(
+        isinstance(side, dict) and all(isinstance(kind, str) for kind in side.values())
+        for side in media.values()
+    ):
+        return "media"
     return None
 
 

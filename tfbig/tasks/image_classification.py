@@ -10,6 +10,7 @@ from tfbig.core.contracts import Component, Dataset, Feature, Program, Task, Tri
 from tfbig.core.errors import PartlyRefused
 from tfbig.core.lazy import keras, np, tf
 from tfbig.core.pictures import MOST_PIXELS
+from tfbig.core.serving import Media
 from tfbig.prep import image as prep
 from tfbig.tasks import _pictures
 
@@ -184,6 +185,11 @@ class ImageClassification(Task):
         Bytes [batch]; what becomes of them, `tfbig.prep.image.decode` says.
         """
         return {"image_bytes": tf.TensorSpec([None], tf.string, name="image_bytes")}
+
+    def media(self):
+        answers = {"label": "label", "probability": "number"}
+        best = {"labels": "label", "probabilities": "probabilities"}
+        return Media(takes={"image_bytes": "picture"}, gives={**answers, **best})
 
     def units(self):
         mean, std = (

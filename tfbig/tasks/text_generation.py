@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tfbig.core.contracts import Component, Feature, Task, knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import tf
+from tfbig.core.serving import Media
 from tfbig.decoding.generation import Generator
 from tfbig.decoding.text_stream import TextStream
 from tfbig.prep import graph_text, tokenizers
@@ -180,6 +181,17 @@ class TextGeneration(Task):
         """
         tokens = tf.TensorSpec([None, self.context + 1], tf.int32, name="tokens")
         return {"tokens": tokens, "length": tf.TensorSpec([None], tf.int32, name="length")}
+
+    def media(self):
+        """Prompts and the texts behind them, or their tokens where a graph cannot read or write
+        text.
+        """
+        given = graph_text.encoder(self.tokenizer)
+        written = graph_text.decoder(self.tokenizer)
+        return Media(
+            takes={"prompt": "text"} if given else {"tokens": "tokens"},
+            gives={"text": "text"} if written else {"ids": "tokens"},
+        )
 
     def decode(self, served):
         return served

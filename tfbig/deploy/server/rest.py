@@ -231,6 +231,7 @@ class Rest:
                         if loaded.text
                         else None
                     )
+                    one["media"] = loaded.record.get("media", {})
                     one["labels"] = loaded.record.get("labels", [])
                     one["purpose"] = loaded.record.get("purpose", "")
                     one["metrics"] = {
