@@ -259,6 +259,29 @@ def test_rows_are_bounded_and_what_they_become_is_counted():
         written.check("serving_default", rows(*range(65)))
 
 
+@pytest.mark.parametrize(
+    ("inputs", "values", "refused"),
+    [
+        ({"text": [-1]}, texts(b"x" * 600_000, b"y" * 500_000), "1,100,000"),
+        ({"tokens": [-1, -1]}, np.zeros((2, 150_000), np.float32), "1,200,000"),
+        ({"pixels": [-1, 784]}, np.zeros((400, 784), np.float32), None),  # rows of one size
+    ],
+)
+def test_what_a_loop_goes_through_is_bounded(inputs, values, refused):
+    """Nothing stops a loop inside a graph: 8 MB of text to score kept a model busy for 27 s."""
+    (name,) = inputs
+    model = served(None, inputs, operations={"serving_default": {"While"}})
+    if values.dtype == object:
+        model.signatures["serving_default"].inputs[name].dtype = 7  # DT_STRING
+        model.dtypes["serving_default"][name] = np.dtype(object)
+    model.check("serving_default", {name: values[:1]})
+    if refused is None:
+        model.check("serving_default", {name: values})
+        return
+    with pytest.raises(Failure, match=f"at most 1,048,576 bytes .* Received: {refused}. Send"):
+        model.check("serving_default", {name: values})
+
+
 def test_a_context_is_not_copied_into_countless_examples():
     from tensorflow_serving.apis import input_pb2
 

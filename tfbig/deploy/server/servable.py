@@ -25,6 +25,7 @@ ROWS = 4096  # of a request
 MOST_ROWS = 64  # of a call, where rows can be answered in parts or together with others'
 ONNX_FILES = {DEFAULT: "model", "prefill": "prefill", "step": "step"}
 PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")  # what they begin with
+MOST_LOOPED = 1 << 20  # bytes of any length in a request that a loop goes through
 FAR_TOO_MANY = 1 << 40  # pixels, of which all rows together are still a number of 64 bits
 FACTS = {
     "context": int,
@@ -125,7 +126,10 @@ class Servable:
             raise Failure(
                 "INVALID_ARGUMENT", f"expected at most {most} rows in a request. Received: {rows}."
             )
-        if not self.operations.get(signature, set()) & allowlist.PICTURE_DECODERS:
+        operations = self.operations.get(signature, set())
+        if not operations & allowlist.PICTURE_DECODERS:
+            if operations & allowlist.LOOPS:
+                self._check_looped(signature, inputs)
             return None
         pixels = _pixels(inputs, rows)
         if pixels.sum() > MOST_PIXELS:
@@ -135,6 +139,21 @@ class Servable:
                 f"Received: {pixels.sum():,}. Send smaller ones, or fewer at a time.",
             )
         return pixels
+
+    def _check_looped(self, signature: str, inputs: dict[str, np.ndarray]) -> None:
+        """Raises Failure where a loop, which nothing can stop inside the graph, would take long."""
+        size = 0
+        for name, info in self.signatures[signature].inputs.items():
+            if inputs[name].dtype == object:
+                size += sum(len(item) for item in np.ravel(inputs[name]))
+            elif any(dim.size < 0 for dim in info.tensor_shape.dim[1:]):
+                size += inputs[name].nbytes
+        if size > MOST_LOOPED:
+            raise Failure(
+                "INVALID_ARGUMENT",
+                f"expected at most {MOST_LOOPED:,} bytes together in a request. "
+                f"Received: {size:,}. Send them in parts.",
+            )
 
     def check_names(self, signature: str, inputs) -> None:
         """Raises Failure unless these are the names of the signature's inputs."""
