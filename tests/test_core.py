@@ -220,8 +220,10 @@ def test_names_and_neighbours():
 
 def test_own_component(tmp_path, monkeypatch):
     (tmp_path / "my_net.py").write_text(
-        "from dataclasses import dataclass\nfrom tfbig.core.contracts import Model,"
-        " knob\n@dataclass(frozen=True, kw_only=True)\nclass Net(Model):\n    width: int = knob(3,"
+        "from dataclasses import dataclass\nfrom tfbig.core.component import knob\n"
+        "from tfbig.core.contracts import Model\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass Net(Model):\n"
+        "    width: int = knob(3,"
         " 'width', low=1)\ndef mine():\n    import tfbig, dataclasses\n    return"
         " dataclasses.replace(tfbig.recipe('mnist_mlp'), model=Net(width=4))\n"
     )

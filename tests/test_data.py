@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from tfbig.core import registry
-from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import NoData, UserError
+from tfbig.core.features import SPLITS
 from tfbig.data import _images, _splits, _tfds, image_folder, mnist, tfds_images, tiny_shakespeare
 from tfbig.data.cifar10 import CIFAR10
 from tfbig.data.fashion_mnist import FashionMNIST

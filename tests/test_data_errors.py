@@ -11,8 +11,8 @@ from PIL import Image
 from training import FACTS, Silent, make, values
 
 import tfbig
-from tfbig.core.contracts import Feature
 from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.features import Feature
 from tfbig.core.workers import Share
 from tfbig.data import image_folder
 from tfbig.engine import batches, facts, loop, overview

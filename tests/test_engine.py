@@ -10,9 +10,9 @@ import tensorflow as tf
 from training import FACTS, Silent, make, run_to, values
 
 import tfbig
-from tfbig.core.contracts import Feature
 from tfbig.core.errors import NonFinite, UserError
 from tfbig.core.experiment import OPTIMIZERS, Optim
+from tfbig.core.features import Feature
 from tfbig.deploy import verify
 from tfbig.engine import batches, checkpoint, evaluate, loop, order, overview
 from tfbig.engine.optimizer import build_optimizer, build_schedule

@@ -16,9 +16,9 @@ from vocabularies import llama_json
 import tfbig
 from tfbig import export as door
 from tfbig.core import config
-from tfbig.core.contracts import Trial
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Device, Experiment, Optim, Train
+from tfbig.core.serving import Trial
 from tfbig.data import _text
 from tfbig.data.text_files import TextFiles
 from tfbig.deploy import allowlist, artefact, litert_format, onnx_format, saved_model, verify

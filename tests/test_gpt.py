@@ -11,8 +11,8 @@ import tensorflow as tf
 from safetensors.numpy import save_file
 
 import tfbig
-from tfbig.core.contracts import Feature
 from tfbig.core.errors import UserError
+from tfbig.core.features import Feature
 from tfbig.models import _pretrained
 from tfbig.models.gpt import GPT, SIZES
 from tfbig.models.lstm_lm import LSTMLM

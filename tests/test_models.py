@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfbig.core import registry
-from tfbig.core.contracts import Feature
+from tfbig.core.features import Feature
 
 SMALLEST = {
     "mlp": {"units": (4,)},

@@ -15,8 +15,8 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from tfbig.core import pictures as encoded_pictures
-from tfbig.core.contracts import Feature
 from tfbig.core.errors import UserError
+from tfbig.core.features import Feature
 from tfbig.data._images import decode_pictures
 from tfbig.prep import headers, random
 from tfbig.prep import image as prep

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from training import FACTS, make, values
 
-from tfbig.core.contracts import Feature
 from tfbig.core.errors import UserError
+from tfbig.core.features import Feature
 from tfbig.engine import graph, remat
 from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT

@@ -11,8 +11,8 @@ import pytest
 import tfbig
 from tfbig import __main__ as program
 from tfbig.core import cli, config, registry, words
-from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
+from tfbig.core.features import SPLITS
 from tfbig.export import FORMATS
 from tfbig.tuning.parameter import KINDS
 from tfbig.tuning.settings import Settings

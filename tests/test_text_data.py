@@ -10,8 +10,8 @@ from vocabularies import sentencepiece_model, write_gpt2
 from writing import prose
 
 import tfbig
-from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
+from tfbig.core.features import SPLITS
 from tfbig.data import _text, _text_store, text_files, tiny_shakespeare
 from tfbig.data.sotu import SOTU
 from tfbig.data.text_files import TextFiles

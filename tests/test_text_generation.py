@@ -17,9 +17,9 @@ from vocabularies import sentencepiece_model
 
 import tfbig
 from tfbig.core import config
-from tfbig.core.contracts import Feature
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment, Optim, Train
+from tfbig.core.features import Feature
 from tfbig.data import _text
 from tfbig.data.text_files import TextFiles
 from tfbig.decoding.generation import Generator

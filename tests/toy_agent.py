@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from toy_sequences import Steps
 
-from tfbig.core.contracts import Dataset, Feature, Source, Task
+from tfbig.core.contracts import Dataset, Task
 from tfbig.core.experiment import Experiment, Optim, Train
+from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, tf
+from tfbig.core.source import Source
 
 PLACE = {"x": Feature(shape=(1, 2), dtype="float32"), "y": Feature(shape=(1,), dtype="float32")}
 

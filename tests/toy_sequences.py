@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfbig.core.contracts import Dataset, Feature, Model, Task, knob
+from tfbig.core.component import knob
+from tfbig.core.contracts import Dataset, Model, Task
 from tfbig.core.experiment import Experiment, Optim, Train
+from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, tf
 
 SIZES = {"train": 90, "validation": 30, "test": 30}

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from toy_sequences import StepRegression, recipe
 
-from tfbig.core.contracts import knob
+from tfbig.core.component import knob
 from tfbig.core.lazy import tf
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfbig.core import config, registry
-from tfbig.core.contracts import SPLITS, Task
+from tfbig.core.contracts import Task
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
+from tfbig.core.features import SPLITS
 from tfbig.core.run import Run
 
 if TYPE_CHECKING:

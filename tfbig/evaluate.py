@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from tfbig.core import cli
-from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.features import SPLITS
 from tfbig.core.registry import nearest
 from tfbig.core.run import Run
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from tfbig.core import cli, config
-from tfbig.core.contracts import Component, Task
+from tfbig.core.component import Component
+from tfbig.core.contracts import Task
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import np
 from tfbig.core.registry import nearest, opening

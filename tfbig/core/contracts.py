@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tfbig.core.component import Component, knob
 from tfbig.core.errors import UserError
-from tfbig.core.serving import Media
+from tfbig.core.features import Spec
+from tfbig.core.serving import Media, Program, Trial
+from tfbig.core.source import Source
 
 if TYPE_CHECKING:
     import keras
@@ -21,93 +24,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from tfbig.engine.trained import Trained
-
-SPLITS = ("train", "validation", "test")
-
-
-def knob(
-    default: Any,
-    doc: str,
-    *,
-    low=None,
-    high=None,
-    above=None,
-    choices: tuple | None = None,
-    path: bool = False,
-) -> Any:
-    """One setting: its default, one line of documentation, and what values it may take.
-
-    Args:
-        default: the value used unless a recipe or the command line says otherwise.
-        doc: what it does, with its unit; shown by `--help`.
-        low: smallest allowed value.
-        high: largest allowed value.
-        above: the value must be greater than this.
-        choices: the allowed values, if only a few are.
-        path: it names a file or folder; a run keeps it absolute, so that it can be used from any
-            folder.
-    """
-    limits = {
-        "doc": doc,
-        "low": low,
-        "high": high,
-        "above": above,
-        "choices": choices,
-        "path": path,
-    }
-    return dataclasses.field(default=default, metadata=limits)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Feature:
-    """Shape, type and unit of one named part of an example, without the batch axis.
-
-    The first axis may be free, None, with the `most` that it holds: boxes of a picture, samples of
-    a recording, letters of a text. A dataset then gives an array of each example's own length, and
-    the reader pads with zeros and adds how many are real, as NAME_count, int32 [batch].
-
-    Example:
-        Feature(shape=(None, 4), dtype="float32", unit="pixels", most=32)  # at most 32 boxes
-    """
-
-    shape: tuple[int | None, ...]
-    dtype: str
-    """NumPy's name, or "string" for what stays on the host."""
-    unit: str = ""
-    values: int | None = None
-    """Numbers that stand for one of so many things (tokens, labels): 0 ... values - 1."""
-    most: int | None = None
-    """The longest that the free axis may be."""
-
-    def __post_init__(self):
-        is_free = bool(self.shape) and self.shape[0] is None
-        assert is_free == (self.most is not None), "a free first axis needs `most`, others none"
-
-    @property
-    def longest(self) -> tuple[int, ...]:
-        """The shape with the free axis at its longest."""
-        return self.shape if self.most is None else (self.most, *self.shape[1:])
-
-
-Spec = dict[str, Feature]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Component:
-    """A configured part of an experiment."""
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yields (knob, message) for values that are fine alone but not together.
-
-        Runs without TensorFlow.
-        """
-        return iter(())
-
-    def settled(self, given: frozenset[str]) -> Component:
-        """A copy without values that another choice made meaningless, called after the knobs
-        `given` were overridden.
-        """
-        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,69 +170,6 @@ class Dataset(Component):
         say.
         """
         return []
-
-
-@dataclass(frozen=True, kw_only=True)
-class Program:
-    """One function that leaves with a trained model, as a signature of the served model.
-
-    Attributes:
-        function: keyword arguments, tensors by name -> tensors by name; core TensorFlow operations
-            only.
-        inputs: name -> tensor specification with a batch axis, or a scalar's.
-    """
-
-    function: Callable[..., dict[str, tf.Tensor]]
-    inputs: dict[str, tf.TensorSpec]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """What a program must answer, wherever it runs.
-
-    Texts and whole numbers exactly, others but for rounding.
-
-    Attributes:
-        program: its name.
-        inputs: name -> array; those with rows are given in calls of at most 256.
-        expected: output name -> array.
-            Of the program "step": inputs are the tokens and count of prompts, and "ids" the most
-                probable tokens behind them.
-        unit, counts: what is made, such as a token, and the output that says how much of it: for
-            the speed that is told.
-    """
-
-    program: str
-    inputs: dict[str, np.ndarray]
-    expected: dict[str, np.ndarray]
-    unit: str = "example"
-    counts: str | None = None
-
-
-class Source:
-    """Batches that an agent makes itself, one after another, with the weights of the moment.
-
-    Each is a pure function of the weights, the source's state, its seed and the batch's number. All
-    of its state is in the checkpoint, so that a resumed run makes the same batches.
-
-    Attributes:
-        spec: the raw examples of a batch: name -> shape and type, without the batch axis.
-    """
-
-    spec: Spec
-
-    def batch(self, number: int) -> dict[str, np.ndarray]:
-        """The batch of a step: name -> [batch, ...]. Called once for each step, in order."""
-        raise NotImplementedError
-
-    def state(self) -> dict[str, np.ndarray]:
-        """All that the next batches depend on besides the weights: environments, replay, counters,
-        random states. Names have no meaning here; arrays of numbers."""
-        raise NotImplementedError
-
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Takes up what `state` gave."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

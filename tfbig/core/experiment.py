@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tfbig.core import duration
-from tfbig.core.contracts import Component, Dataset, Model, Task, knob
+from tfbig.core.component import Component, knob
+from tfbig.core.contracts import Dataset, Model, Task
 
 OPTIMIZERS = {  # name -> the settings of Optim that it understands besides rate, decay and clipping
     "sgd": ("momentum", "nesterov"),

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
 
 MEDIA = ("picture", "text", "tokens", "samples", "video", "sequence", "state")
 """What people can give: "samples" of a recording, a "sequence" such as DNA, the "state" of a
@@ -36,3 +42,40 @@ class Media:
 
     def to_json(self) -> dict[str, dict[str, str]]:
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """One function that leaves with a trained model, as a signature of the served model.
+
+    Attributes:
+        function: keyword arguments, tensors by name -> tensors by name; core TensorFlow operations
+            only.
+        inputs: name -> tensor specification with a batch axis, or a scalar's.
+    """
+
+    function: Callable[..., dict[str, tf.Tensor]]
+    inputs: dict[str, tf.TensorSpec]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What a program must answer, wherever it runs.
+
+    Texts and whole numbers exactly, others but for rounding.
+
+    Attributes:
+        program: its name.
+        inputs: name -> array; those with rows are given in calls of at most 256.
+        expected: output name -> array.
+            Of the program "step": inputs are the tokens and count of prompts, and "ids" the most
+                probable tokens behind them.
+        unit, counts: what is made, such as a token, and the output that says how much of it: for
+            the speed that is told.
+    """
+
+    program: str
+    inputs: dict[str, np.ndarray]
+    expected: dict[str, np.ndarray]
+    unit: str = "example"
+    counts: str | None = None

@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
+from tfbig.core.component import knob
+from tfbig.core.contracts import Dataset
 from tfbig.core.errors import UserError
+from tfbig.core.features import SPLITS, Feature
 from tfbig.core.lazy import np, tf
 from tfbig.data._splits import stratified
 from tfbig.prep import image as prep

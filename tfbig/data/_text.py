@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
+from tfbig.core.component import knob
+from tfbig.core.contracts import Dataset
 from tfbig.core.errors import Needed, UserError
+from tfbig.core.features import SPLITS, Feature
 from tfbig.core.lazy import np
 from tfbig.data import _text_store as store
 from tfbig.prep import text as prep

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfbig.core import files
-from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
+from tfbig.core.features import SPLITS
 from tfbig.core.lazy import np
 from tfbig.prep import text as prep
 from tfbig.prep import tokenizers, vocabularies

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tfbig.core.contracts import SPLITS, Dataset, Feature, knob
+from tfbig.core.component import knob
+from tfbig.core.contracts import Dataset
 from tfbig.core.errors import Needed, UserError
+from tfbig.core.features import SPLITS, Feature
 from tfbig.core.lazy import np
 from tfbig.data._folders import files_inside, is_hidden
 from tfbig.data._images import SUFFIXES, check_split, decode_pictures

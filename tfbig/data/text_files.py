@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfbig.core.contracts import knob
+from tfbig.core.component import knob
 from tfbig.core.errors import Needed, UserError
 from tfbig.data._folders import is_hidden
 from tfbig.data._text import TextWindows

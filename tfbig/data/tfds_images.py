@@ -6,8 +6,10 @@ import functools
 import hashlib
 from dataclasses import dataclass
 
-from tfbig.core.contracts import Dataset, Feature, knob
+from tfbig.core.component import knob
+from tfbig.core.contracts import Dataset
 from tfbig.core.errors import UserError
+from tfbig.core.features import Feature
 from tfbig.core.lazy import np
 from tfbig.data import _tfds
 from tfbig.data._images import check_split, decode_pictures

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from tfbig.core.contracts import Component, Task
+from tfbig.core.component import Component
+from tfbig.core.contracts import Task
 from tfbig.core.lazy import tf
 
 # Signatures: the one that requests mean if they name none, and model-ready tensors

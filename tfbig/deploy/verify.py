@@ -13,9 +13,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfbig.core.contracts import Trial
 from tfbig.core.errors import RunFailure
 from tfbig.core.lazy import np, tf
+from tfbig.core.serving import Trial
 from tfbig.deploy.programs import RAW, READY, Programs
 from tfbig.deploy.saved_model import signature_tensors
 

@@ -12,9 +12,11 @@ import functools
 import itertools
 from collections.abc import Iterator
 
-from tfbig.core.contracts import Dataset, Feature, Source, Task
+from tfbig.core.contracts import Dataset, Task
 from tfbig.core.errors import UserError
+from tfbig.core.features import Feature
 from tfbig.core.lazy import np, tf
+from tfbig.core.source import Source
 from tfbig.core.workers import Share, cores
 from tfbig.engine import order, shapes
 from tfbig.engine.readable import ERRORS
@@ -209,7 +211,7 @@ class Slabs:
 
 
 class MadeSlabs:
-    """As `Slabs`, of batches that an agent makes itself, one a slab: see `contracts.Source`.
+    """As `Slabs`, of batches that an agent makes itself, one a slab: see `core.source.Source`.
 
     A batch can be made only once, in order. One that was made but not trained on, because a signal
     came, is part of the state.

@@ -12,9 +12,9 @@ import time
 
 import tfbig
 from tfbig.core import config
-from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
+from tfbig.core.features import SPLITS
 from tfbig.core.interrupt import held_signals
 from tfbig.core.lazy import keras, load, np, tf
 from tfbig.core.run import Follower, Run

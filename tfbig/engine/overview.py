@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
+from tfbig.core.features import SPLITS
 from tfbig.core.lazy import keras
 from tfbig.engine.readable import Readable
 from tfbig.engine.setup import Lengths

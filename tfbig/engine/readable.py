@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tfbig.core.contracts import SPLITS, Dataset
+from tfbig.core.contracts import Dataset
 from tfbig.core.errors import NoData, UserError
+from tfbig.core.features import SPLITS
 from tfbig.core.lazy import np
 
 # UserError is a ValueError; readers of packed files raise the others

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tfbig.core.contracts import Dataset, Feature, Spec
+from tfbig.core.contracts import Dataset
 from tfbig.core.errors import UserError
+from tfbig.core.features import Feature, Spec
 from tfbig.core.lazy import np
 
 Padded = dict[str, int]

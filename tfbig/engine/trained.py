@@ -9,8 +9,9 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from tfbig.core.contracts import Feature, Task
+from tfbig.core.contracts import Task
 from tfbig.core.errors import UserError
+from tfbig.core.features import Feature
 from tfbig.core.lazy import np, tf
 from tfbig.core.run import Run
 from tfbig.engine import checkpoint, loop, shapes

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from tfbig.core.contracts import Feature, Model, knob
+from tfbig.core.component import knob
+from tfbig.core.contracts import Model
+from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, np
 from tfbig.models import _pretrained
 from tfbig.nn import attention as attn

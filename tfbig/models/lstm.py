@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tfbig.core.contracts import Model, knob
+from tfbig.core.component import knob
+from tfbig.core.contracts import Model
 from tfbig.core.lazy import keras
 from tfbig.nn.choices import INITIALIZERS
 

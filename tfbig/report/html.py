@@ -6,8 +6,8 @@ import contextlib
 import shlex
 from pathlib import Path
 
-from tfbig.core.contracts import SPLITS
 from tfbig.core.errors import UserError
+from tfbig.core.features import SPLITS
 from tfbig.core.run import Run
 from tfbig.report import page
 from tfbig.report.console import duration_text, metric_value, number

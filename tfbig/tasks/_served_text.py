@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfbig.core.contracts import Component, Program, Task, knob
+from tfbig.core.component import Component, knob
+from tfbig.core.contracts import Task
 from tfbig.core.lazy import tf
+from tfbig.core.serving import Program
 from tfbig.decoding.generation import continuation
 from tfbig.decoding.sampling import choose
 from tfbig.prep import graph_text

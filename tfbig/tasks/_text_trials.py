@@ -5,8 +5,9 @@ Texts of a split, and what the evaluated model made of them.
 
 from __future__ import annotations
 
-from tfbig.core.contracts import Task, Trial
+from tfbig.core.contracts import Task
 from tfbig.core.lazy import np, tf
+from tfbig.core.serving import Trial
 from tfbig.decoding.generation import Generator
 from tfbig.decoding.text_stream import TextStream
 from tfbig.prep import graph_text

@@ -6,11 +6,13 @@ import base64
 import io
 from dataclasses import dataclass
 
-from tfbig.core.contracts import Component, Dataset, Feature, Program, Task, Trial, knob
+from tfbig.core.component import Component, knob
+from tfbig.core.contracts import Dataset, Task
 from tfbig.core.errors import PartlyRefused
+from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, np, tf
 from tfbig.core.pictures import MOST_PIXELS
-from tfbig.core.serving import Media
+from tfbig.core.serving import Media, Program, Trial
 from tfbig.prep import image as prep
 from tfbig.tasks import _pictures
 

@@ -6,8 +6,10 @@ import math
 import sys
 from dataclasses import dataclass
 
-from tfbig.core.contracts import Component, Feature, Task, knob
+from tfbig.core.component import Component, knob
+from tfbig.core.contracts import Task
 from tfbig.core.errors import UserError
+from tfbig.core.features import Feature
 from tfbig.core.lazy import tf
 from tfbig.core.serving import Media
 from tfbig.decoding.generation import Generator

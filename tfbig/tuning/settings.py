@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tfbig.core import config, duration
-from tfbig.core.contracts import Component, knob
+from tfbig.core.component import Component, knob
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.registry import nearest
