@@ -28,7 +28,7 @@ from tfbig.data.text_files import TextFiles
 from tfbig.data.tfds_images import TFDSImages
 from tfbig.data.tiny_shakespeare import TinyShakespeare
 from tfbig.engine.readable import Readable
-from tfbig.tasks import _pictures
+from tfbig.media.picture import Picture
 from tfbig.tasks.image_classification import ImageClassification
 
 
@@ -604,7 +604,7 @@ def test_each_picture_is_decoded_once(tmp_path, monkeypatch):
 def test_hidden_pictures_are_none(tmp_path):
     """Copies that notebooks and archives leave behind."""
     folder, seen = draw_folder(tmp_path / ".mine"), {}
-    seen["before"] = ImageFolder(path=str(folder), side=6).fingerprint(), _pictures.find(folder)[0]
+    seen["before"] = ImageFolder(path=str(folder), side=6).fingerprint(), Picture.find(folder)[0]
     for copy in (
         "cat/.ipynb_checkpoints/00.png",
         "cat/__MACOSX/00.png",
@@ -614,10 +614,10 @@ def test_hidden_pictures_are_none(tmp_path):
     ):
         (folder / copy).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "cat" / "00.png", folder / copy)
-    seen["after"] = ImageFolder(path=str(folder), side=6).fingerprint(), _pictures.find(folder)[0]
+    seen["after"] = ImageFolder(path=str(folder), side=6).fingerprint(), Picture.find(folder)[0]
     assert seen["before"] == seen["after"] and len(seen["after"][1]) == 60
     # Asked for by its name
-    assert _pictures.find([folder / "cat" / "._00.png"])[0] == [folder / "cat" / "._00.png"]
+    assert Picture.find([folder / "cat" / "._00.png"])[0] == [folder / "cat" / "._00.png"]
 
 
 def test_pictures_behind_links_are_read_once(tmp_path):
@@ -637,7 +637,7 @@ def test_pictures_behind_links_are_read_once(tmp_path):
     assert counts.tolist() == [20 + 6, 20, 20, 3]
     (note,) = data.notes()  # of the copies that the links make; nothing is left out
     assert "too, byte for byte: 2 of validation, 2 of test;" in note
-    assert len(_pictures.find(folder)[0]) == 60 + 6
+    assert len(Picture.find(folder)[0]) == 60 + 6
 
 
 def test_pictures_that_stand_in_two_splits_are_said(tmp_path):
@@ -676,7 +676,7 @@ def test_what_is_left_out_of_a_folder_is_said(tmp_path):
     draw_folder(tmp_path / "parts" / "train", count=10), draw_folder(tmp_path / "parts" / "more")
     assert ImageFolder(path=str(tmp_path / "parts"), side=6).notes()[0].endswith(": 1 folder")
     # Which decoding will refuse
-    assert [path.name for path in _pictures.find(folder / "dog")[0] if path.suffix == ".tiff"] == [
+    assert [path.name for path in Picture.find(folder / "dog")[0] if path.suffix == ".tiff"] == [
         "1.tiff"
     ]
 

@@ -17,7 +17,8 @@ ALLOWED = {
     "models": {"nn", "core"},
     "data": {"prep", "core"},
     "decoding": {"nn", "prep", "core"},
-    "tasks": {"models", "decoding", "data", "nn", "prep", "core"},
+    "media": {"prep", "core"},
+    "tasks": {"models", "decoding", "media", "data", "nn", "prep", "core"},
     "recipes": {"tasks", "models", "data", "core"},
     "engine": {"core"},
     "tuning": {"engine", "core"},
@@ -28,7 +29,7 @@ ALLOWED = {
 # task does, by mathematics that needs no TensorFlow there
 NARROW = {"deploy/server": {"tfbig.decoding.sampling", "tfbig.decoding.window"}}
 # Each file can be deleted without harm to the others
-ALONE = ("models", "data", "tasks", "recipes")
+ALONE = ("models", "data", "media", "tasks", "recipes")
 FILES = sorted(path for folder in ALLOWED for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -76,7 +77,7 @@ import sys, pathlib, importlib
 import tfbig
 import tfbig.train, tfbig.evaluate, tfbig.predict, tfbig.tune, tfbig.export, tfbig.serve
 import tfbig.launch, tfbig.plan, tfbig.__main__
-floors = "models data decoding tasks recipes engine tuning deploy report nn prep"
+floors = "models data decoding media tasks recipes engine tuning deploy report nn prep"
 for folder in floors.split():
     for path in pathlib.Path(tfbig.__file__).parent.joinpath(folder).glob("*.py"):
         # Run as programs of their own, with nothing of this package
@@ -85,7 +86,8 @@ for folder in floors.split():
 for path in pathlib.Path(tfbig.__file__).parent.joinpath("deploy/server").glob("*.py"):
     importlib.import_module(f"tfbig.deploy.server.{path.stem}")
 heavy = {"tensorflow", "keras", "numpy", "matplotlib", "jinja2", "rich", "PIL",
-         "tensorflow_datasets", "keras_tuner", "sklearn", "scipy"} & set(sys.modules)
+         "tensorflow_datasets", "keras_tuner", "sklearn", "scipy", "soundfile", "av"}
+heavy &= set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,7 +7,6 @@ import functools
 import io
 import struct
 import zlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,11 +15,11 @@ from PIL import Image, ImageOps
 
 from tfbig.core import pictures as encoded_pictures
 from tfbig.core.errors import UserError
-from tfbig.core.features import Feature
 from tfbig.data._images import decode_pictures
+from tfbig.media import picture as pictures_given
+from tfbig.media.picture import Picture
 from tfbig.prep import headers, random
 from tfbig.prep import image as prep
-from tfbig.tasks import _pictures
 
 KEYS = tf.stack([tf.range(4000, dtype=tf.int32), tf.zeros(4000, tf.int32)], 1)
 KEYS = tf.cast(KEYS, tf.uint32)
@@ -388,11 +387,6 @@ REFUSED = {
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_is_refused_is_refused_everywhere_in_the_same_words(channels, tmp_path):
     decode = _served(8, channels, 255)
-    spec = {"image": Feature(shape=(8, 8, channels), dtype="uint8")}
-    task = SimpleNamespace(
-        decode=lambda served: {"image": prep.decode_all(served["image_bytes"], (8, 8, channels))},
-        data=SimpleNamespace(spec=spec),
-    )
     for name, (content, words) in REFUSED.items():
         with pytest.raises(tf.errors.InvalidArgumentError) as served:
             decode(tf.constant([PNG, content]))
@@ -405,7 +399,7 @@ def test_what_is_refused_is_refused_everywhere_in_the_same_words(channels, tmp_p
                 "it: is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy. Found: "
             ),
         ) as asked:
-            _pictures.gather(tmp_path / "it", task)
+            Picture(shape=(8, 8, channels)).take(tmp_path / "it")
         reason = str(asked.value).partition("Found: ")[2]
         assert (
             words in reason
@@ -565,52 +559,32 @@ def test_what_can_be_no_path_is_refused(inputs):
         UserError,
         match="inputs: expected paths of pictures, of folders or of .npy files, or an array uint8",
     ):
-        _pictures.find(inputs)
+        Picture.find(inputs)
 
 
 def test_many_files_share_one_graph(tmp_path):
     """And say and show the same as each of them alone."""
-    traced = []
-
-    def decode(served):
-        traced.append(1)
-        return {
-            "image": tf.map_fn(
-                lambda one: prep.decode(one, 8, 8, 3),
-                served["image_bytes"],
-                fn_output_signature=tf.TensorSpec((8, 8, 3), tf.uint8),
-            )
-        }
-
-    def refuse(served):
-        tf.debugging.Assert(tf.equal(served["image_bytes"][0], ""), ["no such picture"])
-        return {"image": tf.zeros((1, 8, 8, 3), tf.uint8)}
-
-    task = SimpleNamespace(
-        decode=decode, data=SimpleNamespace(spec={"image": Feature(shape=(8, 8, 3), dtype="uint8")})
-    )
-    for i in range(_pictures.TRACED_FROM):
+    picture = Picture(shape=(8, 8, 3), background=77)
+    for i in range(pictures_given.TRACED_FROM):
         Image.new("RGB", (8 + i % 3, 9), (i, 2 * i, 0)).save(tmp_path / f"{i:03d}.png")
-    names, pictures, refused = _pictures.gather(tmp_path, task)
-    assert len(traced) == 1 and not refused
-    np.testing.assert_array_equal(pictures[7], _pictures.gather(names[7], task)[1][0])
-    task.decode = refuse
+    traced = prep.decoder.cache_info().misses
+    taken = picture.take(tmp_path)
+    assert prep.decoder.cache_info().misses == traced + 1 and not taken.refused
+    np.testing.assert_array_equal(taken.values[7], picture.take(taken.names[7]).values[0])
+    (tmp_path / "000.png").write_bytes(PNG[:100] + bytes([PNG[100] ^ 1]) + PNG[101:])
     with pytest.raises(UserError) as alone:
-        _pictures.gather(names[0], task)
-    assert "no such picture" in str(alone.value) and "{" not in str(alone.value)
-    assert _pictures.gather(names, task)[2][0] == {"input": names[0], "error": str(alone.value)}
+        picture.take(tmp_path / "000.png")
+    assert "Invalid PNG" in str(alone.value) and "{" not in str(alone.value)
+    assert picture.take(tmp_path).refused == [{"input": taken.names[0], "error": str(alone.value)}]
 
 
 def test_missing_files_among_others_are_named_and_the_others_go_on(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
     (tmp_path / "nothing").mkdir()
-    task = SimpleNamespace(
-        decode=lambda served: {"image": prep.decode_all(served["image_bytes"], (8, 8, 3))},
-        data=SimpleNamespace(spec={"image": Feature(shape=(8, 8, 3), dtype="uint8")}),
-    )
     asked = [tmp_path / name for name in ("0.png", "1.png", "nothing")]
-    names, pictures, refused = _pictures.gather(asked, task)
-    assert names == [str(asked[1])] and pictures.shape == (1, 8, 8, 3)
+    taken = Picture(shape=(8, 8, 3)).take(asked)
+    refused = taken.refused
+    assert taken.names == [str(asked[1])] and taken.values.shape == (1, 8, 8, 3)
     assert [entry["input"] for entry in refused] == [str(asked[0]), str(asked[2])]
     assert (
         refused[0]["error"] == f"{asked[0]}: no such file or folder."
@@ -619,7 +593,7 @@ def test_missing_files_among_others_are_named_and_the_others_go_on(tmp_path):
     with pytest.raises(
         UserError, match="0.png: no such file or folder.\n.*nothing: holds no picture"
     ):
-        _pictures.find([asked[0], asked[2]])  # asked before anything heavy is imported
+        Picture.find([asked[0], asked[2]])  # asked before anything heavy is imported
 
 
 @pytest.mark.parametrize("size", [(50, 40), (40, 50), (300, 1), (8, 8), (31, 16)])

@@ -13,6 +13,7 @@ MOST_PIXELS = 1 << 26  # of a picture that is decoded; a small file can claim to
 # Segments of a JPEG or blocks of a GIF that are looked through, which is quick
 MOST_PARTS = 1 << 16
 KINDS = "JPEG, PNG, GIF or BMP"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif")
 NO_IHDR = "expected a PNG that begins with the chunk IHDR"
 
 # Of a JPEG; what stands between segments is passed over, as decoders do

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,6 @@ from tfbig.core.lazy import np, tf
 from tfbig.data._splits import stratified
 from tfbig.prep import image as prep
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif")
 DECODED_TOGETHER = 64
 
 
@@ -121,34 +119,14 @@ def _decoded(
     contents: list[bytes], names: Sequence[str], shape: tuple, background: int
 ) -> np.ndarray:
     try:
-        return _decoder(shape, background)(tf.constant(contents)).numpy()
+        return prep.decoder(shape, background)(tf.constant(contents)).numpy()
     except tf.errors.OpError as error:
         for content, name in zip(contents, names, strict=True):
             if len(contents) > 1:
                 _decoded([content], [name], shape, background)
         raise UserError(
-            f"data: {names[0]} cannot be decoded: {reason(error)}. Mend it or take it out."
+            f"data: {names[0]} cannot be decoded: {prep.reason(error)}. Mend it or take it out."
         ) from error
-
-
-@functools.lru_cache(maxsize=16)
-def _decoder(shape: tuple, background: int):
-    """Encoded pictures (string [n]) to decoded ones, as a graph, which decodes several at a
-    time.
-    """
-
-    def decode(encoded):
-        return prep.decode_all(encoded, shape, background)
-
-    return tf.function(decode, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-
-
-def reason(error: tf.errors.OpError) -> str:
-    """What an operation refused, in the words of the decoder, without TensorFlow's about where."""
-    text = re.sub(r"\{\{.*?\}\} ?", "", re.split(r"\n\t \[\[| \[Op:", str(error))[0])
-    text = text.strip().split("\n")[-1].strip().removeprefix("InvalidArgumentError: ")
-    asserted = re.search(r"assertion failed: \[(.*)\]|Summarized data: b'(.*)'", text)
-    return (asserted and (asserted[1] or asserted[2]) or text).rstrip(".")
 
 
 def check_split(split: str) -> None:

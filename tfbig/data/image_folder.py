@@ -16,9 +16,10 @@ from tfbig.core.component import knob
 from tfbig.core.contracts import Dataset
 from tfbig.core.errors import Needed, UserError
 from tfbig.core.features import SPLITS, Feature
+from tfbig.core.folders import files_inside, is_hidden
 from tfbig.core.lazy import np
-from tfbig.data._folders import files_inside, is_hidden
-from tfbig.data._images import SUFFIXES, check_split, decode_pictures
+from tfbig.core.pictures import SUFFIXES
+from tfbig.data._images import check_split, decode_pictures
 from tfbig.data._splits import stratified
 
 # A split whose pictures take more than this is read from its files again and again

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tfbig.core.component import knob
 from tfbig.core.errors import Needed, UserError
-from tfbig.data._folders import is_hidden
+from tfbig.core.folders import is_hidden
 from tfbig.data._text import TextWindows
 from tfbig.prep import text as prep
 

@@ -9,6 +9,7 @@ width, c channels.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 
 from tfbig.core.lazy import tf
@@ -132,6 +133,25 @@ def decode_all(
     return tf.map_fn(
         lambda encoded: decode(encoded, *shape, background), encoded_b, fn_output_signature=picture
     )
+
+
+@functools.lru_cache(maxsize=16)
+def decoder(shape: tuple[int, int, int], background: int = 255) -> Callable:
+    """`decode_all` as a graph, which decodes several at a time."""
+
+    def decode_each(encoded):
+        return decode_all(encoded, shape, background)
+
+    encoded = tf.TensorSpec([None], tf.string)
+    return tf.function(decode_each, input_signature=[encoded], autograph=False)
+
+
+def reason(error: tf.errors.OpError) -> str:
+    """What an operation refused, in the words of the decoder, without TensorFlow's about where."""
+    text = re.sub(r"\{\{.*?\}\} ?", "", re.split(r"\n\t \[\[| \[Op:", str(error))[0])
+    text = text.strip().split("\n")[-1].strip().removeprefix("InvalidArgumentError: ")
+    asserted = re.search(r"assertion failed: \[(.*)\]|Summarized data: b'(.*)'", text)
+    return (asserted and (asserted[1] or asserted[2]) or text).rstrip(".")
 
 
 def _jpeg(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 
 from tfbig.core.component import Component, knob
 from tfbig.core.contracts import Dataset, Task
-from tfbig.core.errors import PartlyRefused
 from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, np, tf
-from tfbig.core.pictures import MOST_PIXELS
 from tfbig.core.serving import Media, Program, Trial
+from tfbig.media.picture import Picture
 from tfbig.prep import image as prep
-from tfbig.tasks import _pictures
 
 # Examples whose pixels give mean and deviation: the error of the mean is then below 0.1 % of a
 # deviation
 MEASURED = 50_000
 SHOWN_PICTURES = 24  # in a panel of the report
-SHOWN_SIDE = 128  # most pixels of a side there
 SERVED_LABELS = 5  # most probable labels in a served answer
 CLASSIFIED = 64  # pictures that the served `classify` is tried with
 BINS = 15
@@ -100,6 +95,11 @@ class ImageClassification(Task):
         Saved with the run, so that using it does not need its data.
         """
         return tuple(self.facts["labels"])
+
+    @property
+    def picture(self) -> Picture:
+        """What pictures the model is given."""
+        return Picture(shape=self.data.spec["image"].shape, background=self.data.background)
 
     def preprocess(self, raw, training):
         """uint8 [batch, height, width, channels] to float32 of mean 0 and deviation 1.
@@ -186,7 +186,7 @@ class ImageClassification(Task):
 
         Bytes [batch]; what becomes of them, `tfbig.prep.image.decode` says.
         """
-        return {"image_bytes": tf.TensorSpec([None], tf.string, name="image_bytes")}
+        return {"image_bytes": self.picture.served("image_bytes")}
 
     def media(self):
         answers = {"label": "label", "probability": "number"}
@@ -201,25 +201,20 @@ class ImageClassification(Task):
         return {"image": f"(intensity 0-255 - {mean}) / {std}"}
 
     def decode(self, served):
-        shape = self.data.spec["image"].shape
-        return {"image": prep.decode_all(served["image_bytes"], shape, self.data.background)}
+        return {"image": self.picture.decode(served["image_bytes"])}
 
     def check_inputs(self, inputs):
-        if not _pictures.is_array(inputs):
-            _pictures.find(inputs)
+        Picture.check(inputs)
 
     def respond(self, trained, inputs, request, write):
         """Labels for pictures.
 
         [{"input", "label", "probability", "top": [[label, probability], ...]}].
         """
-        sources, pictures, refused = _pictures.gather(inputs, self)
-        probability, names, results = (
-            trained.predict({"image": pictures}).get("probability", ()),
-            self.labels,
-            [],
-        )
-        for source, row in zip(sources, probability, strict=True):
+        taken = self.picture.take(inputs)
+        probability = trained.predict({"image": taken.values})["probability"]
+        names, results = self.labels, []
+        for source, row in zip(taken.names, probability, strict=True):
             best = [
                 [names[i], float(row[i])] for i in np.argsort(-row, kind="stable")[: request.top]
             ]
@@ -227,28 +222,14 @@ class ImageClassification(Task):
                 {"input": source, "label": best[0][0], "probability": best[0][1], "top": best}
             )
             write(f"{source}: {', '.join(f'{label} {share:.1%}' for label, share in best)}\n")
-        if refused:
-            told = (
-                f"{len(refused):,} of the files cannot be used; of the others, {len(results):,}"
-                " predictions were made."
-            )
-            raise PartlyRefused(
-                "\n".join([told, *(entry["error"] for entry in refused)]), results, refused
-            )
-        return results
+        return taken.answered(results)
 
     def encode(self, raw):
         """uint8 [n, height, width, channels] to PNG bytes [n].
 
         Pictures that are encoded already stay as they are.
         """
-        if raw["image"].dtype == object:
-            return {"image_bytes": raw["image"]}
-        return {
-            "image_bytes": np.array(
-                [base64.b64decode(_png(picture)) for picture in raw["image"]], object
-            )
-        }
+        return {"image_bytes": self.picture.encode(raw["image"])}
 
     def answer(self, outputs):
         """Returns label [batch] and its probability [batch].
@@ -269,13 +250,9 @@ class ImageClassification(Task):
 
     def remarks(self, service):
         """What kinds of pictures are taken, and which are not."""
-        taken = (
-            f"JPEG, PNG, GIF (its first frame) and BMP, of at most {MOST_PIXELS:,} pixels, turned"
-            " as their EXIF says"
-        )
         return [
-            f"Pictures are taken as {taken}. WebP, TIFF, BMPs with a palette of colours and torn"
-            " files are refused."
+            f"Pictures are taken as {Picture.taken}. WebP, TIFF, BMPs with a palette of colours and"
+            " torn files are refused."
         ]
 
     def programs(self, model, service):
@@ -348,12 +325,8 @@ class ImageClassification(Task):
         wrong = np.flatnonzero(said != label)
         wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_PICTURES]
         pictures = self.data.examples(split, positions[wrong])["image"] if len(wrong) else []
-        items = [
-            {
-                "png": _thumbnail(picture),
-                "caption": f"true {names[label[i]]}\nsaid {names[said[i]]}, {confidence[i]:.1%}",
-            }
-            for i, picture in zip(wrong, pictures, strict=True)
+        captions = [
+            f"true {names[label[i]]}\nsaid {names[said[i]]}, {confidence[i]:.1%}" for i in wrong
         ]
         return [
             {
@@ -364,7 +337,7 @@ class ImageClassification(Task):
             },
             _by_class(names, label, said),
             {"kind": "calibration", "title": "Reliability", "bins": bins, "ece": error},
-            {"kind": "pictures", "title": "Most confident mistakes", "items": items},
+            self.picture.panel("Most confident mistakes", pictures, captions),
         ]
 
     def training_panels(self, batch):
@@ -373,10 +346,7 @@ class ImageClassification(Task):
             self.facts["mean"]
         )
         pictures = np.clip(np.rint(pictures), 0, 255).astype(np.uint8)
-        items = [
-            {"png": _thumbnail(picture), "caption": self.labels[label]}
-            for picture, label in zip(pictures, batch["label"], strict=False)
-        ]
+        captions = [self.labels[label] for label in batch["label"][:SHOWN_PICTURES]]
         changes = [
             f"shifted by up to {self.crop_padding} pixels" if self.crop_padding else "",
             "mirrored left-right" if self.flip else "",
@@ -388,14 +358,8 @@ class ImageClassification(Task):
             else "without random changes"
         )
         caption = f"As the network is given them: {changed}."
-        return [
-            {
-                "kind": "pictures",
-                "title": "Pictures of the first training batch",
-                "items": items,
-                "caption": caption,
-            }
-        ]
+        title = "Pictures of the first training batch"
+        return [self.picture.panel(title, pictures, captions, caption)]
 
 
 def _by_class(names, label, said) -> dict:
@@ -449,27 +413,3 @@ def _reliability(confidence, right) -> tuple[list[dict], float]:
             }
         )
     return bins, error
-
-
-def _png(picture) -> str:
-    """A picture (uint8 [height, width, channels]) as base64 text."""
-    return _png_of(_as_image(picture))
-
-
-def _thumbnail(picture) -> str:
-    """A picture as base64 text, made smaller if it is large: so that a report stays small."""
-    image = _as_image(picture)
-    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    return _png_of(image)
-
-
-def _as_image(picture):
-    from PIL import Image
-
-    return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
-
-
-def _png_of(image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()

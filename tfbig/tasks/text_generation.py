@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 
 from tfbig.core.component import Component, knob
@@ -14,6 +13,7 @@ from tfbig.core.lazy import tf
 from tfbig.core.serving import Media
 from tfbig.decoding.generation import Generator
 from tfbig.decoding.text_stream import TextStream
+from tfbig.media.text import Text
 from tfbig.prep import graph_text, tokenizers
 from tfbig.prep.text import plain, refuse_surrogates, unescape
 from tfbig.tasks import _served_text, _text_trials
@@ -278,18 +278,7 @@ class TextGeneration(Task):
 
     def respond(self, trained, inputs, request, write):
         """Prompts to their continuations: [{"input", "text"}]; "-" is the text on stdin."""
-        prompts = [inputs] if isinstance(inputs, str) else list(inputs)
-        if not prompts:
-            raise UserError("inputs: expected at least one text. Received: none.")
-        if not all(isinstance(prompt, str) for prompt in prompts):
-            raise UserError(f"inputs: expected texts. Received: {type(prompts[0]).__name__}.")
-        try:
-            prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts]
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"stdin: expected text in {error.encoding}. Received: the byte"
-                f" 0x{error.object[error.start]:02x} ({error.reason})."
-            ) from error
+        prompts = Text().take(inputs).values
         texts = self.write(trained.model, prompts, request, trained.setup.jit, write)
         return [
             {"input": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)

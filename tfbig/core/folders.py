@@ -1,4 +1,4 @@
-"""What datasets of the user's own files share: which files of a folder are meant."""
+"""Which files of a user's folder are meant."""
 
 from __future__ import annotations
 
