@@ -4,6 +4,7 @@ through a file.
 
 import dataclasses
 
+import components
 import keras
 import numpy as np
 import pytest
@@ -11,15 +12,9 @@ import tensorflow as tf
 
 from tfbig.core import registry
 from tfbig.core.features import Feature
+from tfbig.engine.readable import Readable
+from tfbig.engine.setup import Setup, build_task, training_facts
 
-SMALLEST = {
-    "mlp": {"units": (4,)},
-    "cnn": {"filters": (4,), "units": 4},
-    "lstm": {"units": (4,)},
-    "vit": {"patch": 4, "width": 8, "depth": 1, "heads": 2},
-    "gpt": {"width": 8, "depth": 1, "heads": 2},
-    "lstm_lm": {"width": 4, "units": (4,)},
-}
 VARIANTS = [
     ("mlp", {"units": (6, 5), "normalization": "layer", "dropout": 0.3, "activation": "selu"}),
     (
@@ -81,83 +76,84 @@ VARIANTS = [
     ),
     ("lstm_lm", {"width": 4, "units": (4, 3), "dropout": 0.1}),
 ]
-CASES = [(name, SMALLEST.get(name, {})) for name in registry.describe("models")] + VARIANTS
 IMAGE = {"image": Feature(shape=(8, 8, 3), dtype="float32")}
-TOKENS = {"tokens": Feature(shape=(6,), dtype="int32", values=7)}
-EXAMPLES = {  # what models take, and an example of it
-    "image": (
-        IMAGE,
-        np.random.RandomState(0).normal(size=(5, 8, 8, 3)).astype("float32"),
-    ),
-    "tokens": (TOKENS, np.random.RandomState(0).randint(0, 7, (5, 6)).astype("int32")),
-}
+TASKS = components.classes("tasks")
 
 
-def taken(kind):
-    """The specification that a model of this class is tried with, and an example."""
-    return next(EXAMPLES[name] for name in EXAMPLES if name in kind.takes)
+def variant(name, knobs):
+    return pytest.param(name, knobs, id="-".join([name, *knobs]))
 
 
-def with_head(name, knobs):
-    keras.utils.set_random_seed(1)
+CASES = [
+    *(pytest.param(name, {}, id=name) for name in components.names("models")),
+    *(variant(name, knobs) for name, knobs in VARIANTS),
+]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The smallest experiment, with its facts, of the first task that a class of models suits."""
+    made = {}
+
+    def of(kind):
+        task = next(task for task in TASKS if not task.wanted_model(kind))
+        if task not in made:
+            experiment = task.smallest(tmp_path_factory.mktemp("data"))
+            made[task] = experiment, training_facts(experiment, Readable(experiment.data))
+        return made[task]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield of
+
+
+def built(small, model):
+    """The model with its task's head, as it is trained, and a model-ready batch."""
+    experiment, facts = small(type(model))
+    setup = Setup(dataclasses.replace(experiment, model=model), facts)
+    raw = {name: value[0] for name, value in setup.slabs.at(0)[0].items()}
+    is_raw = setup.task.preprocess_on == "device"
+    return setup, setup.task.preprocess(raw, True) if is_raw else raw
+
+
+@pytest.mark.parametrize(("name", "knobs"), CASES)
+def test_model(name, knobs, small, tmp_path):
     kind = registry.component("models", name)
-    body = kind(**knobs).build(taken(kind)[0])
-    if "logits" in kind.gives:
-        assert body.output.shape[1:] == (6, 7) and body.output.dtype == "float32"
-        return body
-    assert len(body.output.shape) == 2
-    return keras.Model(body.input, keras.layers.Dense(3, name="head")(body.output))
-
-
-@pytest.mark.parametrize(
-    ("name", "knobs"),
-    CASES,
-    ids=lambda value: str(value) if isinstance(value, str) else "-".join(value),
-)
-def test_model(name, knobs, tmp_path):
-    model = with_head(name, knobs)
-    x = taken(registry.component("models", name))[1]
-    target = np.random.RandomState(1).normal(size=model.output.shape[-1])
+    wanted = dataclasses.replace(kind.smallest(), **knobs)
+    (setup, batch), (again, _) = built(small, wanted), built(small, wanted)
+    model, task = setup.model, setup.task
     with tf.GradientTape() as tape:
-        out = model(x, training=True)
-        loss = tf.reduce_mean((out - tf.constant(target, tf.float32)) ** 2)
-    assert out.shape == (5, *model.output.shape[1:])
-    for variable, gradient in zip(
-        model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True
-    ):
+        total, _ = task.loss(model, batch, True)["loss"]
+    gradients = tape.gradient(total, model.trainable_variables)
+    for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
         assert gradient is not None and np.abs(tf.convert_to_tensor(gradient)).max() > 0, (
             variable.path
         )
-    again = with_head(name, knobs)
     # Checkpoints rely on it
-    assert [v.path for v in model.trainable_variables] == [
-        v.path for v in again.trainable_variables
-    ]
+    paths = [[v.path for v in each.model.trainable_variables] for each in (setup, again)]
+    assert paths[0] == paths[1]
+    said = task.predict(model, batch)
     model.save_weights(tmp_path / "w.weights.h5")
-    for variable in again.trainable_variables:
-        variable.assign(variable * 0)
-    again.load_weights(tmp_path / "w.weights.h5")
-    np.testing.assert_allclose(model(x, training=False), again(x, training=False), atol=1e-6)
+    for variable in again.model.variables:
+        variable.assign(tf.zeros_like(variable))
+    again.model.load_weights(tmp_path / "w.weights.h5")
     model.save(tmp_path / "m.keras")
-    np.testing.assert_allclose(
-        model(x, training=False),
-        keras.models.load_model(tmp_path / "m.keras")(x, training=False),
-        atol=1e-6,
-    )
+    for other in (again.model, keras.models.load_model(tmp_path / "m.keras")):
+        for output, value in task.predict(other, batch).items():
+            np.testing.assert_allclose(value, said[output], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", registry.describe("models"))
-def test_choices_are_all_real(name):
+@pytest.mark.parametrize("name", components.names("models"))
+def test_choices_are_all_real(name, small):
     """Every value a choice offers builds."""
     kind = registry.component("models", name)
     for field in dataclasses.fields(kind):
         for choice in field.metadata.get("choices") or ():
-            extra = {"convolutions": 2} if field.name == "residual" else {}
-            knobs = {**SMALLEST.get(name, {}), **extra, field.name: choice}
-            knobs = {**knobs, "filters": (8,)} if name == "cnn" else knobs
-            # Published sizes are large; tests/test_gpt.py counts their parameters
-            if field.name != "size":
-                assert kind(**knobs).build(taken(kind)[0]).output.shape[0] is None
+            model = dataclasses.replace(kind.smallest(), **{field.name: choice})
+            assert not list(model.problems()), f"{name}: {field.name}={choice}"
+            experiment, facts = small(kind)
+            _, head = build_task(dataclasses.replace(experiment, model=model), facts)
+            assert head.count_params() > 0
 
 
 def test_known_sizes():

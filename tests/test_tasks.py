@@ -1,5 +1,12 @@
-"""Every task trains, overfits one batch, repeats under one seed, resumes bit-equal and compiles."""
+"""Every task conforms: it trains, learns, repeats, resumes, compiles, divides, predicts, leaves.
 
+All of it on the experiment that it says is its `smallest`; a new task is tested without an edit
+here.
+"""
+
+import shutil
+
+import components
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,119 +14,223 @@ from training import Silent, assert_equal, values
 
 import tfbig
 from tfbig.core import registry
-from tfbig.engine import loop
-from tfbig.engine.setup import Setup
-
-# The smallest experiment of a task; one that is not named here is tried with the first of its
-# recipes.
-SMALL = {
-    "image_classification": (
-        "mnist_mlp",
-        "model.dropout=0.1",
-        "task.crop_padding=1",
-        "train.batch_size=16",
-    ),
-    "text_generation": (
-        "sotu_gpt",
-        "model.width=16",
-        "model.depth=1",
-        "model.heads=2",
-        "model.dropout=0.1",
-        "data=text_files",
-        "data.path={folder}/prose.txt",
-        "data.context=16",
-        "data.tokenizer=characters",
-        "train.batch_size=8",
-    ),
-}
-BRIEF = (
-    "train.evaluate_every=100",
-    "train.save_every=2",
-    "optim.warmup=0",
-    "optim.schedule=constant",
-)
+from tfbig.core.contracts import Task
+from tfbig.core.run import Run
+from tfbig.core.workers import Share, computing
+from tfbig.deploy import saved_model
+from tfbig.deploy.programs import Programs
+from tfbig.engine import batches, checkpoint, job, shapes
+from tfbig.engine.readable import Readable
+from tfbig.engine.setup import Setup, training_facts
+from tfbig.engine.strategy import layers
+from tfbig.engine.trained import load_parts
 
 
-def recipe_of(task):
-    return next(
-        name for name in registry.recipes() if registry.name_of(registry.recipe(name).task) == task
-    )
+class Small:
+    """A task's smallest experiment, measured once."""
+
+    def __init__(self, experiment):
+        self.experiment = experiment
+        self.facts = training_facts(experiment, Readable(experiment.data))
+        self.parts = load_parts(None, experiment.task, Silent())
+
+    def setup(self, *settings) -> Setup:
+        return Setup(tfbig.recipe(self.experiment, *settings), self.facts, parts=self.parts)
+
+    def calm(self, *settings) -> Setup:
+        """Without Dropout, whose numbers are others in another program."""
+        setup = self.setup(*settings)
+        for layer in layers(setup.model):
+            if hasattr(layer, "rate"):
+                layer.rate = 0.0
+        return setup
 
 
-@pytest.fixture(scope="module", params=list(registry.describe("tasks")))
-def experiment(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "prose.txt").write_text(
-        "".join(f"{i} green bottles hanging on the wall.\n\n" for i in range(400)), "utf-8"
-    )
-    name, *settings = (
-        text.format(folder=folder)
-        for text in SMALL.get(request.param) or (recipe_of(request.param),)
-    )
-    return lambda *more: tfbig.recipe(
-        name, *{text.partition("=")[0]: text for text in (*BRIEF, *settings, *more)}.values()
-    )
+def steps(setup, count=3):
+    """The losses of the first steps."""
+    losses = []
+    for step in range(count):
+        slab, first = setup.slabs.at(step)
+        losses.append(setup.run_block(slab, tf.constant(first), tf.constant(1))["loss"].numpy()[0])
+        setup.slabs.trained(step + 1)
+    return losses
+
+
+def first_batch(setup):
+    slab, first = setup.slabs.at(0)
+    batch = {name: value[first] for name, value in slab.items()}
+    is_raw = setup.task.preprocess_on == "device"
+    return setup.task.preprocess(batch, training=True) if is_raw else batch
+
+
+@pytest.fixture(scope="module", params=components.names("tasks"))
+def small(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("smallest")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDS_DATA_DIR", str(folder))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield Small(registry.component("tasks", request.param).smallest(folder))
 
 
 @pytest.fixture(scope="module")
-def facts(experiment):
-    return experiment().task.measure(experiment().data)
+def untrained(small):
+    return small.setup()
 
 
-def one_batch(setup):
-    slab, _ = setup.slabs.at(0)
-    return {name: tf.repeat(value[:1], setup.block, axis=0) for name, value in slab.items()}
+@pytest.fixture(scope="module")
+def before(untrained):
+    """Metrics of the training split before anything is learnt."""
+    return untrained.evaluate("train").metrics
 
 
-def test_overfits_one_batch(experiment, facts):
-    setup = Setup(
-        experiment("optim.optimizer=adam", "optim.learning_rate=3e-3", "device.block=50"), facts
-    )
-    batch = one_batch(setup)
-    losses = [
-        setup.run_block(batch, tf.constant(0), tf.constant(50))["loss"].numpy() for _ in range(6)
-    ]
-    assert np.isfinite(losses).all() and losses[-1][-10:].mean() < 0.1 * losses[0][0]
+@pytest.fixture(scope="module")
+def plain(small):
+    return small.calm("device.jit=false")
 
 
-def test_repeats_under_one_seed(experiment, facts, tmp_path):
-    first, again, other = (
-        Setup(experiment("train.length=3", f"seed={seed}"), facts) for seed in (1, 1, 2)
-    )
-    for number, setup in enumerate((first, again, other)):
-        state = loop.train(setup, tmp_path / str(number), Silent())
-        assert state.step == 3 and np.isfinite(state.best["value"])
-    assert_equal(first, again)
-    assert any(not np.array_equal(a, b) for a, b in zip(values(first), values(other), strict=True))
+@pytest.fixture(scope="module")
+def plain_losses(plain):
+    return steps(plain)
 
 
-def test_resumes_bit_equal(experiment, facts, tmp_path):
-    whole = Setup(experiment("train.length=7"), facts)
-    loop.train(whole, tmp_path / "whole", Silent())
-    for length in (3, 7):
-        part = Setup(experiment(f"train.length={length}"), facts)
-        loop.train(part, tmp_path / "parts", Silent())
-    assert_equal(whole, part)
+@pytest.fixture(scope="module")
+def run(small, tmp_path_factory):
+    run = Run.create(tmp_path_factory.mktemp("runs") / "run", small.experiment)
+    job.train(run, Silent())
+    return run
 
 
-def test_step_compiles_and_agrees(experiment, facts):
+@pytest.fixture(scope="module")
+def trained(run):
+    return tfbig.load(run)
+
+
+def test_metrics_are_per_example(untrained):
+    result, data = untrained.evaluate("validation"), untrained.task.data
+    assert untrained.task.primary[0] in result.metrics
+    assert result.count == data.size("validation")
+    for metric in result.metrics.values():
+        assert metric["low"] <= metric["value"] <= metric["high"] and metric["count"] > 0
+
+
+def test_repeats_under_one_seed(small, before, untrained):
+    again, other = small.setup(), small.setup("seed=1")
+    losses = steps(untrained)
+    assert np.isfinite(losses).all() and losses == steps(again) != steps(other)
+    assert_equal(untrained, again)
+    assert any(not np.array_equal(a, b) for a, b in zip(values(again), values(other), strict=True))
+
+
+def test_compiled_step_agrees(small, plain_losses):
     """The step is one XLA program with static shapes, as a TPU needs it, and computes what it
     computes uncompiled.
     """
-    # XLA draws other random numbers
-    losses, plain = [], ["model.dropout=0"] * hasattr(experiment().model, "dropout")
-    for jit in ("true", "false"):
-        setup = Setup(experiment(f"device.jit={jit}", "device.block=4", *plain), facts)
-        slab, _ = setup.slabs.at(0)
-        losses.append(setup.run_block(slab, tf.constant(0), tf.constant(4))["loss"].numpy())
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    np.testing.assert_allclose(steps(small.calm("device.jit=true")), plain_losses, rtol=1e-4)
 
 
-def test_metrics_are_per_example(experiment, facts):
-    setup = Setup(experiment(), facts)
-    result = setup.evaluate("validation")
-    assert setup.task.primary[0] in result.metrics and result.count == setup.task.data.size(
-        "validation"
-    )
-    for metric in result.metrics.values():
-        assert metric["low"] <= metric["value"] <= metric["high"] and metric["count"] > 0
+def test_micro_batches_change_nothing(small, plain, plain_losses):
+    parts = small.calm("device.jit=false", "train.accumulate=2")
+    np.testing.assert_allclose(steps(parts), plain_losses, rtol=1e-4)
+    for one, other in zip(values(plain), values(parts), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-2, atol=1e-3)
+
+
+def test_shares_add_up_to_the_batch(plain):
+    """What two workers sum, of unequal shares, is the sum of one."""
+    batch = first_batch(plain)
+    size = plain.experiment.train.batch_size
+    whole = plain.task.loss(plain.model, batch, False)
+    sums = dict.fromkeys(whole, 0.0)
+    for share in (Share(0, size // 3, size), Share(size // 3, size - size // 3, size)):
+        rows = slice(share.first, share.first + share.size)
+        with computing(share):
+            part = {name: value[rows] for name, value in batch.items()}
+            for name, pair in plain.task.loss(plain.model, part, False).items():
+                sums[name] += np.array([tf.reduce_sum(value) for value in pair])
+    for name, pair in whole.items():
+        assert all(value.shape == (size,) for value in pair)
+        np.testing.assert_allclose(sums[name], [np.sum(value) for value in pair], rtol=1e-4)
+
+
+def test_padding_changes_nothing(plain):
+    task = plain.task
+    longest = shapes.free(task.data.spec)
+    if not longest:
+        pytest.skip("its examples are all of one size")
+    rows, read = np.arange(4), batches.Reader(task.data, "validation")
+    raw = task.data.examples("validation", rows)
+    tight = {name: max(len(value) for value in raw[name]) for name in longest}
+    assert tight != longest, "smallest: the first examples should not be the longest"
+    losses = [
+        task.loss(plain.model, task.preprocess(read(tf.constant(rows), padded), False), False)
+        for padded in (tight, longest)
+    ]
+    for name, pair in losses[0].items():
+        np.testing.assert_allclose(pair, losses[1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_learns(small, before, run, trained):
+    """Better than chance on what it was shown, beyond both intervals."""
+    name, better = small.experiment.task.primary
+    old, new = before[name], trained.setup.evaluate("train").metrics[name]
+    assert new["high"] < old["low"] if better == "min" else new["low"] > old["high"]
+    assert run.is_done
+
+
+def test_resumes_bit_equal(run, small, tmp_path):
+    """Killed behind its last checkpoint but one."""
+    path = tmp_path / "killed"
+    shutil.copytree(run.path, path)
+    (path / "DONE").unlink()
+    *_, last_but_one, last = checkpoint.steps(run.checkpoints)
+    shutil.rmtree(path / "checkpoints" / checkpoint.folder_name(last))
+    console = Silent()
+    job.train(Run.open(path), console)
+    assert checkpoint.steps(path / "checkpoints")[-1] == last > last_but_one
+    for file in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER):
+        one, other = (
+            folder / "checkpoints" / checkpoint.folder_name(last) / file
+            for folder in (run.path, path)
+        )
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_run_is_what_it_was(run, trained):
+    """The metrics of a loaded run are those that it recorded."""
+    recorded = run.read_json("metrics.json")["test"]["metrics"]
+    metrics = trained.setup.evaluate("test").metrics
+    assert set(metrics) == set(recorded)
+    for name, metric in metrics.items():
+        assert metric["value"] == pytest.approx(recorded[name]["value"], rel=1e-5)
+
+
+def test_predicts(trained):
+    """Raw examples, and each the same alone as among others."""
+    raw = trained.task.data.examples("test", np.arange(3))
+    together = trained.predict(raw)
+    assert together
+    for i in range(3):
+        alone = trained.predict({name: value[i : i + 1] for name, value in raw.items()})
+        for name, value in together.items():
+            assert len(value) == 3
+            # What is of any length is padded to the longest among them
+            common = tuple(slice(size) for size in alone[name][0].shape)
+            np.testing.assert_allclose(value[i][common], alone[name][0], rtol=1e-4, atol=1e-5)
+
+
+def test_exported_it_answers_as_it_predicts(trained, tmp_path):
+    task = trained.task
+    if type(task).answer is Task.answer:
+        pytest.skip("it has no served form")
+    programs = Programs(task, trained.model)
+    saved_model.write(programs, tmp_path / "1", {})
+    served = tf.saved_model.load(str(tmp_path / "1")).signatures[task.served_as]
+    raw = task.data.examples("test", np.arange(3))
+    outputs = {name: tf.constant(value) for name, value in trained.predict(raw).items()}
+    given = {name: tf.constant(value) for name, value in task.encode(raw).items()}
+    answers = served(**given)
+    for name, expected in task.answer(outputs).items():
+        if expected.dtype.is_floating:
+            np.testing.assert_allclose(answers[name], expected, rtol=1e-4, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(answers[name], expected)

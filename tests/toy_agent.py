@@ -1,6 +1,6 @@
 """A toy agent: walkers that go on by what the model says, and a target that follows the model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from toy_sequences import Steps
@@ -29,9 +29,8 @@ class Places(Dataset):
         return 20
 
     def examples(self, split, positions):
-        x = np.stack(
-            [np.random.default_rng([len(split), int(i)]).normal(size=(1, 2)) for i in positions]
-        )
+        draws = [np.random.default_rng([len(split), int(i)]).normal(size=2) for i in positions]
+        x = np.reshape(draws, (-1, 1, 2))
         return {"x": x.astype(np.float32), "y": truth(x.astype(np.float32))}
 
 
@@ -64,6 +63,11 @@ class Walk(Task):
 
     takes, feeds, needs = frozenset({"places"}), frozenset({"steps"}), frozenset({"sequence"})
     preprocess_on = "device"
+
+    @classmethod
+    def smallest(cls, folder):
+        train = Train(length="40", batch_size=6, evaluate_every="20", save_every="10")
+        return replace(recipe(), task=cls(), train=train)
 
     def preprocess(self, raw, training):
         return {"x": raw["x"], "y": raw["y"]}

@@ -3,7 +3,7 @@
 The smallest user of free axes, of weights, records and score.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -76,6 +76,11 @@ class StepRegression(Task):
     preprocess_on = "device"
     takes, feeds = frozenset({"steps", "numbers"}), frozenset({"steps"})
     needs = frozenset({"sequence"})
+
+    @classmethod
+    def smallest(cls, folder):
+        train = Train(length="60", batch_size=12, shapes=3, evaluate_every="20")
+        return replace(recipe(), task=cls(), train=train)
 
     def preprocess(self, raw, training):
         ready = {name: raw[name] for name in ("x", "y") if name in raw}

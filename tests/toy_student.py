@@ -3,9 +3,12 @@
 from dataclasses import dataclass, replace
 
 from toy_sequences import StepRegression, recipe
+from training import Silent
 
 from tfbig.core.component import knob
 from tfbig.core.lazy import tf
+from tfbig.core.run import Run
+from tfbig.engine import job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +16,12 @@ class Student(StepRegression):
     """A number for each step, as a teacher gives it."""
 
     teacher: str = knob("", "run directory of the teacher", path=True)
+
+    @classmethod
+    def smallest(cls, folder):
+        teacher = Run.create(folder / "teacher", StepRegression.smallest(folder))
+        job.train(teacher, Silent())
+        return replace(StepRegression.smallest(folder), task=cls(teacher=str(teacher.path)))
 
     def uses(self):
         return {"teacher": self.teacher}

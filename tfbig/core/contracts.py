@@ -19,10 +19,13 @@ from tfbig.core.serving import Media, Program, Trial
 from tfbig.core.source import Source
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import keras
     import numpy as np
     import tensorflow as tf
 
+    from tfbig.core.experiment import Experiment
     from tfbig.engine.trained import Trained
 
 
@@ -37,6 +40,11 @@ class Model(Component):
     """The kinds of output that it has: "features" [batch, width], on which a task puts its head;
     "logits" [batch, length, values], scores of each next token; "sequence" [batch, length, width];
     "pyramid", a list of maps from fine to coarse; ..."""
+
+    @classmethod
+    def smallest(cls) -> Model:
+        """The smallest model of this kind that still has every part, for tests."""
+        return cls()
 
     def build(self, spec: Spec) -> keras.Model:
         """A functional model from the inputs named in `spec`.
@@ -88,6 +96,15 @@ class Dataset(Component):
     max_skipped: int = knob(
         100, "skip: with more unreadable records than these training stops all the same", low=0
     )
+
+    @classmethod
+    def smallest(cls, folder: Path) -> Dataset:
+        """A few dozen examples of this kind, for tests: made on the spot in `folder`, which exists.
+
+        Tests let TFDS_DATA_DIR and XDG_CACHE_HOME name that folder too. The default is for data
+        that travels with the package.
+        """
+        return cls()
 
     @property
     def spec(self) -> Spec:
@@ -252,6 +269,26 @@ class Task(Component):
         if expected := self.wanted_model(model):
             own = f"takes {_listed(model.takes)} and gives {_listed(model.gives)}"
             yield "model", _mismatch(expected, model, own)
+
+    @classmethod
+    def smallest(cls, folder: Path) -> Experiment:
+        """The smallest experiment of this task that learns its data within seconds, for tests.
+
+        Its data, and runs that it `uses`, are made on the spot in `folder`, which exists. A model
+        with Dropout and without batch normalisation, a length of some dozen steps and an
+        evaluation at their end let it be compared with its resumed, compiled and divided self.
+
+        Example:
+            return Experiment(
+                name="smallest",
+                task=cls(),
+                model=MLP.smallest(),
+                data=ImageFolder.smallest(folder),
+                train=Train(length="60", batch_size=12, evaluate_every="20"),
+                optim=Optim(optimizer="adam", learning_rate=0.01),
+            )
+        """
+        raise NotImplementedError
 
     def uses(self) -> dict[str, str]:
         """Other runs that the task needs, frozen.

@@ -286,6 +286,43 @@ def _with_access(builder, name: str, where: Path):
     return builder
 
 
+def prepare_made_up(
+    name: str,
+    where: Path,
+    features: dict,
+    parts: dict[str, list[dict]],
+    *,
+    random_access: bool = False,
+) -> None:
+    """Writes a made-up dataset of this name as TensorFlow Datasets prepares those it knows.
+
+    Args:
+        name: of the dataset.
+        where: the folder of prepared datasets.
+        features: name -> feature of TensorFlow Datasets.
+        parts: name -> examples, each name -> value.
+        random_access: whether it is stored as ArrayRecord.
+    """
+    import tensorflow_datasets as tfds
+
+    class MadeUp(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = where
+
+        def _info(self):
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, manager):
+            return {part: self._generate_examples(rows) for part, rows in parts.items()}
+
+        def _generate_examples(self, rows):
+            yield from enumerate(rows)
+
+    MadeUp.name = name
+    file_format = "array_record" if random_access else "tfrecord"
+    MadeUp(data_dir=where, file_format=file_format).download_and_prepare()
+
+
 def read_all(name: str, part: str) -> dict:
     """A small dataset's whole part as arrays, in the order it is stored in: name -> [n, ...]."""
     import tensorflow_datasets as tfds

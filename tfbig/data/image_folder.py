@@ -66,6 +66,20 @@ class ImageFolder(Dataset):
     )
     split_seed: int = knob(0, "of the choice of pictures held out", low=0, high=2**32 - 1)
 
+    @classmethod
+    def smallest(cls, folder):
+        """Pictures of noise in two brightnesses, several sizes and formats."""
+        from PIL import Image
+
+        random = np.random.default_rng(0)
+        for label, name in enumerate(("dark", "bright")):
+            (folder / "pictures" / name).mkdir(parents=True)
+            for i in range(30):
+                pixels = 120 * label + random.integers(0, 120, (10 + i % 3, 12, 3), np.uint8)
+                path = folder / "pictures" / name / f"{i:02d}.{('png', 'jpg', 'bmp')[i % 3]}"
+                Image.fromarray(pixels.astype(np.uint8)).save(path)
+        return cls(path=str(folder / "pictures"), side=8, validation_share=0.2, test_share=0.2)
+
     def problems(self):
         if not self.path:
             expected = "expected a folder with a subfolder of pictures for each class"

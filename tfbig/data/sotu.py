@@ -24,6 +24,10 @@ class SOTU(TextWindows):
     233 speeches, 1790 to 2021, 10.8 million characters; travels with the package.
     """
 
+    @classmethod
+    def smallest(cls, folder):
+        return cls(context=8)
+
     def documents(self):
         for line in _content().splitlines():
             speech = json.loads(line)

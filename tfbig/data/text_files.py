@@ -44,6 +44,13 @@ class TextFiles(TextWindows):
         "strict", "invalid UTF-8: refuse it, or replace it by U+FFFD", choices=("strict", "replace")
     )
 
+    @classmethod
+    def smallest(cls, folder):
+        """Verses of a counting song."""
+        verses = (f"{i} green bottles hanging on the wall." for i in range(200))
+        (folder / "song.txt").write_text("\n\n".join(verses), "utf-8")
+        return cls(path=str(folder / "song.txt"), context=16)
+
     def problems(self):
         yield from super().problems()
         if not self.path:

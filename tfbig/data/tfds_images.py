@@ -42,6 +42,25 @@ class TFDSImages(Dataset):
     image_key: str = knob("image", "the feature that holds the picture")
     label_key: str = knob("label", "the feature that holds the label")
 
+    @classmethod
+    def smallest(cls, folder):
+        """Pictures of one grey each, prepared as published ones are."""
+        from tensorflow_datasets import features
+
+        kinds = {
+            "image": features.Image(shape=(None, None, 3)),
+            "label": features.ClassLabel(names=["dark", "bright"]),
+        }
+        parts = {
+            part: [
+                {"image": np.full((9, 9 + i % 4, 3), 3 * i, np.uint8), "label": int(i > count // 2)}
+                for i in range(count)
+            ]
+            for part, count in (("train", 60), ("validation", 20))
+        }
+        _tfds.prepare_made_up("grey_pictures", folder, kinds, parts, random_access=True)
+        return cls(builder="grey_pictures", side=8, validation=15)
+
     @property
     def spec(self):
         image = Feature(shape=(self.side, self.side, 3), dtype="uint8", unit="intensity 0-255")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from tfbig.core.errors import NoData
 from tfbig.data import _tfds
@@ -18,16 +19,29 @@ class TinyShakespeare(TextWindows):
     65 characters.
     """
 
+    @classmethod
+    def smallest(cls, folder):
+        """A few lines over and over, prepared as the plays are."""
+        from tensorflow_datasets import features
+
+        numbers = {"train": range(90), "validation": range(100, 130), "test": range(200, 230)}
+        parts = {
+            split: [{"text": "".join(f"{i} to be or not to be\n" for i in own)}]
+            for split, own in numbers.items()
+        }
+        _tfds.prepare_made_up("tiny_shakespeare", folder, {"text": features.Text()}, parts)
+        return cls(context=8)
+
     def check(self):
         _tfds.find("tiny_shakespeare")
 
     def documents(self):
         for split in ("train", "validation", "test"):
-            yield split, split, prep.decode(_text(split), split)
+            yield split, split, prep.decode(_text(split, _tfds.folder()), split)
 
     def content(self):
         return hashlib.sha256(
-            b"".join(_text(split) for split in ("train", "validation", "test"))
+            b"".join(_text(split, _tfds.folder()) for split in ("train", "validation", "test"))
         ).hexdigest()
 
     def source_card(self):
@@ -40,12 +54,11 @@ class TinyShakespeare(TextWindows):
 
 
 @functools.lru_cache(maxsize=3)
-def _text(split: str) -> bytes:
+def _text(split: str, folder: Path) -> bytes:
     texts = _tfds.read_all("tiny_shakespeare", split).get("text", ())
     if not len(texts) or not all(isinstance(text, bytes) for text in texts):
         received = "none. Delete its folder and prepare it again."
         raise NoData(
-            f"data: tiny_shakespeare in {_tfds.folder()}: expected texts in {split}. Received:"
-            f" {received}"
+            f"data: tiny_shakespeare in {folder}: expected texts in {split}. Received: {received}"
         )
     return b"".join(texts)

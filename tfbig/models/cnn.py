@@ -39,6 +39,10 @@ class CNN(Model):
         "auto", "of the weights; auto suits the activation", choices=INITIALIZERS
     )
 
+    @classmethod
+    def smallest(cls):
+        return cls(filters=(8,), convolutions=2, units=4)
+
     def problems(self):
         if self.residual and self.convolutions < 2:
             yield (

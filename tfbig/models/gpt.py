@@ -115,6 +115,10 @@ class GPT(Model):
         """A published configuration; `settings` given beside it win."""
         return cls(**{"size": size, **SIZES[size], **settings})
 
+    @classmethod
+    def smallest(cls):
+        return cls(width=16, depth=1, heads=2, dropout=0.1)
+
     def settled(self, given):
         if "size" not in given:
             return self

@@ -27,6 +27,10 @@ class LSTM(Model):
     )
     initializer: str = knob("auto", "of the input weights; auto: Glorot's", choices=INITIALIZERS)
 
+    @classmethod
+    def smallest(cls):
+        return cls(units=(4,))
+
     def build(self, spec):
         """Input [batch, time, ...], such as a picture's rows, to features [batch, units[-1]]."""
         layers = keras.layers

@@ -28,6 +28,10 @@ class LSTMLM(Model):
 
     takes, gives = frozenset({"tokens"}), frozenset({"logits"})
 
+    @classmethod
+    def smallest(cls):
+        return cls(width=4, units=(4,))
+
     def build(self, spec):
         """Tokens [batch, length] to logits [batch, length, values]."""
         ((name, feature),) = spec.items()

@@ -25,6 +25,10 @@ class MLP(Model):
         "auto", "of the weights; auto suits the activation", choices=INITIALIZERS
     )
 
+    @classmethod
+    def smallest(cls):
+        return cls(units=(8,), dropout=0.1)
+
     def build(self, spec):
         """Input [batch, ...] of any shape to features [batch, units[-1]]."""
         layers = keras.layers

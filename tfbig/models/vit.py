@@ -41,6 +41,10 @@ class ViT(Model):
     )
     initializer: str = knob("auto", "of the weights; auto: Glorot's", choices=INITIALIZERS)
 
+    @classmethod
+    def smallest(cls):
+        return cls(patch=4, width=8, depth=1, heads=2)
+
     def problems(self):
         if self.width % self.heads:
             yield (

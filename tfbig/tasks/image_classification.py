@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from tfbig.core.component import Component, knob
 from tfbig.core.contracts import Dataset, Task
+from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, np, tf
 from tfbig.core.serving import Media, Program, Trial
+from tfbig.data.image_folder import ImageFolder
 from tfbig.media.picture import Picture
+from tfbig.models.mlp import MLP
 from tfbig.prep import image as prep
 
 # Examples whose pixels give mean and deviation: the error of the mean is then below 0.1 % of a
@@ -59,6 +62,17 @@ class ImageClassification(Task):
     asked_with = "PICTURE"
     preprocess_on = "device"
     request = Labels
+
+    @classmethod
+    def smallest(cls, folder):
+        return Experiment(
+            name="smallest",
+            task=cls(crop_padding=1),
+            model=MLP.smallest(),
+            data=ImageFolder.smallest(folder),
+            train=Train(length="60", batch_size=12, evaluate_every="20"),
+            optim=Optim(optimizer="adam", learning_rate=0.01),
+        )
 
     def measure(self, data: Dataset) -> dict:
         """Mean and standard deviation of each channel over the training split, in intensities of

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from tfbig.core.component import Component, knob
 from tfbig.core.contracts import Task
 from tfbig.core.errors import UserError
+from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
 from tfbig.core.lazy import tf
 from tfbig.core.serving import Media
+from tfbig.data.text_files import TextFiles
 from tfbig.decoding.generation import Generator
 from tfbig.decoding.text_stream import TextStream
 from tfbig.media.text import Text
+from tfbig.models.gpt import GPT
 from tfbig.prep import graph_text, tokenizers
 from tfbig.prep.text import plain, refuse_surrogates, unescape
 from tfbig.tasks import _served_text, _text_trials
@@ -86,6 +89,17 @@ class TextGeneration(Task):
     service = _served_text.Service
     served_as = "tensors"
     step_programs = ("prefill", "step")
+
+    @classmethod
+    def smallest(cls, folder):
+        return Experiment(
+            name="smallest",
+            task=cls(),
+            model=GPT.smallest(),
+            data=TextFiles.smallest(folder),
+            train=Train(length="60", batch_size=8, evaluate_every="20"),
+            optim=Optim(optimizer="adam", learning_rate=0.01),
+        )
 
     def measure(self, data):
         """The tokenizer, so that a run carries its own, the number of training tokens, and whether
