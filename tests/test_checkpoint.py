@@ -208,9 +208,7 @@ def test_damage_is_found_named_and_passed_over(saved, name, how):
     folder, setup = saved
     damage(folder / checkpoint.folder_name(30) / name, how)
     notes = []
-    found = checkpoint.newest_intact(
-        folder, setup.model.variables, setup.other_variables, notes.append
-    )
+    found = checkpoint.newest_intact(folder, setup.files, notes.append)
     assert found["step"] == 20 and len(notes) == 1 and name in notes[0] and "step 30" in notes[0]
 
 
@@ -220,7 +218,7 @@ def test_run_goes_on_from_the_one_before_and_ends_equal(saved):
     again, state, observer = run_to(folder, 30, "train.evaluate_every=10", "train.keep=3")
     assert state.step == 30 and "passed over" in observer.notes[0]
     assert_equal(setup, again)
-    assert checkpoint.load(folder / checkpoint.folder_name(30), again.model.variables)["step"] == 30
+    assert checkpoint.load(folder / checkpoint.folder_name(30), again.model_files)["step"] == 30
 
 
 def test_nothing_intact_is_an_error(saved):
@@ -228,7 +226,7 @@ def test_nothing_intact_is_an_error(saved):
     for step in checkpoint.steps(folder):
         damage(folder / checkpoint.folder_name(step) / checkpoint.STATE, "torn")
     with pytest.raises(UserError, match="none of its 3 checkpoints is intact"):
-        checkpoint.newest_intact(folder, setup.model.variables)
+        checkpoint.newest_intact(folder, setup.model_files)
 
 
 def test_other_model_is_refused_and_nothing_changes(saved):
@@ -236,7 +234,7 @@ def test_other_model_is_refused_and_nothing_changes(saved):
     other = Setup(make("model.units=64"), FACTS)
     before = values(other)
     with pytest.raises(UserError, match="belongs to another model"):
-        checkpoint.newest_intact(folder, other.model.variables, other.other_variables)
+        checkpoint.newest_intact(folder, other.files)
     for a, b in zip(before, values(other), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -257,12 +255,11 @@ def test_full_disk_leaves_the_old_checkpoints(saved, monkeypatch, fail_at):
         checkpoint.save(
             folder,
             40,
-            setup.model.variables,
-            setup.other_variables,
+            setup.files,
             {"best": None, "evaluations": []},
         )
     assert checkpoint.steps(folder) == [10, 20, 30] and not list(folder.glob(".*"))
-    assert checkpoint.newest_intact(folder, setup.model.variables)["step"] == 30
+    assert checkpoint.newest_intact(folder, setup.model_files)["step"] == 30
 
 
 @pytest.mark.parametrize(
@@ -311,13 +308,11 @@ def test_on_a_disk_that_becomes_full_what_need_not_be_kept_goes_first(
     monkeypatch.setattr(files, "write_synced", limited)
     kept = sorted({30, checkpoint.read_state(folder / checkpoint.folder_name(30))["best"]["step"]})
     writer = checkpoint.Writer(folder, 2)
-    writer.save(
-        40, setup.model.variables, setup.other_variables, {"best": {"step": 40, "value": 1.0}}
-    )
+    writer.save(40, setup.files, {"best": {"step": 40, "value": 1.0}})
     with contextlib.nullcontext() if left else pytest.raises(DiskFull):
         writer.wait()
     assert checkpoint.steps(folder) == (left or kept)
-    assert checkpoint.newest_intact(folder, setup.model.variables)["step"] == (40 if left else 30)
+    assert checkpoint.newest_intact(folder, setup.model_files)["step"] == (40 if left else 30)
 
 
 @pytest.mark.parametrize(("wanted", "found"), [("best", 40), ("last", 40), ("10", None)])
@@ -334,8 +329,7 @@ def test_what_is_removed_while_it_is_loaded_is_chosen_anew(saved, monkeypatch, w
         checkpoint.save(
             folder,
             40,
-            setup.model.variables,
-            setup.other_variables,
+            setup.files,
             {"best": {"step": 40, "value": 1.0}},
         )
         checkpoint.prune(folder, 1, 40, 40)
@@ -361,7 +355,7 @@ def test_what_is_replaced_while_it_is_loaded_is_loaded_anew(saved, monkeypatch):
         state = real(part)
         monkeypatch.setattr(checkpoint, "read_state", real)
         setup.model.layers[-1].bias.assign(np.ones(10))
-        checkpoint.save(folder, 30, setup.model.variables, setup.other_variables, {"best": None})
+        checkpoint.save(folder, 30, setup.files, {"best": None})
         setup.model.layers[-1].bias.assign(np.zeros(10))
         return state  # of what was there before
 
@@ -409,14 +403,14 @@ def test_a_late_failure_is_told_beside_another(saved, monkeypatch):
         pytest.raises(RunFailure, match="lost\nthe disk is full"),
         checkpoint.Writer(folder, 3) as writer,
     ):
-        writer.save(40, setup.model.variables, setup.other_variables, {"best": None})
+        writer.save(40, setup.files, {"best": None})
         raise NonFinite("lost")
     assert writer.durable == 30
     with (
         pytest.raises(RunFailure, match="^the disk is full$"),
         checkpoint.Writer(folder, 3) as writer,
     ):
-        writer.save(40, setup.model.variables, setup.other_variables, {"best": None})
+        writer.save(40, setup.files, {"best": None})
 
 
 def test_strange_folders_among_checkpoints_are_left_alone(saved):
@@ -438,7 +432,9 @@ def test_weights_that_are_not_finite_are_not_saved(saved):
     folder, setup = saved
     setup.model.layers[-1].bias.assign(np.full(10, np.nan))
     with pytest.raises(NonFinite, match="head/bias is no longer finite"):
-        checkpoint.save(folder, 40, setup.model.variables, [], {"best": None, "evaluations": []})
+        checkpoint.save(
+            folder, 40, {**setup.files, checkpoint.OPTIMIZER: []}, {"best": None, "evaluations": []}
+        )
     assert checkpoint.steps(folder) == [10, 20, 30]
 
 

@@ -362,7 +362,7 @@ def test_loss_not_finite_stops_at_once_and_keeps_the_last(tmp_path):
         match=r"step 5[1-9]: the loss became (nan|inf); the checkpoint of step 50 is intact",
     ):
         loop.train(setup, tmp_path, Silent(), (Explode(),))
-    assert checkpoint.newest_intact(tmp_path, Setup(make(), FACTS).model.variables)["step"] == 50
+    assert checkpoint.newest_intact(tmp_path, Setup(make(), FACTS).model_files)["step"] == 50
 
 
 # Evaluation

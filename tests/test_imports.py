@@ -18,8 +18,9 @@ ALLOWED = {
     "data": {"prep", "core"},
     "decoding": {"nn", "prep", "core"},
     "media": {"prep", "core"},
+    "adapt": {"nn", "core"},
     "tasks": {"models", "decoding", "media", "data", "nn", "prep", "core"},
-    "recipes": {"tasks", "models", "data", "core"},
+    "recipes": {"tasks", "models", "data", "adapt", "core"},
     "engine": {"core"},
     "tuning": {"engine", "core"},
     "deploy": {"core"},
@@ -29,7 +30,7 @@ ALLOWED = {
 # task does, by mathematics that needs no TensorFlow there
 NARROW = {"deploy/server": {"tfbig.decoding.sampling", "tfbig.decoding.window"}}
 # Each file can be deleted without harm to the others
-ALONE = ("models", "data", "media", "tasks", "recipes")
+ALONE = ("models", "data", "media", "tasks", "recipes", "adapt")
 FILES = sorted(path for folder in ALLOWED for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -77,7 +78,7 @@ import sys, pathlib, importlib
 import tfbig
 import tfbig.train, tfbig.evaluate, tfbig.predict, tfbig.tune, tfbig.export, tfbig.serve
 import tfbig.launch, tfbig.plan, tfbig.__main__
-floors = "models data decoding media tasks recipes engine tuning deploy report nn prep"
+floors = "models data decoding media adapt tasks recipes engine tuning deploy report nn prep"
 for folder in floors.split():
     for path in pathlib.Path(tfbig.__file__).parent.joinpath(folder).glob("*.py"):
         # Run as programs of their own, with nothing of this package

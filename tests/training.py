@@ -3,6 +3,8 @@
 Small experiments, a silent observer, comparison of everything that is trained.
 """
 
+from itertools import chain
+
 import numpy as np
 
 import tfbig
@@ -51,7 +53,7 @@ def run_to(folder, length, *settings, recipe="mnist_mlp"):
 
 
 def values(setup):
-    return [np.array(v.numpy()) for v in (*setup.model.variables, *setup.other_variables)]
+    return [np.array(v.numpy()) for v in chain(*setup.files.values())]
 
 
 def assert_equal(first, second):

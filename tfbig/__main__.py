@@ -34,7 +34,7 @@ def door(arguments: list[str]) -> dict:
     commands = registry.doors()
     parts = {
         "recipes": {name: line for name, (_, line) in registry.recipes().items()},
-        **{kind: registry.describe(kind) for kind in ("tasks", "models", "data")},
+        **{kind: registry.describe(kind) for kind in registry.KEYS},
     }
     if not given.json:
         title = "commands, run as tfbig COMMAND or python -m tfbig COMMAND"

@@ -222,7 +222,7 @@ def _in_float32(trained):
 
     The run's own, or a rebuilt one with the same weights and the proof of it.
     """
-    experiment = trained.run.experiment
+    experiment = trained.setup.experiment
     if experiment.device.precision == "float32":
         return trained.setup, None
     from tfbig.engine.setup import Setup

@@ -86,11 +86,8 @@ def override(experiment: Experiment, settings: list[str], complete: bool = True)
     for field in dataclasses.fields(experiment):
         if "kind" in field.metadata and field.name in given:
             try:
-                kind = field.metadata["kind"]
-                likely = suggestions.fitting_components(kind, experiment)
-                chosen = registry.component(kind, given.pop(field.name), likely)
-                if chosen is not type(getattr(experiment, field.name)):
-                    experiment = dataclasses.replace(experiment, **{field.name: chosen()})
+                component = _chosen(experiment, field, given.pop(field.name))
+                experiment = dataclasses.replace(experiment, **{field.name: component})
             except UserError as error:
                 problems.append(str(error))
     changes: dict[str, dict[str, Any]] = {}
@@ -116,6 +113,20 @@ def override(experiment: Experiment, settings: list[str], complete: bool = True)
         experiment = dataclasses.replace(experiment, **values)
     _raise(problems + find_problems(experiment, complete))
     return experiment
+
+
+def _chosen(experiment: Experiment, field: dataclasses.Field, name: str):
+    """The component of this name with its defaults; the experiment's own one if it has the name."""
+    if name.lower() == "none" and _may_lack(field):
+        return None
+    kind, own = field.metadata["kind"], getattr(experiment, field.name)
+    chosen = registry.component(kind, name, suggestions.fitting_components(kind, experiment))
+    return own if chosen is type(own) else chosen()
+
+
+def _may_lack(field: dataclasses.Field) -> bool:
+    """Whether an experiment can do without this component."""
+    return field.default is None
 
 
 def validate(experiment: Experiment) -> Experiment:
@@ -329,7 +340,7 @@ def to_json(experiment: Experiment) -> dict[str, Any]:
         if owner:
             result.setdefault(owner, {})[name] = value
         elif key in registry.KEYS.values():
-            result[key] = {"name": value}
+            result[key] = None if value is None else {"name": value}
         else:
             result[key] = value
     return result
@@ -347,11 +358,15 @@ def from_json(saved: dict[str, Any]) -> Experiment:
             problems.append(f"{key}: no such setting.{registry.nearest(key, fields)}")
     for name, field in fields.items():
         if name not in saved:
-            if "kind" in field.metadata:
+            if "kind" in field.metadata and not _may_lack(field):
                 problems.append(f"{name}: missing.")
             continue
         value = saved[name]
-        if "kind" not in field.metadata and not dataclasses.is_dataclass(field.default):
+        if "kind" in field.metadata:
+            is_plain = value is None and _may_lack(field)
+        else:
+            is_plain = not dataclasses.is_dataclass(field.default)
+        if is_plain:
             parts[name] = value
             continue
         if not isinstance(value, dict):

@@ -73,6 +73,39 @@ class Model(Component):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adapter(Component):
+    """A transform of a built model, between `Task.build` and the first step.
+
+    Low-rank updates, pruning masks, learnt ranges of whole numbers. What it adds is saved apart, in
+    a checkpoint's adapter.safetensors. What leaves training, for predictions and exports, is the
+    plain model again, with the weights that `merged` says.
+    """
+
+    def adapt(self, model: keras.Model) -> keras.Model:
+        """The model that trains: `model` itself, changed, or a functional clone of it.
+
+        Weights that it has in common with `model` keep their paths, by which they are restored and
+        started from.
+        """
+        raise NotImplementedError
+
+    def own(self, model: keras.Model) -> list:
+        """Of an adapted model's variables, those that are saved apart."""
+        return []
+
+    def after_step(self, model: keras.Model, step: tf.Tensor) -> None:
+        """Graph code that ends each step, such as a mask on weights; `step` is the number of steps
+        made, int32."""
+
+    def merged(self, model: keras.Model) -> dict[str, np.ndarray]:
+        """Weights of the plain model that answers as the adapted one does: path -> array.
+
+        Those that are the same in both need not be given.
+        """
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset(Component):
     """Examples with random access by position, in three disjoint splits.
 

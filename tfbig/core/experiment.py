@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from tfbig.core import duration
 from tfbig.core.component import Component, knob
-from tfbig.core.contracts import Dataset, Model, Task
+from tfbig.core.contracts import Adapter, Dataset, Model, Task
 
 OPTIMIZERS = {  # name -> the settings of Optim that it understands besides rate, decay and clipping
     "sgd": ("momentum", "nesterov"),
@@ -253,6 +253,10 @@ class Experiment(Component):
     task: Task = field(metadata={"doc": "what is learnt", "kind": "tasks"})
     model: Model = field(metadata={"doc": "the architecture", "kind": "models"})
     data: Dataset = field(metadata={"doc": "the examples", "kind": "data"})
+    adapt: Adapter | None = field(
+        default=None,
+        metadata={"doc": "what is made of the built model before it trains", "kind": "adapt"},
+    )
     train: Train = Train()
     optim: Optim = Optim()
     device: Device = Device()

@@ -1,4 +1,4 @@
-"""The registry: a file's name in tasks/, models/ or data/ is the component's name.
+"""The registry: a file's name in tasks/, models/, data/ or adapt/ is the component's name.
 
 Nothing is listed by hand.
 
@@ -24,8 +24,13 @@ from tfbig.core.experiment import Experiment
 
 _PARSING = threading.Lock()
 ROOT = Path(__file__).parent.parent
-BASES = {"tasks": contracts.Task, "models": contracts.Model, "data": contracts.Dataset}
-KEYS = {"tasks": "task", "models": "model", "data": "data"}
+BASES = {
+    "tasks": contracts.Task,
+    "models": contracts.Model,
+    "data": contracts.Dataset,
+    "adapt": contracts.Adapter,
+}
+KEYS = {"tasks": "task", "models": "model", "data": "data", "adapt": "adapt"}
 
 
 def closest(word: str, known, cutoff: float = 0.5) -> str | None:
@@ -71,7 +76,7 @@ def _tree(path: Path) -> ast.Module:
 
 
 def describe(kind: str) -> dict[str, str]:
-    """Names of the components of a kind, "tasks", "models" or "data", and what each is."""
+    """Names of the components of a kind, "tasks", "models", "data" or "adapt", and what each is."""
     return {name: _opening(_tree(path)) for name, path in _files(kind).items()}
 
 
@@ -199,6 +204,8 @@ def _is_module(name: str) -> bool:
 
 
 def name_of(value) -> str:
-    """The name under which a component is found again."""
+    """The name under which a component is found again; "none" where there is none."""
+    if value is None:
+        return "none"
     package, _, stem = type(value).__module__.rpartition(".")
     return stem if package.startswith("tfbig.") else type(value).__module__

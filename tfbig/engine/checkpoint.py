@@ -4,6 +4,7 @@ Read back only if every byte is as it was written.
 
     RUN/checkpoints/000009370/
         weights.safetensors     the model's variables, seeds of Dropout included
+        adapter.safetensors     those that an adapter of the model keeps apart
         optimizer.safetensors   the optimiser's variables, moving averages, loss scale
         callbacks.safetensors   arrays that Keras callbacks remember, if there are any
         source.safetensors      the state of an agent that makes its own batches
@@ -26,6 +27,7 @@ from tfbig.core.errors import DiskFull, NonFinite, RunFailure, UserError
 from tfbig.core.lazy import np, tf
 
 WEIGHTS = "weights.safetensors"
+ADAPTER = "adapter.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 CALLBACKS = "callbacks.safetensors"
 SOURCE = "source.safetensors"
@@ -73,7 +75,7 @@ def identity(folder: Path) -> int | None:
         return None
 
 
-def snapshot(step: int, weights: list, others: list, extra: dict[str, dict] | None = None) -> dict:
+def snapshot(step: int, variables: dict[str, list], extra: dict[str, dict] | None = None) -> dict:
     """Copies of all values: file name -> path of the variable -> array.
 
     `extra` has further files' arrays, which are not changed any more.
@@ -81,8 +83,8 @@ def snapshot(step: int, weights: list, others: list, extra: dict[str, dict] | No
     Raises:
         NonFinite: a variable is NaN or infinite.
     """
-    values = {WEIGHTS: _host(weights), OPTIMIZER: _host(others)}
-    for path, value in {**values[WEIGHTS], **values[OPTIMIZER]}.items():
+    values = {name: _host(listed) for name, listed in variables.items()}
+    for path, value in (item for part in values.values() for item in part.items()):
         if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
             raise NonFinite(
                 f"step {step}: {path} is no longer finite, so no checkpoint was written."
@@ -93,8 +95,7 @@ def snapshot(step: int, weights: list, others: list, extra: dict[str, dict] | No
 def save(
     checkpoints: Path,
     step: int,
-    weights: list,
-    others: list,
+    variables: dict[str, list],
     state: dict,
     extra: dict[str, dict] | None = None,
 ) -> Path:
@@ -105,8 +106,7 @@ def save(
     Args:
         checkpoints: the run's folder of checkpoints.
         step: optimiser steps made.
-        weights: the model's variables.
-        others: the optimiser's and further variables.
+        variables: what is in each file of variables, such as `Setup.files`.
         state: JSON values to go with them.
         extra: arrays of further files, such as what callbacks remember under the names by which
             `state` refers to it; not changed any more.
@@ -115,7 +115,7 @@ def save(
         NonFinite: a variable is NaN or infinite; nothing is written.
         RunFailure: the disk is full or the folder cannot be written; older checkpoints are intact.
     """
-    return write(checkpoints, step, snapshot(step, weights, others, extra), state)
+    return write(checkpoints, step, snapshot(step, variables, extra), state)
 
 
 def write(checkpoints: Path, step: int, values: dict, state: dict) -> Path:
@@ -177,17 +177,15 @@ class Writer:
         self.durable = max(steps(checkpoints), default=None)  # the latest step that is on the disk
 
     def save(
-        self, step: int, weights: list, others: list, state: dict, extra: dict | None = None
+        self, step: int, variables: dict[str, list], state: dict, extra: dict | None = None
     ) -> None:
         """As the function `save`, but returns once the values are copied.
 
         Also removes what need not be kept.
         """
         self.wait()
-        values, best = (
-            snapshot(step, weights, others, extra),
-            state["best"] and state["best"]["step"],
-        )
+        values = snapshot(step, variables, extra)
+        best = state["best"] and state["best"]["step"]
         state = json.loads(json.dumps(state))  # training goes on changing it
 
         def work() -> None:
@@ -260,10 +258,13 @@ def read_file(folder: Path, name: str, state: dict) -> dict:
 
     Raises:
         ValueError: it is missing, or not as it was written.
+        UserError: the checkpoint never had it.
     """
     from safetensors.numpy import load as decode
 
-    path, expected = folder / name, state["files"][name]
+    path, expected = folder / name, state["files"].get(name)
+    if expected is None:
+        raise UserError(f"{folder}: has no {name}. Use the settings it was written with.")
     try:
         payload = path.read_bytes()
     except OSError as error:
@@ -275,29 +276,28 @@ def read_file(folder: Path, name: str, state: dict) -> dict:
     return decode(payload)
 
 
-def load(folder: Path, weights: list, others: list | None = None) -> dict:
-    """Puts a checkpoint's values into the variables and returns its state.
+def load(folder: Path, variables: dict[str, list]) -> dict:
+    """Puts the values of a checkpoint's files into their variables and returns its state.
 
-    With `others`, the callbacks' arrays too, as "arrays", and an agent's state, as "source".
+    With the optimiser's file, the callbacks' arrays too, as "arrays", and an agent's state, as
+    "source".
 
     Raises:
         ValueError: the checkpoint is damaged; no variable was changed.
         UserError: it is intact but belongs to another model.
     """
     state = read_state(folder)
-    parts = [(WEIGHTS, named(weights))] + (
-        [(OPTIMIZER, named(others))] if others is not None else []
-    )
-    found = [(name, variables, read_file(folder, name, state)) for name, variables in parts]
+    parts = {name: named(listed) for name, listed in variables.items()}
+    values = {name: read_file(folder, name, state) for name in parts}
     extra = {"arrays": {}, "source": {}}
     for key, name in (("arrays", CALLBACKS), ("source", SOURCE)):
-        if others is not None and name in state["files"]:
+        if OPTIMIZER in parts and name in state["files"]:
             extra[key] = read_file(folder, name, state)
-    for name, variables, values in found:
-        _check_fit(folder / name, variables, values)
-    for _, variables, values in found:
-        for path, variable in variables.items():
-            variable.assign(tf.constant(values[path], dtype=variable.dtype))
+    for name, part in parts.items():
+        _check_fit(folder / name, part, values[name])
+    for name, part in parts.items():
+        for path, variable in part.items():
+            variable.assign(tf.constant(values[name][path], dtype=variable.dtype))
     return {**state, **extra}
 
 
@@ -319,7 +319,7 @@ def _check_fit(path: Path, variables: dict, values: dict) -> None:
 
 
 def newest_intact(
-    checkpoints: Path, weights: list, others: list | None = None, warn=lambda text: None
+    checkpoints: Path, variables: dict[str, list], warn=lambda text: None
 ) -> dict | None:
     """Loads the newest checkpoint that is whole.
 
@@ -331,7 +331,7 @@ def newest_intact(
     present = steps(checkpoints)
     for step in reversed(present):
         try:
-            return load(checkpoints / folder_name(step), weights, others)
+            return load(checkpoints / folder_name(step), variables)
         except ValueError as error:
             if isinstance(error, UserError):
                 raise

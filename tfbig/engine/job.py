@@ -113,7 +113,7 @@ def prepare(run: Run, console: loop.Observer) -> Setup:
     # TensorFlow's native code loses what a handler raises while a model is built.
     with held_signals():
         setup = Setup(experiment, known, workers, data, used)
-        setup.other_variables  # noqa: B018 - the optimiser and the step, too
+        setup.files  # noqa: B018 - the optimiser and the step, too
     console.note(_size_and_place(setup))
     for line in overview.micro_statistics(experiment, setup.model):
         console.note(line)
@@ -125,7 +125,13 @@ def _size_and_place(setup: Setup) -> str:
     if setup.workers.count > 1:
         devices = f"{setup.workers.count} workers, the chief's on {devices}"
     xla = f"XLA {'on' if setup.jit else 'off'} ({setup.jit_reason})"
-    return f"{setup.model.count_params():,} parameters, {devices}, {xla}"
+    parameters = f"{setup.model.count_params():,} parameters"
+    if setup.experiment.adapt is not None:
+        trained = sum(
+            variable.value.shape.num_elements() for variable in setup.model.trainable_variables
+        )
+        parameters += f", {trained:,} of them trained"
+    return f"{parameters}, {devices}, {xla}"
 
 
 def start(run: Run, setup: Setup, console: loop.Observer) -> None:
@@ -135,7 +141,7 @@ def start(run: Run, setup: Setup, console: loop.Observer) -> None:
         setup.data.examples("train", np.arange(1))  # only once its data is known to be there
         run.unmark_done()
         return
-    start_from(setup, console.note)
+    start_from(setup, console)
     with held_signals():
         panels = setup.task.training_panels(first_batch(setup))
         results.write_panels(run, {"inputs": panels}, 0)
@@ -296,7 +302,7 @@ def dry_run(experiment: Experiment, console: loop.Observer) -> dict:
         "parameters": setup.model.count_params(),
         "forward_flops_per_example": forward_flops(setup.model),
         "weights_mb": round(size(setup.model.variables) / 1e6, 2),
-        "optimizer_mb": round(size(setup.other_variables) / 1e6, 2),
+        "optimizer_mb": round(size(setup.files[checkpoint.OPTIMIZER]) / 1e6, 2),
         "peak_memory_mb": round(peak / 1e6),
         "steps": setup.lengths.total,
         "steps_per_epoch": round(setup.lengths.epoch, 2),

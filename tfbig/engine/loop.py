@@ -166,9 +166,7 @@ def check_settings(experiment: Experiment, checkpoints: Path) -> str:
 
 def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
     """This run's newest intact checkpoint, else a fresh start."""
-    found = checkpoint.newest_intact(
-        checkpoints, setup.model.variables, setup.other_variables, observer.note
-    )
+    found = checkpoint.newest_intact(checkpoints, setup.files, observer.note)
     newest = {"newest checkpoint": f"{found['step']:,}" if found else "none"}
     setup.workers.same(newest, "Expected one run directory on a file system that all share.")
     observer.restored(found["step"] if found else 0)
@@ -311,8 +309,7 @@ def save(setup: Setup, state: State, hooks: Hooks, writer: checkpoint.Writer) ->
         }
         writer.save(
             state.step,
-            setup.model.variables,
-            setup.other_variables,
+            setup.files,
             {**state.to_json(), **made, "callbacks": remembered},
             {checkpoint.CALLBACKS: arrays, checkpoint.SOURCE: setup.slabs.state()},
         )

@@ -66,7 +66,7 @@ def describe(setup: Setup) -> dict:
     """
     experiment = setup.experiment
     forward = forward_flops(setup.model)
-    weights, others = size_mb(setup.model.variables), size_mb(setup.other_variables)
+    weights, others = size_mb(setup.model.variables), size_mb(setup.files[checkpoint.OPTIMIZER])
     gradients, activations = size_mb(setup.model.trainable_variables), activations_mb(setup)
     return {
         "parameters": setup.model.count_params(),
@@ -252,13 +252,7 @@ def _evaluation_seconds(setup: Setup) -> tuple[float, float]:
 def _checkpoint_seconds(setup: Setup) -> float:
     with tempfile.TemporaryDirectory() as folder:
         at = time.monotonic()
-        checkpoint.save(
-            Path(folder),
-            0,
-            setup.model.variables,
-            setup.other_variables,
-            {"best": None, "evaluations": []},
-        )
+        checkpoint.save(Path(folder), 0, setup.files, {"best": None, "evaluations": []})
         return time.monotonic() - at
 
 

@@ -5,6 +5,7 @@ Task, model, optimiser, step, compiled programs.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, tf
 from tfbig.core.workers import Place, cores
-from tfbig.engine import batches, evaluate, remat, shapes
+from tfbig.engine import batches, checkpoint, evaluate, remat, shapes
 from tfbig.engine.optimizer import build_optimizer
 from tfbig.engine.readable import Readable
 from tfbig.engine.step import Step, compile_block, wants_halves, wants_jit
@@ -29,8 +30,8 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixe
 def build_task(
     experiment: Experiment, facts: dict, data: Readable | None = None, parts: Mapping = {}
 ) -> tuple[Task, keras.Model]:
-    """The bound task and its model with fresh weights, both decided by the experiment and its seed
-    alone.
+    """The bound task and its model with fresh weights, adapted if the experiment says so, both
+    decided by the experiment and its seed alone.
     """
     task = experiment.task.bind(experiment.model, data or Readable(experiment.data), facts, parts)
     # Seed and policy are the process's: another thread that builds would draw from the same numbers
@@ -39,7 +40,8 @@ def build_task(
         keras.utils.set_random_seed(experiment.seed)
         keras.config.set_dtype_policy(POLICIES[experiment.device.precision])
         try:
-            return task, task.build()
+            model = task.build()
+            return task, experiment.adapt.adapt(model) if experiment.adapt else model
         except ValueError as error:  # sizes that do not fit each other
             raise UserError(str(error)) from error
         finally:
@@ -128,9 +130,21 @@ class Setup:
         )
 
     @property
-    def other_variables(self) -> list:
-        """What a checkpoint holds besides the model's variables."""
-        return [*self.optimizer.variables, *self.step.extra_variables, *self.task_variables]
+    def model_files(self) -> dict[str, list]:
+        """A checkpoint's files that hold the model, and the variables in each."""
+        adapter = self.experiment.adapt
+        if adapter is None:
+            return {checkpoint.WEIGHTS: self.model.variables}
+        own = adapter.own(self.model)
+        apart = {variable.path for variable in own}
+        common = [variable for variable in self.model.variables if variable.path not in apart]
+        return {checkpoint.WEIGHTS: common, checkpoint.ADAPTER: own}
+
+    @property
+    def files(self) -> dict[str, list]:
+        """A checkpoint's files, and the variables in each."""
+        others = [*self.optimizer.variables, *self.step.extra_variables, *self.task_variables]
+        return {**self.model_files, checkpoint.OPTIMIZER: others}
 
     @cached_property
     def task_variables(self) -> list:
@@ -192,6 +206,19 @@ class Setup:
         return evaluate.evaluate(
             self.task, self.predict, split, evaluation_batch(self.experiment), **options
         )
+
+
+def merged(setup: Setup) -> Setup:
+    """A setup whose plain model answers as an adapted one does; `setup` itself without adapter."""
+    adapter, task = setup.experiment.adapt, setup.task
+    if adapter is None:
+        return setup
+    experiment = dataclasses.replace(setup.experiment, adapt=None)
+    plain = Setup(experiment, task.facts, data=setup.data, parts=task.parts)
+    values = checkpoint.named(setup.model.variables) | adapter.merged(setup.model)
+    for path, variable in checkpoint.named(plain.model.variables).items():
+        variable.assign(values[path])
+    return plain
 
 
 def evaluation_batch(experiment: Experiment) -> int:

@@ -91,6 +91,7 @@ class Step:
         """`halves`: whether each batch's halves are computed side by side, see `wants_halves`."""
         self.halves = halves
         self.task, self.model, self.optimizer, self.workers = task, model, optimizer, workers
+        self.adapter = experiment.adapt
         self.rows, self.accumulate = experiment.train.batch_size, experiment.train.accumulate
         self.share = workers.share(self.rows // self.accumulate)
         self.logged: list[str] = []  # what the loss gives; known once it was traced
@@ -139,9 +140,12 @@ class Step:
             self.optimizer.apply(gradients, self.model.trainable_variables)
         else:
             self._apply_if_finite(gradients)
+        made = self.optimizer.iterations.value
+        if self.adapter is not None:
+            self.adapter.after_step(self.model, made)
         if self.average is not None:
             self.average.update()
-        self.task.after_step(self.model, self.optimizer.iterations.value)
+        self.task.after_step(self.model, made)
         return {name: tf.cast(value, tf.float32) for name, value in logs.items()}
 
     def scalar_names(self, spec: dict[str, tf.TensorSpec]) -> list[str]:

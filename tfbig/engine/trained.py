@@ -16,7 +16,7 @@ from tfbig.core.lazy import np, tf
 from tfbig.core.run import Run
 from tfbig.engine import checkpoint, loop, shapes
 from tfbig.engine.readable import Readable
-from tfbig.engine.setup import Setup
+from tfbig.engine.setup import Setup, merged
 
 PARTS = "parts"  # a run's folder of the runs that it uses
 
@@ -41,9 +41,11 @@ class Trained:
         loop.check_settings(experiment, run.checkpoints)
         data = Readable(experiment.data, run.read_json("skipped.json"))
         parts = load_parts(run, experiment.task, console)
-        self.setup = Setup(experiment, saved["facts"], data=data, parts=parts)
-        self.task, self.model = self.setup.task, self.setup.model
-        self.step = load_step(self.setup, run, wanted, console)
+        setup = Setup(experiment, saved["facts"], data=data, parts=parts)
+        self.step = load_step(setup, run, wanted, console)
+        self.setup = merged(setup)
+        self.task = self.setup.task
+        self.model = self.setup.model
         self.run = run
 
     def predict(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -200,7 +202,7 @@ def load_step(setup: Setup, run: Run, wanted: str, console: loop.Observer) -> in
         folder = run.checkpoints / checkpoint.folder_name(step)
         before = checkpoint.identity(folder)
         try:
-            return checkpoint.load(folder, setup.model.variables)["step"]
+            return checkpoint.load(folder, setup.model_files)["step"]
         except ValueError as error:
             if isinstance(error, UserError):
                 raise
@@ -209,6 +211,5 @@ def load_step(setup: Setup, run: Run, wanted: str, console: loop.Observer) -> in
                 # meanwhile
                 continue
             console.note(f"checkpoint of step {step} is passed over: {error}")
-            return checkpoint.newest_intact(
-                run.checkpoints, setup.model.variables, warn=console.note
-            )["step"]
+            newest = checkpoint.newest_intact(run.checkpoints, setup.model_files, console.note)
+            return newest["step"]

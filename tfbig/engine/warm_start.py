@@ -5,8 +5,8 @@ Another run's, by the names of the layers, or a model's own reader.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 from tfbig.core.contracts import Model
@@ -16,8 +16,9 @@ from tfbig.core.lazy import np
 from tfbig.core.registry import nearest
 from tfbig.core.run import Run
 from tfbig.engine import checkpoint
-from tfbig.engine.setup import Setup
-from tfbig.engine.trained import choose_step
+from tfbig.engine.loop import Observer
+from tfbig.engine.setup import Setup, build_task
+from tfbig.engine.trained import Trained, choose_step
 
 SHOWN = 4  # names in a note
 HUB = "hub:"  # begins the name of a preset
@@ -54,16 +55,16 @@ def _digest(setup: Setup) -> str:
     return f"weights with digest {digest.hexdigest()[:12]}"
 
 
-def start_from(setup: Setup, note: Callable[[str], None]) -> None:
+def start_from(setup: Setup, console: Observer) -> None:
     """Weights from elsewhere, if the experiment's `init` names any, in place of fresh ones."""
     source = setup.experiment.init
     if source is None:
         return
     check(setup.experiment)
     if _is_run(Path(source)):
-        _from_run(setup, Run.open(source), note)
+        _from_run(setup, Run.open(source), console)
     else:
-        setup.experiment.model.load(setup.model, source)
+        _from_elsewhere(setup, source)
     # A run that is still being trained may have got another best checkpoint meanwhile
     setup.workers.same({"init": _digest(setup)}, "Expected the same weights to start from.")
     if setup.step.average is not None:
@@ -72,14 +73,38 @@ def start_from(setup: Setup, note: Callable[[str], None]) -> None:
             average.assign(weight)
 
 
-def _from_run(setup: Setup, run: Run, note: Callable[[str], None]) -> None:
-    """Takes what has the same path and shape from a run's best checkpoint; says what was taken."""
+def _from_elsewhere(setup: Setup, source: str) -> None:
+    """Weights that the model's own reader knows; it reads them into the plain model."""
+    experiment = setup.experiment
+    if experiment.adapt is None:
+        experiment.model.load(setup.model, source)
+        return
+    plain = dataclasses.replace(experiment, adapt=None)
+    _, model = build_task(plain, setup.task.facts, setup.data, setup.task.parts)
+    experiment.model.load(model, source)
+    adapted = checkpoint.named(setup.model.variables)
+    for path, variable in checkpoint.named(model.variables).items():
+        adapted[path].assign(variable.value)
+
+
+def _weights_of(run: Run, console: Observer) -> tuple[int, dict[str, np.ndarray]]:
+    """The step of a run's best checkpoint, and its weights: path -> array."""
+    if run.experiment.adapt is not None:
+        trained = Trained(run, "best", console)
+        variables = checkpoint.named(trained.model.variables)
+        return trained.step, {path: variable.numpy() for path, variable in variables.items()}
     step = choose_step(run)
     folder = run.checkpoints / checkpoint.folder_name(step)
     try:
-        saved = checkpoint.read_file(folder, checkpoint.WEIGHTS, checkpoint.read_state(folder))
+        state = checkpoint.read_state(folder)
+        return step, checkpoint.read_file(folder, checkpoint.WEIGHTS, state)
     except ValueError as error:
         raise UserError(f"init={run.path}: {error}.") from error
+
+
+def _from_run(setup: Setup, run: Run, console: Observer) -> None:
+    """Takes what has the same path and shape from a run's best checkpoint; says what was taken."""
+    step, saved = _weights_of(run, console)
     variables = {
         path: variable
         for path, variable in checkpoint.named(setup.model.variables).items()
@@ -104,7 +129,7 @@ def _from_run(setup: Setup, run: Run, note: Callable[[str], None]) -> None:
     message = f"init: {len(taken)} of {len(variables)} weights from {run.path}, step {step:,}"
     message += f"; fresh: {_some(fresh)}" if fresh else ""
     message += f"; left there: {_some(left)}" if left else ""
-    note(message + (f"; its data had other {', '.join(other)}" if other else ""))
+    console.note(message + (f"; its data had other {', '.join(other)}" if other else ""))
 
 
 def _some(paths) -> str:

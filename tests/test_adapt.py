@@ -1,0 +1,138 @@
+"""Adapters: transforms of a built model, saved apart, merged into the plain model that leaves."""
+
+import numpy as np
+import pytest
+from toy_sequences import Sequences, recipe
+from training import Silent, assert_equal
+
+import tfbig
+from tfbig.core import config
+from tfbig.core.errors import UserError
+from tfbig.core.run import Run
+from tfbig.engine import checkpoint, evaluate, job, loop
+from tfbig.engine.setup import Setup, merged
+
+LORA = ("adapt=lora", "adapt.rank=1", "adapt.layers=hidden")
+
+
+def trained(path, *settings):
+    run = Run.create(path, tfbig.recipe(recipe(), *settings))
+    job.train(run, Silent())
+    return run
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("runs") / "base")
+
+
+@pytest.fixture(scope="module")
+def adapted(base, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "adapted"
+    return trained(path, f"init={base.path}", *LORA, "adapt.whole=head")
+
+
+def answers(trained):
+    raw = Sequences().examples("test", np.arange(8))
+    return trained.predict({"x": raw["x"], "y": raw["y"]})["given"]
+
+
+def weights(model):
+    return {path: v.numpy() for path, v in checkpoint.named(model.variables).items()}
+
+
+def test_begins_as_the_model_it_adapts(base, tmp_path):
+    run = trained(
+        tmp_path / "run", f"init={base.path}", *LORA, "train.length=1", "optim.learning_rate=1e-30"
+    )
+    np.testing.assert_array_equal(answers(tfbig.load(run)), answers(tfbig.load(base)))
+
+
+def test_trains_what_it_adds_and_what_it_is_told_to_and_nothing_else(base, adapted):
+    before = weights(tfbig.load(base).model)
+    setup = Setup(adapted.experiment, adapted.read_json("data.json")["facts"])
+    assert {v.path for v in setup.model.trainable_variables} == {
+        "hidden/lora_kernel_a", "hidden/lora_kernel_b", "head/kernel", "head/bias"
+    }  # fmt: skip
+    checkpoint.load(adapted.checkpoints / checkpoint.folder_name(12), setup.model_files)
+    after = weights(setup.model)
+    assert np.abs(after["hidden/lora_kernel_b"]).max() > 0
+    for name in ("hidden/kernel", "hidden/bias"):
+        np.testing.assert_array_equal(after[name], before[name])
+    assert not np.array_equal(after["head/kernel"], before["head/kernel"])
+
+
+def test_what_it_learnt_is_saved_apart(adapted):
+    folder = adapted.checkpoints / checkpoint.folder_name(12)
+    files = {
+        name: set(checkpoint.read_file(folder, name, checkpoint.read_state(folder)))
+        for name in (checkpoint.WEIGHTS, checkpoint.ADAPTER)
+    }
+    assert files[checkpoint.WEIGHTS] == {"hidden/kernel", "hidden/bias"}
+    assert files[checkpoint.ADAPTER] == {
+        "hidden/lora_kernel_a", "hidden/lora_kernel_b", "head/kernel", "head/bias"
+    }  # fmt: skip
+
+
+def test_the_plain_model_answers_as_the_adapted_one(adapted):
+    facts = adapted.read_json("data.json")["facts"]
+    setup = Setup(adapted.experiment, facts)
+    checkpoint.load(adapted.checkpoints / checkpoint.folder_name(12), setup.model_files)
+    plain = merged(setup)
+    assert {v.path for v in plain.model.variables} == set(weights(tfbig.load(adapted).model))
+    assert not any("lora" in v.path for v in plain.model.variables)
+    one, other = (evaluate_metrics(each) for each in (setup, plain))
+    assert one == pytest.approx(other, rel=1e-6)
+
+
+def evaluate_metrics(setup):
+    result = setup.evaluate("validation")
+    assert isinstance(result, evaluate.Evaluation)
+    return {name: metric["value"] for name, metric in result.metrics.items()}
+
+
+def test_a_run_starts_from_an_adapted_one_as_it_answers(adapted, tmp_path):
+    run = trained(
+        tmp_path / "on", f"init={adapted.path}", "train.length=1", "optim.learning_rate=1e-30"
+    )
+    np.testing.assert_allclose(
+        answers(tfbig.load(run)), answers(tfbig.load(adapted)), rtol=1e-6, atol=1e-7
+    )
+
+
+def test_resumes_bit_equal(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    made = [tfbig.recipe(recipe(), *LORA, f"train.length={n}", "train.ema=0.5") for n in (7, 3, 7)]
+    facts = made[0].task.measure(made[0].data)
+    setups = [Setup(experiment, facts) for experiment in made]
+    for setup, folder in zip(setups, (whole, parts, parts), strict=True):
+        loop.train(setup, folder, Silent())
+    assert_equal(setups[0], setups[2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("adapt=loraa",), "Did you mean lora?"),
+        (("adapt.rank=3",), "adapt.rank: is a setting of adapt=lora; this experiment has adapt=none"),
+        (("adapt=lora", "adapt.layers=("), "adapt.layers: expected a regular expression"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_told(settings, message):
+    with pytest.raises(UserError) as caught:
+        tfbig.recipe(recipe(), *settings)
+    assert message in str(caught.value)
+
+
+def test_layers_that_do_not_exist_are_told(tmp_path):
+    with pytest.raises(UserError, match="such as hidden, head. Received: 'heads'"):
+        trained(tmp_path / "run", "adapt=lora", "adapt.layers=heads")
+
+
+def test_is_kept_in_json_and_left_out_again():
+    made = tfbig.recipe(recipe(), *LORA)
+    assert config.from_json(config.to_json(made)) == made
+    assert config.override(made, ["adapt=none"]) == tfbig.recipe(recipe())
+    saved = config.to_json(tfbig.recipe(recipe()))
+    del saved["adapt"]  # of a version that knew no adapters
+    assert config.from_json(saved) == tfbig.recipe(recipe())
