@@ -114,7 +114,7 @@ def test_resumes_bit_equal(tmp_path):
     ("settings", "message"),
     [
         (("adapt=loraa",), "Did you mean lora?"),
-        (("adapt.rank=3",), "adapt.rank: is a setting of adapt=lora; this experiment has adapt=none"),
+        (("adapt.rank=3",), "is a setting of adapt=lora; this experiment has adapt=none"),
         (("adapt=lora", "adapt.layers=("), "adapt.layers: expected a regular expression"),
     ],
 )  # fmt: skip

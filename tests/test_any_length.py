@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.lazy import keras
 from tfbig.core.run import Run
 from tfbig.engine import batches, checkpoint, job, processes, records, setup, shapes
+from tfbig.engine.facts import notes
 from tfbig.engine.readable import Readable
 from tfbig.engine.setup import Setup, training_facts
 
@@ -180,6 +182,32 @@ class Rare(StepRegression):
 
     def score(self, statistics):
         return {**super().score(statistics), "precision": None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grouped(Sequences):
+    """Ten sequences of each of some speakers; the first speaks in two splits."""
+
+    def groups(self, split):
+        speakers = np.char.add(f"{split} ", (np.arange(self.size(split)) // 10).astype(str))
+        return np.where(speakers == "test 0", "train 0", speakers)
+
+
+def test_groups_in_two_splits_are_told_and_intervals_are_of_groups():
+    assert notes(Grouped()) == [
+        "groups of examples that stand in the train and in the test split: 1, such as train 0; on"
+        " new ones the model may do worse"
+    ]
+    assert notes(Sequences()) == []
+    widths = []
+    for data in (Sequences(), Grouped()):
+        experiment = dataclasses.replace(recipe(), data=data)
+        result = Setup(experiment, training_facts(experiment, Readable(data))).evaluate("train")
+        scores = result.metrics["r_squared"]
+        widths.append((scores["low"], scores["value"], scores["high"]))
+    (low, value, high), (grouped_low, grouped_value, grouped_high) = widths
+    assert value == grouped_value and grouped_low < grouped_value < grouped_high
+    assert (low, high) != (grouped_low, grouped_high)
 
 
 def test_metrics_without_a_value_do_not_end_a_training(tmp_path, monkeypatch):

@@ -389,6 +389,16 @@ def test_intervals():
     ] == pytest.approx(1)
 
 
+def test_intervals_of_grouped_examples_are_those_of_their_groups():
+    """Ten copies of each of 40 examples say no more than the 40."""
+    values = np.random.RandomState(0).normal(3, 2, 40)
+    alone = evaluate.interval(values, np.ones(40))
+    copies = evaluate.interval(np.repeat(values, 10), np.ones(400), np.repeat(np.arange(40), 10))
+    assert copies == {name: pytest.approx(value) for name, value in {**alone, "count": 400}.items()}
+    naive = evaluate.interval(np.repeat(values, 10), np.ones(400))
+    assert naive["high"] - naive["low"] < (copies["high"] - copies["low"]) / 2
+
+
 def test_intervals_of_losses_stay_where_losses_can_be():
     """A normal interval of these begins below zero, and has no width at a single example."""
     skewed = np.array([0.001] * 8 + [1.0, 3.0])

@@ -87,6 +87,7 @@ def _search(search: Search) -> None:
     """Leads the search to its end in this process, its workers here, on this machine or on a
     cluster.
     """
+    from tfbig.engine.facts import notes
     from tfbig.report import search as report
     from tfbig.report.trials import Progress
     from tfbig.tuning import trials, workers
@@ -100,7 +101,7 @@ def _search(search: Search) -> None:
             counts = chief.trainings()
             search.write_trainings(counts)
             progress.note(_trainings_text(search.tune, counts))
-            for line in search.experiment.data.notes():  # the trials' own logs alone have it else
+            for line in notes(search.experiment.data):  # the trials' own logs alone have it else
                 progress.note(line)
             progress.resumed(chief.outcomes)
             if role == "chief":

@@ -109,21 +109,31 @@ def evaluate(
     if len(measured) < size:
         for part in ("metrics", "records"):
             kept[part] = {name: rows[measured] for name, rows in kept[part].items()}
-    metrics = metrics_of(task, kept["metrics"], kept["records"])
+    groups = task.data.groups(split)
+    if groups is not None:
+        groups = np.unique(groups[measured], return_inverse=True)[1]
+    metrics = metrics_of(task, kept["metrics"], kept["records"], groups)
     return Evaluation(split, measured, metrics, kept["records"], kept["outputs"])
 
 
-def metrics_of(task: Task, pairs: dict[str, np.ndarray], records: dict[str, np.ndarray]) -> dict:
+def metrics_of(
+    task: Task,
+    pairs: dict[str, np.ndarray],
+    records: dict[str, np.ndarray],
+    groups: np.ndarray | None = None,
+) -> dict:
     """Every metric with its interval, from what was kept of each example.
 
     Args:
         task: the bound task; its `score` gives the metrics that need all examples together.
         pairs: metric -> [n, 2], its sum and its count for each example.
         records: of `Task.records`, name -> [n, ...].
+        groups: of `Dataset.groups`, the number of each example's, int [n]: examples of one group
+            are no independent ones, so it is groups that intervals resample.
     """
-    metrics = {name: interval(*rows.T) for name, rows in pairs.items()}
+    metrics = {name: interval(*rows.T, groups) for name, rows in pairs.items()}
     if records:
-        metrics |= scored(task, records)
+        metrics |= scored(task, records, groups)
     for name, (source, function) in task.derived.items():
         of = metrics[source].items()
         metrics[name] = {
@@ -132,15 +142,21 @@ def metrics_of(task: Task, pairs: dict[str, np.ndarray], records: dict[str, np.n
     return metrics
 
 
-def scored(task: Task, records: dict[str, np.ndarray]) -> dict[str, dict]:
-    """The metrics of `Task.score`, with intervals by a bootstrap over examples."""
+def scored(
+    task: Task, records: dict[str, np.ndarray], groups: np.ndarray | None = None
+) -> dict[str, dict]:
+    """The metrics of `Task.score`, with intervals by a bootstrap over examples, or over groups."""
     statistics = task.examine(records)
     size = len(next(iter(statistics.values())))
+    members = None if groups is None else _members(groups)
+    independent = size if members is None else len(members)
     values, draws = task.score(statistics), {}
-    if values and size >= FEWEST:
+    if values and independent >= FEWEST:
         random = np.random.default_rng(0)
         for _ in range(SCORE_RESAMPLES):
-            rows = random.integers(0, size, size)
+            rows = random.integers(0, independent, independent)
+            if members is not None:
+                rows = np.concatenate([members[number] for number in rows])
             resampled = {name: value[rows] for name, value in statistics.items()}
             for name, value in task.score(resampled).items():
                 draws.setdefault(name, []).append(np.nan if value is None else value)
@@ -149,7 +165,7 @@ def scored(task: Task, records: dict[str, np.ndarray]) -> dict[str, dict]:
         low, high = None, None
         value = None if value is None else float(value)
         if value is not None and np.isfinite(draws.get(name, np.nan)).any():
-            tail = expanded_tail(size)
+            tail = expanded_tail(independent)
             low, high = (float(x) for x in np.nanquantile(draws[name], (tail, 1 - tail)))
             if math.isclose(low, high, rel_tol=1e-9):
                 low, high = None, None
@@ -157,13 +173,22 @@ def scored(task: Task, records: dict[str, np.ndarray]) -> dict[str, dict]:
     return metrics
 
 
-def interval(total: np.ndarray, count: np.ndarray) -> dict:
+def _members(groups: np.ndarray) -> list[np.ndarray]:
+    """The positions of each group's examples."""
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+
+
+def interval(total: np.ndarray, count: np.ndarray, groups: np.ndarray | None = None) -> dict:
     """A metric's value and 95 % confidence interval from per-example sums and counts.
 
     Shares of successes get Wilson's score interval (Wilson 1927), other metrics a bootstrap's; of
     fewer than 5 examples, or of equal ones, which say too little for one, `low` and `high` are
     None. Shares of several trials an example, all alike, get Wilson's of one trial an example.
+    Given the number of each example's group, groups stand for examples.
     """
+    if groups is not None:
+        total, count = np.bincount(groups, total), np.bincount(groups, count)
     counted = count > 0
     total, count = total[counted].astype(np.float64), count[counted].astype(np.float64)
     n, whole = len(total), count.sum()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
+from tfbig.core.contracts import Dataset
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
+from tfbig.core.features import SPLITS
 from tfbig.core.lazy import np
 from tfbig.core.run import Run
 from tfbig.engine.readable import Readable
@@ -46,9 +50,24 @@ def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
     # Nothing of the test split is read before training is over
     for split in ("train", "validation"):
         splits[split] = described(data, split)
-    known = {"card": data.card(), "notes": data.notes(), "fingerprint": data.fingerprint()}
+    known = {"card": data.card(), "notes": notes(data), "fingerprint": data.fingerprint()}
     run.write_json("data.json", {**known, "splits": splits, "facts": facts})
     return facts
+
+
+def notes(data: Dataset | Readable) -> list[str]:
+    """What must be known of the data before training: what it says itself, and shared groups."""
+    lines = list(data.notes())
+    groups = {split: data.groups(split) for split in SPLITS}
+    for first, second in itertools.combinations(SPLITS, 2):
+        if groups[first] is not None and groups[second] is not None:
+            shared = np.intersect1d(groups[first], groups[second])
+            if len(shared):
+                lines.append(
+                    f"groups of examples that stand in the {first} and in the {second} split:"
+                    f" {len(shared):,}, such as {shared[0]}; on new ones the model may do worse"
+                )
+    return lines
 
 
 def described(data: Readable, split: str) -> dict:

@@ -8,6 +8,7 @@ from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.features import SPLITS
 from tfbig.core.lazy import keras
+from tfbig.engine.facts import notes
 from tfbig.engine.readable import Readable
 from tfbig.engine.setup import Lengths
 from tfbig.engine.strategy import layers
@@ -63,7 +64,7 @@ def concerns(experiment: Experiment, data: Readable, splits: dict[str, dict]) ->
     Raises:
         UserError: nothing could be learnt, all training examples being of one class.
     """
-    yield from data.notes()
+    yield from notes(data)
     for split in SPLITS[:2]:  # of the test split only the size is known before training is over
         classes = splits[split]["classes"]
         absent = [name for name, count in classes.items() if not count]
