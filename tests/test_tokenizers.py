@@ -554,3 +554,13 @@ def test_damaged_vocabularies(tmp_path):
             UserError, match=f"pair: holds no GPT-2 vocabulary that can be read: .*{message}"
         ):
             vocabularies.ready(folder)
+
+
+def test_a_run_lends_its_vocabulary(tmp_path):
+    own = tokenizers.Characters("\n deilnorstw")
+    (tmp_path / "data.json").write_text(json.dumps({"facts": {"tokenizer": own.to_json()}}))
+    lent = vocabularies.ready(tmp_path)
+    assert lent.encode("lowest newer").tolist() == own.encode("lowest newer").tolist()
+    (tmp_path / "data.json").write_text(json.dumps({"facts": {"labels": ["a", "b"]}}))
+    with pytest.raises(UserError, match="expected a run of text, with its tokenizer in data.json"):
+        vocabularies.ready(tmp_path)

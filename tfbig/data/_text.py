@@ -20,7 +20,7 @@ from tfbig.data import _text_store as store
 from tfbig.prep import text as prep
 from tfbig.prep import tokenizers, vocabularies
 
-READY = "folder with tokenizer.json, or vocab.json and merges.txt, or a SentencePiece .model file"
+READY = "folder with tokenizer.json, or vocab.json and merges.txt; SentencePiece .model; or a run"
 
 TOLD_LEAK = 0.00005  # share of a held-out split found in training text: what is not 0.00 %
 

@@ -125,7 +125,8 @@ def _from_run(setup: Setup, run: Run, console: Observer) -> None:
     fresh = [path for path in variables if path not in taken]
     left = [path for path, value in saved.items() if path not in taken and value.dtype.kind == "f"]
     there, here = (run.read_json("data.json") or {}).get("facts", {}), setup.task.facts
-    other = [name for name, value in here.items() if name in there and there[name] != value]
+    known = {name: value for name, value in here.items() if not isinstance(value, int)}  # no counts
+    other = [name for name, value in known.items() if name in there and there[name] != value]
     message = f"init: {len(taken)} of {len(variables)} weights from {run.path}, step {step:,}"
     message += f"; fresh: {_some(fresh)}" if fresh else ""
     message += f"; left there: {_some(left)}" if left else ""

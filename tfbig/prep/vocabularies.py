@@ -19,11 +19,13 @@ from tfbig.prep.tokenizers import (
     SentencePiece,
     Tokenizer,
     byte_level,
+    from_json,
     optional,
     parts,
 )
 
 WHOLE = "tokenizer.json"
+OF_RUN = "data.json"
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
 ENDS = (SEPARATOR, "<|end_of_text|>", "</s>")  # the usual names of what is behind a text
@@ -42,6 +44,8 @@ def ready(path: Path) -> Tokenizer:
             return _sentencepiece(first.read_bytes(), beside)
         if first.name == WHOLE:
             return _whole(first, beside)
+        if first.name == OF_RUN:
+            return _of_run(first)
         return _pair(first, files[1], beside)
     except OSError as error:
         raise UserError(
@@ -54,21 +58,33 @@ def ready_files(path: Path) -> list[Path]:
 
     Args:
         path: a folder with tokenizer.json, with vocab.json and merges.txt (or encoder.json and
-            vocab.bpe), or with one SentencePiece .model; or a tokenizer.json or a .model itself.
+            vocab.bpe), or with one SentencePiece .model; or a tokenizer.json or a .model itself; or
+            the directory of a run that has learnt one.
     """
     if path.is_file() and (path.suffix == ".model" or path.name == WHOLE):
         found = [path]
     else:
-        sets = [[path / name for name in names] for names in ((WHOLE,), *PAIRS)]
+        sets = [[path / name for name in names] for names in ((WHOLE,), *PAIRS, (OF_RUN,))]
         models = sorted(path.glob("*.model")) if path.is_dir() else []
         sets += [models] * (len(models) == 1)
         found = next((files for files in sets if all(file.is_file() for file in files)), [])
     if not found:
         raise UserError(
             "data.vocabulary_path: expected a folder with tokenizer.json, or with vocab.json and "
-            f"merges.txt, or a SentencePiece .model file. Received: {path}."
+            f"merges.txt, a SentencePiece .model file, or a run of text. Received: {path}."
         )
     return [*found, *(file for name in BESIDE if (file := found[0].parent / name).is_file())]
+
+
+def _of_run(path: Path) -> Tokenizer:
+    """The tokenizer that a run's data.json holds."""
+    try:
+        return from_json(json.loads(path.read_text("utf-8"))["facts"]["tokenizer"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            "data.vocabulary_path: expected a run of text, with its tokenizer in data.json."
+            f" Received: {path.parent}."
+        ) from error
 
 
 def _settings(folder: Path) -> dict:
