@@ -225,28 +225,26 @@ def _in_float32(trained):
     experiment = trained.setup.experiment
     if experiment.device.precision == "float32":
         return trained.setup, None
+    from tfbig.engine import checkpoint
     from tfbig.engine.setup import Setup
 
     exact = dataclasses.replace(
         experiment, device=dataclasses.replace(experiment.device, precision="float32")
     )
     setup = Setup(exact, trained.task.facts, parts=trained.task.parts)
-    pairs = list(zip(setup.model.variables, trained.model.variables, strict=True))
-    for new, old in pairs:
-        if new.path.split("/")[-2:] != old.path.split("/")[-2:] or new.shape != old.shape:
-            raise RunFailure(
-                f"float32: the rebuilt model has {new.path} {new.shape} where the run has"
-                f" {old.path} {old.shape}."
-            )
-        new.assign(old.value)
+    rebuilt = checkpoint.named(setup.model.variables)
+    original = checkpoint.named(trained.model.variables)
+    if rebuilt.keys() != original.keys():
+        strange = ", ".join(sorted(rebuilt.keys() ^ original.keys()))
+        raise RunFailure(f"float32: the rebuilt model and the run's differ in {strange}.")
+    for path, variable in rebuilt.items():
+        variable.assign(original[path].value)
     equal = sum(
-        bool(np.array_equal(new.numpy(), np.asarray(old.numpy(), new.numpy().dtype)))
-        for new, old in pairs
+        np.array_equal(variable.numpy(), original[path].numpy().astype(variable.numpy().dtype))
+        for path, variable in rebuilt.items()
     )
-    if equal != len(pairs):
-        raise RunFailure(
-            f"float32: {len(pairs) - equal} of {len(pairs)} weights changed when copied."
-        )
+    if equal != len(rebuilt):
+        raise RunFailure(f"float32: {len(rebuilt) - equal} of {len(rebuilt)} weights changed.")
     return setup, {"trained_in": experiment.device.precision, "weights_equal": equal}
 
 
