@@ -99,7 +99,8 @@ def test_override():
         ("model=mpl", "Did you mean mlp?"),
         ("model=no.such.module", "model: no module 'no.such.module' can be imported"),
         ("model.activation=rellu", "Did you mean relu?"),
-        ("train.length=10 epochs", "train.length: expected a duration such as"),
+        ("train.evaluate_every=1 epoch", "train.evaluate_every: expected a duration such as"),
+        ("train.length=a week", 'train.length: expected epochs ("10ep") or steps ("20_000"). Rec'),
         ("train.length=50%", 'train.length: expected epochs ("10ep") or steps'),
         ("train.length=0ep", "train.length: expected more than 0. Received: '0ep'."),
         (

@@ -511,6 +511,22 @@ def test_small_sets_hold_what_was_published(small_published, monkeypatch):
         TinyShakespeare(context=8).content()
 
 
+def test_a_part_without_labels_is_refused_before_training(tmp_path, monkeypatch):
+    """Some test sets are published without; all their labels are -1."""
+    from tensorflow_datasets import features
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    picture = np.zeros((9, 9, 3), np.uint8)
+    kinds = {"image": features.Image(), "label": features.ClassLabel(names=["a", "b"])}
+    parts = {"train": [{"image": picture, "label": i % 2} for i in range(40)]}
+    parts["test"] = [{"image": picture, "label": -1} for _ in range(9)]
+    _tfds.prepare_made_up("hidden_labels", tmp_path, kinds, parts, random_access=True)
+    data = TFDSImages(builder="hidden_labels", side=8, test_part="test", validation=5)
+    assert data.size("train") == 35
+    with pytest.raises(UserError, match="the part test of hidden_labels is published without lab"):
+        data.size("test")
+
+
 def test_wrong_parts_and_keys_of_a_large_set(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     prepare_set(tmp_path)
@@ -737,6 +753,10 @@ def test_wrong_folders_are_explained(tmp_path):
     )
     (draw_folder(tmp_path / "empty") / "fox").mkdir()
     refused("fox holds no picture. Expected files ending in .png", path=str(tmp_path / "empty"))
+    draw_folder(tmp_path / "parts" / "train")
+    draw_folder(tmp_path / "parts" / "test")
+    shutil.rmtree(tmp_path / "parts" / "test" / "cat")
+    refused("test/cat holds no picture. Expected files ending", path=str(tmp_path / "parts"))
     (draw_folder(tmp_path / "torn") / "cat" / "00.png").write_bytes(b"no picture")
     refused(
         "cat/00.png cannot be decoded",

@@ -107,6 +107,27 @@ def write_folders(root, *names):
         (root / name / "1" / "file").write_text("x")
 
 
+@pytest.mark.parametrize(
+    ("files", "single"),
+    [
+        (("1/saved_model.pb", "2/saved_model.pb"), True),
+        (("1/saved_model.pb", "backup/1/saved_model.pb"), True),
+        (("a/1/saved_model.pb", "2024/notes.txt"), False),
+        (("a/1/saved_model.pb", "2024/1/saved_model.pb"), False),
+        (("1/being_copied.tmp",), True),
+    ],
+)
+def test_a_number_alone_makes_no_version(tmp_path, files, single):
+    """A folder named by a number among models made the server offer it alone."""
+    from tfbig.deploy.server.catalogue import Catalogue
+
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    catalogue = Catalogue(tmp_path, "tensorflow", False, lambda event, values: None)
+    assert catalogue.single == (tmp_path.name if single else None)
+
+
 def test_what_cannot_be_read_is_skipped_and_said_once(tmp_path, monkeypatch):
     """A folder of the file system's own, as lost+found; and one whose name is no UTF-8."""
     from tfbig.deploy.server import servable

@@ -296,6 +296,12 @@ def test_linked_folders_are_read_and_the_rest_is_said(tmp_path):
     assert documents == "2 of 5 documents left out: 1 too short, 1 exact duplicates"
     (folder / "c.html").unlink()
     assert TextFiles(path=str(folder / "a.txt")).notes() == []
+    (folder / "a.txt").rename(folder / "a.csv")
+    (note,) = TextFiles(path=str(folder / "a.csv")).notes()
+    assert note == (
+        f"{folder / 'a.csv'} is read as plain text, whatever its name says; JSON lines end in"
+        " .jsonl or .ndjson"
+    )
 
 
 def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch):

@@ -556,6 +556,21 @@ def test_damaged_vocabularies(tmp_path):
             vocabularies.ready(folder)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"normalization_rule_name": "nmt_nfkc"}, r"normalises it \(nmt_nfkc: set normalization"),
+        ({"remove_extra_whitespaces": True}, "drops spaces"),
+        ({"treat_whitespace_as_suffix": True}, "takes spaces for the ends of words"),
+    ],
+)
+def test_a_sentencepiece_model_that_changes_texts_is_refused(tmp_path, options, message):
+    """Its trainer's defaults write ﬁ as fi and two spaces as one; bits per byte would be wrong."""
+    (tmp_path / "own.model").write_bytes(sentencepiece_model(prose(400), **options))
+    with pytest.raises(UserError, match=f"gives every text back. Received: one that {message}"):
+        vocabularies.ready(tmp_path / "own.model")
+
+
 def test_a_run_lends_its_vocabulary(tmp_path):
     own = tokenizers.Characters("\n deilnorstw")
     (tmp_path / "data.json").write_text(json.dumps({"facts": {"tokenizer": own.to_json()}}))

@@ -8,7 +8,7 @@ import json
 
 
 def sentencepiece_model(
-    text, add_dummy_prefix=False, byte_fallback=True, remove_extra_whitespaces=False
+    text, add_dummy_prefix=False, byte_fallback=True, remove_extra_whitespaces=False, **options
 ):
     """The content of a .model file, learnt from a text."""
     import sentencepiece
@@ -21,10 +21,10 @@ def sentencepiece_model(
         model_type="bpe",
         byte_fallback=byte_fallback,
         minloglevel=2,
-        normalization_rule_name="identity",
         add_dummy_prefix=add_dummy_prefix,
         remove_extra_whitespaces=remove_extra_whitespaces,
         hard_vocab_limit=False,
+        **{"normalization_rule_name": "identity", **options},
     )
     return made.getvalue()
 

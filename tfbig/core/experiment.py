@@ -28,6 +28,9 @@ OPTIMIZERS = {  # name -> the settings of Optim that it understands besides rate
 }
 
 
+WHOLE = 'expected epochs ("10ep") or steps ("20_000")'  # of the length of a training
+
+
 @dataclass(frozen=True, kw_only=True)
 class Train(Component):
     """How long, in which portions, and what is kept."""
@@ -75,12 +78,12 @@ class Train(Component):
             try:
                 number, unit = duration.parse(text)
             except ValueError as error:
-                yield name, str(error)
+                yield name, f"{WHOLE}. Received: {text!r}." if name == "length" else str(error)
                 continue
             if number == 0:
                 yield name, f"expected more than 0. Received: {text!r}."
             if name == "length" and unit == "%":
-                yield name, f'expected epochs ("10ep") or steps ("20_000"). Received: {text!r}.'
+                yield name, f"{WHOLE}. Received: {text!r}."
         if self.batch_size % self.accumulate:
             yield (
                 "accumulate",

@@ -358,7 +358,7 @@ def _listed(folder: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
     for label, name in enumerate(names):
         inside = [
             path
-            for path in files_inside(folder / name)
+            for path in (files_inside(folder / name) if (folder / name).is_dir() else ())
             if path.suffix.lower() in SUFFIXES and path.is_file()
         ]
         if not inside:

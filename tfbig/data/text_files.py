@@ -85,6 +85,12 @@ class TextFiles(TextWindows):
 
     def notes(self):
         path = Path(self.path).expanduser()
+        if path.is_file() and not _is_text(path):
+            sentence = (
+                f"{path} is read as plain text, whatever its name says; JSON lines end in"
+                f" {' or '.join(LINES)}"
+            )
+            return [sentence, *super().notes()]
         others = [file for file in _inside(path) if not _is_text(file)] if path.is_dir() else []
         if not others:
             return super().notes()

@@ -74,10 +74,15 @@ class TFDSImages(Dataset):
         return tuple(_builder(self).info.features[self.label_key].names)
 
     def size(self, split):
-        return len(_rows(self, split))
+        size = len(_rows(self, split))
+        _check_labelled(self, self._part(split))
+        return size
 
     def examples(self, split, positions):
         records, names = self._records(split, positions)
+        for record, name in zip(records, names, strict=True):
+            if record[self.label_key] < 0:
+                raise UserError(f"data: {name} has no label.")
         contents = (record[self.image_key] for record in records)
         images = decode_pictures(contents, names, self.spec["image"].shape, self.background)
         return {
@@ -176,6 +181,16 @@ def _builder(data: TFDSImages):
     for part in dict.fromkeys(("train", data.test_part, data.validation_part or "train")):
         _tfds.check_records(builder, part)
     return builder
+
+
+@functools.lru_cache(maxsize=12)
+def _check_labelled(data: TFDSImages, part: str) -> None:
+    """Refuses a part published without labels, as some test sets are; one record tells."""
+    if len(source := _source(data, part)) and source[0][data.label_key] < 0:
+        raise UserError(
+            f"data: the part {part} of {data.builder} is published without labels. Expected a"
+            " labelled one, named by data.test_part or data.validation_part."
+        )
 
 
 @functools.lru_cache(maxsize=12)

@@ -41,7 +41,7 @@ def ready(path: Path) -> Tokenizer:
     try:
         beside = _settings(first.parent)
         if first.suffix == ".model":
-            return _sentencepiece(first.read_bytes(), beside)
+            return _sentencepiece(first, beside)
         if first.name == WHOLE:
             return _whole(first, beside)
         if first.name == OF_RUN:
@@ -127,10 +127,33 @@ def _end(settings: dict, tokens: dict[str, int], usual: int | None = None) -> in
     return next((token for token in known if token is not None), None)
 
 
-def _sentencepiece(content: bytes, settings: dict) -> SentencePiece:
+def _sentencepiece(path: Path, settings: dict) -> SentencePiece:
+    content = path.read_bytes()
     begin = SentencePiece(content).control("bos")
+    _refuse_changing(path, content)
     wanted = settings.get("add_bos_token", True)
     return SentencePiece(content, begin=begin if wanted else None)
+
+
+def _refuse_changing(path: Path, content: bytes) -> None:
+    """Refuses a SentencePiece model that does not give every text back, as its trainer's defaults
+    do not."""
+    model = optional("sentencepiece.sentencepiece_model_pb2").ModelProto.FromString(content)
+    normalizer = model.normalizer_spec
+    changes = {
+        f"normalises it ({normalizer.name or 'by rules of its own'}: set"
+        " normalization_rule_name=identity)": bool(normalizer.precompiled_charsmap),
+        "drops spaces (set remove_extra_whitespaces=false)": normalizer.remove_extra_whitespaces,
+        "takes spaces for the ends of words (set treat_whitespace_as_suffix=false)": (
+            model.trainer_spec.treat_whitespace_as_suffix
+        ),
+    }
+    reasons = [reason for reason, is_so in changes.items() if is_so]
+    if reasons:
+        raise UserError(
+            f"{path}: expected a model that gives every text back. Received: one that"
+            f" {', and '.join(reasons)}. Train it with these settings, or give another vocabulary."
+        )
 
 
 def _pair(vocabulary: Path, merges: Path, settings: dict) -> BPE:

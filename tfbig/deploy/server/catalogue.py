@@ -23,6 +23,7 @@ from tfbig.deploy.server.batching import PIXELS_AT_ONCE, Batcher
 from tfbig.deploy.server.loading import beside
 from tfbig.deploy.server.status import Failure
 
+CONTENT = ("saved_model.pb", "model.onnx", artefact.RECORD)  # of a version, one of them at least
 PATIENCE_S = 10.0  # that others wait for a model that is being loaded
 LOADING_S = 600.0  # after which it is given up
 
@@ -98,7 +99,7 @@ class Catalogue:
                 " tfbig.export writes them."
             )
         try:
-            self.single = self.root.name if artefact.versions(self.root) else None
+            self.single = self.root.name if _is_model(self.root) else None
         except OSError as error:
             raise UserError(f"{root}: cannot be read: {error.strerror}.") from error
         self.skipped: dict[Path, str] = {}  # and why
@@ -351,6 +352,17 @@ def _chosen(versions: list[int], policy: tuple) -> list[int]:
         if policy[0] == "specific"
         else versions[-policy[1] :]
     )
+
+
+def _is_model(root: Path) -> bool:
+    """Whether a directory holds the versions of one model, and not models, one named by a number.
+
+    An artefact in a version decides, then models beside it.
+    """
+    versions = artefact.versions(root)
+    if any((root / str(number) / name).is_file() for number in versions for name in CONTENT):
+        return True
+    return bool(versions) and not any(_look(root)[0].values())
 
 
 def _look(root: Path) -> tuple[dict[str, list[int]], dict[Path, str]]:
