@@ -164,9 +164,9 @@ def _jpeg(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
 
     if channels == 1:  # brightness alone, which is a channel of its own, but not in CMYK
         cmyk = tf.equal(size[2], 4)
-        image = tf.cond(cmyk, lambda: _in_channels(exact(3), 1), lambda: exact(1))
+        image = tf.cond(cmyk, lambda: in_channels(exact(3), 1), lambda: exact(1))
     else:
-        image = _in_channels(exact(3), channels)
+        image = in_channels(exact(3), channels)
     return _upright(image, encoded, headers.jpeg_orientation)
 
 
@@ -182,7 +182,7 @@ def _png(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
     else:
 
         def mixed():
-            return _in_channels(_upon(background, tf.io.decode_png(encoded, channels=4)), channels)
+            return in_channels(_upon(background, tf.io.decode_png(encoded, channels=4)), channels)
 
         image = tf.cond(headers.may_be_transparent(encoded), mixed, plain)
     return _upright(image, encoded, headers.png_orientation)
@@ -191,7 +191,7 @@ def _png(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
 def _gif(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
     encoded, framed = headers.first_frame(encoded)
     encoded = _unless(_too_large(tf.maximum(framed, headers.gif_pixels(encoded))), encoded)
-    return _in_channels(tf.io.decode_gif(encoded)[0], channels)
+    return in_channels(tf.io.decode_gif(encoded)[0], channels)
 
 
 def _bmp(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
@@ -199,7 +199,7 @@ def _bmp(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
     encoded = _unless(
         tf.where(headers.is_plain_bmp(encoded), large, headers.PLAIN_BMP_ONLY), encoded
     )
-    return _in_channels(tf.io.decode_image(encoded, channels=3, expand_animations=False), channels)
+    return in_channels(tf.io.decode_image(encoded, channels=3, expand_animations=False), channels)
 
 
 def _unknown(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
@@ -219,7 +219,7 @@ def _too_large(pixels: tf.Tensor) -> tf.Tensor:
     return tf.where(pixels > MOST_PIXELS, f"more than {MOST_PIXELS:,} pixels", "")
 
 
-def _in_channels(image_hw3: tf.Tensor, channels: int) -> tf.Tensor:
+def in_channels(image_hw3: tf.Tensor, channels: int) -> tf.Tensor:
     """Colours as they are, in grey, or with full opacity."""
     if channels == 1:
         return tf.image.rgb_to_grayscale(image_hw3)

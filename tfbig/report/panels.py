@@ -6,6 +6,7 @@ Each panel is a JSON value with a "kind", drawn as HTML by panel.html, or as a c
     matrix       labels, counts: rows are true labels, columns predicted ones
     calibration  bins: [{low, high, confidence, accuracy, count}], ece
     pictures     items: [{png (base64), caption}]
+    recordings   items: [{wav (base64), seconds, peaks: [[lowest, highest]] from -1 to 1, caption}]
     bars         labels, values, x_label
     table        headers, rows: a cell is a value, or [value, a note to it]; marks: "best",
                  "failed" or "" for each row
@@ -39,6 +40,7 @@ KINDS = (
     "matrix",
     "calibration",
     "pictures",
+    "recordings",
     "bars",
     "table",
     "texts",
@@ -47,7 +49,8 @@ KINDS = (
     "slices",
     "parallel",
 )
-WIDE = ("pictures", "texts", "settings", "slices", "parallel")  # take the page's whole width
+# They take the page's whole width
+WIDE = ("pictures", "recordings", "texts", "settings", "slices", "parallel")
 MOST_CELLS = (
     20  # labels of a matrix that is shown as a table; of a larger one, its worst cells are named
 )
@@ -153,4 +156,15 @@ def _table(panel: dict) -> dict[str, Any]:
     return {"rows": list(zip(marks, rows, strict=True)), "numeric": numeric}
 
 
-VIEWS = {"matrix": _matrix, "bars": _bars, "table": _table}
+def _recordings(panel: dict) -> dict[str, Any]:
+    """Each waveform as a polygon: along the highest samples, back along the lowest."""
+    outlines = []
+    for item in panel["items"]:
+        columns = list(enumerate(item["peaks"]))
+        top = [f"{x},{-high:.3f}" for x, (_, high) in columns]
+        bottom = [f"{x},{-low:.3f}" for x, (low, _) in reversed(columns)]
+        outlines.append(" ".join([*top, *bottom]))
+    return {"outlines": outlines}
+
+
+VIEWS = {"matrix": _matrix, "bars": _bars, "table": _table, "recordings": _recordings}

@@ -1,0 +1,169 @@
+"""Recordings: WAV, FLAC, OGG, MP3, or arrays of samples; one channel of samples from -1 to 1."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import wave
+from dataclasses import dataclass
+
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np, tf
+from tfbig.media._medium import Medium, needed, shown
+
+LEVELS = 1 << 15  # of 16 bits, on either side of zero
+PEAKS = 160  # columns of a waveform
+SHOWN_S = 20  # seconds of a recording that a report plays at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audio(Medium):
+    """Recordings of one rate, float32 [samples] of at most `most` samples.
+
+    Files of other rates are resampled (polyphase filter of scipy.signal.resample_poly), channels
+    are averaged, and what is louder than full scale is cut off. A served model takes WAV of its own
+    rate in 16 bits: samples that come from 16 bits are served without loss, others rounded by at
+    most 1 / 65536.
+
+    Attributes:
+        rate_hz: samples a second.
+        most: samples of the longest recording.
+    """
+
+    medium, noun = "samples", "recording"
+    suffixes = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".npy")
+    unreadable = (".m4a", ".aac", ".wma", ".opus", ".amr")
+    array = "float32 [n, samples]"
+
+    rate_hz: int
+    most: int
+
+    def decode(self, served: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """WAV bytes (string [b]) to samples float32 [b, longest] and how many are real, int32 [b].
+
+        Refused with an InvalidArgumentError: other kinds than PCM of 16 bits, other rates, more
+        samples than `most`, and what is torn.
+        """
+        spec = (tf.TensorSpec([self.most], tf.float32), tf.TensorSpec([], tf.int32))
+        with tf.device("CPU"):
+            samples, count = tf.map_fn(self._wav, served, fn_output_signature=spec)
+        longest = tf.reduce_max(tf.concat([count, [0]], 0))
+        return samples[:, :longest], count
+
+    def _wav(self, content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        channels, rate = tf.audio.decode_wav(content)
+        count = tf.shape(channels)[0]
+        _require(tf.equal(rate, self.rate_hz), f"a WAV of {self.rate_hz} Hz", rate)
+        fits = (count > 0) & (count <= self.most)
+        _require(fits, f"a WAV of 1 to {self.most} samples", count)
+        mono = tf.reduce_mean(channels, -1)
+        return tf.pad(mono, [[0, self.most - count]]), count
+
+    def encode(self, values, counts=None) -> np.ndarray:
+        """Samples to WAV of 16 bits, bytes [n]; see the class for what is lost."""
+        rows = values if counts is None else [v[:n] for v, n in zip(values, counts, strict=True)]
+        encoded = np.empty(len(rows), object)
+        encoded[:] = [wav(samples, self.rate_hz) for samples in rows]
+        return encoded
+
+    def panel(self, title, values, captions, caption=""):
+        """The recordings, to be listened to, with their waveforms."""
+        items = []
+        for samples, words in zip(values, captions, strict=True):
+            played = wav(samples[: SHOWN_S * self.rate_hz], self.rate_hz)
+            items.append(
+                {
+                    "wav": base64.b64encode(played).decode(),
+                    "peaks": peaks(samples),
+                    "seconds": round(len(samples) / self.rate_hz, 3),
+                    "caption": words,
+                }
+            )
+        return shown({"kind": "recordings", "title": title, "items": items}, caption)
+
+    def form(self):
+        return {"rate_hz": self.rate_hz, "most": self.most}
+
+    def _of_bytes(self, content, name, count):
+        try:
+            import soundfile
+        except (ImportError, OSError) as error:  # OSError: its library in C is missing
+            raise needed("soundfile", "audio", name) from error
+        kinds = "WAV, FLAC, OGG, MP3 or .npy"
+        try:
+            with soundfile.SoundFile(io.BytesIO(content)) as file:
+                rate = file.samplerate
+                # As many as the model has room for, whatever the file claims to hold
+                room = math.ceil(self.most * rate / self.rate_hz)
+                channels = file.read(room + 1, dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, ValueError, RuntimeError) as error:
+            reason = str(error).rpartition(": ")[2].rstrip(".")
+            raise UserError(
+                f"{name}: is no recording that can be read. Expected {kinds}. Found: {reason}."
+            ) from error
+        if not len(channels):
+            raise UserError(f"{name}: expected a recording. Received: no samples.")
+        if len(channels) > room:
+            raise UserError(
+                f"{name}: expected at most {self.most / self.rate_hz:g} s. Received: a longer"
+                " recording. Cut it."
+            )
+        return [(name, self._checked(resampled(channels.mean(1), rate, self.rate_hz), name))]
+
+    def _of_array(self, array, name):
+        """An array of samples [n, samples], or of one recording, at the model's own rate."""
+        rows = array[None] if array.ndim == 1 else array
+        if array.dtype != np.float32 or rows.ndim != 2 or not rows.size:
+            raise UserError(
+                f"{name}: expected {self.array} from -1 to 1, at {self.rate_hz:,} Hz. Received:"
+                f" {array.dtype} {list(array.shape)}."
+            )
+        return [self._checked(row, name) for row in rows]
+
+    def _checked(self, samples: np.ndarray, name: str) -> np.ndarray:
+        if len(samples) > self.most + 1:  # one more may come of resampling, and is cut off
+            raise UserError(
+                f"{name}: expected at most {self.most:,} samples. Received: {len(samples):,}. Cut"
+                " it."
+            )
+        if not np.isfinite(samples).all():
+            raise UserError(f"{name}: expected finite samples. Received: some that are not.")
+        return np.clip(samples[: self.most], -1, 1)
+
+
+def resampled(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
+    """A recording float32 [samples] of one rate as one of another."""
+    if rate_hz == wanted_hz:
+        return samples
+    from scipy.signal import resample_poly
+
+    shared = math.gcd(rate_hz, wanted_hz)
+    made = resample_poly(samples, wanted_hz // shared, rate_hz // shared)
+    return made.astype(np.float32)
+
+
+def wav(samples: np.ndarray, rate_hz: int) -> bytes:
+    """Samples (float32, -1 to 1) as WAV, PCM of 16 bits, one channel."""
+    levels = np.clip(np.rint(np.asarray(samples, np.float64) * LEVELS), -LEVELS, LEVELS - 1)
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes(levels.astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def peaks(samples: np.ndarray) -> list[list[float]]:
+    """The lowest and highest sample of each of some equal parts of a recording."""
+    parts = np.array_split(samples, min(PEAKS, max(1, len(samples))))
+    return [
+        [round(float(part.min()), 3), round(float(part.max()), 3)] for part in parts if len(part)
+    ]
+
+
+def _require(condition: tf.Tensor, expected: str, received: tf.Tensor) -> None:
+    """Refuses what is served unless the condition holds."""
+    words = [f"expected {expected}. Received: ", tf.strings.as_string(received)]
+    tf.debugging.Assert(condition, [tf.strings.join(words)])
