@@ -23,8 +23,7 @@ MODULE = "python -m tfbig"
 
 
 def spoken(text: str) -> str:
-    """A text for the terminal whose commands are written in the way in which this program was
-    called.
+    """A text for the terminal, its commands written as this program was called.
 
     Texts are written for `python -m tfbig.train`; the same is `tfbig train` and `python -m tfbig
     train`.
@@ -68,15 +67,13 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def _unknown(self, word: str, words: list[str], parsed: argparse.Namespace) -> str:
-        """What is wrong with an option that there is not, and which one or which setting may be
-        meant.
-        """
+        """What is wrong with an unknown option, and which option or setting may be meant."""
         option, equals, value = word.partition("=")
         behind = words[words.index(word) + 1 :][:1] if word in words and not equals else []
         value = value or next(
-            (each for each in behind if not each.startswith("-") and "=" not in each), ""
+            (text for text in behind if not text.startswith("-") and "=" not in text), ""
         )
-        options = [each for action in self._actions for each in action.option_strings]
+        options = [name for action in self._actions for name in action.option_strings]
         if not word.startswith("-"):
             return f"{word}: expected no further argument."
         if not hasattr(parsed, "settings"):
@@ -89,18 +86,20 @@ class Parser(argparse.ArgumentParser):
 
 
 class RecipeParser(Parser):
-    """Arguments of a command that begins with a recipe, RECIPE key=value ..., or goes on with what
-    it made: --resume DIR key=value ...
+    """Arguments of a command that starts from a recipe or resumes.
+
+    RECIPE key=value ..., or --resume DIR key=value ...
 
     What `parse_args` returns has `recipe`, `settings`, `run` (from run=DIR), `resume` and `print`;
     of recipe and resume, one is None.
     """
 
     def __init__(self, name: str, doc: str, examples: str, made: str, settings: str):
-        """
+        """A parser.
+
         Args:
             name, doc, examples: as for any command.
-            made: what the command makes and goes on with, such as "run".
+            made: what the command makes and resumes, such as "run".
             settings: help for key=value.
         """
         super().__init__(name, doc, examples)
@@ -113,34 +112,33 @@ class RecipeParser(Parser):
         self.add_argument("--print", action="store_true", help="show every setting and stop")
 
     def parse_args(self, arguments=None, namespace=None):
-        given = super().parse_args(arguments, namespace)
-        words = list(given.settings)
-        if given.recipe and "=" in given.recipe:
-            words.insert(0, given.recipe)
-            given.recipe = None
-        if given.resume and given.recipe:
+        parsed = super().parse_args(arguments, namespace)
+        words = list(parsed.settings)
+        if parsed.recipe and "=" in parsed.recipe:
+            words.insert(0, parsed.recipe)
+            parsed.recipe = None
+        if parsed.resume and parsed.recipe:
             raise UserError(
-                f"expected --resume DIR or a recipe, not both. Received: {given.recipe!r} and"
-                f" --resume {given.resume}."
+                f"expected --resume DIR or a recipe, not both. Received: {parsed.recipe!r} and"
+                f" --resume {parsed.resume}."
             )
-        if not given.resume and not given.recipe:
+        if not parsed.resume and not parsed.recipe:
             raise UserError(
                 f"expected a recipe: one of {', '.join(recipes())}. `{self.prog} --help` shows"
                 " examples."
             )
         runs = [text[4:] for text in words if text.startswith("run=")]
-        if len(runs) > 1 or (runs and given.resume):
+        if len(runs) > 1 or (runs and parsed.resume):
             raise UserError("run: expected once at most, and not with --resume.")
-        given.run, given.settings = (
-            (runs[0] if runs else None),
-            [text for text in words if not text.startswith("run=")],
-        )
-        return given
+        parsed.run = runs[0] if runs else None
+        parsed.settings = [text for text in words if not text.startswith("run=")]
+        return parsed
 
 
 def add_knobs(parser: Parser, arguments: list[str], kind: Callable) -> type | None:
-    """Adds the knobs of a component that depends on a run as options, if a word of the command line
-    is a run's directory.
+    """Adds the knobs of a component that depends on a run as options.
+
+    Only if a word of the command line is a run's directory.
 
     Args:
         parser: gets the options.
@@ -154,15 +152,15 @@ def add_knobs(parser: Parser, arguments: list[str], kind: Callable) -> type | No
     if path is None and arguments and not arguments[0].startswith("-"):
         # Says what is wrong with it, rather than that its options are not known
         Run.open(arguments[0])
-    found = kind(Run.open(path)) if path else None
-    for field in dataclasses.fields(found) if found else ():
+    component = kind(Run.open(path)) if path else None
+    for field in dataclasses.fields(component) if component else ():
         text = f"{field.metadata['doc']} (default: {config.text_of(field.default)})".replace(
             "%", "%%"
         )
         parser.add_argument(
             f"--{field.name.replace('_', '-')}", dest=field.name, help=text, metavar="VALUE"
         )
-    return found
+    return component
 
 
 def _is_run(word: str) -> bool:
@@ -174,7 +172,8 @@ def _is_run(word: str) -> bool:
 
 def given_knobs(given: argparse.Namespace, kind: type) -> dict:
     """The knobs that were given, as values."""
-    hints, values = config.hints(kind), {}
+    hints = config.hints(kind)
+    values = {}
     for name in (field.name for field in dataclasses.fields(kind)):
         text = getattr(given, name, None)
         try:
@@ -232,9 +231,9 @@ def _outcome(door, arguments, as_json) -> tuple[int, dict | None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0, None
     except OSError as error:
-        told = f"{error.filename or 'a file'}: {error.strerror or error}"
-        print(f"error: {told}", file=sys.stderr)
-        return 1, {"error": told, "kind": type(error).__name__}
+        message = f"{error.filename or 'a file'}: {error.strerror or error}"
+        print(f"error: {message}", file=sys.stderr)
+        return 1, {"error": message, "kind": type(error).__name__}
     except (
         Exception
     ) as error:  # ours: the traceback helps to mend it, and --json still gets its object
@@ -246,7 +245,8 @@ def _outcome(door, arguments, as_json) -> tuple[int, dict | None]:
 def _stdout_to_stderr():
     """Sends everything written to stdout, by native code too, to stderr; yields the real stdout."""
     sys.stdout.flush()
-    real, before = os.fdopen(os.dup(1), "w", encoding="utf-8"), sys.stdout
+    real = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    before = sys.stdout
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     try:

@@ -53,7 +53,8 @@ class Component:
         return iter(())
 
     def settled(self, given: frozenset[str]) -> Component:
-        """A copy without values that another choice made meaningless, called after the knobs
-        `given` were overridden.
+        """A copy without values that another choice made meaningless.
+
+        Called after the knobs `given` were overridden.
         """
         return self

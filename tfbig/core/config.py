@@ -18,7 +18,7 @@ from tfbig.core.experiment import Experiment
 
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
-RESUMABLE = (  # what may change in a run that goes on
+RESUMABLE = (  # what may change in a resumed run
     *(
         f"train.{name}"
         for name in (
@@ -65,7 +65,7 @@ def override(experiment: Experiment, settings: list[str], complete: bool = True)
     Args:
         experiment: what is changed.
         settings: the changes.
-        complete: whether everything that must be given has to be there; not to be shown only.
+        complete: whether settings that must be given have to be there; only shown, they need not.
 
     Raises:
         UserError: with one line for each problem.
@@ -94,8 +94,8 @@ def override(experiment: Experiment, settings: list[str], complete: bool = True)
     for key, text in given.items():
         owner, name, field = _find(experiment, key)
         if field is None:
-            said = suggestions.unknown_setting(key, text, flatten(experiment), experiment)
-            problems.append(f"{key}: {said}")
+            message = suggestions.unknown_setting(key, text, flatten(experiment), experiment)
+            problems.append(f"{key}: {message}")
             continue
         try:
             changes.setdefault(owner, {})[name] = parse(text, _annotation(experiment, owner, name))
@@ -116,10 +116,11 @@ def override(experiment: Experiment, settings: list[str], complete: bool = True)
 
 
 def _chosen(experiment: Experiment, field: dataclasses.Field, name: str):
-    """The component of this name with its defaults; the experiment's own one if it has the name."""
+    """The component of this name with its defaults, or the experiment's own if it has the name."""
     if name.lower() == "none" and _may_lack(field):
         return None
-    kind, own = field.metadata["kind"], getattr(experiment, field.name)
+    kind = field.metadata["kind"]
+    own = getattr(experiment, field.name)
     chosen = registry.component(kind, name, suggestions.fitting_components(kind, experiment))
     return own if chosen is type(own) else chosen()
 
@@ -143,7 +144,9 @@ def _raise(problems: list[str]) -> None:
 def _find(experiment: Experiment, key: str):
     owner, _, name = key.rpartition(".")
     parts = {field.name for field in dataclasses.fields(experiment)}
-    holder = experiment if not owner else getattr(experiment, owner) if owner in parts else None
+    holder = experiment
+    if owner:
+        holder = getattr(experiment, owner) if owner in parts else None
     if not dataclasses.is_dataclass(holder):
         return owner, name, None
     fields = {
@@ -169,13 +172,13 @@ def annotation(experiment: Experiment, key: str) -> Any:
 
 def hints(kind: type) -> dict[str, Any]:
     """The annotated type of each knob of a component."""
-    found: dict[str, Any] = {}
+    annotations: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
         module = vars(__import__("sys").modules[base.__module__])
         for name, text in vars(base).get("__annotations__", {}).items():
             if name in kind.__dataclass_fields__ and "ClassVar" not in str(text):
-                found[name] = eval(text, dict(module)) if isinstance(text, str) else text  # noqa: S307 - our own annotations
-    return found
+                annotations[name] = eval(text, dict(module)) if isinstance(text, str) else text  # noqa: S307 - our own annotations
+    return annotations
 
 
 def parse(text: str, kind: Any) -> Any:
@@ -193,7 +196,7 @@ def parse(text: str, kind: Any) -> Any:
     if typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)[0]
         return tuple(
-            parse(part.strip(), inner) for part in text.strip("()[]").split(",") if part.strip()
+            parse(item.strip(), inner) for item in text.strip("()[]").split(",") if item.strip()
         )
     if kind is bool:
         if text.lower() not in WORDS:
@@ -241,15 +244,15 @@ def _problems(experiment: Experiment) -> list[tuple[str, str]]:
     parts = {
         field.name: getattr(experiment, field.name) for field in dataclasses.fields(experiment)
     }
-    found = list(part_problems(experiment))
-    for owner, part in parts.items():
-        if dataclasses.is_dataclass(part):
-            found += [(f"{owner}.{name}", message) for name, message in part_problems(part)]
-    return found
+    problems = list(part_problems(experiment))
+    for owner, component in parts.items():
+        if dataclasses.is_dataclass(component):
+            problems += [(f"{owner}.{name}", message) for name, message in part_problems(component)]
+    return problems
 
 
 def component(kind: type, options: dict[str, Any]) -> Any:
-    """A component with these knobs; all that is wrong with them is said at once."""
+    """A component with these knobs; everything wrong with them is reported at once."""
     known = {field.name for field in dataclasses.fields(kind)}
     expected = ", ".join(sorted(known)) or "none"
     strange = [
@@ -259,28 +262,30 @@ def component(kind: type, options: dict[str, Any]) -> Any:
     ]
     if strange:
         raise UserError("\n".join(strange))
-    made = kind(**options)
-    problems = [f"{name}: {message}" for name, message in part_problems(made)]
+    chosen = kind(**options)
+    problems = [f"{name}: {message}" for name, message in part_problems(chosen)]
     if problems:
         raise UserError("\n".join(problems))
-    return made
+    return chosen
 
 
-def part_problems(part) -> list[tuple[str, str]]:
+def part_problems(component) -> list[tuple[str, str]]:
     """(knob, message) of every wrong value of one component."""
-    wrong, types_of = [], hints(type(part))
-    for field in dataclasses.fields(part):
-        value = getattr(part, field.name)
+    problems = []
+    annotations = hints(type(component))
+    for field in dataclasses.fields(component):
+        value = getattr(component, field.name)
         if dataclasses.is_dataclass(value) or not (
             "doc" in field.metadata and "kind" not in field.metadata
         ):
             continue
-        message = _type_problem(value, types_of[field.name]) or _limit_problem(
+        message = _type_problem(value, annotations[field.name]) or _limit_problem(
             value, field.metadata
         )
         if message:
-            wrong.append((field.name, message))
-    return wrong or list(part.problems())  # cross-checks may count on each value being fine alone
+            problems.append((field.name, message))
+    # Cross-checks may count on each value being fine alone
+    return problems or list(component.problems())
 
 
 def _type_problem(value: Any, kind: Any) -> str:
@@ -400,24 +405,25 @@ def from_json(saved: dict[str, Any]) -> Experiment:
 
 
 def absolute(experiment: Experiment) -> Experiment:
-    """The experiment with each relative path that leads somewhere from the current folder made
-    absolute; see `knob`.
+    """The experiment with its relative paths made absolute; see `knob`.
+
+    Only those that lead somewhere from the current folder.
     """
     parts = {
         field.name: getattr(experiment, field.name) for field in dataclasses.fields(experiment)
     }
     parts |= {
-        name: dataclasses.replace(part, **_absolute_paths(part))
-        for name, part in parts.items()
-        if dataclasses.is_dataclass(part)
+        name: dataclasses.replace(component, **_absolute_paths(component))
+        for name, component in parts.items()
+        if dataclasses.is_dataclass(component)
     }
     return dataclasses.replace(experiment, **{**parts, **_absolute_paths(experiment)})
 
 
-def _absolute_paths(part) -> dict[str, str]:
+def _absolute_paths(component) -> dict[str, str]:
     values = {
-        field.name: getattr(part, field.name)
-        for field in dataclasses.fields(part)
+        field.name: getattr(component, field.name)
+        for field in dataclasses.fields(component)
         if field.metadata.get("path")
     }
     paths = {
@@ -429,9 +435,9 @@ def _absolute_paths(part) -> dict[str, str]:
 
 
 def without_paths(experiment: Experiment) -> dict[str, Any]:
-    """As `flatten`, but for settings that name a file or folder.
+    """As `flatten`, without settings that name a file or folder.
 
-    The same one may be named otherwise elsewhere.
+    The same file may have another name elsewhere.
     """
 
     def is_path(field):
@@ -445,9 +451,9 @@ def without_paths(experiment: Experiment) -> dict[str, Any]:
 
 
 def lasting(experiment: Experiment) -> dict[str, Any]:
-    """The settings that may not change in a run that goes on, by their path, as JSON values.
+    """The settings that may not change in a resumed run, by their path, as JSON values.
 
-    Paths are none of them.
+    Paths are not among them.
     """
     return {
         key: list(value) if isinstance(value, tuple) else value
@@ -458,10 +464,11 @@ def lasting(experiment: Experiment) -> dict[str, Any]:
 
 def changed(experiment: Experiment, base: Experiment) -> dict[str, list]:
     """Settings that differ from the recipe's: path -> [recipe's value or None, value]."""
-    before, now = flatten(base), flatten(experiment)
+    before = flatten(base)
+    after = flatten(experiment)
     return {
         key: [before.get(key), value]
-        for key, value in now.items()
+        for key, value in after.items()
         if key not in before or before[key] != value
     }
 
@@ -469,8 +476,8 @@ def changed(experiment: Experiment, base: Experiment) -> dict[str, list]:
 def show(experiment: Experiment, base: Experiment | None = None, of: str = "recipe") -> str:
     """Every setting with its value and meaning, as `key=value` lines.
 
-    Those that differ from `base` are marked *, those that must still be given !, and why is said
-    behind them all. `of` is the word for `base`.
+    Those that differ from `base` are marked *, those that must still be given !, with the reasons
+    listed at the end. `of` is the word for `base`.
     """
     different = changed(experiment, base) if base is not None else {}
     needed = {key: text for key, text in _problems(experiment) if isinstance(text, Needed)}
@@ -487,7 +494,8 @@ def show(experiment: Experiment, base: Experiment | None = None, of: str = "reci
             if key in different and different[key][0] is not None
             else ""
         )
-        mark = "!" if key in needed else "*" if key in different else " "
+        mark = "*" if key in different else " "
+        mark = "!" if key in needed else mark
         lines.append((f"{mark} {key}={text_of(value)}{was}", doc))
     width = min(44, max(len(setting) for setting, _ in lines))
     shown = [f"{setting:<{width}}  # {doc}" for setting, doc in lines]
@@ -498,8 +506,6 @@ def text_of(value: Any) -> str:
     """A value as it is written on the command line."""
     if isinstance(value, (tuple, list)):
         return ",".join(map(text_of, value))
-    return (
-        {None: "none", True: "true", False: "false"}[value]
-        if value is None or isinstance(value, bool)
-        else str(value)
-    )
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    return str(value)

@@ -21,7 +21,8 @@ def parse(text: str) -> tuple[float, str]:
     match = _PATTERN.match(str(text).strip())
     if not match:
         raise ValueError(f"expected {FORM}. Received: {text!r}.")
-    number, unit = float(match[1].replace("_", "")), (match[2] or "step").rstrip("s")
+    number = float(match[1].replace("_", ""))
+    unit = (match[2] or "step").rstrip("s")
     if unit == "step" and number != int(number):
         raise ValueError(f"a number of steps must be whole. Received: {text!r}.")
     return number, unit

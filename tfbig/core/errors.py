@@ -74,4 +74,6 @@ class Interrupted(RunFailure):
 
     def __init__(self, signum: int, step: int, message: str = ""):
         super().__init__(message or f"stopped by signal {signum} after step {step}")
-        self.signum, self.step, self.exit_code = signum, step, 128 + signum
+        self.signum = signum
+        self.step = step
+        self.exit_code = 128 + signum

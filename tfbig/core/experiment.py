@@ -1,6 +1,4 @@
-"""An experiment: what is learnt, by which model, from which data, and the common knobs, on one
-page.
-"""
+"""An experiment: what is learnt, by which model, from which data, and the common knobs."""
 
 from __future__ import annotations
 
@@ -124,8 +122,9 @@ class Optim(Component):
     epsilon: float | None = knob(None, "added to the denominator; none: Keras's default", above=0)
 
     def settled(self, given: frozenset[str]) -> Optim:
-        """Another optimiser does not inherit settings it has no use for, such as a recipe's
-        momentum.
+        """A copy without settings that another optimiser has no use for.
+
+        Such as a recipe's momentum.
         """
         known = (*OPTIMIZERS.get(self.optimizer, ()), *given)
         foreign = [

@@ -57,10 +57,11 @@ def write_json(path: Path, value: object) -> None:
 def json_text(value: object, **options) -> str:
     """JSON with letters as they are.
 
-    If there is a file's name in it that is not UTF-8, escaped, so that it comes back the same.
-    Numbers that are not finite become null, since JSON has none.
+    A file's name that is not UTF-8 is escaped, so that it comes back the same. Numbers that are not
+    finite become null, since JSON has none.
     """
-    value, options = _finite(value), {**options, "allow_nan": False}
+    value = _finite(value)
+    options = {**options, "allow_nan": False}
     text = json.dumps(value, ensure_ascii=False, **options)
     try:
         text.encode()
@@ -102,7 +103,7 @@ def lock(folder: Path, doing: str) -> Iterator[None]:
                 f"{folder}: is being {doing} by another process"
                 f" ({file.read().strip() or 'unknown'})."
             ) from error
-        # A full disk: who holds it is told to nobody, and it holds all the same
+        # On a full disk the owner cannot be written down; the lock holds all the same
         with contextlib.suppress(OSError):
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), f"pid {os.getpid()} on {socket.gethostname()}".encode())
@@ -110,9 +111,9 @@ def lock(folder: Path, doing: str) -> Iterator[None]:
 
 
 def disk_failure(path: Path, size: int, error: OSError) -> RunFailure:
-    """Turns an operating system's error while writing into one message.
+    """An operating system's error while writing, as one message.
 
-    Where, what was needed, what to do.
+    It says where, what was needed and what to do.
     """
     if error.errno in FULL:
         try:
@@ -131,10 +132,8 @@ def disk_failure(path: Path, size: int, error: OSError) -> RunFailure:
 
 def size_text(size: int) -> str:
     """A number of bytes in the unit that suits it."""
-    return (
-        f"{size / 1e6:,.1f} MB"
-        if size >= 1e6
-        else f"{size / 1e3:.1f} KB"
-        if size >= 1e3
-        else f"{size} bytes"
-    )
+    if size >= 1e6:
+        return f"{size / 1e6:,.1f} MB"
+    if size >= 1e3:
+        return f"{size / 1e3:.1f} KB"
+    return f"{size} bytes"

@@ -12,17 +12,16 @@ from tfbig.core.errors import UserError
 def is_hidden(inside: Path | str) -> bool:
     """Whether a path inside a folder is hidden, or in something hidden.
 
-    What editors, notebooks, version control and macOS put beside one's files.
+    Editors, notebooks, version control and macOS put such files beside one's own.
     """
-    return any(part.startswith(".") or part == "__MACOSX" for part in Path(inside).parts)
+    return any(name.startswith(".") or name == "__MACOSX" for name in Path(inside).parts)
 
 
 def files_inside(folder: Path) -> list[Path]:
-    """The files of a folder and of folders inside it, linked ones too, sorted, without what is
-    hidden.
+    """The files in a folder and the folders inside it, sorted.
 
-    A folder that several links lead to is read once: in two splits the same files would be trained
-    on and tested with.
+    Linked files are included, hidden ones are not. A folder that several links lead to is read
+    once: in two splits, the same files would be both trained on and tested with.
     """
     return sorted(_files(folder, set()))
 

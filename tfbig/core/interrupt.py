@@ -1,5 +1,6 @@
-"""Ctrl-C and SIGTERM: raised where that is safe, and where it is not remembered, and acted upon
-between two calls into native code.
+"""Ctrl-C and SIGTERM, raised where that is safe.
+
+Elsewhere they are remembered, and acted upon between two calls into native code.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Signals:
 
 @contextlib.contextmanager
 def watch_signals() -> Iterator[Signals]:
-    """Catches SIGINT and SIGTERM for a while, and says so.
+    """Catches SIGINT and SIGTERM for a while; one that comes is confirmed on stderr.
 
     A second one ends the process at once, as it would without us.
     """
@@ -62,8 +63,8 @@ def watch_signals() -> Iterator[Signals]:
 def held_signals() -> Iterator[None]:
     """Holds SIGINT and SIGTERM back while code runs that may lose what they raise.
 
-    Native code does, and libraries that pass over all exceptions. What they would have raised is
-    raised at the end.
+    Native code does, and libraries that swallow all exceptions. What the signals would have raised
+    is raised at the end.
     """
     with watch_signals() as signals:
         yield
@@ -89,7 +90,7 @@ def _own_stderr() -> Iterator[int]:
 
 @contextlib.contextmanager
 def raise_signals() -> Iterator[None]:
-    """For as long as a command runs.
+    """Signals as a command handles them, for as long as it runs.
 
     SIGTERM raises Terminated as soon as native code has returned; the next one ends the process.
 
@@ -119,7 +120,9 @@ def raise_signals() -> Iterator[None]:
         again[-1].daemon = True
         again[-1].start()
 
-    again, hook, sigterm = [], sys.unraisablehook, signal.getsignal(signal.SIGTERM)
+    again = []
+    hook = sys.unraisablehook
+    sigterm = signal.getsignal(signal.SIGTERM)
     sys.unraisablehook = dropped
     if sigterm == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, stop)

@@ -1,4 +1,4 @@
-"""Numerical libraries that are imported when first used, and quietly.
+"""Numerical libraries, imported quietly when first used.
 
 Files all over the package say `from tfbig.core.lazy import keras, tf`. The heavy import happens at
 the first attribute access, so listing recipes, printing help and refusing a mistyped key never pay
@@ -19,9 +19,9 @@ from tfbig.core.interrupt import held_signals
 
 @contextlib.contextmanager
 def quiet_start():
-    """Keeps what native code writes to stderr while a library starts.
+    """Keeps back what native code writes to stderr while a library starts.
 
-    Shows it only if the start fails.
+    It is shown only if the start fails.
 
     TensorFlow's C++ runtime writes before its log level is read, so the file descriptor itself is
     pointed elsewhere.
@@ -29,11 +29,8 @@ def quiet_start():
     try:
         sys.stderr.flush()
         saved = os.dup(2)
-    except (
-        OSError,
-        ValueError,
-        AttributeError,
-    ):  # no usable stderr (a daemon, some notebooks): nothing to silence
+    except (OSError, ValueError, AttributeError):
+        # No usable stderr (a daemon, some notebooks): nothing to silence
         yield
         return
     with tempfile.TemporaryFile() as log:
@@ -51,9 +48,7 @@ def quiet_start():
 
 
 def _start_tensorflow() -> None:
-    """Imports TensorFlow and Keras once, with the backend fixed and start-up messages kept away
-    from the user.
-    """
+    """Imports TensorFlow and Keras once, quietly and with the backend fixed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come as exceptions, too
     os.environ["KERAS_BACKEND"] = "tensorflow"
     # What a handler raises inside an import is lost now and then

@@ -1,7 +1,7 @@
-"""Encoded pictures: which kinds are decoded, and how many pixels one claims to hold, told from its
-bytes alone.
+"""Encoded pictures: which kinds are decoded, and how many pixels each claims to hold.
 
-`prep.image.decode` makes the same two decisions in the graph, for those who serve it elsewhere.
+Both are read from the bytes alone. `prep.image.decode` makes the same two decisions in the graph,
+for callers that serve it elsewhere.
 """
 
 from __future__ import annotations
@@ -60,10 +60,11 @@ def _product(form: str, encoded: bytes, place: int) -> int:
 def _jpeg(encoded: bytes) -> int:
     place = 2
     for _ in range(MOST_PARTS):
-        found = _MARKER.search(encoded, place)
-        if found is None or found[1][0] in _LAST:
+        match = _MARKER.search(encoded, place)
+        if match is None or match[1][0] in _LAST:
             return 0
-        marker, place = found[1][0], found.end()
+        marker = match[1][0]
+        place = match.end()
         if marker in _SIZES:
             return _product(">HH", encoded, place + 3)
         if marker not in _BARE:
@@ -81,9 +82,11 @@ def _first_frame(encoded: bytes) -> int:
             return 0
         head = encoded[place]
         if inside_extension:
-            place, inside_extension = place + 1 + head, head > 0
+            place += 1 + head
+            inside_extension = head > 0
         elif head == 0x21:
-            place, inside_extension = place + 2, True
+            place += 2
+            inside_extension = True
         else:
             return _product("<HH", encoded, place + 5) if head == 0x2C else 0
     raise ValueError(f"expected the first frame of a GIF within its first {MOST_PARTS:,} blocks")

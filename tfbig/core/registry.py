@@ -34,10 +34,7 @@ KEYS = {"tasks": "task", "models": "model", "data": "data", "adapt": "adapt"}
 
 
 def closest(word: str, known, cutoff: float = 0.5) -> str | None:
-    """Of known names, the one that a word means elsewhere or is mistyped from.
-
-    None if there is none.
-    """
+    """The known name that a word means elsewhere or is a misspelling of; None if there is none."""
     names = [str(name) for name in known]
     elsewhere = [target for target in words.meant(word, words.VALUES) if target in names]
     longer = [name for name in names if len(word) > 2 and name.startswith(word.lower())]
@@ -95,24 +92,26 @@ def recipes() -> dict[str, tuple[str, str]]:
 
     A recipe is a public function of a file in recipes/.
     """
-    found: dict[str, tuple[str, str]] = {}
+    functions: dict[str, tuple[str, str]] = {}
     for module, path in _files("recipes").items():
         for node in _tree(path).body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-                assert node.name not in found, f"two recipes are named {node.name}"
-                found[node.name] = (f"tfbig.recipes.{module}", _opening(node))
-    return found
+                assert node.name not in functions, f"two recipes are named {node.name}"
+                functions[node.name] = (f"tfbig.recipes.{module}", _opening(node))
+    return functions
 
 
 def recipe(name: str | Experiment) -> Experiment:
     """The experiment a recipe describes.
 
-    "package.module:function" names one of the user's own. An experiment is its own.
+    "package.module:function" names one of the user's own. An experiment is returned as it is.
     """
-    made = name if isinstance(name, Experiment) else _recipe_function(name)()
-    if not isinstance(made, Experiment):
-        raise UserError(f"recipe: expected {name} to return an Experiment. Received: {made!r}.")
-    return made
+    experiment = name if isinstance(name, Experiment) else _recipe_function(name)()
+    if not isinstance(experiment, Experiment):
+        raise UserError(
+            f"recipe: expected {name} to return an Experiment. Received: {experiment!r}."
+        )
+    return experiment
 
 
 def search_space(name: str) -> tuple[str, ...]:
@@ -128,14 +127,14 @@ def _recipe_function(name: str):
         raise UserError(f"recipe: expected a recipe's name or an Experiment. Received: {name!r}.")
     if ":" in name:
         module, _, function = name.partition(":")
-        made = getattr(_own_module("recipe", module), function, None)
-        if not callable(made):
+        recipe_function = getattr(_own_module("recipe", module), function, None)
+        if not callable(recipe_function):
             raise UserError(f"recipe: module {module} has no function {function!r}.")
-        return made
+        return recipe_function
     known = recipes()
     if name not in known:
-        if what := what_it_is(name):
-            raise UserError(f"recipe: expected a recipe's name. Received: {name}, {what}")
+        if description := what_it_is(name):
+            raise UserError(f"recipe: expected a recipe's name. Received: {name}, {description}")
         raise UserError(
             f"recipe: expected one of {', '.join(known)}. Received: {name!r}.{nearest(name, known)}"
             " `python -m tfbig` lists them."
@@ -144,11 +143,11 @@ def _recipe_function(name: str):
 
 
 def what_it_is(name: str) -> str:
-    """Of a word that is no recipe, what it is and how that is used; empty if it is not known."""
-    for file, what, command in (("config.json", "run", "train"), ("search.json", "search", "tune")):
+    """What a word that is no recipe is instead, and how that is used; empty if unknown."""
+    for file, noun, command in (("config.json", "run", "train"), ("search.json", "search", "tune")):
         if os.path.isfile(os.path.join(name, file)):
             again = f"python -m tfbig.{command} --resume {shlex.quote(name)}"
-            return f"which is a {what}. Go on with it by {again}"
+            return f"which is a {noun}. Go on with it by {again}"
     if name.endswith(".py"):
         return f"which is a file. A recipe of your own is named {Path(name).stem}:FUNCTION."
     if "/" in name:
@@ -169,9 +168,9 @@ def _own_module(key: str, name: str):
 
 
 def component(kind: str, name: str, likely: list[str] | None = None) -> type:
-    """The class of a component.
+    """The class of a component, the one its file defines.
 
-    The one a file defines; `likely` are those to suggest if there is none of that name.
+    `likely` are the names to suggest if there is none of this name.
     """
     known = _files(kind)
     if name in known:
@@ -183,20 +182,20 @@ def component(kind: str, name: str, likely: list[str] | None = None) -> type:
         meant = likely and nearest(name, likely) or nearest(name, known)
         raise UserError(f"{expected}. Received: {name!r}.{meant}")
 
-    def is_one(value):
+    def is_component(value):
         return (
             isinstance(value, type)
             and issubclass(value, BASES[kind])
             and value.__module__ == module.__name__
         )
 
-    found = [value for value in vars(module).values() if is_one(value)]
-    if len(found) != 1:
+    classes = [value for value in vars(module).values() if is_component(value)]
+    if len(classes) != 1:
         raise UserError(
             f"{KEYS[kind]}: expected {module.__name__} to define one {BASES[kind].__name__}. Found:"
-            f" {len(found)}."
+            f" {len(classes)}."
         )
-    return found[0]
+    return classes[0]
 
 
 def _is_module(name: str) -> bool:

@@ -46,7 +46,7 @@ class Run:
     ) -> Run:
         """A new directory; without a path it is runs/NAME, or runs/NAME_2, ... if that exists."""
         run = _numbered(Path("runs") / experiment.name) if path is None else _named(Path(path))
-        with run.lock():  # of two that start in one new directory at the same moment, one gets it
+        with run.lock():  # if two start in one new directory at the same moment, one gets it
             _refuse_taken(run.path)
             try:
                 run.write_config(experiment, base)
@@ -90,16 +90,15 @@ class Run:
                 if path.parent.is_dir()
                 else []
             )
-            what = (
-                "which has no config.json"
-                if path.is_dir()
-                else "which is no directory"
-                if path.exists()
-                else "which does not exist"
-            )
+            if path.is_dir():
+                reason = "which has no config.json"
+            elif path.exists():
+                reason = "which is no directory"
+            else:
+                reason = "which does not exist"
             raise UserError(
                 f"expected a run directory (made by python -m tfbig.train). Received: {path},"
-                f" {what}.{nearest(path.name, beside)}"
+                f" {reason}.{nearest(path.name, beside)}"
             )
         return cls(path)
 
@@ -109,30 +108,33 @@ class Run:
 
     @cached_property
     def experiment(self) -> Experiment:
-        found = self.read_json("config.json")
-        if found is None:
+        saved_config = self.read_json("config.json")
+        if saved_config is None:
             raise UserError(f"{self.path / 'config.json'}: missing.")
         try:
-            return config.from_json(found["experiment"])
+            return config.from_json(saved_config["experiment"])
         except UserError as error:
-            by = found.get("tfbig", tfbig.__version__)
-            told = (
+            by = saved_config.get("tfbig", tfbig.__version__)
+            origin = (
                 ""
                 if by == tfbig.__version__
                 else f", it was written by tfbig {by} and this is tfbig {tfbig.__version__}"
             )
             raise UserError(
-                f"{self.path / 'config.json'}: cannot be used{told}:\n{error}"
+                f"{self.path / 'config.json'}: cannot be used{origin}:\n{error}"
             ) from error
 
     def write_config(self, experiment: Experiment, base: Experiment | None = None) -> None:
         experiment = config.absolute(experiment)
-        # A run that goes on keeps what differed from the recipe
+        # A resumed run keeps what differed from the recipe
         before = self.read_json("config.json") if base is None else None
         earlier = (before or {}).get("changed", {})
-        pairs = config.changed(
-            experiment, config.absolute(base) if base else self.experiment if before else experiment
-        )
+        reference = experiment
+        if base:
+            reference = config.absolute(base)
+        elif before:
+            reference = self.experiment
+        pairs = config.changed(experiment, reference)
         changed = {key: [config.text_of(value) for value in pair] for key, pair in pairs.items()}
         changed = {
             **earlier,
@@ -154,7 +156,8 @@ class Run:
         Raises:
             UserError: it cannot be read, or does not hold what it should; see tfbig/core/saved.py.
         """
-        path, (shape, remedy) = self.path / name, saved.FILES.get(name, (object, ""))
+        path = self.path / name
+        shape, remedy = saved.FILES.get(name, (object, ""))
         try:
             value = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
@@ -191,9 +194,10 @@ class Run:
     def history(self, kind: str | None = None) -> list[dict]:
         """The lines of metrics.jsonl that are as `log` writes them.
 
-        A last one torn by a kill is none.
+        A last line that was cut off by a kill is left out.
         """
-        path, lines = self.path / "metrics.jsonl", []
+        path = self.path / "metrics.jsonl"
+        lines = []
         if path.exists():
             for text in path.read_text("utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError, RecursionError):
@@ -205,7 +209,7 @@ class Run:
         ]
 
     def truncate_history(self, step: int) -> None:
-        """Drops lines after a step: what a resumed run will make again."""
+        """Drops lines after a step, which a resumed run will write again."""
         kept = [json.dumps(line) + "\n" for line in self.history() if line["step"] <= step]
         if kept or (self.path / "metrics.jsonl").exists():
             files.write_atomic(self.path / "metrics.jsonl", "".join(kept))
@@ -226,10 +230,7 @@ class Run:
 
 
 class Follower(Run):
-    """A run directory as workers other than the chief have it.
-
-    They read what is there and write nothing.
-    """
+    """A run directory for workers other than the chief, which read it and write nothing."""
 
     def __init__(self, path: Path, experiment: Experiment | None = None):
         super().__init__(path)

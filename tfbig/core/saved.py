@@ -1,5 +1,6 @@
-"""What the files of a run directory hold, so that one that was damaged or changed by hand is named
-before it is used.
+"""What the files of a run directory hold.
+
+A file that was damaged or changed by hand is named before it is used.
 
 A shape is a type, a list of one shape, a tuple of shapes for a list of that length, or a dict: key
 -> shape of its value. There, "key?" may be missing, `...` stands for all other keys, and `int` for

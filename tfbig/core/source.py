@@ -27,10 +27,12 @@ class Source:
         raise NotImplementedError
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that the next batches depend on besides the weights: environments, replay, counters,
-        random states. Names have no meaning here; arrays of numbers."""
+        """Everything that the next batches depend on besides the weights.
+
+        Environments, replay, counters, random states, as arrays of numbers under any names.
+        """
         raise NotImplementedError
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Takes up what `state` gave."""
+        """Continues from what `state` returned."""
         raise NotImplementedError

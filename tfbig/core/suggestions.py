@@ -29,25 +29,28 @@ def unknown_setting(
             none.
         assigned: whether names are suggested as name=value, where they were not given so.
     """
-    known, word = list(known), key.lower().replace("-", "_")
+    known = list(known)
+    word = key.lower().replace("-", "_")
     owner, _, name = word.rpartition(".")
     ending = f"={value}" if assigned and value else ""
-    named = [f"{each}{ending}" for each in known if each.rpartition(".")[2] == name]
+    named = [f"{path}{ending}" for path in known if path.rpartition(".")[2] == name]
     targets = words.meant(name, words.SETTINGS)
-    meant = [_filled(each, value, ending) for each in targets if _key(each) in (*known, *BESIDES)]
+    meant = [
+        _filled(target, value, ending) for target in targets if _key(target) in (*known, *BESIDES)
+    ]
     elsewhere = _elsewhere(word, experiment, fitting=True)
     if elsewhere or named or meant:
         return f"{elsewhere or 'no such setting.'}{_question(named or meant[:1])}"
-    others = [*map(_key, targets), *(() if owner else (f"{part}.{name}" for part in PARTS))]
+    others = [*map(_key, targets), *(() if owner else (f"{kind}.{name}" for kind in PARTS))]
     for fitting in (True, False):
         for other in others:
-            if found := _elsewhere(other, experiment, fitting):
-                return f"no such setting. {other} {found}"
-    if tune := [each for each in targets if each.startswith("tune.")]:
+            if owners := _elsewhere(other, experiment, fitting):
+                return f"no such setting. {other} {owners}"
+    if tune := [target for target in targets if target.startswith("tune.")]:
         return f"no such setting. Did you mean {tune[0]}, a setting of python -m tfbig.tune?"
     if reason := words.meant(name, words.UNKNOWN):
         return reason[0]
-    alike = [f"{each}{ending}" for each in _alike(owner, name, known)]
+    alike = [f"{path}{ending}" for path in _alike(owner, name, known)]
     return _elsewhere(word, experiment) or f"no such setting.{_question(alike)}"
 
 
@@ -64,7 +67,7 @@ def unknown_option(
     """
     plain = "--" + option.lstrip("-").lower().replace("_", "-")
     close = registry.closest(plain, options, 0.75)
-    other = [each for each in words.meant(option, words.OPTIONS) if each in options]
+    other = [name for name in words.meant(option, words.OPTIONS) if name in options]
     if close or other:
         return f"no such option.{_question([close or other[0]])}"
     if not known:
@@ -72,16 +75,16 @@ def unknown_option(
     key = plain[2:].replace("-", "_")
     if key in (*known, "run"):
         return f"no such option.{_question([f'{key}={value}' if value else key])}"
-    said = unknown_setting(key, value, known, experiment, assigned=True)
-    return said.replace("no such setting", "no such option", 1)
+    message = unknown_setting(key, value, known, experiment, assigned=True)
+    return message.replace("no such setting", "no such option", 1)
 
 
 def unknown_word(word: str, known: Iterable[str]) -> str:
     """What may be meant by a word that is no key=value setting; empty if that is not known."""
     parts = [key for kind, key in registry.KEYS.items() if word in registry.describe(kind)]
-    targets = [_key(each) for each in words.meant(word, words.SETTINGS)]
-    names = [each for each in known if word in (each, each.rpartition(".")[2])]
-    names += [each for each in targets if each in known]
+    targets = [_key(target) for target in words.meant(word, words.SETTINGS)]
+    names = [key for key in known if word in (key, key.rpartition(".")[2])]
+    names += [key for key in targets if key in known]
     if parts or names:
         return _question([f"{parts[0]}={word}" if parts else f"{names[0]}=VALUE"])
     return ""
@@ -111,7 +114,7 @@ def _filled(target: str, value: str, ending: str) -> str:
 
 
 def _alike(owner: str, name: str, known: list[str]) -> list[str]:
-    """The setting whose own name is most like this one; of the same owner, if there is one."""
+    """The setting whose own name is most like this one, of the same owner if possible."""
     for keys in ([key for key in known if key.rpartition(".")[0] == owner], known):
         names = {key.rpartition(".")[2]: key for key in reversed(keys)}
         close = registry.closest(name, names, CUTOFF)
@@ -139,13 +142,11 @@ def _elsewhere(key: str, experiment: Any, fitting: bool = False) -> str:
 
 
 def fitting_components(kind: str, experiment: Any) -> list[str]:
-    """The names of a kind's components ("tasks", "models", "data") that fit an experiment's
-    task.
-    """
+    """Names of the components that fit an experiment's task; kind: "tasks", "models" or "data"."""
     task = experiment.task
-    wanted = {"models": task.wanted_model, "data": task.wanted_data}.get(kind)
+    misfit = {"models": task.wanted_model, "data": task.wanted_data}.get(kind)
     components = _components(kind).items()
-    return [name for name, (_, each) in components if wanted is None or not wanted(each)]
+    return [name for name, (_, component) in components if misfit is None or not misfit(component)]
 
 
 @functools.cache
@@ -153,6 +154,6 @@ def _components(kind: str) -> dict[str, tuple[frozenset[str], type]]:
     """Every component of the package: its settings, and its class."""
     classes = {name: registry.component(kind, name) for name in registry.describe(kind)}
     return {
-        name: (frozenset(field.name for field in dataclasses.fields(each)), each)
-        for name, each in classes.items()
+        name: (frozenset(field.name for field in dataclasses.fields(component)), component)
+        for name, component in classes.items()
     }

@@ -1,6 +1,4 @@
-"""Which of several worker processes this one is, as TF_CONFIG says, and which part of each batch is
-its own.
-"""
+"""A process's place among several workers, from TF_CONFIG, and its share of each batch."""
 
 from __future__ import annotations
 
@@ -71,8 +69,9 @@ def place(strategy: str = "auto") -> Place:
             )
         return Place()
     try:
-        found = json.loads(text)
-        listed, task = found["cluster"]["worker"], found["task"]
+        cluster_spec = json.loads(text)
+        listed = cluster_spec["cluster"]["worker"]
+        task = cluster_spec["task"]
         addresses, index = tuple(listed), task["index"]
         if not (
             isinstance(listed, list)
@@ -84,7 +83,7 @@ def place(strategy: str = "auto") -> Place:
             raise ValueError("worker: expected host:port")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"TF_CONFIG: expected {FORM}. Received: {text!r}.") from error
-    others = sorted(set(found["cluster"]) - {"worker"})
+    others = sorted(set(cluster_spec["cluster"]) - {"worker"})
     if others or task.get("type") != "worker" or not 0 <= index < len(addresses):
         raise UserError(
             f"TF_CONFIG: expected workers only, the first of them the chief, as in {FORM}."
@@ -116,7 +115,7 @@ _current: ContextVar[Share | None] = ContextVar("share", default=None)
 
 @contextlib.contextmanager
 def computing(share: Share) -> Iterator[None]:
-    """While it lasts, graph code is traced for this share of a batch."""
+    """A context in which graph code is traced for this share of a batch."""
     token = _current.set(share if share.size < share.whole else None)
     try:
         yield
