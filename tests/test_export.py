@@ -18,13 +18,16 @@ from tfbig import export as door
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.deploy import (
     allowlist,
+    arrays,
     artefact,
+    bench,
     card,
+    destination,
     litert_format,
     onnx_format,
     publish,
+    saved_model,
     verify,
-    worker,
 )
 from tfbig.deploy.programs import Programs
 
@@ -173,12 +176,13 @@ def test_onnx_is_for_readers(exported):
         ].shape == (size,)
 
 
-def source_of(run):
+def source_of(run, folder):
     class Silent:
         note = staticmethod(lambda text: None)
 
     opened = tfbig.train.Run.open(run.path)
-    return door._source(opened, "best", opened.experiment.task.service(), Silent)
+    folder.mkdir(exist_ok=True)
+    return door._source(opened, "best", opened.experiment.task.service(), Silent, folder)
 
 
 def test_exports_are_verified_from_the_files_that_users_have(tmp_path, monkeypatch):
@@ -225,7 +229,7 @@ def test_exports_are_verified_from_the_files_that_users_have(tmp_path, monkeypat
     # A few at least, and all as far as they are not too much
     for stored_bytes, stored in ((1 << 30, 11), (1, 5)):
         monkeypatch.setattr(door, "STORED_BYTES", stored_bytes)
-        source = source_of(run)
+        source = source_of(run, tmp_path / "outputs")
         served, task = source.reference.served["image_bytes"], source.programs.task
         assert served[:stored].tolist() == files[:stored] and len(served) == len(files) == 11
         np.testing.assert_array_equal(
@@ -240,7 +244,7 @@ def test_exports_are_verified_from_the_files_that_users_have(tmp_path, monkeypat
 
 
 def test_an_artefact_that_answers_otherwise_is_not_published(run, tmp_path):
-    source = source_of(run)
+    source = source_of(run, tmp_path / "outputs")
     kernel = source.programs.model.get_layer("head").kernel
     kernel.assign(kernel.value * 0.0)  # what is exported is no longer what was evaluated
     with pytest.raises(RunFailure, match="nothing was published") as caught:
@@ -266,7 +270,7 @@ def test_baseline(exported, run, tmp_path, capsys):
         "count": 10_000,
     }
     (better / "artefact.json").write_text(json.dumps(raised))
-    assert publish.find_baseline(tmp_path / "better") == better
+    assert destination.find_baseline(tmp_path / "better") == better
     code = door.main(
         [
             str(run.path),
@@ -284,7 +288,7 @@ def test_baseline(exported, run, tmp_path, capsys):
         and said.count("p50 latency, batch ") == 3
     )
     with pytest.raises(UserError, match="expected an exported artefact"):
-        publish.find_baseline(tmp_path)
+        destination.find_baseline(tmp_path)
 
 
 def test_a_baseline_is_looked_at_before_anything_is_computed(
@@ -294,7 +298,7 @@ def test_a_baseline_is_looked_at_before_anything_is_computed(
         door.main([str(run.path), str(tmp_path / "new"), "--baseline", str(tmp_path / "nothing")])
         == 2
     )
-    monkeypatch.setattr(publish.allowlist, "ALLOWED", frozenset())
+    monkeypatch.setattr(destination.allowlist, "ALLOWED", frozenset())
     assert door.main([str(run.path), str(tmp_path / "new"), "--baseline", str(exported[0])]) == 2
     said = capsys.readouterr().err
     assert (
@@ -369,14 +373,14 @@ def test_mixed_precision_leaves_in_float32(tmp_path):
     run = tfbig.train(
         "mnist_mlp", *SMALL, "device.precision=bfloat16", "model.dropout=0.1", run=tmp_path / "run"
     )
-    source = source_of(run)
+    source = source_of(run, tmp_path / "outputs")
     assert (
         source.programs.model.dtype_policy.name == "float32"
         and source.facts["float32"]["weights_equal"] == 5  # four, and the seed of Dropout
     )
     onnx_format.write(source.programs.tensors, tmp_path / "model.onnx", {})
-    bench = verify.Bench(source.programs, source.reference, tmp_path)
-    report = bench.examine("onnx", tmp_path / "model.onnx")
+    examined = bench.Bench(source.programs, source.reference, tmp_path)
+    report = examined.examine("onnx", tmp_path / "model.onnx")
     assert all(check.passed for check in verify.exact("onnx", report, source.reference))
 
 
@@ -468,14 +472,14 @@ WRONG = [
         ),
         (
             lambda folder: (folder / "artefact.json").write_text('{"files": {"a": 1}}'),
-            "expected files with sizes and checksums",
+            "files: a: expected an object",
         ),
         *(
             (
                 lambda folder, part=part: (folder / "artefact.json").write_text(
                     json.dumps({"files": {}, **part})
                 ),
-                f"{next(iter(part))}: expected",
+                f"{next(iter(part))}: .*expected",
             )
             for part in WRONG
         ),
@@ -501,22 +505,44 @@ def test_a_metric_that_counts_nothing_has_no_value():
     sums = {"a__sum": np.array([1.0, 0]), "a__count": np.ones(2), "rare__sum": np.zeros(2)}
     own = {**sums, "rare__count": np.zeros(2)}
     other = {**own, "a__sum": np.array([1.0, 1])}
-    assert worker.compared(own, other) == {"a": {"value": 0.5, "expected": 1.0, "changed": 1}}
+    assert bench.compared(own, other) == {"a": {"value": 0.5, "expected": 1.0, "changed": 1}}
     record = artefact.read(Path(__file__).parents[1] / "saved_models" / "mnist_mlp" / "1")
     before = card.text(record)
     record["metrics"]["metrics"]["rare"] = {"value": None, "low": None, "high": None, "count": 0}
     assert card.text(record) == before
 
 
-def test_worker_keeps_bytes(tmp_path):
+def test_arrays_on_the_disk(tmp_path):
+    """Whole and in parts, bytes among them; rows are read when they are asked for."""
     texts = np.array([[b"", b"a\x00"], [b"\xff" * 300, b"z"]], object)
-    assert (worker.read(worker.save(tmp_path / "texts", texts)) == texts).all()
     numbers = np.arange(6, dtype=np.float32).reshape(2, 3)
-    assert (worker.read(worker.save(tmp_path / "numbers", numbers)) == numbers).all()
-    assert worker.differences({"a": numbers + 1e-3}, {"a": numbers, "b": numbers})["b"] == {
-        "missing": True
-    }
-    assert worker.differences({"t": texts}, {"t": texts[::-1].copy()}) == {"t": {"changed": 4}}
+    for name, value in (("texts", texts), ("numbers", numbers), ("flags", numbers > 2)):
+        writer = arrays.Writer(tmp_path / name)
+        writer.add(value[:1])
+        writer.add(value[1:])
+        for path in (writer.close(), arrays.save(tmp_path / f"whole_{name}", value)):
+            found = arrays.read(path)
+            assert (found.shape, found.dtype, len(found)) == (value.shape, value.dtype, 2)
+            assert (found[1:] == value[1:]).all() and (
+                found[np.arange(3) % 2] == value[[0, 1, 0]]
+            ).all()
+    assert arrays.read(arrays.save(tmp_path / "one", np.int32(7)))[...] == 7
+    assert arrays.read(arrays.save(tmp_path / "none", numbers[:0])).shape == (0, 3)
+
+
+def test_differences_of_parts_are_those_of_the_whole():
+    numbers = np.arange(6, dtype=np.float32).reshape(2, 3)
+    texts = np.array([[b"", b"a"], [b"b", b"z"]], object)
+    gaps = arrays.Differences()
+    for row in (slice(0, 1), slice(1, 2)):
+        found = {"a": numbers[row] + (1e-3 if row.start == 0 else 0), "t": texts[::-1][row]}
+        gaps.add(found, {"a": numbers[row], "b": numbers[row], "t": texts[row]})
+    assert gaps.outputs["b"] == {"missing": True} and gaps.outputs["t"] == {"changed": 4}
+    assert gaps.outputs["a"]["largest"] == pytest.approx(1e-3, rel=0.1) and gaps.largest is None
+    gaps = arrays.Differences()
+    for value in (np.nan, 0.0):
+        gaps.add({"a": np.array([value])}, {"a": np.zeros(1)})
+    assert gaps.outputs == {"a": {"largest": None}} and gaps.largest is None
 
 
 def test_shipped_artefact():
@@ -532,7 +558,7 @@ def test_c_api_loads_what_is_shipped(tmp_path):
     """In a process without TensorFlow's Python: the loader that TensorFlow Serving uses."""
     assert ctypes.sizeof(ctypes.c_void_p) == 8
     data = tfbig.recipe("mnist_mlp").data
-    inputs, outputs = publish.saved_model.signature_tensors(SHIPPED, "serving_default")
+    inputs, outputs = saved_model.signature_tensors(SHIPPED, "serving_default")
     task, _ = tfbig.build(tfbig.recipe("mnist_mlp"))
     pictures = task.encode(data.examples("test", np.arange(5)))["image_bytes"]
     expected = tf.saved_model.load(str(SHIPPED)).signatures["serving_default"](
@@ -541,9 +567,9 @@ def test_c_api_loads_what_is_shipped(tmp_path):
     job = {
         "library": str(Path(tf.__file__).parent),
         "path": str(SHIPPED),
-        "inputs": {inputs["image_bytes"]: worker.save(tmp_path / "in", pictures)},
+        "inputs": {inputs["image_bytes"]: arrays.save(tmp_path / "in", pictures)},
         "outputs": {
-            tensor: worker.save(tmp_path / name, expected[name].numpy())
+            tensor: arrays.save(tmp_path / name, expected[name].numpy())
             for name, tensor in outputs.items()
         },
     }

@@ -14,7 +14,7 @@ import tfbig
 from tfbig.core import files
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.run import Run
-from tfbig.deploy import artefact, publish
+from tfbig.deploy import artefact, destination, publish, record
 from tfbig.engine import checkpoint, records
 
 SIZES = (
@@ -59,10 +59,10 @@ def published(monkeypatch):
     """Where models were published: what leads to it is tried, and not the verification itself."""
     places = []
 
-    def publish_there(source, destination, *others):
-        places.append((destination, source))
+    def publish_there(source, target, *others):
+        places.append((target, source))
         return {
-            "path": str(destination / "1"),
+            "path": str(target / "1"),
             "version": 1,
             "created": "now",
             "verification": {},
@@ -91,9 +91,9 @@ def test_a_model_is_named_after_its_run(run, published):
         tfbig.export("7")
 
 
-def version(folder, record):
+def version(folder, facts):
     (folder / "1").mkdir(parents=True)
-    artefact.seal(folder / "1", record)
+    artefact.seal(folder / "1", facts)
 
 
 def test_a_version_that_clients_could_not_use_is_refused(run, published, tmp_path):
@@ -108,13 +108,15 @@ def test_a_version_that_clients_could_not_use_is_refused(run, published, tmp_pat
         tfbig.export(run, tmp_path / "other")
     assert not published
     tfbig.export(run, tmp_path / "other", incompatible=True)
-    signatures = publish.signatures_of(published.pop()[1].programs)
+    signatures = record.signatures_of(published.pop()[1].programs)
     assert signatures["tensors"]["inputs"]["image"]["shape"] == [None, 8, 8, 1]
     version(
         tmp_path / "same",
         {"labels": ["cat", "dog"], "signatures": {**signatures, "model.onnx": {}}},
     )
-    publish.check_compatible(tmp_path / "same", ["cat", "dog"], json.loads(json.dumps(signatures)))
+    destination.check_compatible(
+        tmp_path / "same", ["cat", "dog"], json.loads(json.dumps(signatures))
+    )
     there = json.loads(json.dumps(signatures))
     signatures["tensors"]["inputs"]["image"] = {"dtype": "float32", "shape": [None, 16, 16, 1]}
     version(tmp_path / "larger", {"labels": ["cat", "dog"], "signatures": signatures})
@@ -127,7 +129,7 @@ def test_a_version_that_clients_could_not_use_is_refused(run, published, tmp_pat
         {"labels": ["cat", "dog"], "signatures": {"generate": {"inputs": {}, "outputs": {}}}},
     )
     with pytest.raises(UserError, match="the new one has no signature 'generate'"):
-        publish.check_compatible(tmp_path / "more", ["cat", "dog"], there)
+        destination.check_compatible(tmp_path / "more", ["cat", "dog"], there)
     assert not published
 
 
@@ -201,9 +203,10 @@ def test_what_is_published_from_a_run_that_cannot_be_written(run, published, mon
         raise OSError(30, os.strerror(30))
 
     monkeypatch.setattr(files, "write_synced", fail)
-    record = tfbig.export(run)
+    published_record = tfbig.export(run)
     assert (
-        record["version"] == 1
-        and "export.json: could not be written: Read-only file system" in record["not_saved"]
+        published_record["version"] == 1
+        and "export.json: could not be written: Read-only file system"
+        in published_record["not_saved"]
     )
     assert "published, but not noted in the run" in capsys.readouterr().err

@@ -21,9 +21,18 @@ from tfbig.core.experiment import Device, Experiment, Optim, Train
 from tfbig.core.serving import Trial
 from tfbig.data import _text
 from tfbig.data.text_files import TextFiles
-from tfbig.deploy import allowlist, artefact, litert_format, onnx_format, saved_model, verify
+from tfbig.deploy import (
+    allowlist,
+    artefact,
+    litert_format,
+    onnx_format,
+    saved_model,
+    verify,
+)
+from tfbig.deploy.bench import Bench, Reference
 from tfbig.deploy.programs import Programs
 from tfbig.deploy.stepping import Stepping
+from tfbig.deploy.steps import State
 from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT
 from tfbig.models.lstm_lm import LSTMLM
@@ -250,8 +259,8 @@ def test_token_numbers_where_the_tokenizer_stays_outside(corpora):
     ):
         assert tokenizer.decode(ids[:count]) == text.decode() and not ids[count:].any()
     assert set(programs.signatures["score"](**given)) == {"log_probability", "tokens", "bytes"}
-    assert programs.assets["generation"]["takes"] == "tokens" and any(
-        "token numbers go in" in remark for remark in setup.task.remarks(programs.service)
+    assert programs.serving.assets["generation"]["takes"] == "tokens" and any(
+        "token numbers go in" in remark for remark in programs.serving.remarks
     )
     for change, message in (
         ({"count": tf.constant([99, 0, 1])}, "count: expected 0 to the number"),
@@ -268,7 +277,7 @@ def test_a_vocabulary_that_puts_a_space_before_texts(corpora, tmp_path):
     """
     (tmp_path / "tokenizer.json").write_text(json.dumps(llama_json()))
     programs, setup = made(corpora["many"], tokenizer="ready", vocabulary_path=str(tmp_path))
-    generation, tokenizer = programs.assets["generation"], setup.task.tokenizer
+    generation, tokenizer = programs.serving.assets["generation"], setup.task.tokenizer
     assert (generation["start"], generation["opening"], generation["separator"]) == ([1], [1], 2)
     position, space = setup.model.get_layer("position").weights[0], tokenizer.encode("ab")[0]
     # Which is then the likeliest token
@@ -298,7 +307,7 @@ def test_scores_are_what_evaluation_gives(corpora, model, tokenizer):
     A separator that the model has never seen is not put before it.
     """
     programs, setup = made(corpora["one"], model, tokenizer=tokenizer)
-    assert programs.assets["generation"]["start"] == []
+    assert programs.serving.assets["generation"]["start"] == []
     metrics, tokens = setup.evaluate("test").metrics, np.asarray(setup.task.data.tokens("test"))
     text = setup.task.tokenizer.decode(tokens)
     found = {
@@ -386,11 +395,13 @@ def test_requests_that_are_refused(corpora, change, message):
 
 def test_stepping_counts_ties_and_changes():
     scores = np.array([[1.0, 1.0 - 1e-6, 0.0], [0.0, 5.0, 1.0]], np.float32)
-    stepping = Stepping(lambda rows: {"logits": scores}, lambda rows: {"logits": scores})
+    plan = {"scores": "logits", "chosen": "token", "position": "", "count": "", "carried": []}
+    plan |= {"fixed": [], "first": 0}
+    stepping = Stepping(plan, State, *[lambda rows: {"logits": scores}] * 2)
     found = stepping.greedy(
-        np.zeros((2, 1), np.int32), np.ones(2, np.int32), np.array([[0, 1], [1, 2]], np.int32)
+        np.array([[0, 1], [1, 2]], np.int32), start__tokens=np.zeros((2, 1), np.int32)
     )
-    assert found == {"tokens": 4, "changed": 1, "ties": 1}
+    assert found == {"choices": 4, "changed": 1, "ties": 1}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -403,12 +414,8 @@ def test_steps_give_what_predict_gives_in_onnx_too(corpora, model, tmp_path):
         setup.model,
         setup.task.preprocess({name: tf.constant(value) for name, value in windows.items()}, False),
     )
-    (greedy,) = (
-        trial
-        for trial in setup.task.trials(setup.model, programs.service, "test")
-        if trial.program == "step"
-    )
-    calls = {}
+    stepwise, calls = programs.serving.stepwise, {}
+    greedy, unrolled = stepwise.greedy("test"), stepwise.unroll(windows)
     for name, function in programs.portable.items():
         onnx_format.write(function, tmp_path / f"{name}.onnx", programs.metadata)
         session = onnxruntime.InferenceSession(str(tmp_path / f"{name}.onnx"))
@@ -436,24 +443,32 @@ def test_steps_give_what_predict_gives_in_onnx_too(corpora, model, tmp_path):
         for name, function in programs.portable.items()
     }
     for runtime in (calls, graph):
-        stepping = Stepping(runtime["prefill"], runtime["step"])
-        found = stepping({"tokens": windows["tokens"], "length": windows["length"]})
+        plan = {**stepwise.to_json(), "outputs": stepwise.outputs}
+        stepping = Stepping(plan, State, runtime["step"], runtime["prefill"])
+        start = {f"start__{name}": value for name, value in unrolled.start.items()}
+        found = stepping({**start, "choices": unrolled.choices})
         np.testing.assert_allclose(
             found["log_probability"], expected["log_probability"].numpy(), atol=1e-4
         )
         assert (
             stepping.greedy(
-                greedy.inputs["tokens"], greedy.inputs["count"], greedy.expected["ids"]
+                greedy.choices,
+                start__tokens=greedy.start["tokens"],
+                start__count=greedy.start["count"],
             )["changed"]
             == 0
         )
         long = {"tokens": windows["tokens"][:3, :CONTEXT], "count": np.array([16, 3, 1], np.int32)}
         whole = setup.model(long["tokens"]).numpy()[np.arange(3), long["count"] - 1]
         np.testing.assert_allclose(runtime["prefill"](long)["logits"], whole, atol=1e-4)
-        with pytest.raises(Exception):  # noqa: B017 - each runtime has a kind of its own
-            runtime["prefill"](
-                {"tokens": windows["tokens"][:3], "count": np.array([17, 3, 1], np.int32)}
-            )
+        for tokens, count in (
+            (windows["tokens"][:3], (17, 3, 1)),
+            (long["tokens"], (16, 3, -1)),
+            (long["tokens"], (16, 0, 1)),
+            (long["tokens"][:, :4], (4, 5, 1)),
+        ):
+            with pytest.raises(Exception):  # noqa: B017 - each runtime has a kind of its own
+                runtime["prefill"]({"tokens": tokens, "count": np.array(count, np.int32)})
 
 
 def test_litert_scores_windows(corpora, tmp_path):
@@ -580,6 +595,7 @@ def test_other_answers_fall_short(run, tmp_path):
         "best",
         Service(length=8),
         type("Silent", (), {"note": staticmethod(lambda text: None)}),
+        tmp_path,
     )
     saved_model.write(source.programs, tmp_path / "model", {})
     trials = {trial.program: trial for trial in source.reference.trials}
@@ -599,7 +615,7 @@ def test_other_answers_fall_short(run, tmp_path):
         program="generate", inputs=trials["generate"].inputs, expected={"nothing": np.zeros(1)}
     )
     reference = dataclasses.replace(source.reference, trials=(tampered, shifted, strange))
-    bench = verify.Bench(source.programs, reference, tmp_path)
+    bench = Bench(source.programs, reference, tmp_path)
     checks = {
         check.what: check
         for report in bench.try_programs(tmp_path / "model")
@@ -631,7 +647,7 @@ def test_mistakes(run, arguments, message, capsys, tmp_path):
 
 def test_a_part_of_a_split_is_compared_with_the_same_part():
     """Token by token a large split takes too long; what was examined of it stands for itself."""
-    reference = verify.Reference(
+    reference = Reference(
         {"tokens": np.zeros((10, 3))},
         {},
         {},

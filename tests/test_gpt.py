@@ -3,6 +3,7 @@ line.
 """
 
 import json
+import os
 
 import keras
 import numpy as np
@@ -366,6 +367,11 @@ def test_damaged_checkpoints(checkpoint):
     (path / "config.json").write_text("5")
     with pytest.raises(UserError, match="init: expected a folder with config.json"):
         ours.load(model, str(path))
+    (path / "config.json").unlink()
+    os.mkfifo(path / "config.json")  # which would be waited for
+    with pytest.raises(UserError, match="config.json is no plain file"):
+        _pretrained.settings(path)
+    (path / "config.json").unlink()
     (path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="families gpt2, llama. Received: .*'bert'"):
         ours.load(model, str(path))

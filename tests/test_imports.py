@@ -78,11 +78,12 @@ import sys, pathlib, importlib
 import tfbig
 import tfbig.train, tfbig.evaluate, tfbig.predict, tfbig.tune, tfbig.export, tfbig.serve
 import tfbig.launch, tfbig.plan, tfbig.__main__
+ALONE = {f"deploy/{name}" for name in ("worker", "stepping", "arrays", "c_api")}
 floors = "models data decoding media adapt tasks recipes engine tuning deploy report nn prep"
 for folder in floors.split():
     for path in pathlib.Path(tfbig.__file__).parent.joinpath(folder).glob("*.py"):
         # Run as programs of their own, with nothing of this package
-        if f"{folder}/{path.stem}" not in ("deploy/worker", "deploy/stepping", "deploy/c_api"):
+        if f"{folder}/{path.stem}" not in ALONE:
             importlib.import_module(f"tfbig.{folder}.{path.stem}")
 for path in pathlib.Path(tfbig.__file__).parent.joinpath("deploy/server").glob("*.py"):
     importlib.import_module(f"tfbig.deploy.server.{path.stem}")

@@ -5,6 +5,7 @@ Settings, versions, files changed by hand.
 
 import importlib
 import json
+import os
 import shutil
 
 import numpy as np
@@ -370,3 +371,11 @@ def test_files_changed_by_hand(run, made, capsys, command, name, content, messag
         assert message.replace("RUN", str(run.path)) in "\n".join(
             line[7:] for line in said.splitlines() if line[:7] in ("error: ", " " * 7)
         )
+
+
+@pytest.mark.parametrize("name", ["config.json", "data.json", "metrics.json"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run, name):
+    (run.path / name).unlink()
+    os.mkfifo(run.path / name)
+    with pytest.raises(UserError, match=f"{name}: cannot be read: expected a plain file"):
+        run.read_json(name)

@@ -37,10 +37,10 @@ def signature(inputs, outputs):
     return made
 
 
-def served(call, inputs=None, outputs=None, **more):
+def served(call, inputs=None, outputs=None, record=None, **more):
     """A model of one signature that answers by `call`."""
     signatures = {"serving_default": signature(inputs or {"x": [-1]}, outputs or {"y": [-1]})}
-    return servable.Servable("m", 1, signatures, call, {}, **more)
+    return servable.Servable("m", 1, signatures, call, record or {}, **more)
 
 
 def rows(*values):
@@ -252,7 +252,7 @@ def test_rows_are_bounded_and_what_they_become_is_counted():
     assert model.answer_bytes(
         "serving_default", {"x": np.zeros((100, 1), np.float32)}
     ) == 100 * 4 * (50 + 4 * 256 * 64)
-    written = served(None, text={"generation": {"temperature": 1.0}})
+    written = served(None, record={"by_place": ["serving_default"]})
     with pytest.raises(
         Failure, match="expected at most 64 rows in a request. Received: 65"
     ):  # they cannot be answered in parts

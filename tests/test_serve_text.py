@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import threading
 import time
 import unicodedata
@@ -71,7 +72,7 @@ def folder(tmp_path_factory):
     saved_model.write(programs, version, {})
     for name, function in programs.portable.items():
         onnx_format.write(function, version / f"{name}.onnx", {})
-    artefact.seal(version, {})
+    artefact.seal(version, programs.serving.to_json())
     return home / "models"
 
 
@@ -372,13 +373,13 @@ def test_texts_are_bounded_in_number_and_time(folder):
         status, content = await desk.ask({"model": "tiny"})
         assert status == 503 and b"The server is stopping" in content
 
-    on_desk(folder, look, texts=2, text_seconds=1.0)
+    on_desk(folder, look, streams=2, stream_seconds=1.0)
 
 
 def test_who_reads_nothing_keeps_no_place(folder):
     async def look(desk):
         await desk.whole(max_tokens=2)  # the programs' first calls are slow
-        desk.texts.limits = Limits(text_seconds=0.5, seconds=0.5)
+        desk.texts.limits = Limits(stream_seconds=0.5, seconds=0.5)
         asked = asyncio.create_task(
             desk.ask({"model": "tiny", "stream": True, "max_tokens": 100_000}, reads=3)
         )
@@ -454,7 +455,7 @@ def test_a_version_that_goes_while_a_prompt_is_read(folder):
         with pytest.raises(Failure, match="tiny version 1 is no longer served"):
             batcher.submit("prefill", {})
 
-    on_desk(folder, look, texts=1)
+    on_desk(folder, look, streams=1)
 
 
 @pytest.mark.parametrize("temperature", [0, 0.8])
@@ -469,7 +470,8 @@ def test_a_sampled_answer_does_not_depend_on_others(temperature):
         return {"place": np.arange(len(inputs["prompt"]))}
 
     async def look():
-        made = servable.Servable("m", 1, {}, call, {}, {"generation": {"temperature": temperature}})
+        by_place = ["serving_default"] if temperature else []
+        made = servable.Servable("m", 1, {}, call, {"by_place": by_place})
         batcher = Batcher(made, asyncio.get_running_loop())
         futures = [batcher.submit("serving_default", {"prompt": np.array(["x"])})]
         assert await asyncio.to_thread(started.wait, 20)
@@ -488,18 +490,49 @@ def test_a_sampled_answer_does_not_depend_on_others(temperature):
 
 
 def test_facts_of_an_artefact_are_checked(folder, tmp_path):
-    import shutil
+    copy = shutil.copytree(folder / "tiny" / "1", tmp_path / "tiny" / "1")
+    path, record = copy / "assets.extra" / "generation.json", artefact.read(copy)
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "context": "x"}))
+    artefact.seal(copy, {"stepwise": record["stepwise"]})
 
-    copy = shutil.copytree(folder / "tiny" / "1", tmp_path / "1")
-    facts = json.loads((copy / "assets.extra" / "generation.json").read_text())
-    for broken, words in (
-        (json.dumps({**facts, "context": "x"}), "context: of an unexpected kind"),
-        ("{", "cannot be read"),
-    ):
-        (copy / "assets.extra" / "generation.json").write_text(broken)
-        artefact.seal(copy, {})
-        with pytest.raises(UserError, match=words):
-            servable.load("tiny", 1, copy, "tensorflow", False)
+    async def look(desk):
+        status, content = await desk.ask({"model": "tiny"})
+        assert status == 400 and b"generation.json: context: of an unexpected kind" in content
+
+    on_desk(tmp_path, look)
+    path.write_text("{")
+    artefact.seal(copy, {})
+    with pytest.raises(UserError, match="cannot be read"):
+        servable.load("tiny", 1, copy, "tensorflow", False)
+
+
+def test_artefacts_of_schema_1_are_written_with_as_before(folder, tmp_path):
+    """They said neither how they are asked step by step nor what depends on a row's place."""
+    copy = shutil.copytree(folder / "tiny" / "1", tmp_path / "tiny" / "1")
+    record, loaded = artefact.read(copy), tf.saved_model.load(str(copy))
+    signatures = {
+        name: {
+            side: {key: {"shape": [None] * spec.shape.rank} for key, spec in sorted(parts.items())}
+            for side, parts in (
+                ("inputs", function.structured_input_signature[1]),
+                ("outputs", function.structured_outputs),
+            )
+        }
+        for name, function in loaded.signatures.items()
+    }
+    (copy / "artefact.json").write_text(
+        json.dumps({"schema": 1, "files": record["files"], "signatures": signatures})
+    )
+    before = artefact.check(copy)
+    assert before["stepwise"] == record["stepwise"]
+    assert before["by_place"] == ["generate", "serving_default"]
+    expected = greedy(folder, ("the cat",))[0]
+
+    async def look(desk):
+        assert (await desk.stream(prompt="the cat"))[:2] == (expected, "length")
+
+    on_desk(tmp_path, look)
 
 
 @pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium here")

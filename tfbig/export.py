@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+import tempfile
 from pathlib import Path
 
 from tfbig.core import cli, config
@@ -67,30 +68,30 @@ def export(
     factor = _checked(formats, quantize, baseline, latency_factor)
     opened = run if isinstance(run, Run) else Run.open(run)
     task = type(opened.experiment.task)
-    if any(getattr(task, name) is getattr(Task, name) for name in ("encode", "answer", "grade")):
+    if task.serving is Task.serving:
         raise UserError(
             f"{opened.path}: {task.__name__} has no served form yet, so its runs cannot be"
-            " exported. Tasks that have one define answer."
+            " exported. Tasks that have one define serving."
         )
     service = config.component(task.service, options)
     opened.experiment.data.check()
     from tfbig.deploy import publish
+    from tfbig.deploy.destination import check_compatible, check_request
+    from tfbig.deploy.record import signatures_of
     from tfbig.report import html
     from tfbig.report.console import Console
 
     console = Console(units=opened.experiment.task.metric_units)
     target = _target(opened, destination)
-    compared = publish.check_request(target, formats, Path(baseline) if baseline else None)
+    compared = check_request(target, formats, Path(baseline) if baseline else None)
     if not incompatible:
-        publish.check_compatible(target, list(opened.experiment.data.label_names))
-    source = _source(opened, str(step), service, console)
-    if not incompatible:
-        publish.check_compatible(
-            target, source.facts["labels"], publish.signatures_of(source.programs)
-        )
-    record = publish.export(
-        source, target, formats, quantize == "int8", compared, factor, console.note
-    )
+        check_compatible(target, list(opened.experiment.data.label_names))
+    with tempfile.TemporaryDirectory(prefix="tfbig-export-") as scratch:
+        source = _source(opened, str(step), service, console, Path(scratch))
+        if not incompatible:
+            check_compatible(target, source.facts["labels"], signatures_of(source.programs))
+        int8 = quantize == "int8"
+        record = publish.export(source, target, formats, int8, compared, factor, console.note)
     kept = {
         key: record[key]
         for key in ("path", "version", "created", "verification", "trials", "checks")
@@ -148,11 +149,39 @@ def _target(run: Run, destination: str | Path | None) -> Path:
     return Path("saved_models") / name
 
 
-def _source(run: Run, step: str, service: Component, console):
-    """The run's model in float32, its programs, and what it does on the test split."""
+class _Outputs:
+    """A split's outputs on the disk, since those of a large one fit no memory."""
+
+    def __init__(self, folder: Path, size: int):
+        self.folder, self.size = folder, size
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def receive(self, positions: np.ndarray, outputs: dict) -> None:
+        """Takes the outputs of the examples at these positions."""
+        for name, value in outputs.items():
+            rows = value.numpy()[: len(positions)]
+            if name not in self.arrays:
+                path, shape = self.folder / f"{name}.npy", (self.size, *rows.shape[1:])
+                self.arrays[name] = np.lib.format.open_memmap(path, "w+", rows.dtype, shape)
+            self.arrays[name][positions] = rows
+
+    def of(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs of the examples at these positions, which ascend; others are lost."""
+        for array in self.arrays.values():
+            for first in range(0, len(positions) * (len(positions) < self.size), READ_TOGETHER):
+                rows = positions[first : first + READ_TOGETHER]
+                array[first : first + len(rows)] = array[rows]
+        return {name: array[: len(positions)] for name, array in self.arrays.items()}
+
+
+def _source(run: Run, step: str, service: Component, console, scratch: Path):
+    """The run's model in float32, its programs, and what it does on the test split.
+
+    Its outputs are kept in the folder `scratch`.
+    """
+    from tfbig.deploy.bench import Reference
     from tfbig.deploy.programs import Programs
-    from tfbig.deploy.publish import Source
-    from tfbig.deploy.verify import Reference
+    from tfbig.deploy.variants import Source
     from tfbig.engine.facts import measure
     from tfbig.engine.trained import Trained
 
@@ -162,7 +191,8 @@ def _source(run: Run, step: str, service: Component, console):
     setup, proof = _in_float32(trained)
     task, data, split = setup.task, setup.data, "test"
     console.note("evaluating the model that is exported")
-    result = setup.evaluate(split, keep_outputs=True)
+    outputs = _Outputs(scratch, data.size(split))
+    result = setup.evaluate(split, receive=outputs.receive)
     metrics = {
         "split": split,
         "count": result.count,
@@ -175,10 +205,17 @@ def _source(run: Run, step: str, service: Component, console):
         proof["metrics"] = _prove(
             trained_metrics, result.metrics, task.primary[0], run.experiment.device.precision
         )
-    raw, trials = data.examples(split, result.measured), task.trials(setup.model, service, split)
-    outputs = {name: value[result.measured] for name, value in result.outputs.items()}
-    served = _served(task, data, split, result.measured, raw)
-    reference = Reference(raw, served, outputs, result.metrics, task.primary, tuple(trials))
+    programs, raw = Programs(task, setup.model, service), data.examples(split, result.measured)
+    serving = programs.serving
+    reference = Reference(
+        raw,
+        _served(serving, data, split, result.measured, raw),
+        outputs.of(result.measured),
+        result.metrics,
+        task.primary,
+        tuple(serving.trials(split)),
+        serving.stepwise.greedy(split) if serving.stepwise and serving.stepwise.greedy else None,
+    )
     rows = np.unique(np.linspace(0, data.size("train") - 1, 256).astype(np.int64))
     saved = run.read_json("data.json")
     facts = {
@@ -193,17 +230,14 @@ def _source(run: Run, step: str, service: Component, console):
         "metrics": metrics,
         "parameters": setup.model.count_params(),
         "labels": list(data.label_names),
-        "media": task.media().to_json(),
-        "remarks": task.remarks(service),
+        "remarks": list(serving.remarks),
         "environment": {key: value for key, value in environment().items() if key != "command"},
         **({"float32": proof} if proof is not None else {}),
     }
-    return Source(
-        Programs(task, setup.model, service), reference, data.examples("train", rows), facts
-    )
+    return Source(programs, reference, data.examples("train", rows), facts)
 
 
-def _served(task, data, split: str, positions: np.ndarray, raw: dict) -> dict[str, np.ndarray]:
+def _served(serving, data, split: str, positions: np.ndarray, raw: dict) -> dict[str, np.ndarray]:
     """What is sent to the served model to examine it.
 
     What users send where the data has it so, up to STORED_BYTES of it.
@@ -213,7 +247,9 @@ def _served(task, data, split: str, positions: np.ndarray, raw: dict) -> dict[st
         rows = slice(first, first + READ_TOGETHER)
         stored = data.encoded(split, positions[rows]) if left > 0 else {}
         left -= sum(len(item) for items in stored.values() for item in items)
-        parts.append(task.encode({**{name: value[rows] for name, value in raw.items()}, **stored}))
+        parts.append(
+            serving.encode({**{name: value[rows] for name, value in raw.items()}, **stored})
+        )
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

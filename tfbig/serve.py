@@ -145,7 +145,7 @@ def door(arguments: list[str]) -> dict:
             unverified=given.unverified,
             poll_s=given.poll,
             log_requests=given.log_requests,
-            read_tokenizer=_read_tokenizer,
+            read_assets=_read_tokenizer,
             limits=limits,
         )
     )

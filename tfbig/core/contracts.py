@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tfbig.core.component import Component, knob
 from tfbig.core.errors import UserError
 from tfbig.core.features import Spec
-from tfbig.core.serving import Media, Program, Trial
+from tfbig.core.serving import Serving
 from tfbig.core.source import Source
 
 if TYPE_CHECKING:
@@ -266,20 +266,7 @@ class Task(Component):
     """The knobs of a prediction (`--knob VALUE` of the predict command); see `respond`."""
 
     service: ClassVar[type[Component]] = Component
-    """The knobs of a served model (`--knob VALUE` of the export command); see `programs`."""
-
-    served_as: ClassVar[str] = "serving_default"
-    """The signature that takes what `signature` says and gives what `answer` says.
-
-    The one a whole split is put through.
-    """
-
-    step_programs: ClassVar[tuple[str, ...]] = ()
-    """("prefill", "step") where `programs` has these two.
-
-    What `Model.cached` gives, with named inputs and outputs, to
-    generate one token after another. ONNX then holds them, each in a file of its name.
-    """
+    """The knobs of a served model (`--knob VALUE` of the export command); see `serving`."""
 
     @classmethod
     def wanted_data(cls, data: type[Dataset] | Dataset) -> str:
@@ -427,75 +414,15 @@ class Task(Component):
         """
         return {}
 
-    def signature(self) -> dict[str, tf.TensorSpec]:
-        """What a served model receives.
+    def serving(self, model: keras.Model, options: Component) -> Serving:
+        """All that deploying needs: how users' inputs are read and answered, and what else leaves
+        with the model.
 
-        Name -> tensor specification with a batch axis (encoded images, text, samples).
+        Args:
+            model: the trained model, computing in float32.
+            options: an instance of this task's `service`.
         """
         raise NotImplementedError
-
-    def media(self) -> Media:
-        """What people give the served model's default signature, and what they are answered."""
-        return Media()
-
-    def units(self) -> dict[str, str]:
-        """What the numbers of model-ready examples are, in words, for those who give them to a
-        served model's `tensors`: name -> text.
-        """
-        return {}
-
-    def decode(self, served: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Served inputs (see `signature`) to raw examples as `preprocess` takes them."""
-        raise NotImplementedError
-
-    def encode(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Raw examples to served inputs without loss, the reverse of `decode`.
-
-        How a served model is examined on a split.
-
-        A part that comes as bytes [n] is as its owner stores it (see `Dataset.encoded`), and is
-        what users send.
-        """
-        raise NotImplementedError
-
-    def answer(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Outputs of `predict` to what a served model answers people.
-
-        Names, probabilities, text; each [batch, ...].
-        """
-        raise NotImplementedError
-
-    def grade(
-        self, answers: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]
-    ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
-        """Metrics as in `metrics`, the primary one at least, from nothing but served answers and a
-        model-ready batch.
-        """
-        raise NotImplementedError
-
-    def programs(self, model: keras.Model, service: Component) -> dict[str, Program]:
-        """Programs of a served model besides `served_as` and `tensors`, by the names of their
-        signatures.
-        """
-        return {}
-
-    def trials(self, model: keras.Model, service: Component, split: str) -> list[Trial]:
-        """What those programs must answer.
-
-        Inputs of a split, and what the evaluated model makes of them.
-        """
-        return []
-
-    def assets(self, service: Component) -> dict[str, Any]:
-        """JSON values that users of an artefact need besides its programs, such as a vocabulary.
-
-        File name -> value.
-        """
-        return {}
-
-    def remarks(self, service: Component) -> list[str]:
-        """Sentences for the model card: how to use the served model, and what it cannot do."""
-        return []
 
     def panels(
         self, split: str, positions: np.ndarray, records: dict[str, np.ndarray]

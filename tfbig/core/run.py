@@ -158,6 +158,8 @@ class Run:
         """
         path = self.path / name
         shape, remedy = saved.FILES.get(name, (object, ""))
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UserError(f"{path}: cannot be read: expected a plain file.")
         try:
             value = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
@@ -198,7 +200,7 @@ class Run:
         """
         path = self.path / "metrics.jsonl"
         lines = []
-        if path.exists():
+        if path.is_file():
             for text in path.read_text("utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError, RecursionError):
                     lines.append(json.loads(text))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
+
+    Tensors = dict[str, tf.Tensor]
+    Arrays = dict[str, np.ndarray]
+    Measured = dict[str, tuple[tf.Tensor, tf.Tensor]]
 
 MEDIA = ("picture", "text", "tokens", "samples", "video", "sequence", "state")
 """What people can give: "samples" of a recording, a "sequence" such as DNA, the "state" of a
@@ -17,6 +21,10 @@ game."""
 KINDS = ("label", "probabilities", "text", "tokens", "number", "picture", "boxes", "audio", "state")
 """What people are answered: labels, the likeliest first, and their probabilities in that order;
 text; numbers; ..."""
+
+MEASURES = ("same", "log_probability", "likeliest")
+"""How a step's output becomes one of `Task.predict`: as it is; the log-probability, in nats, of
+what is chosen next; whether that is the likeliest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +62,7 @@ class Program:
         inputs: name -> tensor specification with a batch axis, or a scalar's.
     """
 
-    function: Callable[..., dict[str, tf.Tensor]]
+    function: Callable[..., Tensors]
     inputs: dict[str, tf.TensorSpec]
 
 
@@ -68,14 +76,157 @@ class Trial:
         program: its name.
         inputs: name -> array; those with rows are given in calls of at most 256.
         expected: output name -> array.
-            Of the program "step": inputs are the tokens and count of prompts, and "ids" the most
-                probable tokens behind them.
         unit, counts: what is made, such as a token, and the output that says how much of it: for
             the speed that is told.
     """
 
     program: str
-    inputs: dict[str, np.ndarray]
-    expected: dict[str, np.ndarray]
+    inputs: Arrays
+    expected: Arrays
     unit: str = "example"
     counts: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unrolled:
+    """Examples as steps are given them, to compare what the steps make with `Task.predict`.
+
+    Attributes:
+        start: inputs of the program that starts, name -> [n, ...].
+        given: what each step is given anew, name -> [n, steps, ...].
+        choices: what is chosen, one after another, whatever the scores are, int [n, choices].
+    """
+
+    start: Arrays = field(default_factory=dict)
+    given: Arrays = field(default_factory=dict)
+    choices: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greedy:
+    """What is chosen where the likeliest is chosen each time.
+
+    Attributes:
+        start: inputs of the program that starts, name -> [n, ...].
+        choices: int [n, choices].
+    """
+
+    start: Arrays
+    choices: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepwise:
+    """How a served model is asked step by step, by two of its programs or one.
+
+    A step takes what is carried over, what is fixed, what was chosen last and its place. Its other
+    inputs are given anew each time, such as a frame or an observation. ONNX holds these programs,
+    each in a file of its name.
+
+    Example, a language model: start takes tokens and their count, and gives logits and a cache;
+    a step takes token, position and cache, and gives logits and a cache.
+        Stepwise(start="prefill", carried=("cache_0", "cache_1"), scores="logits", chosen="token",
+                 position="position", count="count", ...)
+    Example, a translator: start takes the source, and gives its memory and an empty cache.
+        Stepwise(start="encode", fixed=("memory",), carried=("cache_0",), scores="logits",
+                 chosen="token", first=1, position="position", ...)
+    Example, a recogniser of a stream: a step takes a frame and the state.
+        Stepwise(carried=("state",), ...)
+
+    Attributes:
+        step, start: the programs' names; without a start, what is carried begins as zeros.
+        carried: outputs of start and of each step that are inputs of the next step.
+        fixed: outputs of start that each step is given unchanged.
+        scores: the output that is chosen from, [batch, values]; empty where nothing is chosen.
+        chosen: the step's input that takes the last choice, int32 [batch].
+        first: what stands for a last choice in the first step, where start gives no scores.
+        position: the step's input that takes the choice's place, int32 [batch].
+        count: the input of start that says how many places it takes, int32 [batch].
+        unit: what a step makes, in words.
+        outputs: output of `Task.predict` -> (output of a step, one of MEASURES): its second axis
+            are the outputs of start, if it gives scores, and of the steps.
+        unroll: from raw examples, name -> [n, ...], to what steps are given of them.
+        greedy: what must be chosen, of a split's examples; None where nothing is chosen.
+    """
+
+    step: str = "step"
+    start: str = ""
+    carried: tuple[str, ...]
+    fixed: tuple[str, ...] = ()
+    scores: str = ""
+    chosen: str = ""
+    first: int = 0
+    position: str = ""
+    count: str = ""
+    unit: str = "step"
+    outputs: dict[str, tuple[str, str]]
+    unroll: Callable[[Arrays], Unrolled]
+    greedy: Callable[[str], Greedy] | None = None
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        return (self.start, self.step) if self.start else (self.step,)
+
+    def to_json(self) -> dict[str, Any]:
+        """What whoever asks step by step needs, as artefact.json holds it."""
+        names = ("step", "start", "scores", "chosen", "first", "position", "count", "unit")
+        lists = {name: list(getattr(self, name)) for name in ("carried", "fixed")}
+        return {**{name: getattr(self, name) for name in names}, **lists}
+
+
+def _nothing(split: str) -> list[Trial]:
+    return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """A trained model as it is served.
+
+    Attributes:
+        signature: what it receives, name -> tensor specification with a batch axis (encoded
+            images, text, samples).
+        decode: served inputs to raw examples as `Task.preprocess` takes them.
+        encode: raw examples to served inputs without loss, the reverse of `decode`: how it is
+            examined on a split. A part that comes as bytes [n] is as its owner stores it (see
+            `Dataset.encoded`), and is what users send.
+        answer: outputs of `Task.predict` to what people are answered: names, probabilities, text;
+            each [batch, ...].
+        grade: metrics as in `Task.metrics`, the primary one among them unless it is one of
+            `Task.score`, from nothing but answers and a model-ready batch.
+        records: as `Task.records`, from nothing but answers and a model-ready batch, where
+            `Task.score` has metrics.
+        name: the signature that takes what `signature` says and gives what `answer` says: the one
+            a whole split is put through.
+        units: what the numbers of model-ready examples are, in words, for those who give them to
+            the signature `tensors`: name -> text.
+        programs: further signatures, besides `name` and `tensors`.
+        by_place: signatures whose answer to a row depends on its place among the rows, such as
+            choices by a fixed seed: rows of several requests are not answered together.
+        stepwise: how it is asked step by step; None: it is not.
+        trials: what the further programs must answer, of a split's examples.
+        media: what people give the default signature, and what they are answered.
+        assets: JSON values that users need besides the programs, such as a vocabulary: file name ->
+            value.
+        remarks: sentences for the model card: how to use it, and what it cannot do.
+    """
+
+    signature: dict[str, tf.TensorSpec]
+    decode: Callable[[Tensors], Tensors]
+    encode: Callable[[Arrays], Arrays]
+    answer: Callable[[Tensors], Tensors]
+    grade: Callable[[Tensors, Tensors], Measured]
+    records: Callable[[Tensors, Tensors], Tensors] | None = None
+    name: str = "serving_default"
+    units: dict[str, str] = field(default_factory=dict)
+    programs: dict[str, Program] = field(default_factory=dict)
+    by_place: tuple[str, ...] = ()
+    stepwise: Stepwise | None = None
+    trials: Callable[[str], list[Trial]] = _nothing
+    media: Media = Media()
+    assets: dict[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """What artefact.json says of how to ask it."""
+        steps = {"stepwise": self.stepwise.to_json()} if self.stepwise else {}
+        return {"media": self.media.to_json(), "by_place": list(self.by_place), **steps}

@@ -4,33 +4,17 @@ NAME/VERSION/ with artefact.json, which lists every file with its size and sha25
 
     saved_model.pb, variables/    signatures, as "signatures" of artefact.json lists them
     model.onnx, model.tflite      numbers -> outputs of `Task.predict`; int8: model.int8.*
-    prefill.onnx, step.onnx       instead of model.onnx for a language model; int8: *.int8.onnx
-    assets.extra/                 metadata.json; for a language model tokenizer.json,
-                                  generation.json
+    NAME.onnx                     instead of model.onnx, the stepwise programs; int8: NAME.int8.onnx
+    assets.extra/                 metadata.json, and the task's assets; a task says what they hold
     card.md                       the model card
 
-Signatures of a language model (b rows, t tokens, c the context, n new tokens, v tokens of the
-vocabulary):
+artefact.json also says how it is asked: "media", what people give and are answered; "by_place",
+signatures whose answer to a row depends on its place, so that requests are answered one by one; and
+"stepwise", the programs that make one step after another (`Stepwise` in tfbig/core/serving.py says
+what its parts mean). In ONNX, where names are unique, what a step renews is called new_NAME.
 
-    serving_default   prompt string [b] -> text string [b], tokens int32 [b] (how many were written)
-    generate          the same with scalars: length, seed, top_k (0: all) int32, temperature
-                      (0: greedy), top_p (1: all) float32
-    score             text string [b] -> log_probability float32 [b] (nats), tokens, bytes int32 [b]
-    tensors           tokens int32 [b, c + 1], length int32 [b] -> log_probability float32,
-                      right bool [b, c]
-    prefill           tokens int32 [b, t], count int32 [b] -> logits float32 [b, v], cache_0 ...
-    step              token, position int32 [b], cache_0 ... -> logits float32 [b, v], cache_0 ...
-
-Where the tokenizer cannot be a part of the graph (generation.json: "takes": "tokens"), the first
-three take tokens int32 [b, t] and count int32 [b] instead of texts; generation also gives ids int32
-[b, n], and text where tokens can be turned into text. In ONNX, where names are unique, the caches
-that step.onnx gives are called new_cache_0 ...; prefill.onnx keeps cache_0 ...
-
-A server of streams brings a prompt to the Unicode form of generation.json's "normalize", with plain
-newlines, and reads its tokens behind "start" ("opening" if there are none at all), gives them to
-prefill, then each chosen token with its position (count, count + 1, ...) to step. Behind
-`separator` a text ends. Where position would be c, it starts again with prefill on the last c / 2
-tokens.
+Schema 2; artefacts of schema 1, which said none of these, are read as what they were: those with
+programs `prefill` and `step` are asked by them, and their other signatures one request by one.
 """
 
 from __future__ import annotations
@@ -40,15 +24,33 @@ import json
 import re
 from pathlib import Path, PurePosixPath
 
+from tfbig.core import saved
 from tfbig.core.errors import UserError
 from tfbig.core.files import write_json
 
 RECORD = "artefact.json"
-EXPECTED = {
-    "labels": "a list of texts",
-    "purpose": "a text",
-    "metrics": "metrics, each with its value",
-    "media": "takes and gives, each a name's kind",
+SCHEMA = 2
+FORM = {
+    "schema?": int,
+    "files": {...: {"size": int, "sha256": str}},
+    "labels?": [str],
+    "purpose?": str,
+    "metrics?": {"metrics?": {...: {"value": saved.NUMBER}}},
+    "signatures?": {...: {"inputs?": {...: dict}, "outputs?": {...: dict}}},
+    "media?": {...: {...: str}},
+    "by_place?": [str],
+    "stepwise?": {
+        "step": str,
+        "start": str,
+        "carried": [str],
+        "fixed": [str],
+        "scores": str,
+        "chosen": str,
+        "first": int,
+        "position": str,
+        "count": str,
+        "unit": str,
+    },
 }
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -81,7 +83,7 @@ def seal(folder: Path, facts: dict) -> dict:
         path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)}
         for path in paths
     }
-    record = {"schema": 1, "files": listed, **facts}
+    record = {"schema": SCHEMA, "files": listed, **facts}
     write_json(folder / RECORD, record)
     return record
 
@@ -89,6 +91,8 @@ def seal(folder: Path, facts: dict) -> dict:
 def read(folder: Path) -> dict:
     """The content of artefact.json, its form checked but not yet the files."""
     path = folder / RECORD
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path}: refused: expected a plain file.")
     try:
         record = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
@@ -98,39 +102,33 @@ def read(folder: Path) -> dict:
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON: {error}.") from error
-    files = record.get("files") if isinstance(record, dict) else None
-    if not isinstance(files, dict) or not all(
-        isinstance(entry, dict) and {"size", "sha256"} <= set(entry) for entry in files.values()
-    ):
-        raise UserError(
-            f"{path}: expected files with sizes and checksums. Export the artefact again."
-        )
-    wrong = _wrong(record)
-    if wrong:
-        raise UserError(f"{path}: {wrong}: expected {EXPECTED[wrong]}. Export the artefact again.")
-    return record
+    if wrong := saved.misfit(record, FORM):
+        raise UserError(f"{path}: {wrong} Export the artefact again.")
+    return _upgraded(record)
 
 
-def _wrong(record: dict) -> str | None:
-    """The part that readers of the record could not use, if any."""
-    labels, metrics = record.get("labels", []), record.get("metrics", {})
-    values = metrics.get("metrics", {}) if isinstance(metrics, dict) else None
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        return "labels"
-    if not isinstance(record.get("purpose", ""), str):
-        return "purpose"
-    if not isinstance(values, dict) or not all(
-        isinstance(one, dict) and isinstance(one.get("value"), int | float)
-        for one in values.values()
-    ):
-        return "metrics"
-    media = record.get("media", {})
-    if not isinstance(media, dict) or not all(
-        isinstance(side, dict) and all(isinstance(kind, str) for kind in side.values())
-        for side in media.values()
-    ):
-        return "media"
-    return None
+def _upgraded(record: dict) -> dict:
+    """A record of schema 1 as one of today."""
+    signatures = record.get("signatures", {})
+    if record.get("schema", 1) > 1 or not {"prefill", "step"} <= set(signatures):
+        return record
+    try:
+        stepwise = _steps_of(signatures["prefill"], signatures["step"])
+        chancy = {name for name, part in signatures.items() if "seed" in part["inputs"]}
+    except (KeyError, ValueError):  # other programs of these names
+        return record
+    by_place = sorted({"serving_default", *chancy})
+    return {**record, "by_place": by_place, "stepwise": stepwise}
+
+
+def _steps_of(start: dict, step: dict) -> dict:
+    """What schema 1 meant by a start and a step with these signatures."""
+    carried = sorted(set(step["inputs"]) & set(step["outputs"]))
+    (chosen,) = set(step["inputs"]) - {"position", *carried}
+    (count,) = (name for name, part in start["inputs"].items() if len(part["shape"]) == 1)
+    steps = {"step": "step", "start": "prefill", "carried": carried, "fixed": [], "first": 0}
+    places = {"position": "position", "count": count}
+    return {**steps, **places, "scores": "logits", "chosen": chosen, "unit": chosen}
 
 
 def check(folder: Path) -> dict:

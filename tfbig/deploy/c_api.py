@@ -157,16 +157,18 @@ def run(
 
 
 def main() -> None:
-    spec = importlib.util.spec_from_file_location("worker", Path(__file__).with_name("worker.py"))
-    worker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(worker)
+    spec = importlib.util.spec_from_file_location("arrays", Path(__file__).with_name("arrays.py"))
+    arrays = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(arrays)
     job = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    inputs = {tensor: np.asarray(worker.read(path)) for tensor, path in job["inputs"].items()}
+    inputs = {tensor: arrays.read(path)[...] for tensor, path in job["inputs"].items()}
     found = run(Path(job["library"]), job["path"], inputs, list(job["outputs"]))
-    expected = {tensor: np.asarray(worker.read(path)) for tensor, path in job["outputs"].items()}
-    report = {
-        "outputs": worker.differences(dict(zip(job["outputs"], found, strict=True)), expected)
-    }
+    gaps = arrays.Differences()
+    gaps.add(
+        dict(zip(job["outputs"], found, strict=True)),
+        {tensor: arrays.read(path)[...] for tensor, path in job["outputs"].items()},
+    )
+    report = {"outputs": gaps.outputs}
     report["foreign_modules"] = [
         name for name in ("tfbig", "keras", "tensorflow") if sys.modules.get(name)
     ]

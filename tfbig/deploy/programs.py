@@ -8,36 +8,38 @@ from collections.abc import Callable
 from tfbig.core.component import Component
 from tfbig.core.contracts import Task
 from tfbig.core.lazy import tf
+from tfbig.core.serving import Stepwise
 
 # Signatures: the one that requests mean if they name none, and model-ready tensors
 RAW, READY = "serving_default", "tensors"
+RECORD = "record__"  # what the examiner's names of records begin with
 
 
 class Programs:
     """A task and its model as TensorFlow functions with named inputs and outputs.
 
     Attributes:
-        raw: served inputs (`Task.signature`) -> what `Task.answer` gives.
+        serving: what the task says of how it is served.
+        raw: served inputs (`Serving.signature`) -> what `Serving.answer` gives.
         ready: model-ready tensors -> outputs of `Task.predict`.
         tensors: numbers -> outputs of `Task.predict`: raw examples where preprocessing is numeric,
             so that it travels with the model; model-ready tensors otherwise.
         signatures: all that a SavedModel offers, by name.
-        portable: what ONNX holds, by the names of the files: `tensors` as "model", or the task's
-            `step_programs`.
-        assets: JSON values for other readers; see `Task.assets`.
-        metadata: what an ONNX file says of itself, such as label names; texts.
+        portable: what ONNX holds, by the names of the files: `tensors` as "model", or the stepwise
+            programs.
+        metadata: what an ONNX file says of itself, such as label names, as strings.
     """
 
-    def __init__(self, task: Task, model, service: Component | None = None):
-        self.task, self.model, self.service = task, model, service or task.service()
-        served = task.signature()
+    def __init__(self, task: Task, model, options: Component | None = None):
+        self.task, self.model = task, model
+        self.serving = serving = task.serving(model, options or task.service())
         self.raw = _traced(
-            lambda **given: task.answer(
-                task.predict(model, task.preprocess(task.decode(given), False))
+            lambda **given: serving.answer(
+                task.predict(model, task.preprocess(serving.decode(given), False))
             ),
-            served,
+            serving.signature,
         )
-        decoded = _specs(_traced(lambda **given: task.decode(given), served))
+        decoded = _specs(_traced(lambda **given: serving.decode(given), serving.signature))
         ready = _specs(_traced(lambda **given: task.preprocess(given, False), decoded))
         self.ready = _traced(lambda **given: task.predict(model, given), ready)
         if task.preprocess_on == "device":
@@ -49,27 +51,37 @@ class Programs:
         self.decoded_names = tuple(decoded)
         others = {
             name: _traced(program.function, program.inputs)
-            for name, program in task.programs(model, self.service).items()
+            for name, program in serving.programs.items()
         }
-        self.signatures = {READY: self.ready, task.served_as: self.raw, **others}
-        self.portable = {name: others[name] for name in task.step_programs} or {
-            "model": self.tensors
-        }
-        self.assets = task.assets(self.service)
+        self.signatures = {READY: self.ready, serving.name: self.raw, **others}
+        self.portable = {"model": self.tensors}
+        if serving.stepwise:
+            self._check_steps(serving.stepwise)
+            self.portable = {name: others[name] for name in serving.stepwise.programs}
         labels = {"label_names": task.data.label_names} if task.data.label_names else {}
         self.metadata = {
             name: json.dumps(value, ensure_ascii=False)
-            for name, value in {**labels, **self.assets}.items()
+            for name, value in {**labels, **serving.assets}.items()
         }
+
+    def _check_steps(self, stepwise: Stepwise) -> None:
+        """Steps are compared with the whole prediction, so they must make all of it."""
+        expected, made = set(_specs(self.ready)), set(stepwise.outputs)
+        if expected != made:
+            raise ValueError(
+                f"stepwise.outputs: expected {', '.join(sorted(expected))}, as"
+                f" {type(self.task).__name__} predicts. Received: {', '.join(sorted(made))}."
+            )
 
     def examiner(self) -> tf.Module:
         """What a process without this package needs to examine an artefact, as a module to save.
 
         ready: raw examples -> model-ready tensors. grade, metrics: raw examples (named raw__X) and
         answers or outputs (named given__X) -> per-example sums and counts (named METRIC__sum and
-        METRIC__count).
+        METRIC__count) and, where the task has a score of all examples, its records (record__X).
         """
-        task = self.task
+        task, serving = self.task, self.serving
+        has_score = type(task).score is not Task.score
         raw = {
             name: tf.TensorSpec((None, *feature.shape), feature.dtype)
             for name, feature in task.data.spec.items()
@@ -77,11 +89,13 @@ class Programs:
         examples = {name: raw[name] for name in self.decoded_names}
         module = tf.Module()
         module.ready = _traced(lambda **given: task.preprocess(given, False), examples)
-        module.grade = self._judge(task.grade, raw, _specs(self.raw))
-        module.metrics = self._judge(task.metrics, raw, _specs(self.ready))
+        answers, outputs = _specs(self.raw), _specs(self.ready)
+        module.grade = self._judge(serving.grade, serving.records, raw, answers)
+        records = task.records if has_score else None
+        module.metrics = self._judge(task.metrics, records, raw, outputs)
         return module
 
-    def _judge(self, measure: Callable, raw: dict, given: dict):
+    def _judge(self, measure: Callable, keep: Callable | None, raw: dict, given: dict):
         def judge(**named):
             def pick(prefix):
                 return {
@@ -90,12 +104,14 @@ class Programs:
                     if name.startswith(prefix)
                 }
 
-            measured = measure(pick("given__"), self.task.preprocess(pick("raw__"), False))
-            return {
+            answers, batch = pick("given__"), self.task.preprocess(pick("raw__"), False)
+            sums = {
                 f"{name}__{part}": value
-                for name, pair in measured.items()
+                for name, pair in measure(answers, batch).items()
                 for part, value in zip(("sum", "count"), pair, strict=True)
             }
+            kept = keep(answers, batch) if keep else {}
+            return {**sums, **{f"{RECORD}{name}": value for name, value in kept.items()}}
 
         named = {
             **{f"raw__{name}": spec for name, spec in raw.items()},

@@ -26,15 +26,14 @@ def write(programs: Programs, folder: Path, facts: dict) -> None:
         str(folder),
         {name: function.traced for name, function in programs.signatures.items()},
     )
-    assets = folder / "assets"
-    if assets.is_dir() and not any(assets.iterdir()):
-        assets.rmdir()  # it would not survive version control, and nothing reads it
+    empty = folder / "assets"
+    if empty.is_dir() and not any(empty.iterdir()):
+        empty.rmdir()  # it would not survive version control, and nothing reads it
     extra = folder / "assets.extra"
     extra.mkdir()
-    labels = {
-        name: value for name, value in programs.metadata.items() if name not in programs.assets
-    }
-    for name, value in {"metadata": {**labels, **facts}, **programs.assets}.items():
+    assets = programs.serving.assets
+    labels = {name: value for name, value in programs.metadata.items() if name not in assets}
+    for name, value in {"metadata": {**labels, **facts}, **assets}.items():
         write_json(extra / f"{name}.json", value)
     allowlist.check_saved_model(folder)
 

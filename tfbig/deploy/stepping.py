@@ -1,8 +1,9 @@
-"""Runs a language model by its `prefill` and `step` programs, as a server of streams does.
+"""Runs a model by its stepwise programs, and measures what they make as its whole prediction is
+measured.
 
 Part of `worker.py`'s process.
 
-Shapes: b rows, c the context, n new tokens.
+Shapes: b rows, s steps, v values to choose from.
 """
 
 from __future__ import annotations
@@ -11,93 +12,131 @@ from collections.abc import Callable
 
 import numpy as np
 
-CACHE_BYTES = 512 * 2**20  # of the rows handled together
+KEPT_BYTES = 512 * 2**20  # of the rows handled together
 TIE = 1e-4  # scores closer than this, relative to 1 + |score|, may change places
 
 Call = Callable[[dict], dict]
 
 
 class Stepping:
-    """Both programs, as functions of arrays by name.
+    """The stepwise programs of an artefact, as functions of arrays by name.
 
-    Called with {"tokens": int32 [b, c + 1], "length"}, it gives what `Task.predict` gives for such
-    windows, one token after
-    another: the `log_probability` of each target and whether it was the likeliest (`right`), [b,
-        c].
+    Called with unrolled examples (start__NAME [b, ...], given__NAME [b, s, ...], choices [b, s]),
+    it gives what `Task.predict` gives for them, one step after another.
+
+    Args:
+        plan: what the artefact declares; "outputs" as `Stepwise.outputs`, and "zeros": type and
+            shape of what is carried where there is no start, name -> [dtype, sizes of a row].
+        state: the class `State` of steps.py.
+        step, start: the programs.
     """
 
-    def __init__(self, prefill: Call, step: Call):
-        self.prefill, self.step = prefill, step
+    def __init__(self, plan: dict, state: type, step: Call, start: Call | None):
+        self.plan, self.state, self.step, self.start = plan, state, step, start
 
     def __call__(self, rows: dict) -> dict:
-        tokens = rows["tokens"]
-        first = self.prefill({"tokens": tokens[:1, :1], "count": np.ones(1, np.int32)})
-        most = max(1, CACHE_BYTES // max(1, sum(part.nbytes for part in _cache(first).values())))
-        parts = [self._windows(tokens[i : i + most]) for i in range(0, len(tokens), most)]
+        size = len(next(iter(rows.values())))
+        state, _ = self._begin({name: value[:1] for name, value in rows.items()})
+        most = max(1, KEPT_BYTES // max(1, sum(part.nbytes for part in state.kept.values())))
+        parts = [
+            self._unrolled({name: value[i : i + most] for name, value in rows.items()})
+            for i in range(0, size, most)
+        ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _windows(self, tokens: np.ndarray) -> dict:
-        size, context = len(tokens), tokens.shape[1] - 1
-        found = {
-            "log_probability": np.zeros((size, context), np.float32),
-            "right": np.zeros((size, context), bool),
-        }
-        state = self.prefill(
-            {"tokens": np.ascontiguousarray(tokens[:, :1]), "count": np.ones(size, np.int32)}
-        )
-        for i in range(context):
-            logits, target = state["logits"].astype(np.float64), tokens[:, i + 1]
-            logits -= logits.max(-1, keepdims=True)
-            found["log_probability"][:, i] = logits[np.arange(size), target] - np.log(
-                np.exp(logits).sum(-1)
-            )
-            found["right"][:, i] = logits.argmax(-1) == target
-            if i + 1 < context:
-                state = self.step(
-                    {
-                        "token": np.ascontiguousarray(target),
-                        "position": np.full(size, i + 1, np.int32),
-                        **_cache(state),
-                    }
+    def _begin(self, rows: dict) -> tuple:
+        """The state before the first step, and what the start gave."""
+        size = len(next(iter(rows.values())))
+        start = _part(rows, "start__")
+        place = np.zeros(size, np.int32)
+        if self.plan["count"]:
+            place = np.asarray(start[self.plan["count"]], np.int32)
+        if self.start is None:
+            zeros = {
+                name: np.zeros((size, *sizes), dtype)
+                for name, (dtype, sizes) in self.plan["zeros"].items()
+            }
+            return self.state(self.plan, place, zeros), {}
+        outputs = self.start(start)
+        return self.state(self.plan, place, outputs), outputs
+
+    def _unrolled(self, rows: dict) -> dict:
+        state, outputs = self._begin(rows)
+        given, choices = _part(rows, "given__"), rows.get("choices")
+        found: dict[str, list] = {name: [] for name in self.plan["outputs"]}
+        total = next(iter(given.values())).shape[1] if choices is None else choices.shape[1]
+        made = 0
+        for number in range(total):
+            if number or state.scores is None:
+                chosen = self._chosen(rows, number)
+                outputs = self.step(
+                    state.inputs({name: _at(value, made) for name, value in given.items()}, chosen)
                 )
-        return found
+                state.take(outputs)
+                made += 1
+            choice = None if choices is None else choices[:, number]
+            for name, (source, measure) in self.plan["outputs"].items():
+                found[name].append(MEASURES[measure](outputs[source], choice))
+        return {name: np.stack(values, 1) for name, values in found.items()}
 
-    def greedy(self, tokens: np.ndarray, count: np.ndarray, expected: np.ndarray) -> dict:
-        """How many of the most probable tokens behind some prompts are not those expected, [b, n].
+    def _chosen(self, rows: dict, number: int) -> np.ndarray | None:
+        """What stands before the choice of this number."""
+        if not self.plan["chosen"]:
+            return None
+        if number:
+            return _at(rows["choices"], number - 1)
+        return np.full(len(rows["choices"]), self.plan["first"], np.int32)
 
-        Where another token has practically the same score it is a tie: it is counted, and the
+    def greedy(self, choices: np.ndarray, **start: np.ndarray) -> dict:
+        """How many of the likeliest choices are not those expected, int [b, s].
+
+        Where another one has practically the same score it is a tie: it is counted, and the
         expected one is gone on with.
+
+        Args:
+            choices: what is expected.
+            start: inputs of the program that starts, start__NAME -> [b, ...].
         """
-        state, rows, changed, ties = (
-            self.prefill({"tokens": tokens, "count": count}),
-            np.arange(len(tokens)),
-            0,
-            0,
-        )
-        for i, wanted in enumerate(expected.T):
-            logits = state["logits"]
-            best = logits.max(-1)
-            other = logits.argmax(-1) != wanted
-            near = best - logits[rows, wanted] <= TIE * (1 + np.abs(best))
+        rows = {**start, "choices": choices}
+        state, _ = self._begin(rows)
+        each, changed, ties = np.arange(len(choices)), 0, 0
+        for number, wanted in enumerate(choices.T):
+            if number or state.scores is None:
+                state.take(self.step(state.inputs({}, self._chosen(rows, number))))
+            best = state.scores.max(-1)
+            other = state.scores.argmax(-1) != wanted
+            near = best - state.scores[each, wanted] <= TIE * (1 + np.abs(best))
             ties, changed = ties + int((other & near).sum()), changed + int((other & ~near).sum())
-            if i + 1 < expected.shape[1]:
-                position = (count + i).astype(np.int32)
-                state = self.step(
-                    {"token": np.ascontiguousarray(wanted), "position": position, **_cache(state)}
-                )
-        return {"tokens": int(expected.size), "changed": changed, "ties": ties}
+        return {"choices": int(choices.size), "changed": changed, "ties": ties}
 
-    def one(self, size: int) -> dict:
-        """Inputs of one step of so many rows."""
-        state = self.prefill(
-            {"tokens": np.zeros((size, 1), np.int32), "count": np.ones(size, np.int32)}
-        )
-        return {
-            "token": np.zeros(size, np.int32),
-            "position": np.ones(size, np.int32),
-            **_cache(state),
-        }
+    def one(self, rows: dict) -> dict:
+        """Inputs of the first step of these rows."""
+        state, _ = self._begin(rows)
+        given = {name: _at(value, 0) for name, value in _part(rows, "given__").items()}
+        return state.inputs(given, self._chosen(rows, 0 if state.scores is None else 1))
 
 
-def _cache(state: dict) -> dict:
-    return {name: value for name, value in state.items() if name != "logits"}
+def _log_probability(scores_bv: np.ndarray, choice_b: np.ndarray) -> np.ndarray:
+    scores = scores_bv.astype(np.float64)
+    scores -= scores.max(-1, keepdims=True)
+    own = scores[np.arange(len(scores)), choice_b]
+    return (own - np.log(np.exp(scores).sum(-1))).astype(np.float32)
+
+
+def _likeliest(scores_bv: np.ndarray, choice_b: np.ndarray) -> np.ndarray:
+    return scores_bv.argmax(-1) == choice_b
+
+
+def _same(output: np.ndarray, choice_b: np.ndarray | None) -> np.ndarray:
+    return output
+
+
+MEASURES = {"same": _same, "log_probability": _log_probability, "likeliest": _likeliest}
+
+
+def _part(rows: dict, prefix: str) -> dict:
+    return {name[len(prefix) :]: value for name, value in rows.items() if name.startswith(prefix)}
+
+
+def _at(values: np.ndarray, step: int) -> np.ndarray:
+    return np.ascontiguousarray(values[:, step])

@@ -1,49 +1,14 @@
-"""Verification: what an artefact answers, in a process of its own, against what the evaluated model
-answered.
-"""
+"""What an artefact must come up to: checks of the reports on it, and their tables."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from tfbig.core.errors import RunFailure
-from tfbig.core.lazy import np, tf
-from tfbig.core.serving import Trial
-from tfbig.deploy.programs import RAW, READY, Programs
-from tfbig.deploy.saved_model import signature_tensors
+from tfbig.deploy.bench import Reference
 
-BATCHES = (1, 8, 32)
-TIMEOUT_S = 1800
 DIFFERENCE = 1e-4  # largest output difference of float32 formats, relative to 1 + |expected|
 TIES = 2000  # of so many examples one may change sides, being a tie
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What the evaluated model did on a split.
-
-    Attributes:
-        raw: the split's raw examples, name -> [n, ...].
-        served: the same as users send them, name -> [n, ...]; see `Task.encode`.
-        outputs: outputs of `Task.predict`, name -> [n, ...].
-        metrics: name -> {"value", "low", "high", "count"}.
-        primary: the primary metric's name, and "max" or "min".
-        trials: what further programs must answer; see `Task.trials`.
-    """
-
-    raw: dict[str, np.ndarray]
-    served: dict[str, np.ndarray]
-    outputs: dict[str, np.ndarray]
-    metrics: dict[str, dict]
-    primary: tuple[str, str]
-    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,157 +20,6 @@ class Check:
     expected: str
     found: str
     passed: bool
-
-
-class Bench:
-    """Examines artefacts in fresh processes; its working files live in `folder`."""
-
-    def __init__(self, programs: Programs, reference: Reference, folder: Path):
-        from tfbig.deploy import worker
-
-        self.programs, self.reference, self.folder = programs, reference, folder
-        with tf.device("CPU"):
-            tf.saved_model.save(programs.examiner(), str(folder / "examiner"))
-
-        def keep(prefix, arrays):
-            return {
-                name: worker.save(folder / f"{prefix}_{name}", value)
-                for name, value in arrays.items()
-            }
-
-        self.raw = keep("raw", reference.raw)
-        self.outputs = keep("outputs", reference.outputs)
-        self.answers = keep("answers", self._answers())
-        self.served = keep("served", reference.served)
-        numeric = programs.task.preprocess_on == "device"
-        self.tensors = {name: self.raw[name] for name in programs.decoded_names} if numeric else {}
-        self.ready = list(programs.decoded_names)
-        self.trials, self.greedy = [], {}
-        for number, trial in enumerate(reference.trials):
-            given, expected = (
-                keep(f"trial_{number}_in", trial.inputs),
-                keep(f"trial_{number}_out", trial.expected),
-            )
-            if trial.program == "step":
-                self.greedy = {
-                    "tokens": given["tokens"],
-                    "count": given["count"],
-                    "expected": expected["ids"],
-                }
-            else:
-                self.trials.append(
-                    {
-                        "program": trial.program,
-                        "inputs": given,
-                        "expected": expected,
-                        "unit": trial.unit,
-                        "counts": trial.counts,
-                    }
-                )
-        self.calls = 0
-
-    def _answers(self) -> dict[str, np.ndarray]:
-        made = self.programs.task.answer(
-            {name: tf.constant(value) for name, value in self.reference.outputs.items()}
-        )
-        return {name: value.numpy() for name, value in made.items()}
-
-    def examine(
-        self,
-        kind: str,
-        path: Path,
-        signature: str = "",
-        measure_only: bool = False,
-        steps: dict | None = None,
-    ) -> dict:
-        """The worker's report on one artefact.
-
-        See `worker.examine`. Of the kind "steps", `steps` says where its programs are.
-        """
-        through_raw = signature == self.programs.task.served_as
-        inputs = self.served if through_raw else {} if signature == READY else self.tensors
-        job = {
-            "kind": kind,
-            "path": str(path),
-            "signature": signature,
-            "inputs": inputs,
-            "raw": self.raw,
-            "ready": [] if inputs else self.ready,
-            "examiner": str(self.folder / "examiner"),
-            "judge": "grade" if through_raw else "metrics",
-            "expected": self.answers if through_raw else self.outputs,
-            "batches": BATCHES,
-            "measure_only": measure_only,
-            "started": time.time(),
-            **({"steps": steps, "greedy": self.greedy} if steps else {}),
-        }
-        return self._without_us("worker.py", job, f"{kind} {signature}".strip())
-
-    def try_programs(self, path: Path) -> list[dict]:
-        """The worker's reports on the further programs of a SavedModel; see `worker.trials`."""
-        job = {"path": str(path), "trials": self.trials, "started": time.time()}
-        return (
-            self._without_us("worker.py", job, "savedmodel, its programs")["trials"]
-            if self.trials
-            else []
-        )
-
-    def through_c_api(self, path: Path) -> dict:
-        """Differences of the default signature's answers through TensorFlow's C API, on the first
-        32 examples.
-        """
-        from tfbig.deploy import worker
-
-        given = next(
-            (trial for trial in self.trials if trial["program"] == RAW),
-            {"inputs": self.served, "expected": self.answers},
-        )
-        inputs, outputs = signature_tensors(path, RAW)
-
-        def first(part, name):
-            return worker.save(
-                self.folder / f"first_{part}_{name}",
-                np.asarray(worker.read(given[part][name])[:32]),
-            )
-
-        job = {
-            "library": str(Path(importlib.util.find_spec("tensorflow").origin).parent),
-            "path": str(path),
-            "inputs": {tensor: first("inputs", name) for name, tensor in inputs.items()},
-            "outputs": {tensor: first("expected", name) for name, tensor in outputs.items()},
-        }
-        return self._child("c_api.py", job, "savedmodel, C API")
-
-    def _without_us(self, script: str, job: dict, what: str) -> dict:
-        report = self._child(script, job, what)
-        if report["foreign_modules"]:
-            raise RunFailure(
-                f"verification of {what}: its process imported"
-                f" {', '.join(report['foreign_modules'])}."
-            )
-        return report
-
-    def _child(self, script: str, job: dict, what: str) -> dict:
-        self.calls += 1
-        paths = [self.folder / f"{part}_{self.calls}.json" for part in ("job", "report")]
-        paths[0].write_text(json.dumps(job), "utf-8")
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        try:
-            done = subprocess.run(
-                [sys.executable, "-P", str(Path(__file__).with_name(script)), *map(str, paths)],
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT_S,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise RunFailure(f"verification of {what}: no report after {TIMEOUT_S} s.") from error
-        if done.returncode:
-            last = [line for line in done.stderr.strip().splitlines() if line.strip()][-1:] or [
-                f"exit code {done.returncode}"
-            ]
-            raise RunFailure(f"verification of {what}: the artefact does not run: {last[0][:300]}")
-        return json.loads(paths[1].read_text("utf-8"))
 
 
 def exact(name: str, report: dict, reference: Reference) -> list[Check]:
@@ -289,7 +103,7 @@ def tried(report: dict) -> list[Check]:
 
 
 def _greedy(name: str, report: dict) -> list[Check]:
-    """The most probable tokens by single steps are those of the evaluated model, but for counted
+    """The likeliest choices step by step are those of the evaluated model, but for counted
     ties.
     """
     if "greedy" not in report:
@@ -298,8 +112,8 @@ def _greedy(name: str, report: dict) -> list[Check]:
     return [
         Check(
             name,
-            "most probable tokens changed",
-            f"0 of {found['tokens']:,}",
+            "likeliest choices changed",
+            f"0 of {found['choices']:,}",
             f"{found['changed']} ({found['ties']} ties)",
             not found["changed"],
         )
@@ -373,6 +187,15 @@ def _has_primary(name: str, report: dict, reference: Reference) -> Check:
         "computed" if there else "not computed",
         there,
     )
+
+
+def refuse(checks, what: str) -> None:
+    """Raises RunFailure with the table of those that fell short, if any did."""
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        raise RunFailure(
+            f"{what}: {len(failed)} of {len(checks)} checks fell short.\n{table(failed)}"
+        )
 
 
 def table(checks: list[Check]) -> str:

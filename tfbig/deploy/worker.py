@@ -20,37 +20,20 @@ from pathlib import Path
 import numpy as np
 
 ROWS = 256  # examples per call over the whole split
-# The same, token by token; a split that takes longer is examined in part
+# The same, step by step; a split that takes longer is examined in part
 STEPPED_ROWS, STEPPED_SECONDS = 32, 600.0
 SECONDS, CALLS = 2.0, 200  # of a latency measurement, whichever comes first
 
 
-def save(path: Path, array: np.ndarray) -> str:
-    """Writes an array as .npy.
-
-    Bytes become one block of bytes, their ends and the array's shape. Returns the path.
-    """
-    if array.dtype == object or array.dtype.kind == "S":
-        flat = [bytes(item) for item in array.reshape(-1)]
-        np.savez(
-            path.with_suffix(".npz"),
-            block=np.frombuffer(b"".join(flat), np.uint8),
-            ends=np.cumsum([len(item) for item in flat]),
-            shape=array.shape,
-        )
-        return str(path.with_suffix(".npz"))
-    np.save(path.with_suffix(".npy"), array)
-    return str(path.with_suffix(".npy"))
+def beside(name: str):
+    """A module that stands beside this file, without its package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def read(path: str) -> np.ndarray:
-    """Reads what `save` wrote; numbers are mapped from the disk."""
-    if path.endswith(".npy"):
-        return np.load(path, mmap_mode="r")
-    with np.load(path) as parts:
-        block, ends = parts["block"].tobytes(), parts["ends"].tolist()
-        items = [block[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-        return np.array(items, object).reshape(tuple(parts["shape"]))
+arrays = beside("arrays")
 
 
 def saved_model(job: dict):
@@ -88,25 +71,18 @@ def litert(job: dict):
 
 
 def steps(job: dict):
-    """A language model by its two programs, each of another runtime's kind."""
-    stepping = beside("stepping")
-    return stepping.Stepping(
-        *(
-            RUNTIMES[job["steps"]["kind"]]({**job, **job["steps"][name]})
-            for name in ("prefill", "step")
-        )
-    )
+    """A model by its stepwise programs, each of another runtime's kind."""
+    plan, where = job["plan"], job["steps"]
+    calls = {
+        name: RUNTIMES[where["kind"]]({**job, **where[name]})
+        for name in (plan["start"], plan["step"])
+        if name
+    }
+    state = beside("steps").State
+    return beside("stepping").Stepping(plan, state, calls[plan["step"]], calls.get(plan["start"]))
 
 
 RUNTIMES = {"savedmodel": saved_model, "onnx": onnx, "litert": litert, "steps": steps}
-
-
-def beside(name: str):
-    """A module that stands beside this file, without its package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def peak_memory_mb() -> float:
@@ -129,15 +105,18 @@ def peak_memory_mb() -> float:
         )
 
 
+def some(inputs: dict, first: int, size: int) -> dict:
+    """So many rows from the first on, again from the beginning where they end."""
+    rows = np.arange(first, first + size) % len(next(iter(inputs.values())))
+    return {name: np.ascontiguousarray(value[rows]) for name, value in inputs.items()}
+
+
 def latency(call, inputs: dict, size: int) -> dict:
     """Milliseconds for a call of `size` examples, and examples per second."""
-    total, times, row = len(next(iter(inputs.values()))), [], 0
+    times, row = [], 0
     until = time.perf_counter() + SECONDS
     while len(times) < 3 or (len(times) < CALLS and time.perf_counter() < until):
-        rows = {
-            name: np.ascontiguousarray(value[np.arange(row, row + size) % total])
-            for name, value in inputs.items()
-        }
+        rows = some(inputs, row, size)
         before = time.perf_counter()
         call(rows)
         times.append(time.perf_counter() - before)
@@ -153,41 +132,6 @@ def latency(call, inputs: dict, size: int) -> dict:
     }
 
 
-def differences(found: dict, expected: dict) -> dict:
-    """For each output the largest difference (relative to 1 + |expected|) of numbers, or how many
-    texts and whole numbers differ.
-    """
-    result = {}
-    for name, value in expected.items():
-        if name not in found or found[name].shape != value.shape:
-            result[name] = {"missing": True}
-        elif value.dtype.kind == "f":
-            gap = np.abs(found[name].astype(np.float64) - value) / (1 + np.abs(value))
-            result[name] = {"largest": float(gap.max()) if np.isfinite(gap).all() else None}
-        else:
-            result[name] = {"changed": int((found[name] != value).sum())}
-    return result
-
-
-def judge(examiner, program: str, given: dict, raw: dict) -> dict:
-    """Per-example sums and counts of each metric."""
-    import tensorflow as tf
-
-    function, parts, total = getattr(examiner, program), {}, len(next(iter(raw.values())))
-    for first in range(0, total, ROWS):
-        rows = {
-            f"raw__{name}": tf.constant(np.asarray(value[first : first + ROWS]))
-            for name, value in raw.items()
-        }
-        rows |= {
-            f"given__{name}": tf.constant(value[first : first + ROWS])
-            for name, value in given.items()
-        }
-        for name, value in function(**rows).items():
-            parts.setdefault(name, []).append(value.numpy().astype(np.float64))
-    return {name: np.concatenate(values) for name, values in parts.items()}
-
-
 def ready(job: dict, raw: dict) -> dict:
     """Model-ready tensors of the whole split."""
     import tensorflow as tf
@@ -195,10 +139,7 @@ def ready(job: dict, raw: dict) -> dict:
     examiner, total, parts = tf.saved_model.load(job["examiner"]), len(next(iter(raw.values()))), {}
     for first in range(0, total, ROWS):
         made = examiner.ready(
-            **{
-                name: tf.constant(np.asarray(raw[name][first : first + ROWS]))
-                for name in job["ready"]
-            }
+            **{name: tf.constant(raw[name][first : first + ROWS]) for name in job["ready"]}
         )
         for name, value in made.items():
             parts.setdefault(name, []).append(value.numpy())
@@ -216,7 +157,7 @@ def trials(job: dict) -> dict:
     for trial in job["trials"]:
         function = loaded.signatures[trial["program"]]
         inputs, expected = (
-            {name: np.asarray(read(path)) for name, path in trial[part].items()}
+            {name: arrays.read(path)[...] for name, path in trial[part].items()}
             for part in ("inputs", "expected")
         )
         size = max((len(value) for value in inputs.values() if value.ndim), default=1)
@@ -238,95 +179,110 @@ def trials(job: dict) -> dict:
         found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         made = int(found[trial["counts"]].sum()) if trial["counts"] else size
         speed = {"unit": trial["unit"], "made": made, "per_s": round(made / sum(seconds), 1)}
-        report.append(
-            {
-                "program": trial["program"],
-                "rows": size,
-                **speed,
-                "outputs": differences(found, expected),
-            }
-        )
+        gaps = arrays.Differences()
+        gaps.add(found, expected)
+        report.append({"program": trial["program"], "rows": size, **speed, "outputs": gaps.outputs})
     return {"trials": report}
 
 
-def compared(own: dict, reference: dict) -> dict[str, dict]:
-    """Each metric of an artefact, as it should be, and how many examples it differs in, from the
-    sums and counts of both by example, as `judge` gives them."""
-    metrics = {}
-    for name in sorted(key[: -len("__sum")] for key in own if key.endswith("__sum")):
-        one, other = own[f"{name}__sum"], reference[f"{name}__sum"]
-        count = own[f"{name}__count"].sum()
-        if not count:
-            continue  # nothing of what it counts is in the split, so it has no value
-        value, should = float(one.sum() / count), float(other.sum() / count)
-        metrics[name] = {
-            "value": value,
-            "expected": should,
-            "changed": int((np.abs(one - other) > 1e-3 * (1 + np.abs(other))).sum()),
-        }
-    return metrics
-
-
 def examine(job: dict) -> dict:
-    """The report on one artefact: cold start, latency, memory, output differences, metrics."""
+    """The report on one artefact: cold start, latency, memory, output differences.
+
+    What metrics are made of is written beside it: see `judge`.
+    """
     before = time.perf_counter()
     if job["kind"] == "savedmodel":
         import tensorflow  # noqa: F401  its import is part of the cold start
     job["start_s"] += time.perf_counter() - before
-    raw = {name: read(path) for name, path in job["raw"].items()}
+    raw = {name: arrays.read(path) for name, path in job["raw"].items()}
     inputs = (
         ready(job, raw)
         if job["ready"]
-        else {name: read(path) for name, path in job["inputs"].items()}
+        else {name: arrays.read(path) for name, path in job["inputs"].items()}
     )
-    total = len(next(iter(inputs.values())))
+    stepwise = job["kind"] == "steps"
     before = time.perf_counter()
     call = RUNTIMES[job["kind"]](job)
     call({name: np.asarray(value[:1]) for name, value in inputs.items()})
     report = {"cold_start_s": round(job["start_s"] + time.perf_counter() - before, 3)}
-    report["latency"], report["unit"] = {}, "token" if job["kind"] == "steps" else "example"
-    for size in job["batches"]:
-        timed = (call.step, call.one(size)) if job["kind"] == "steps" else (call, inputs)
-        report["latency"][str(size)] = latency(*timed, size)
+    report["unit"] = job["plan"]["unit"] if stepwise else "example"
+    report["latency"] = {
+        str(size): latency(call.step, call.one(some(inputs, 0, size)), size)
+        if stepwise
+        else latency(call, inputs, size)
+        for size in job["batches"]
+    }
     if job["measure_only"]:
         return report
-    parts: dict[str, list] = {}
-    before, size = time.perf_counter(), STEPPED_ROWS if job["kind"] == "steps" else ROWS
-    for first in range(0, total, size):
-        if job["kind"] == "steps" and time.perf_counter() - before > STEPPED_SECONDS:
-            total = first
-            break
-        for name, value in call(
-            {
-                name: np.ascontiguousarray(value[first : first + size])
-                for name, value in inputs.items()
-            }
-        ).items():
-            parts.setdefault(name, []).append(value)
-    report["throughput_examples_per_s"] = round(total / (time.perf_counter() - before), 1)
+    answered = answer(job, call, inputs)
+    report |= answered
     report["peak_memory_mb"] = peak_memory_mb()
     if job.get("greedy"):
         report["greedy"] = call.greedy(
-            **{name: np.asarray(read(path)) for name, path in job["greedy"].items()}
+            **{name: arrays.read(path)[...] for name, path in job["greedy"].items()}
         )
-    found = {name: np.concatenate(values) for name, values in parts.items()}
-    expected = {name: np.asarray(read(path)[:total]) for name, path in job["expected"].items()}
-    raw = {name: value[:total] for name, value in raw.items()}
-    report |= {"count": total, "outputs": differences(found, expected)}
-    report["largest_difference"] = max(
-        (part["largest"] or 0.0 for part in report["outputs"].values() if "largest" in part),
-        default=0.0,
-    )
-    if any(
-        part.get("missing") or part.get("largest", 0) is None for part in report["outputs"].values()
-    ):
-        return {**report, "metrics": {}, "largest_difference": None}
+    if report["largest_difference"] is not None:
+        judge(job, raw, report["count"])  # needs TensorFlow; memory was measured before
+    return report
 
-    import tensorflow as tf  # the judge needs it; memory was measured before
+
+def answer(job: dict, call, inputs: dict) -> dict:
+    """Asks for the whole split, some examples at a time: what comes is written down and compared.
+
+    Of a split that takes too long step by step, only the first part.
+    """
+    stepwise, total = job["kind"] == "steps", len(next(iter(inputs.values())))
+    size, most_s = (STEPPED_ROWS, STEPPED_SECONDS) if stepwise else (ROWS, float("inf"))
+    expected = {name: arrays.read(path) for name, path in job["expected"].items()}
+    writers, gaps, seconds, count = {}, arrays.Differences(), 0.0, 0
+    while count < total and seconds <= most_s:
+        rows = {
+            name: np.ascontiguousarray(value[count : count + size])
+            for name, value in inputs.items()
+        }
+        before = time.perf_counter()
+        found = call(rows)
+        seconds += time.perf_counter() - before
+        gaps.add(found, {name: value[count : count + size] for name, value in expected.items()})
+        for name, value in found.items():
+            if name not in writers:
+                writers[name] = arrays.Writer(Path(job["answers"]) / name)
+            writers[name].add(value)
+        count = min(total, count + size)
+    for writer in writers.values():
+        writer.close()
+    return {
+        "throughput_examples_per_s": round(count / seconds, 1),
+        "count": count,
+        "outputs": gaps.outputs,
+        "largest_difference": gaps.largest,
+    }
+
+
+def judge(job: dict, raw: dict, count: int) -> None:
+    """Writes what metrics are made of, example by example, of the answers that came ("own") and of
+    those expected: sums, counts and records, as the examiner's program names them."""
+    import tensorflow as tf
 
     examiner = tf.saved_model.load(job["examiner"])
-    own, reference = (judge(examiner, job["judge"], given, raw) for given in (found, expected))
-    return {**report, "metrics": compared(own, reference)}
+    function, writers = getattr(examiner, job["judge"]), {}
+    sides = {
+        "own": {name: arrays.read(str(Path(job["answers"]) / name)) for name in job["expected"]},
+        "expected": {name: arrays.read(path) for name, path in job["expected"].items()},
+    }
+    for first in range(0, count, ROWS):
+        rows = slice(first, min(first + ROWS, count))
+        examples = {f"raw__{name}": tf.constant(value[rows]) for name, value in raw.items()}
+        for side, answers in sides.items():
+            given = {f"given__{name}": tf.constant(value[rows]) for name, value in answers.items()}
+            for name, value in function(**examples, **given).items():
+                path = Path(job["measured"]) / side / name
+                if path not in writers:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    writers[path] = arrays.Writer(path)
+                writers[path].add(value.numpy())
+    for writer in writers.values():
+        writer.close()
 
 
 def main() -> None:

@@ -26,14 +26,12 @@ class Evaluation:
         measured: positions of the examples that count, int64 [count]: all but those for which
             another one stood in.
         records: what `Task.records` keeps of these examples, name -> [count, ...].
-        outputs: of the whole split, stand-ins included, if they were asked for.
     """
 
     split: str
     measured: np.ndarray
     metrics: dict[str, dict]
     records: dict[str, np.ndarray] = field(default_factory=dict)
-    outputs: dict = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -69,7 +67,7 @@ def evaluate(
     batch_size: int,
     *,
     workers: Workers | None = None,
-    keep_outputs: bool = False,
+    receive: Callable | None = None,
     progress: Callable = lambda done, size: None,
 ) -> Evaluation:
     """Evaluates one split.
@@ -80,17 +78,18 @@ def evaluate(
         split: "train", "validation" or "test".
         batch_size: examples per call; bounds memory, does not change the result.
         workers: those who evaluate together, each a part of the split; all get the same result.
-        keep_outputs: whether to return the outputs of all examples as well.
+        receive: is given the outputs, as (positions in the split, name -> [batch, ...]); behind
+            those of the positions, a batch may hold others that fill it up.
         progress: is told how many of how many examples are done.
     """
     size, done = task.data.size(split), 0
-    kept: dict[str, dict[str, np.ndarray]] = {"metrics": {}, "records": {}, "outputs": {}}
+    kept: dict[str, dict[str, np.ndarray]] = {"metrics": {}, "records": {}}
     mine = (workers.place.index, workers.count) if workers else (0, 1)
     batch_size = min(batch_size, max(1, size))
     for positions, batch in batches.evaluation_batches(task, split, batch_size, *mine):
         outputs, measured = run(batch, True)
-        if keep_outputs:
-            measured = {**measured, "outputs": outputs}
+        if receive is not None:
+            receive(positions, outputs)
         for part, tensors in measured.items():
             for name, value in tensors.items():
                 dtype = np.float64 if part == "metrics" else value.dtype.as_numpy_dtype
@@ -113,7 +112,7 @@ def evaluate(
     if groups is not None:
         groups = np.unique(groups[measured], return_inverse=True)[1]
     metrics = metrics_of(task, kept["metrics"], kept["records"], groups)
-    return Evaluation(split, measured, metrics, kept["records"], kept["outputs"])
+    return Evaluation(split, measured, metrics, kept["records"])
 
 
 def metrics_of(

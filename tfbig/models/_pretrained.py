@@ -111,6 +111,8 @@ def settings(folder: Path) -> tuple[str, dict]:
     """
     path = folder / "config.json"
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError(f"{path.name} is no plain file")
         config = dict(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         expected = "a folder with config.json and .safetensors files"

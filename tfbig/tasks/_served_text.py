@@ -1,23 +1,25 @@
-"""The programs of a served language model.
+"""A language model as it is served: what it takes and gives, and how it is asked step by step.
 
-Generation, scores of texts, and single steps, as graphs of core operations.
-
-Shapes: b texts, t tokens, c the context, w windows.
+Who writes step by step brings a prompt to the Unicode form of generation.json's "normalize", with
+plain newlines, and reads its tokens behind "start" ("opening" if there are none at all), gives them
+to prefill, then each chosen token with its position (count, count + 1, ...) to step. Behind
+"separator" a text ends. Where position would be the context, it starts again with prefill on the
+last half of it.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tfbig.core.component import Component, knob
 from tfbig.core.contracts import Task
-from tfbig.core.lazy import tf
-from tfbig.core.serving import Program
-from tfbig.decoding.generation import continuation
-from tfbig.decoding.sampling import choose
+from tfbig.core.lazy import np, tf
+from tfbig.core.serving import Greedy, Media, Serving, Stepwise, Unrolled
 from tfbig.prep import graph_text
-
-WINDOWS = 32  # windows scored at once; bounds memory
+from tfbig.tasks import _text_trials
+from tfbig.tasks._text_programs import TextPrograms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,65 @@ class Service(Component):
             yield "length", f"expected at most limit={self.limit}. Received: {self.length}."
 
 
-def assets(task: Task, service: Service) -> dict:
+def serving(task: Task, model, service: Service) -> Serving:
+    """A language model as it is served.
+
+    The split is put through `tensors`: windows of tokens, whole numbers [batch, context + 1], and
+    how many of the targets are real [batch].
+    """
+    made = TextPrograms(task, model, service)
+    windows = {"tokens": tf.TensorSpec([None, task.context + 1], tf.int32)}
+    return Serving(
+        signature={**windows, "length": tf.TensorSpec([None], tf.int32)},
+        decode=_same,
+        encode=_same,
+        answer=_same,
+        grade=task.metrics,
+        name="tensors",
+        programs=made.programs(),
+        by_place=("generate", *(("serving_default",) if service.temperature else ())),
+        stepwise=_stepwise(len(made.cache), functools.partial(_text_trials.greedy, task, model)),
+        trials=functools.partial(_text_trials.trials, task, model, service),
+        media=Media(
+            takes={"prompt": "text"} if made.encode else {"tokens": "tokens"},
+            gives={"text": "text"} if made.decode else {"ids": "tokens"},
+        ),
+        assets=_assets(task, service),
+        remarks=tuple(_remarks(task, service)),
+    )
+
+
+def _stepwise(num_caches: int, greedy: Callable[[str], Greedy]) -> Stepwise:
+    return Stepwise(
+        step="step",
+        start="prefill",
+        carried=tuple(f"cache_{i}" for i in range(num_caches)),
+        scores="logits",
+        chosen="token",
+        position="position",
+        count="count",
+        unit="token",
+        outputs={
+            "log_probability": ("logits", "log_probability"),
+            "right": ("logits", "likeliest"),
+        },
+        unroll=_unrolled,
+        greedy=greedy,
+    )
+
+
+def _same(values: dict) -> dict:
+    return values
+
+
+def _unrolled(raw: dict) -> Unrolled:
+    """Windows token by token: the first one is read, the others are what is chosen."""
+    tokens = raw["tokens"]
+    start = {"tokens": tokens[:, :1], "count": np.ones(len(tokens), np.int32)}
+    return Unrolled(start=start, choices=tokens[:, 1:])
+
+
+def _assets(task: Task, service: Service) -> dict:
     """What makes text token by token possible: the tokenizer, and how prompts begin and texts end.
 
     "generation" holds: takes ("text" or "tokens": what serving_default takes), context and values
@@ -62,7 +122,7 @@ def assets(task: Task, service: Service) -> dict:
     }
 
 
-def remarks(task: Task, service: Service) -> list[str]:
+def _remarks(task: Task, service: Service) -> list[str]:
     """Sentences for the model card."""
     how = (
         "the most probable token each time"
@@ -91,236 +151,3 @@ def remarks(task: Task, service: Service) -> list[str]:
             f" nothing: bring texts to {form} before. /v1/completions of tfbig's server does so."
         )
     return said
-
-
-class ServedText:
-    """A language model's programs.
-
-    Where the tokenizer can live in a graph, texts go in; otherwise tokens int32 [b, t] and how many
-    of them count [b]. Text comes out where the tokens can be turned into text in a graph, and
-    `ids`, int32 [b, length], where tokens go in.
-
-    Texts are read as they are: core operations have no Unicode normalisation, so whoever asks
-    brings them to the form of `data.normalize`, as `TextGeneration.write` and the server's
-    completions do.
-    """
-
-    def __init__(self, task: Task, model, service: Service):
-        self.task, self.model, self.service, self.context = task, model, service, task.context
-        self.encode, self.decode = (
-            graph_text.encoder(task.tokenizer),
-            graph_text.decoder(task.tokenizer),
-        )
-        self.start = task.start
-        self.end = -1 if task.tokenizer.separator is None else task.tokenizer.separator
-        self.prefill, self.step = task.model.cached(model)
-        self.cache = [
-            tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in self.prefill.outputs[1:]
-        ]
-
-    def programs(self) -> dict[str, Program]:
-        def scalar(dtype):
-            return tf.TensorSpec((), dtype)
-
-        asked = {
-            "length": scalar(tf.int32),
-            "seed": scalar(tf.int32),
-            "temperature": scalar(tf.float32),
-            "top_k": scalar(tf.int32),
-            "top_p": scalar(tf.float32),
-        }
-        prompt, text = (self._given(name) for name in ("prompt", "text"))
-        row, many = tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None, None), tf.int32)
-        cache = {f"cache_{i}": spec for i, spec in enumerate(self.cache)}
-        return {
-            "serving_default": Program(function=self._complete, inputs=prompt),
-            "generate": Program(function=self._generate, inputs={**prompt, **asked}),
-            "score": Program(function=self._score, inputs=text),
-            "prefill": Program(function=self._prefill, inputs={"tokens": many, "count": row}),
-            "step": Program(function=self._step, inputs={"token": row, "position": row, **cache}),
-        }
-
-    def _given(self, name: str) -> dict[str, tf.TensorSpec]:
-        if self.encode:
-            return {name: tf.TensorSpec((None,), tf.string)}
-        return {
-            "tokens": tf.TensorSpec((None, None), tf.int32),
-            "count": tf.TensorSpec((None,), tf.int32),
-        }
-
-    def _tokens(self, given: dict):
-        """The tokens of texts as the model reads them, behind the start of a document if it knows
-        one, ragged [b, None].
-        """
-        if "tokens" in given:
-            size = self.task.tokenizer.size
-            fits = tf.reduce_all(
-                (given["count"] >= 0) & (given["count"] <= tf.shape(given["tokens"])[1])
-            )
-            known = tf.reduce_all((given["tokens"] >= 0) & (given["tokens"] < size))
-            _require(fits, "count: expected 0 to the number of tokens given in each row")
-            _require(known, f"tokens: expected numbers from 0 to {size - 1}")
-            tokens = tf.RaggedTensor.from_tensor(given["tokens"], given["count"])
-        else:
-            (texts,) = given.values()
-            tokens = self.encode(texts)
-        if not self.start:
-            return tokens
-        rows = tokens.nrows(out_type=tf.int32)
-        return tf.concat(
-            [
-                tf.RaggedTensor.from_tensor(
-                    tf.tile(tf.constant([self.start]), (rows, 1)),
-                    row_splits_dtype=tokens.row_splits.dtype,
-                ),
-                tokens,
-            ],
-            1,
-        )
-
-    def _prompts(self, given: dict):
-        """Prompts as padded tokens [b, c] and their lengths [b]; see `TextGeneration._encode`."""
-        tokens = self._tokens(given)
-        length = tf.cast(tokens.row_lengths(), tf.int32)
-        # Full without the document's start
-        drop = tf.where(length == self.context + 1, len(self.start), 0)
-        length -= drop
-        lengths = tf.concat([length, [0]], 0)  # of no prompts, too
-        longest, number = tf.reduce_max(lengths), tf.argmax(lengths, output_type=tf.int32) + 1
-        told = tf.strings.join(
-            [
-                "prompt ",
-                tf.strings.as_string(number),
-                f": expected at most the context of {self.context} tokens. Received: ",
-                tf.strings.as_string(longest - len(self.start)),
-            ]
-        )
-        _require(longest <= self.context, told)
-        dense = tokens.to_tensor(shape=(None, self.context + 1))
-        dense = tf.where(drop[:, None] > 0, tf.roll(dense, -1, 1), dense)
-        opening = tf.pad(
-            tf.constant(self.task.opening[: self.context]),
-            [[0, max(0, self.context + 1 - len(self.task.opening))]],
-        )
-        # Nothing is given: what a text begins behind
-        dense = tf.where(length[:, None] == 0, opening[None], dense)
-        return dense[:, : self.context], tf.where(
-            length == 0, min(self.context, len(self.task.opening)), length
-        )
-
-    def _complete(self, **given):
-        service = self.service
-        choice = {
-            "temperature": service.temperature,
-            "top_k": service.top_k,
-            "top_p": service.top_p,
-        }
-        return self._written(given, service.length, service.seed, choice)
-
-    def _generate(self, *, length, seed, temperature, top_k, top_p, **given):
-        limit = self.service.limit
-        _require((length >= 1) & (length <= limit), f"length: expected 1 to {limit}")
-        _require(temperature >= 0, "temperature: expected at least 0")
-        _require(top_k >= 0, "top_k: expected at least 1, or 0 for all tokens")
-        _require((top_p > 0) & (top_p <= 1), "top_p: expected more than 0, at most 1")
-        _require(seed >= 0, "seed: expected at least 0")
-        return self._written(
-            given, length, seed, {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        )
-
-    def _written(self, given, length, seed, choice: dict):
-        tokens, count = self._prompts(given)
-        texts = given.get("prompt")
-        begins = given["count"] == 0 if texts is None else tf.equal(texts, "")
-        made = continuation(
-            self.prefill,
-            self.step,
-            tokens,
-            count,
-            length=length,
-            pick=lambda logits, number: choose(logits, seed, number, **choice),
-            end=self.end,
-        )
-        ended = tf.equal(made, self.end)
-        written = tf.where(tf.reduce_any(ended, 1), tf.argmax(ended, 1, tf.int32), length)
-        answer = {"tokens": written}
-        if self.decode:
-            answer["text"] = self.decode(made, written, begins)
-        if not self.encode:
-            answer["ids"] = tf.where(tf.range(length)[None] < written[:, None], made, 0)
-        return answer
-
-    def _score(self, **given):
-        """Log-probability of each text in windows side by side, as a split is evaluated.
-
-        Its first token is a target of none.
-        """
-        tokens, context = self._tokens(given), self.context
-        length = tf.cast(tokens.row_lengths(), tf.int32)
-        targets = tf.maximum(length - 1, 0)
-        windows = -(-targets // context)
-        row = tf.repeat(tf.range(tf.shape(length)[0]), windows)
-        start = (
-            tf.range(tf.shape(row)[0]) - tf.gather(tf.cumsum(windows, exclusive=True), row)
-        ) * context
-        inside = tf.minimum(
-            start[:, None] + tf.range(context + 1)[None], tf.gather(length, row)[:, None] - 1
-        )
-        first = tf.cast(tf.gather(tokens.row_starts(), row), tf.int32)
-        raw = {
-            "tokens": tf.gather(tokens.values, first[:, None] + inside),
-            "length": tf.minimum(context, tf.gather(targets, row) - start),
-        }
-        sums = self._log_probability(raw)
-        real = tf.range(context)[None] < raw["length"][:, None]
-        before, targets_wc = raw["tokens"][:, :-1], raw["tokens"][:, 1:]
-        size = tf.where(real, graph_text.byte_counts(self.task.tokenizer, before, targets_wc), 0)
-
-        def total(value):
-            return tf.math.unsorted_segment_sum(value, row, tf.shape(length)[0])
-
-        return {
-            "log_probability": total(sums),
-            "tokens": targets,
-            "bytes": total(tf.reduce_sum(size, 1)),
-        }
-
-    def _log_probability(self, raw: dict):
-        """The sum of each window's real targets, float32 [w], some windows at a time."""
-
-        def body(i, done):
-            ready = self.task.preprocess(
-                {name: value[i : i + WINDOWS] for name, value in raw.items()}, False
-            )
-            real = tf.cast(tf.range(self.context)[None] < ready["length"][:, None], tf.float32)
-            part = tf.reduce_sum(self.task.predict(self.model, ready)["log_probability"] * real, 1)
-            return i + WINDOWS, tf.concat([done, part], 0)
-
-        size = tf.shape(raw["length"])[0]
-        shapes = (tf.TensorShape(()), tf.TensorShape((None,)))
-        return tf.while_loop(
-            lambda i, done: i < size,
-            body,
-            (tf.constant(0), tf.zeros((0,))),
-            shape_invariants=shapes,
-            parallel_iterations=1,
-        )[1]
-
-    def _prefill(self, tokens, count):
-        missing = self.context - tf.shape(tokens)[1]  # less than 0 is an error of tf.zeros
-        filled = tf.concat([tokens, tf.zeros((tf.shape(tokens)[0], missing), tf.int32)], 1)
-        return self._named(self.prefill([tf.reshape(filled, (-1, self.context)), count]))
-
-    def _step(self, token, position, **cache):
-        return self._named(
-            self.step([token, position, *(cache[f"cache_{i}"] for i in range(len(self.cache)))])
-        )
-
-    def _named(self, outputs) -> dict:
-        logits, *cache = outputs
-        return {"logits": logits, **{f"cache_{i}": part for i, part in enumerate(cache)}}
-
-
-def _require(condition, message) -> None:
-    """Ends the request with this message unless the condition holds."""
-    tf.debugging.Assert(condition, [message])

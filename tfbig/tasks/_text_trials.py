@@ -5,32 +5,22 @@ Texts of a split, and what the evaluated model made of them.
 
 from __future__ import annotations
 
+from tfbig.core.component import Component
 from tfbig.core.contracts import Task
 from tfbig.core.lazy import np, tf
-from tfbig.core.serving import Trial
+from tfbig.core.serving import Greedy, Trial
 from tfbig.decoding.generation import Generator
 from tfbig.decoding.text_stream import TextStream
 from tfbig.prep import graph_text
-from tfbig.tasks._served_text import Service
 
 SAMPLED = {"temperature": 0.8, "top_k": 20, "top_p": 0.9}
 CALLS = 16  # windows of the longest text that is scored
 ROWS = 64  # windows per call
 
 
-def trials(task: Task, model, service: Service, split: str) -> list[Trial]:
+def trials(task: Task, model, service: Component, split: str) -> list[Trial]:
     """Greedy and sampled continuations of the same prompts, and scores of the split's texts."""
-    tokens = np.asarray(task.data.tokens(split))
-    ends = (
-        np.flatnonzero(tokens == task.tokenizer.separator)
-        if task.tokenizer.separator is not None
-        else []
-    )
-    framing = (task.tokenizer.separator, task.tokenizer.begin)
-    around = [token for token in framing if token is not None]
-    texts = (part[~np.isin(part, around)].astype(np.int32) for part in np.split(tokens, ends))
-    documents = [text for text in texts if len(text)]
-    documents = documents or [np.array(task.opening, np.int32)]
+    documents = _documents(task, split)
     sampled = {
         "length": np.int32(min(service.limit, 60)),
         "seed": np.int32(3),
@@ -47,7 +37,22 @@ def trials(task: Task, model, service: Service, split: str) -> list[Trial]:
         ),
         _continued(task, model, prompts, "generate", int(sampled["length"]), 3, SAMPLED, sampled),
     ]
-    return [*made, _scored(task, model, documents), _stepped(task, model, documents)]
+    return [*made, _scored(task, model, documents)]
+
+
+def _documents(task: Task, split: str) -> list:
+    """The tokens of a split's texts, without what stands between them."""
+    tokens = np.asarray(task.data.tokens(split))
+    ends = (
+        np.flatnonzero(tokens == task.tokenizer.separator)
+        if task.tokenizer.separator is not None
+        else []
+    )
+    framing = (task.tokenizer.separator, task.tokenizer.begin)
+    around = [token for token in framing if token is not None]
+    texts = (part[~np.isin(part, around)].astype(np.int32) for part in np.split(tokens, ends))
+    documents = [text for text in texts if len(text)]
+    return documents or [np.array(task.opening, np.int32)]
 
 
 def _prompts(documents: list, context: int) -> list:
@@ -57,11 +62,11 @@ def _prompts(documents: list, context: int) -> list:
     return [documents[place][:length] for place, length in zip(places, lengths, strict=True)]
 
 
-def _stepped(task: Task, model, documents: list) -> Trial:
+def greedy(task: Task, model, split: str) -> Greedy:
     """The most probable tokens behind beginnings of different lengths, as many as the context has
     room for.
     """
-    context = task.context
+    context, documents = task.context, _documents(task, split)
     prompts = [
         task.opened(document[:length].tolist())
         for document, length in zip(documents * 3, (context // 2, context // 4, 1), strict=False)
@@ -74,12 +79,7 @@ def _stepped(task: Task, model, documents: list) -> Trial:
     for place, row in zip(tokens, prompts, strict=True):
         place[: len(row)] = row
     count = np.array([len(row) for row in prompts], np.int32)
-    return Trial(
-        program="step",
-        inputs={"tokens": tokens, "count": count},
-        expected={"ids": np.array(found, np.int32)},
-        unit="token",
-    )
+    return Greedy(start={"tokens": tokens, "count": count}, choices=np.array(found, np.int32))
 
 
 def _inputs(task: Task, rows: list, name: str) -> dict:

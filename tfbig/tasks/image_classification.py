@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from tfbig.core.component import Component, knob
@@ -9,11 +10,12 @@ from tfbig.core.contracts import Dataset, Task
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, np, tf
-from tfbig.core.serving import Media, Program, Trial
+from tfbig.core.serving import Media, Program, Serving, Trial
 from tfbig.data.image_folder import ImageFolder
 from tfbig.media.picture import Picture
 from tfbig.models.mlp import MLP
 from tfbig.prep import image as prep
+from tfbig.tasks._classes import by_class, reliability
 
 # Examples whose pixels give mean and deviation: the error of the mean is then below 0.1 % of a
 # deviation
@@ -21,7 +23,6 @@ MEASURED = 50_000
 SHOWN_PICTURES = 24  # in a panel of the report
 SERVED_LABELS = 5  # most probable labels in a served answer
 CLASSIFIED = 64  # pictures that the served `classify` is tried with
-BINS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,26 +196,36 @@ class ImageClassification(Task):
         """The most probable label and its probability, each [batch]."""
         return {"label": outputs["label"], "confidence": tf.reduce_max(outputs["probability"], -1)}
 
-    def signature(self):
-        """Encoded pictures (JPEG, PNG, BMP, GIF).
-
-        Bytes [batch]; what becomes of them, `tfbig.prep.image.decode` says.
-        """
-        return {"image_bytes": self.picture.served("image_bytes")}
-
-    def media(self):
+    def serving(self, model, options):
+        """Encoded pictures (JPEG, PNG, BMP, GIF) in, bytes [batch]; names and probabilities out."""
         answers = {"label": "label", "probability": "number"}
         best = {"labels": "label", "probabilities": "probabilities"}
-        return Media(takes={"image_bytes": "picture"}, gives={**answers, **best})
+        return Serving(
+            signature={"image_bytes": self.picture.served("image_bytes")},
+            decode=self.decode,
+            encode=self.encode,
+            answer=self.answer,
+            grade=self.grade,
+            units={"image": self._unit()},
+            programs={"classify": self._classify(model)},
+            trials=functools.partial(self._classified, model),
+            media=Media(takes={"image_bytes": "picture"}, gives={**answers, **best}),
+            remarks=(
+                f"Pictures are taken as {Picture.taken}. WebP, TIFF, BMPs with a palette of colours"
+                " and torn files are refused.",
+            ),
+        )
 
-    def units(self):
+    def _unit(self) -> str:
+        """What the numbers of a model-ready picture are, in words."""
         mean, std = (
             text.strip("[]") if len(self.facts["mean"]) == 1 else text
             for text in (str(self.facts["mean"]), str(self.facts["std"]))
         )
-        return {"image": f"(intensity 0-255 - {mean}) / {std}"}
+        return f"(intensity 0-255 - {mean}) / {std}"
 
     def decode(self, served):
+        """Encoded pictures to uint8 [batch, height, width, channels]."""
         return {"image": self.picture.decode(served["image_bytes"])}
 
     def check_inputs(self, inputs):
@@ -262,15 +273,8 @@ class ImageClassification(Task):
             "probabilities": probabilities,
         }
 
-    def remarks(self, service):
-        """What kinds of pictures are taken, and which are not."""
-        return [
-            f"Pictures are taken as {Picture.taken}. WebP, TIFF, BMPs with a palette of colours and"
-            " torn files are refused."
-        ]
-
-    def programs(self, model, service):
-        """classify: pictures as tf.Examples, serialised, for TensorFlow Serving's Classify.
+    def _classify(self, model) -> Program:
+        """Pictures as tf.Examples, serialised, for TensorFlow Serving's Classify.
 
         Gives names and scores [batch, k].
         """
@@ -282,13 +286,9 @@ class ImageClassification(Task):
             answer = self.answer(self.predict(model, self.preprocess(self.decode(encoded), False)))
             return {"classes": answer["labels"], "scores": answer["probabilities"]}
 
-        return {
-            "classify": Program(
-                function=classify, inputs={"inputs": tf.TensorSpec([None], tf.string)}
-            )
-        }
+        return Program(function=classify, inputs={"inputs": tf.TensorSpec([None], tf.string)})
 
-    def trials(self, model, service, split):
+    def _classified(self, model, split: str) -> list[Trial]:
         """The first pictures of the split, classified."""
         positions = np.arange(min(CLASSIFIED, self.data.size(split)))
         raw = self.data.examples(split, positions)
@@ -335,7 +335,7 @@ class ImageClassification(Task):
         )["label"]
         counts = np.zeros((len(names), len(names)), np.int64)
         np.add.at(counts, (label, said), 1)
-        bins, error = _reliability(confidence, said == label)
+        bins, error = reliability(confidence, said == label)
         wrong = np.flatnonzero(said != label)
         wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_PICTURES]
         pictures = self.data.examples(split, positions[wrong])["image"] if len(wrong) else []
@@ -349,7 +349,7 @@ class ImageClassification(Task):
                 "labels": list(names),
                 "counts": counts.tolist(),
             },
-            _by_class(names, label, said),
+            by_class(names, label, said),
             {"kind": "calibration", "title": "Reliability", "bins": bins, "ece": error},
             self.picture.panel("Most confident mistakes", pictures, captions),
         ]
@@ -374,56 +374,3 @@ class ImageClassification(Task):
         caption = f"As the network is given them: {changed}."
         title = "Pictures of the first training batch"
         return [self.picture.panel(title, pictures, captions, caption)]
-
-
-def _by_class(names, label, said) -> dict:
-    """A table of precision, recall and F1 of each class, the worst class first."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    numbers = np.arange(len(names))
-    scores = np.stack(
-        precision_recall_fscore_support(label, said, labels=numbers, zero_division=np.nan), axis=1
-    )
-    order = np.argsort(np.where(np.isnan(scores[:, 2]), np.inf, scores[:, 2]), kind="stable")
-    return {
-        "kind": "table",
-        "title": "Each class, the worst first",
-        "headers": ["class", "examples", "precision", "recall", "F1"],
-        "rows": [[names[i], f"{int(scores[i, 3]):,}", *map(_share, scores[i, :3])] for i in order],
-        "caption": (
-            "Precision: the share of those said to be of a class that are. Recall: the share of"
-            " those of a class that were said to be. F1: their harmonic mean."
-        ),
-    }
-
-
-def _share(share: float) -> str:
-    return "-" if np.isnan(share) else f"{share:.1%}"
-
-
-def _reliability(confidence, right) -> tuple[list[dict], float]:
-    """Accuracy by confidence in equal bins, and the expected calibration error.
-
-    Guo et al. 2017.
-    """
-    index = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    bins, error = [], 0.0
-    for i in range(BINS):
-        inside = index == i
-        count = int(inside.sum())
-        sure, accuracy = (
-            (float(confidence[inside].mean()), float(right[inside].mean()))
-            if count
-            else (None, None)
-        )
-        error += count / len(right) * abs(sure - accuracy) if count else 0.0
-        bins.append(
-            {
-                "low": i / BINS,
-                "high": (i + 1) / BINS,
-                "confidence": sure,
-                "accuracy": accuracy,
-                "count": count,
-            }
-        )
-    return bins, error

@@ -11,7 +11,6 @@ from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
 from tfbig.core.lazy import tf
-from tfbig.core.serving import Media
 from tfbig.data.text_files import TextFiles
 from tfbig.decoding.generation import Generator
 from tfbig.decoding.text_stream import TextStream
@@ -19,7 +18,7 @@ from tfbig.media.text import Text
 from tfbig.models.gpt import GPT
 from tfbig.prep import graph_text, tokenizers
 from tfbig.prep.text import plain, refuse_surrogates, unescape
-from tfbig.tasks import _served_text, _text_trials
+from tfbig.tasks import _served_text
 
 SAMPLES, SAMPLE_LENGTH = 3, 300  # texts in the report, and tokens of each
 TEMPERATURE = 0.8  # of choices, unless another one is asked for
@@ -87,8 +86,6 @@ class TextGeneration(Task):
     derived = {"perplexity": ("loss", lambda loss: math.exp(min(loss, LARGEST_EXPONENT)))}
     request = Generation
     service = _served_text.Service
-    served_as = "tensors"
-    step_programs = ("prefill", "step")
 
     @classmethod
     def smallest(cls, folder):
@@ -190,50 +187,8 @@ class TextGeneration(Task):
         """Each target's log-probability [batch, context]."""
         return {"log_probability": outputs["log_probability"]}
 
-    def signature(self):
-        """Token windows, to be scored.
-
-        Whole numbers [batch, context + 1] and how many of the targets are real [batch].
-        """
-        tokens = tf.TensorSpec([None, self.context + 1], tf.int32, name="tokens")
-        return {"tokens": tokens, "length": tf.TensorSpec([None], tf.int32, name="length")}
-
-    def media(self):
-        """Prompts and the texts behind them, or their tokens where a graph cannot read or write
-        text.
-        """
-        given = graph_text.encoder(self.tokenizer)
-        written = graph_text.decoder(self.tokenizer)
-        return Media(
-            takes={"prompt": "text"} if given else {"tokens": "tokens"},
-            gives={"text": "text"} if written else {"ids": "tokens"},
-        )
-
-    def decode(self, served):
-        return served
-
-    def encode(self, raw):
-        return raw
-
-    def answer(self, outputs):
-        return outputs
-
-    def grade(self, answers, batch):
-        return self.metrics(answers, batch)
-
-    def programs(self, model, service):
-        """serving_default, generate, score, prefill, step; see `_served_text.ServedText`."""
-        return _served_text.ServedText(self, model, service).programs()
-
-    def trials(self, model, service, split):
-        return _text_trials.trials(self, model, service, split)
-
-    def assets(self, service):
-        """The tokenizer, and what else a server needs to make text token by token."""
-        return _served_text.assets(self, service)
-
-    def remarks(self, service):
-        return _served_text.remarks(self, service)
+    def serving(self, model, options):
+        return _served_text.serving(self, model, options)
 
     def panels(self, split, positions, records):
         """The loss at each place of the context: how much what came before helps."""

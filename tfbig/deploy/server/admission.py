@@ -27,7 +27,7 @@ class Limits:
         patience_s, pace: a body may pause so many seconds, and must come at so many bytes per
             second.
         at_once: requests being answered; those whose body is still coming are not counted.
-        texts, text_seconds: texts being written at once, and for one text.
+        streams, stream_seconds: answers being made step by step at once, and for one of them.
         token: what clients must send; None asks for none.
         local: only requests that name this machine are answered. Without a token, a page from
             elsewhere whose name is made to point here (DNS rebinding) could ask through a browser
@@ -40,8 +40,8 @@ class Limits:
     patience_s: float = 5.0
     pace: int = 16 << 10
     at_once: int = 512
-    texts: int = 32
-    text_seconds: float = 300.0
+    streams: int = 32
+    stream_seconds: float = 300.0
     token: str | None = None
     local: bool = False
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from tfbig.deploy.server import json_format
+from tfbig.deploy.server import json_format, writing
 from tfbig.deploy.server.admission import Admission
 from tfbig.deploy.server.catalogue import Catalogue
 from tfbig.deploy.server.loading import beside
@@ -92,9 +92,9 @@ class Completions:
             document = json_format.parse(content)
         name, number = _model(document)
         batcher = self.catalogue.find(name, number)
-        if self.running >= self.limits.texts:
+        if self.running >= self.limits.streams:
             raise Failure(
-                "RESOURCE_EXHAUSTED", f"More than {self.limits.texts} texts being written at once"
+                "RESOURCE_EXHAUSTED", f"More than {self.limits.streams} texts being written at once"
             )
         if self.ends < float("inf"):
             raise Failure("UNAVAILABLE", "The server is stopping")
@@ -118,9 +118,9 @@ class Completions:
         writing = asyncio.create_task(self._write(writer, batcher, tokens, choice, out))
         left = asyncio.create_task(gone(receive))
         try:
-            # A text ends by itself after text_seconds, but not while its client reads nothing of
+            # A text ends by itself after stream_seconds, but not while its client reads nothing of
             # it.
-            longest = self.limits.text_seconds + self.limits.seconds
+            longest = self.limits.stream_seconds + self.limits.seconds
             await asyncio.wait(
                 {writing, left}, timeout=longest, return_when=asyncio.FIRST_COMPLETED
             )
@@ -139,7 +139,7 @@ class Completions:
     async def _write(self, writer: Writer, batcher, tokens: list[int], choice: Choice, out) -> None:
         """Sends a text; one that takes too long, or goes on while the server stops, is ended."""
         loop, reason = asyncio.get_running_loop(), "length"
-        end = loop.time() + self.limits.text_seconds
+        end = loop.time() + self.limits.stream_seconds
         pieces = writer.write(batcher, tokens, choice)
         async with contextlib.aclosing(pieces):
             try:
@@ -166,18 +166,24 @@ class Completions:
     async def _writer(self, servable) -> Writer:
         found = self.writers.get(servable)
         if found is None:
-            if not servable.text or self.read is None:
+            if not writing.is_language_model(servable) or self.read is None:
                 raise invalid(
                     f"model: {servable.name} version {servable.version} is no language model"
                 )
+            facts = servable.assets["generation"]
+            if wrong := writing.wrong_fact(facts):
+                raise Failure(
+                    "FAILED_PRECONDITION",
+                    f"model: {servable.name}: generation.json: {wrong}: of an unexpected kind",
+                )
             try:
-                made = await beside(self.read, servable.text)
+                made = await beside(self.read, servable.assets)
             except Exception as error:  # whatever libraries raise for files of others
                 raise Failure(
                     "FAILED_PRECONDITION",
                     f"model: {servable.name}: its tokenizer cannot be read: {error}",
                 ) from None
-            found = self.writers[servable] = Writer(servable.text["generation"], *made)
+            found = self.writers[servable] = Writer(facts, *made)
         return found
 
 

@@ -13,7 +13,14 @@ from importlib import resources
 from urllib.parse import unquote
 
 from tfbig.core.lazy import np
-from tfbig.deploy.server import completions, examples, json_format, messages, monitoring
+from tfbig.deploy.server import (
+    completions,
+    examples,
+    json_format,
+    messages,
+    monitoring,
+    writing,
+)
 from tfbig.deploy.server.admission import Admission
 from tfbig.deploy.server.batching import is_one_row
 from tfbig.deploy.server.catalogue import Catalogue
@@ -42,7 +49,7 @@ class Rest:
         catalogue: Catalogue,
         monitor: monitoring.Monitor,
         admission: Admission,
-        texts: completions.Completions,
+        written: completions.Completions,
         say,
         log_requests: bool = False,
     ):
@@ -53,7 +60,7 @@ class Rest:
             say,
             log_requests,
         )
-        self.texts = texts
+        self.written = written
         self.limits, self.draining = admission.limits, False
         self.page = resources.files("tfbig.deploy.server").joinpath("page.html").read_bytes()
 
@@ -126,7 +133,7 @@ class Rest:
             await _send(send, status, kind, body)
 
     async def _write(self, scope, path: str, receive, send) -> str:
-        """Writes text for a request that may ask.
+        """Answers a completion that may be asked for.
 
         It takes a place among those that are written, not among the quick ones.
         """
@@ -135,7 +142,7 @@ class Rest:
         try:
             if path == completions.CHAT:
                 raise completions.no_chat()
-            return await self.texts.answer(content, receive, send)
+            return await self.written.answer(content, receive, send)
         finally:
             self.admission.release(content)
 
@@ -223,14 +230,7 @@ class Rest:
                     loaded = found.batcher.servable
                     one["inputs"] = messages.shapes(loaded.signatures.get(DEFAULT))
                     one["tensors"] = messages.shapes(loaded.signatures.get("tensors"))
-                    one["writes"] = (
-                        {
-                            key: loaded.text["generation"][key]
-                            for key in ("length", "limit", "temperature", "top_k", "top_p")
-                        }
-                        if loaded.text
-                        else None
-                    )
+                    one["writes"] = writing.defaults(loaded)
                     one["media"] = loaded.record.get("media", {})
                     one["labels"] = loaded.record.get("labels", [])
                     one["purpose"] = loaded.record.get("purpose", "")

@@ -33,8 +33,8 @@ END_S = 10.0  # beyond the time to drain, after which a process ends whatever st
 # all.
 OPERATIONS_AT_ONCE = 32
 OTHER_FILES = 1024  # that the process may have open beside its connections
-# Of the time to drain that texts may go on for; what is left is for telling their readers
-TEXT_SHARE = 0.75
+# Of the time to drain that streams may go on for; what is left is for telling their readers
+STREAM_SHARE = 0.75
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Settings:
         loading_s: seconds for loading one model; longer ones are given up.
         drain_s: seconds that running requests have to finish when the server stops.
         log_requests: one line for each REST request too, not only for events.
-        read_tokenizer: see Completions; None: no texts are written token by token.
+        read_assets: see Completions; None: nothing is written step by step.
         limits: see Limits.
     """
 
@@ -68,7 +68,7 @@ class Settings:
     loading_s: float = LOADING_S
     drain_s: float = 20.0
     log_requests: bool = False
-    read_tokenizer: Callable | None = None
+    read_assets: Callable | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -210,8 +210,8 @@ async def _serve(settings: Settings, say, last: threading.Timer) -> dict:
     for reason in absent:
         say("absent", {"error": reason})
     admission = Admission(settings.limits)
-    texts = Completions(catalogue, admission, settings.read_tokenizer)
-    application = Rest(catalogue, monitor, admission, texts, say, settings.log_requests)
+    written = Completions(catalogue, admission, settings.read_assets)
+    application = Rest(catalogue, monitor, admission, written, say, settings.log_requests)
     config = uvicorn.Config(
         application,
         host=settings.host,
@@ -254,8 +254,8 @@ async def _serve(settings: Settings, say, last: threading.Timer) -> dict:
         },
     )
     await stopping
-    say("draining", {"running": admission.running, "texts": texts.running})
-    texts.ends = loop.time() + TEXT_SHARE * settings.drain_s
+    say("draining", {"running": admission.running, "streams": written.running})
+    written.ends = loop.time() + STREAM_SHARE * settings.drain_s
     application.draining, server.should_exit = True, True
     for task in beside:
         task.cancel()

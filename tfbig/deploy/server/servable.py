@@ -23,20 +23,9 @@ PREDICT = "tensorflow/serving/predict"
 ENGINES = ("tensorflow", "onnx")
 ROWS = 4096  # of a request
 MOST_ROWS = 64  # of a call, where rows can be answered in parts or together with others'
-ONNX_FILES = {DEFAULT: "model", "prefill": "prefill", "step": "step"}
 PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")  # what they begin with
 MOST_LOOPED = 1 << 20  # bytes of any length in a request that a loop goes through
 FAR_TOO_MANY = 1 << 40  # pixels, of which all rows together are still a number of 64 bits
-FACTS = {
-    "context": int,
-    "length": int,
-    "limit": int,
-    "temperature": (int, float),
-    "top_k": (int, type(None)),
-    "top_p": (int, float, type(None)),
-    "start": list,
-    "opening": list,
-}
 ONNX_TYPES = {
     "float": "float32",
     "double": "float64",
@@ -53,10 +42,10 @@ class Servable:
         signatures: name -> SignatureDef.
         dtypes: signature -> input name -> NumPy type (object for strings).
         record: the artefact's record; empty for a model that has none.
-        text: of a language model that can be asked token by token, the content of tokenizer.json
-            and generation.json.
-        by_place: signatures whose answer to a row depends on its place among the rows: chosen by a
-            fixed seed and the place.
+        assets: what else its users need, file name -> JSON value.
+        by_place: signatures whose answer to a row depends on its place among the rows, such as what
+            is chosen by a fixed seed and the place.
+        stepwise: what the artefact declares of its steps; None: it has none.
         operations: the names of all operations behind each signature; what is not there is unknown.
     """
 
@@ -67,17 +56,12 @@ class Servable:
         signatures: dict,
         call: Callable,
         record: dict,
-        text: dict | None = None,
+        assets: dict | None = None,
         operations: dict[str, set[str]] | None = None,
     ):
-        self.name, self.version, self.signatures, self.record, self.text = (
-            name,
-            version,
-            signatures,
-            record,
-            text,
-        )
-        self.by_place = {DEFAULT} if text and text["generation"]["temperature"] > 0 else set()
+        self.name, self.version, self.signatures, self.record = name, version, signatures, record
+        self.assets, self.stepwise = assets or {}, record.get("stepwise")
+        self.by_place = set(record.get("by_place", ()))
         self._call, self.operations = call, operations or {}
         self._by_row = {key for key, found in signatures.items() if _all_have_rows(found)}
         self._steady = {
@@ -121,7 +105,7 @@ class Servable:
         """
         self._check_shapes(signature, inputs)
         rows = _rows(inputs)
-        most = MOST_ROWS if self.text and not self.is_by_row(signature) else ROWS
+        most = MOST_ROWS if signature in self.by_place else ROWS
         if rows > most:
             raise Failure(
                 "INVALID_ARGUMENT", f"expected at most {most} rows in a request. Received: {rows}."
@@ -223,9 +207,9 @@ def load(name: str, version: int, folder: Path, engine: str, unverified: bool) -
     )
     if engine == "onnx":
         paths = {
-            name: folder / f"{file}.onnx"
-            for name, file in ONNX_FILES.items()
-            if (folder / f"{file}.onnx").is_file()
+            DEFAULT if path.stem == "model" else path.stem: path
+            for path in sorted(folder.glob("*.onnx"))
+            if not path.stem.endswith(".int8")
         }
         if not paths:
             raise UserError(
@@ -241,31 +225,22 @@ def load(name: str, version: int, folder: Path, engine: str, unverified: bool) -
     else:
         allowlist.check_saved_model(folder)
         signatures, call, operations = _tensorflow(folder)
-    return Servable(name, version, signatures, call, record, _text(folder, signatures), operations)
+    return Servable(name, version, signatures, call, record, _assets(folder, record), operations)
 
 
-def _text(folder: Path, signatures: dict) -> dict | None:
-    """What assets.extra says of a language model; None of others."""
-    paths = {name: folder / "assets.extra" / f"{name}.json" for name in ("tokenizer", "generation")}
-    if not {"prefill", "step"} <= set(signatures) or not all(
-        path.is_file() for path in paths.values()
-    ):
-        return None
-    try:
-        found = {name: json.loads(path.read_text("utf-8")) for name, path in paths.items()}
-        wrong = [
-            name for name, kind in FACTS.items() if not isinstance(found["generation"][name], kind)
-        ]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(
-            f"{folder / 'assets.extra'}: the tokenizer or generation.json cannot be read:"
-            f" {type(error).__name__}: {error}."
-        ) from error
-    if wrong:
-        raise UserError(
-            f"{paths['generation']}: {wrong[0]}: of an unexpected kind. Export the artefact again."
-        )
-    return found
+def _assets(folder: Path, record: dict) -> dict[str, object]:
+    """The JSON values of assets.extra that the record lists, but for metadata, which is for
+    people."""
+    paths = [folder / name for name in record.get("files", ())]
+    listed = [path for path in paths if path.parent.name == "assets.extra"]
+    assets = {}
+    for path in listed:
+        if path.suffix == ".json" and path.stem != "metadata":
+            try:
+                assets[path.stem] = json.loads(path.read_text("utf-8"))
+            except (OSError, ValueError, RecursionError) as error:
+                raise UserError(f"{path}: cannot be read as JSON: {error}.") from error
+    return assets
 
 
 def _tensorflow(folder: Path) -> tuple[dict, Callable, dict[str, set[str]]]:

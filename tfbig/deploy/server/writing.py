@@ -1,8 +1,4 @@
-"""Text written token by token through a language model's `prefill` and `step` programs.
-
-Every call goes through the model's queue, so the steps of several texts that are being written are
-answered together.
-"""
+"""Text written token by token by a language model, for completions.py."""
 
 from __future__ import annotations
 
@@ -16,9 +12,21 @@ from tfbig.core.lazy import np
 from tfbig.decoding.sampling import choose
 from tfbig.decoding.window import num_dropped
 from tfbig.deploy.server.batching import Batcher
+from tfbig.deploy.server.servable import Servable
 from tfbig.deploy.server.status import invalid
+from tfbig.deploy.server.steps import Steps
 
-PREFILL, STEP = "prefill", "step"
+FACTS = {
+    "context": int,
+    "length": int,
+    "limit": int,
+    "temperature": (int, float),
+    "top_k": (int, type(None)),
+    "top_p": (int, float, type(None)),
+    "start": list,
+    "opening": list,
+}
+DEFAULTS = ("length", "limit", "temperature", "top_k", "top_p")
 COMPOSED = 4  # characters that normalisation makes one of, at most
 
 
@@ -44,6 +52,27 @@ class Choice:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     begins: bool = False
+
+
+def is_language_model(servable: Servable) -> bool:
+    """Whether it writes text step by step, by what its assets and its steps say."""
+    return bool(servable.stepwise) and {"tokenizer", "generation"} <= set(servable.assets)
+
+
+def wrong_fact(facts: dict) -> str | None:
+    """The first value of generation.json that nobody could write by."""
+    if not isinstance(facts, dict):
+        return "its content"
+    return next(
+        (name for name, kind in FACTS.items() if not isinstance(facts.get(name), kind)), None
+    )
+
+
+def defaults(servable: Servable) -> dict | None:
+    """How a language model writes when it is not told otherwise; None of other models."""
+    if not is_language_model(servable) or wrong_fact(servable.assets["generation"]):
+        return None
+    return {name: servable.assets["generation"][name] for name in DEFAULTS}
 
 
 class Writer:
@@ -100,24 +129,16 @@ class Writer:
         seed = secrets.randbits(32) if choice.seed is None else choice.seed
         options = {name: getattr(choice, name) for name in ("temperature", "top_k", "top_p")}
         reader = self.reader(self.tokenizer, *map(self.plain, choice.stop), begins=choice.begins)
-        tokens, cache = list(tokens), None
+        tokens, steps = list(tokens), Steps(batcher)
         for number in range(choice.length):
             drop = num_dropped(len(tokens), context)
-            if cache is None or drop:
+            if number == 0 or drop:
                 tokens = tokens[drop:]
-                inputs = {
-                    "tokens": np.array([tokens], np.int32),
-                    "count": np.array([len(tokens)], np.int32),
-                }
-                outputs = await batcher.submit(PREFILL, inputs)
+                given = {steps.plan["count"]: np.array([len(tokens)], np.int32)}
+                await steps.start({"tokens": np.array([tokens], np.int32), **given})
             else:
-                inputs = {
-                    "token": np.array(tokens[-1:], np.int32),
-                    "position": np.array([len(tokens) - 1], np.int32),
-                }
-                outputs = await batcher.submit(STEP, {**inputs, **cache})
-            cache = {name: value for name, value in outputs.items() if name != "logits"}
-            (token,) = choose(outputs["logits"], seed, number, **options).tolist()
+                await steps.step(chosen=np.array(tokens[-1:], np.int32))
+            (token,) = choose(steps.state.scores, seed, number, **options).tolist()
             tokens.append(token)
             piece = reader.add([token])
             if not reader.done and number + 1 == choice.length:

@@ -1,0 +1,316 @@
+"""The bench that artefacts are examined on: each in a process of its own, which knows neither this
+package nor Keras, on what the evaluated model was given and answered.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfbig.core.contracts import Task
+from tfbig.core.errors import RunFailure
+from tfbig.core.lazy import np, tf
+from tfbig.core.serving import Greedy, Trial
+from tfbig.deploy.programs import RAW, READY, RECORD, Programs
+from tfbig.deploy.saved_model import signature_tensors
+
+BATCHES = (1, 8, 32)
+TIMEOUT_S = 1800
+ROWS = 256  # examples handled together
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the evaluated model did on a split.
+
+    Attributes:
+        raw: the split's raw examples, name -> [n, ...].
+        served: the same as users send them, name -> [n, ...]; see `Serving.encode`.
+        outputs: outputs of `Task.predict`, name -> [n, ...]; may lie on the disk.
+        metrics: name -> {"value", "low", "high", "count"}.
+        primary: the primary metric's name, and "max" or "min".
+        trials: what further programs must answer; see `Serving.trials`.
+        greedy: what is chosen step by step; see `Stepwise.greedy`.
+    """
+
+    raw: dict[str, np.ndarray]
+    served: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+    metrics: dict[str, dict]
+    primary: tuple[str, str]
+    trials: tuple[Trial, ...] = ()
+    greedy: Greedy | None = None
+
+
+class Bench:
+    """Examines artefacts in fresh processes; its working files live in `folder`."""
+
+    def __init__(self, programs: Programs, reference: Reference, folder: Path):
+        self.programs, self.reference, self.folder, self.calls = programs, reference, folder, 0
+        with tf.device("CPU"):
+            tf.saved_model.save(programs.examiner(), str(folder / "examiner"))
+        self.raw = self._keep("raw", reference.raw)
+        self.outputs = self._keep("outputs", reference.outputs)
+        self.answers = self._keep_answers()
+        self.served = self._keep("served", reference.served)
+        numeric = programs.task.preprocess_on == "device"
+        self.tensors = {name: self.raw[name] for name in programs.decoded_names} if numeric else {}
+        self.ready = list(programs.decoded_names)
+        self.trials = [
+            {
+                "program": trial.program,
+                "inputs": self._keep(f"trial_{number}_in", trial.inputs),
+                "expected": self._keep(f"trial_{number}_out", trial.expected),
+                "unit": trial.unit,
+                "counts": trial.counts,
+            }
+            for number, trial in enumerate(reference.trials)
+        ]
+
+    def _keep(self, prefix: str, values: dict[str, np.ndarray]) -> dict[str, str]:
+        """Writes arrays for the processes to read; large ones a part at a time."""
+        from tfbig.deploy import arrays
+
+        paths = {}
+        for name, value in values.items():
+            path = self.folder / f"{prefix}_{name}"
+            if not value.ndim or len(value) <= ROWS:
+                paths[name] = arrays.save(path, value)
+                continue
+            writer = arrays.Writer(path)
+            for first in range(0, len(value), ROWS):
+                writer.add(value[first : first + ROWS])
+            paths[name] = writer.close()
+        return paths
+
+    def _keep_answers(self) -> dict[str, str]:
+        """What people are answered, of the expected outputs."""
+        from tfbig.deploy import arrays
+
+        outputs, writers = self.reference.outputs, {}
+        for first in range(0, len(next(iter(outputs.values()))), ROWS):
+            part = {
+                name: tf.constant(value[first : first + ROWS]) for name, value in outputs.items()
+            }
+            for name, value in self.programs.serving.answer(part).items():
+                if name not in writers:
+                    writers[name] = arrays.Writer(self.folder / f"answers_{name}")
+                writers[name].add(value.numpy())
+        return {name: writer.close() for name, writer in writers.items()}
+
+    def examine(
+        self, kind: str, path: Path, signature: str = "", measure_only: bool = False
+    ) -> dict:
+        """The worker's report on one artefact, with its metrics; see `worker.examine`."""
+        through_raw = signature == self.programs.serving.name
+        inputs = self.served if through_raw else {} if signature == READY else self.tensors
+        job = {
+            "inputs": inputs,
+            "ready": [] if inputs else self.ready,
+            "judge": "grade" if through_raw else "metrics",
+            "expected": self.answers if through_raw else self.outputs,
+            "signature": signature,
+            "measure_only": measure_only,
+        }
+        return self._examine(kind, path, job)
+
+    def examine_steps(self, folder: Path, files: dict[str, str]) -> dict:
+        """The same of a model's stepwise programs.
+
+        Args:
+            folder: the artefact's.
+            files: the ONNX file of each program; none: they are signatures of the SavedModel.
+        """
+        stepwise = self.programs.serving.stepwise
+        unrolled, greedy = stepwise.unroll(self.reference.raw), self.reference.greedy
+        given = {f"start__{name}": value for name, value in unrolled.start.items()}
+        given |= {f"given__{name}": value for name, value in unrolled.given.items()}
+        if unrolled.choices is not None:
+            given["choices"] = unrolled.choices
+        begun = {}
+        if greedy:
+            begun = {f"start__{name}": value for name, value in greedy.start.items()}
+            begun["choices"] = greedy.choices
+        where = {
+            name: {"path": str(folder / files[name])}
+            if files
+            else {"path": str(folder), "signature": name}
+            for name in stepwise.programs
+        }
+        job = {
+            "inputs": self._keep("steps", given),
+            "greedy": self._keep("greedy", begun),
+            "plan": {**stepwise.to_json(), "outputs": stepwise.outputs, "zeros": self._zeros()},
+            "steps": {"kind": "onnx" if files else "savedmodel", **where},
+            "ready": [],
+            "judge": "metrics",
+            "expected": self.outputs,
+            "measure_only": False,
+        }
+        return self._examine("steps", folder, job)
+
+    def _zeros(self) -> dict[str, list]:
+        """Type and sizes of a row of what is carried, where no program starts."""
+        stepwise = self.programs.serving.stepwise
+        inputs = self.programs.serving.programs[stepwise.step].inputs
+        carried = () if stepwise.start else stepwise.carried
+        return {
+            name: [inputs[name].dtype.name, inputs[name].shape.as_list()[1:]] for name in carried
+        }
+
+    def _examine(self, kind: str, path: Path, job: dict) -> dict:
+        own = {name: self.folder / f"{name}_{self.calls}" for name in ("answers", "measured")}
+        for folder in own.values():
+            folder.mkdir()
+        job = {
+            **job,
+            "kind": kind,
+            "path": str(path),
+            "raw": self.raw,
+            "examiner": str(self.folder / "examiner"),
+            "batches": BATCHES,
+            "started": time.time(),
+            **{name: str(folder) for name, folder in own.items()},
+        }
+        report = self._without_us("worker.py", job, f"{kind} {job.get('signature', '')}".strip())
+        report["metrics"] = metrics_of(self.programs.task, own["measured"])
+        for folder in own.values():
+            shutil.rmtree(folder)
+        return report
+
+    def try_programs(self, path: Path) -> list[dict]:
+        """The worker's reports on the further programs of a SavedModel; see `worker.trials`."""
+        job = {"path": str(path), "trials": self.trials, "started": time.time()}
+        return (
+            self._without_us("worker.py", job, "savedmodel, its programs")["trials"]
+            if self.trials
+            else []
+        )
+
+    def through_c_api(self, path: Path) -> dict:
+        """Differences of the default signature's answers through TensorFlow's C API, on the first
+        32 examples.
+        """
+        from tfbig.deploy import arrays
+
+        given = next(
+            (trial for trial in self.trials if trial["program"] == RAW),
+            {"inputs": self.served, "expected": self.answers},
+        )
+        inputs, outputs = signature_tensors(path, RAW)
+
+        def first(part, name):
+            value = arrays.read(given[part][name])
+            return arrays.save(self.folder / f"first_{part}_{name}", np.asarray(value[:32]))
+
+        job = {
+            "library": str(Path(importlib.util.find_spec("tensorflow").origin).parent),
+            "path": str(path),
+            "inputs": {tensor: first("inputs", name) for name, tensor in inputs.items()},
+            "outputs": {tensor: first("expected", name) for name, tensor in outputs.items()},
+        }
+        return self._child("c_api.py", job, "savedmodel, C API")
+
+    def _without_us(self, script: str, job: dict, what: str) -> dict:
+        report = self._child(script, job, what)
+        if report["foreign_modules"]:
+            raise RunFailure(
+                f"verification of {what}: its process imported"
+                f" {', '.join(report['foreign_modules'])}."
+            )
+        return report
+
+    def _child(self, script: str, job: dict, what: str) -> dict:
+        self.calls += 1
+        paths = [self.folder / f"{part}_{self.calls}.json" for part in ("job", "report")]
+        paths[0].write_text(json.dumps(job), "utf-8")
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        try:
+            done = subprocess.run(
+                [sys.executable, "-P", str(Path(__file__).with_name(script)), *map(str, paths)],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RunFailure(f"verification of {what}: no report after {TIMEOUT_S} s.") from error
+        if done.returncode:
+            last = [line for line in done.stderr.strip().splitlines() if line.strip()][-1:] or [
+                f"exit code {done.returncode}"
+            ]
+            raise RunFailure(f"verification of {what}: the artefact does not run: {last[0][:300]}")
+        return json.loads(paths[1].read_text("utf-8"))
+
+
+def metrics_of(task: Task, folder: Path) -> dict[str, dict]:
+    """Each metric of an artefact, as it should be, and how many examples it differs in, from what
+    the worker's `judge` wrote; none where it could not judge."""
+    from tfbig.deploy import arrays
+
+    own, expected = (
+        {
+            path.stem: arrays.read(str(path.with_suffix("")))
+            for path in folder.glob(f"{side}/*.json")
+        }
+        for side in ("own", "expected")
+    )
+    metrics = compared(own, expected)
+    if any(name.startswith(RECORD) for name in own):
+        metrics |= scored(task, *(_records(side) for side in (own, expected)))
+    return metrics
+
+
+def _records(measured: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
+        name.removeprefix(RECORD): np.array(value)
+        for name, value in measured.items()
+        if name.startswith(RECORD)
+    }
+
+
+def compared(own: dict, expected: dict) -> dict[str, dict]:
+    """The metrics that are sums over counts: METRIC__sum and METRIC__count -> [n]."""
+    metrics = {}
+    for name in sorted(key.removesuffix("__sum") for key in own if key.endswith("__sum")):
+        one, other = (side[f"{name}__sum"].astype(np.float64) for side in (own, expected))
+        count = own[f"{name}__count"].sum(dtype=np.float64)
+        if not count:
+            continue  # nothing of what it counts is in the split, so it has no value
+        value, should = float(one.sum() / count), float(other.sum() / count)
+        metrics[name] = {
+            "value": value,
+            "expected": should,
+            "changed": int(_rows_differ(one, other).sum()),
+        }
+    return metrics
+
+
+def scored(task: Task, own: dict, expected: dict) -> dict[str, dict]:
+    """The metrics of `Task.score`, from records of all examples."""
+    values, wanted = (task.score(task.examine(side)) for side in (own, expected))
+    changed = np.zeros(len(next(iter(own.values()))), bool)
+    for name, value in own.items():
+        changed |= _rows_differ(value, expected[name])
+    return {
+        name: {
+            "value": float(value),
+            "expected": float(wanted[name]),
+            "changed": int(changed.sum()),
+        }
+        for name, value in values.items()
+        if value is not None and wanted[name] is not None
+    }
+
+
+def _rows_differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    differ = np.abs(one - other) > 1e-3 * (1 + np.abs(other))
+    return differ.reshape(len(one), -1).any(1)

@@ -1,0 +1,48 @@
+"""What stands between the steps of a model that is asked step by step.
+
+Follows what an artefact declares (`Stepwise` in tfbig/core/serving.py). Imports nothing of this
+package: processes that examine artefacts use it too.
+"""
+
+from __future__ import annotations
+
+
+class State:
+    """What some rows carry from one step to the next.
+
+    Attributes:
+        kept: what the next step takes of what was computed, name -> [rows, ...].
+        scores: what the next choice is made from, [rows, values]; None: nothing yet, or never.
+        place: of the next choice, int32 [rows].
+    """
+
+    def __init__(self, plan: dict, place, kept: dict):
+        """Begins.
+
+        Args:
+            plan: what the artefact declares.
+            place: how many places are taken before the first step, int32 [rows].
+            kept: outputs of the program that starts; without one, zeros for what is carried.
+        """
+        self.plan, self.place, self.scores = plan, place, kept.get(plan["scores"])
+        self.kept = {name: kept[name] for name in (*plan["carried"], *plan["fixed"])}
+
+    def inputs(self, given: dict, chosen=None) -> dict:
+        """Inputs of the next step.
+
+        Args:
+            given: what each step is given anew.
+            chosen: the last choice, int32 [rows], where something is chosen.
+        """
+        inputs = {**given, **self.kept}
+        if self.plan["chosen"]:
+            inputs[self.plan["chosen"]] = chosen
+        if self.plan["position"]:
+            inputs[self.plan["position"]] = self.place
+        return inputs
+
+    def take(self, outputs: dict) -> None:
+        """Goes on with what a step gave."""
+        self.kept |= {name: outputs[name] for name in self.plan["carried"]}
+        self.scores = outputs.get(self.plan["scores"])
+        self.place = self.place + 1
