@@ -9,10 +9,13 @@ import toy_stream
 
 import tfbig
 from tfbig.core.errors import UserError
+from tfbig.core.serving import Stepwise, Unrolled
 from tfbig.deploy import artefact, bench
 from tfbig.deploy.server.catalogue import Catalogue
 from tfbig.deploy.server.status import Failure
 from tfbig.deploy.server.steps import Steps
+from tfbig.deploy.stepping import Stepping
+from tfbig.deploy.steps import State
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,47 @@ def test_it_is_served_step_by_step(exported, engine):
         catalogue.close()
 
     asyncio.run(look())
+
+
+def test_steps_of_a_translator():
+    """Its memory of the source is fixed, its cache is renewed, and no scores come before the first
+    step."""
+    stepwise = Stepwise(
+        start="encode",
+        fixed=("memory",),
+        carried=("cache",),
+        scores="logits",
+        chosen="token",
+        first=2,
+        position="position",
+        outputs={"log_probability": ("logits", "log_probability")},
+        unroll=lambda raw: Unrolled(start={"source": raw["source"]}, choices=raw["target"]),
+    )
+
+    def encode(rows):
+        return {"memory": 2 * rows["source"], "cache": np.zeros(len(rows["source"]))}
+
+    def step(rows):
+        cache = rows["cache"] + rows["token"] * (1 + rows["position"])
+        return {"logits": np.sin(rows["memory"] + cache[:, None]), "cache": cache}
+
+    random = np.random.default_rng(0)
+    raw = {"source": random.normal(size=(5, 4)), "target": random.integers(0, 4, (5, 3))}
+    unrolled = stepwise.unroll(raw)
+    plan = {**stepwise.to_json(), "outputs": stepwise.outputs}
+    rows = {"start__source": unrolled.start["source"], "choices": unrolled.choices}
+    found = Stepping(plan, State, step, encode)(rows)["log_probability"]
+    for source, target, values in zip(raw["source"], raw["target"], found, strict=True):
+        cache = 0
+        for place, (before, choice) in enumerate(zip([2, *target], target, strict=False)):
+            cache += before * (1 + place)
+            scores = np.sin(2 * source + cache)
+            expected = scores[choice] - np.log(np.exp(scores).sum())
+            assert values[place] == pytest.approx(expected, abs=1e-6)
+    best = Stepping(plan, State, step, encode).greedy(
+        unrolled.choices, start__source=unrolled.start["source"]
+    )
+    assert best["choices"] == 15 and 0 < best["changed"] <= 15
 
 
 def test_what_has_no_steps_says_so():

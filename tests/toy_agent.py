@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from toy_sequences import Steps
 
-from tfbig.core.contracts import Dataset, Task
+from tfbig.core.contracts import Task
+from tfbig.core.dataset import Dataset
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, tf

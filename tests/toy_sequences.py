@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfbig.core.component import knob
-from tfbig.core.contracts import Dataset, Model, Task
+from tfbig.core.contracts import Model, Task
+from tfbig.core.dataset import Dataset
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, tf

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tfbig.core.component import Component, knob
+from tfbig.core.component import Component
+from tfbig.core.dataset import Dataset
 from tfbig.core.errors import UserError
 from tfbig.core.features import Spec
 from tfbig.core.serving import Serving
@@ -103,123 +104,6 @@ class Adapter(Component):
         Those that are the same in both need not be given.
         """
         return {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dataset(Component):
-    """Examples with random access by position, in three disjoint splits.
-
-    Train, validation, test.
-    """
-
-    gives: ClassVar[frozenset[str]] = frozenset()
-    """The kinds of things that its examples hold, such as image, label, tokens, boxes, samples."""
-
-    background: ClassVar[int] = 255
-    """Pictures: what shows through the transparent parts of a PNG, in training and in use.
-
-    0 black ... 255 white, as on a page.
-    """
-
-    on_error: str = knob(
-        "stop",
-        "a record that cannot be read: stop, or skip it and let the next readable one stand in",
-        choices=("stop", "skip"),
-    )
-    max_skipped: int = knob(
-        100, "skip: with more unreadable records than these training stops all the same", low=0
-    )
-
-    @classmethod
-    def smallest(cls, folder: Path) -> Dataset:
-        """A few dozen examples of this kind, for tests: made on the spot in `folder`, which exists.
-
-        Tests let TFDS_DATA_DIR and XDG_CACHE_HOME name that folder too. The default is for data
-        that travels with the package.
-        """
-        return cls()
-
-    @property
-    def spec(self) -> Spec:
-        """The raw example: name -> shape, dtype, unit."""
-        raise NotImplementedError
-
-    def check(self) -> None:
-        """Refuses data that is not there.
-
-        Asked before anything heavy is imported, so it does without TensorFlow.
-        """
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Names of the classes in the order of their numbers; empty where there are none."""
-        return ()
-
-    def labels(self, split: str) -> np.ndarray | None:
-        """The number of each example's class, int [n], where that is known without reading the
-        examples; None otherwise."""
-        return None
-
-    def size(self, split: str) -> int:
-        """Number of examples in a split."""
-        raise NotImplementedError
-
-    def examples(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """The raw examples at `positions` (int64 [n]), stacked: name -> [n, ...].
-
-        A feature with a free axis is a list of n arrays instead, each as long as it is.
-        """
-        raise NotImplementedError
-
-    def lengths(self, split: str) -> dict[str, np.ndarray] | None:
-        """How long each example's features with a free axis are: name -> int [n].
-
-        Given, batches are made of examples of like length; None: all are padded to the longest.
-        """
-        return None
-
-    def groups(self, split: str) -> np.ndarray | None:
-        """What each example belongs to that may not stand in two splits, such as a speaker, a gene
-        or a document: numbers or names [n]; None where there is no such thing."""
-        return None
-
-    def arrays(self, split: str) -> dict[str, np.ndarray] | None:
-        """The whole split if it is small enough to live on the device, else None.
-
-        Same rows as `examples`.
-        """
-        return None
-
-    def encoded(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """Parts of the examples at `positions` as their owner stores them.
-
-        Name in `spec` -> bytes [n]; none by default.
-
-        Only asked for examples that `examples` could read: exports are verified from them.
-        """
-        return {}
-
-    def fingerprint(self) -> str:
-        """Changes when the examples or their splits change; empty where they cannot.
-
-        A dataset that comes to look at them otherwise, at more of them or through another decoder,
-        puts 2: before it, then 3:, ...
-        """
-        return ""
-
-    def card(self) -> dict[str, Any]:
-        """What a data card says: title, source, licence, citation."""
-        return {}
-
-    def notes(self) -> list[str]:
-        """What must be known before training, a line each.
-
-        Records that were left out, or that stand in two splits.
-
-        They are told when a run starts and kept in its data.json; empty where there is nothing to
-        say.
-        """
-        return []
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from tfbig.core import duration
 from tfbig.core.component import Component, knob
-from tfbig.core.contracts import Adapter, Dataset, Model, Task
+from tfbig.core.contracts import Adapter, Model, Task
+from tfbig.core.dataset import Dataset
 
 OPTIMIZERS = {  # name -> the settings of Optim that it understands besides rate, decay and clipping
     "sgd": ("momentum", "nesterov"),

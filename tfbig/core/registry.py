@@ -18,7 +18,7 @@ import shlex
 import threading
 from pathlib import Path
 
-from tfbig.core import contracts, words
+from tfbig.core import contracts, dataset, words
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 BASES = {
     "tasks": contracts.Task,
     "models": contracts.Model,
-    "data": contracts.Dataset,
+    "data": dataset.Dataset,
     "adapt": contracts.Adapter,
 }
 KEYS = {"tasks": "task", "models": "model", "data": "data", "adapt": "adapt"}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tfbig.core.component import knob
-from tfbig.core.contracts import Dataset
+from tfbig.core.dataset import Dataset
 from tfbig.core.errors import UserError
 from tfbig.core.features import SPLITS, Feature
 from tfbig.core.lazy import np, tf

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tfbig.core.component import knob
-from tfbig.core.contracts import Dataset
+from tfbig.core.dataset import Dataset
 from tfbig.core.errors import Needed, UserError
 from tfbig.core.features import SPLITS, Feature
 from tfbig.core.folders import files_inside, is_hidden

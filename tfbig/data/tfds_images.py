@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass
 
 from tfbig.core.component import knob
-from tfbig.core.contracts import Dataset
+from tfbig.core.dataset import Dataset
 from tfbig.core.errors import UserError
 from tfbig.core.features import Feature
 from tfbig.core.lazy import np

@@ -12,7 +12,8 @@ import functools
 import itertools
 from collections.abc import Iterator
 
-from tfbig.core.contracts import Dataset, Task
+from tfbig.core.contracts import Task
+from tfbig.core.dataset import Dataset
 from tfbig.core.errors import UserError
 from tfbig.core.features import Feature
 from tfbig.core.lazy import np, tf

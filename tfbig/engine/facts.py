@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from tfbig.core.contracts import Dataset
+from tfbig.core.dataset import Dataset
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.features import SPLITS

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tfbig.core.contracts import Dataset
+from tfbig.core.dataset import Dataset
 from tfbig.core.errors import NoData, UserError
 from tfbig.core.features import SPLITS
 from tfbig.core.lazy import np

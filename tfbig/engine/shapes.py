@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tfbig.core.contracts import Dataset
+from tfbig.core.dataset import Dataset
 from tfbig.core.errors import UserError
 from tfbig.core.features import Feature, Spec
 from tfbig.core.lazy import np

@@ -6,7 +6,8 @@ import functools
 from dataclasses import dataclass
 
 from tfbig.core.component import Component, knob
-from tfbig.core.contracts import Dataset, Task
+from tfbig.core.contracts import Task
+from tfbig.core.dataset import Dataset
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, np, tf
