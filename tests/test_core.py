@@ -100,6 +100,7 @@ def test_override():
         ("model=no.such.module", "model: no module 'no.such.module' can be imported"),
         ("model.activation=rellu", "Did you mean relu?"),
         ("train.evaluate_every=1 epoch", "train.evaluate_every: expected a duration such as"),
+        ("train.length=5epochs", "Received: '5epochs'. Did you mean 5ep?"),
         ("train.length=a week", 'train.length: expected epochs ("10ep") or steps ("20_000"). Rec'),
         ("train.length=50%", 'train.length: expected epochs ("10ep") or steps'),
         ("train.length=0ep", "train.length: expected more than 0. Received: '0ep'."),

@@ -511,6 +511,21 @@ def test_small_sets_hold_what_was_published(small_published, monkeypatch):
         TinyShakespeare(context=8).content()
 
 
+def test_a_class_is_one_however_its_accents_are_written(tmp_path):
+    """A Mac's zip holds them apart: café and cafe with an accent behind it are one class."""
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    draw_folder(tmp_path / "train", classes=(composed, "tea"))
+    draw_folder(tmp_path / "test", classes=(apart, "tea"), count=5)
+    data = ImageFolder(path=str(tmp_path), side=8)
+    assert data.label_names == (composed, "tea")
+    assert np.bincount(data.labels("test")).tolist() == [5, 5]
+    draw_folder(tmp_path / "train", classes=(apart,), count=3)
+    again = ImageFolder(path=str(tmp_path), side=8, validation_share=0.5)
+    assert again.label_names == (composed, "tea")
+    assert not any("left out" in line for line in again.notes())
+    assert again.size("train") + again.size("validation") == 43
+
+
 def test_a_part_without_labels_is_refused_before_training(tmp_path, monkeypatch):
     """Some test sets are published without; all their labels are -1."""
     from tensorflow_datasets import features
@@ -757,6 +772,13 @@ def test_wrong_folders_are_explained(tmp_path):
     draw_folder(tmp_path / "parts" / "test")
     shutil.rmtree(tmp_path / "parts" / "test" / "cat")
     refused("test/cat holds no picture. Expected files ending", path=str(tmp_path / "parts"))
+    for name in ("cat", "dog"):
+        draw_folder(tmp_path / "inside" / name, classes=("train", "test"))
+    refused(
+        "expected splits outside of classes, as train/cat. Received: .*cat, a class with train"
+        " and test inside",
+        path=str(tmp_path / "inside"),
+    )
     (draw_folder(tmp_path / "torn") / "cat" / "00.png").write_bytes(b"no picture")
     refused(
         "cat/00.png cannot be decoded",

@@ -128,6 +128,45 @@ def test_a_number_alone_makes_no_version(tmp_path, files, single):
     assert catalogue.single == (tmp_path.name if single else None)
 
 
+def test_what_changes_under_a_server_is_seen(tmp_path, monkeypatch):
+    """A root that is a link leads elsewhere later; a version with other files is said once."""
+    from tfbig.deploy.server import servable
+    from tfbig.deploy.server.catalogue import Catalogue
+
+    monkeypatch.setattr(
+        servable, "load", lambda name, number, *_: servable.Servable(name, number, {}, None, {})
+    )
+    write_folders(tmp_path / "old", "a")
+    write_folders(tmp_path / "new", "a", "b")
+    (tmp_path / "current").symlink_to("old")
+    said = []
+
+    async def look():
+        catalogue = Catalogue(
+            tmp_path / "current",
+            "tensorflow",
+            False,
+            lambda event, values: said.append((event, values)),
+        )
+        await catalogue.refresh()
+        (tmp_path / "old" / "a" / "1" / "file").write_text("another one")
+        await catalogue.refresh()
+        await catalogue.refresh()
+        (tmp_path / "current").unlink()
+        (tmp_path / "current").symlink_to("new")
+        await catalogue.refresh()
+        names = sorted(catalogue.entries)
+        catalogue.close()
+        return names
+
+    assert asyncio.run(look()) == ["a", "b"]
+    first, *_ = replaced = [values for event, values in said if event == "replaced"]
+    assert first["model"] == "a" and first["error"].startswith(
+        "its files changed; served as it was"
+    )
+    assert len(replaced) == 2  # by other content, then through the link
+
+
 def test_what_cannot_be_read_is_skipped_and_said_once(tmp_path, monkeypatch):
     """A folder of the file system's own, as lost+found; and one whose name is no UTF-8."""
     from tfbig.deploy.server import servable

@@ -35,6 +35,15 @@ def corpus(tmp_path):
 # Cleaning
 
 
+def test_a_separator_may_name_ends_of_lines_of_another_system(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one two\r\n\r\nthree four\r\n\r\nfive six seven")
+    for separator in (r"\r\n\r\n", r"\n\n"):
+        data = TextFiles(path=str(tmp_path / "a.txt"), separator=separator)
+        assert [text for _, _, text in data.documents()] == [
+            "one two", "three four", "five six seven"
+        ]  # fmt: skip
+
+
 def test_rolling_hash_depends_on_its_window_alone():
     text = prose(3)
     hashes = prep.rolling_hash(text, 16)
@@ -161,14 +170,15 @@ def test_the_leak_check_takes_linear_time(monkeypatch):
     assert len(calls) == 2  # not one for each document
 
 
-def test_leaks_are_said_before_training(monkeypatch):
+def test_leaks_are_said_before_training(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").touch()
     saved = {
         "cleaning": {"read": 4, "kept": 4, "split": "by documents"},
         "overlap": {"validation": 0.00004, "test": 0.25},
     }
     monkeypatch.setattr(TextFiles, "_opened", (saved, {}, None))
     expected = "blocks of 64 characters that stand in the training text too: 25.00% of test's"
-    assert TextFiles(path=str(__file__)).notes() == [expected]
+    assert TextFiles(path=str(tmp_path / "a.txt")).notes() == [expected]
 
 
 def test_separators_cut_plain_files(tmp_path):
@@ -296,6 +306,8 @@ def test_linked_folders_are_read_and_the_rest_is_said(tmp_path):
     assert documents == "2 of 5 documents left out: 1 too short, 1 exact duplicates"
     (folder / "c.html").unlink()
     assert TextFiles(path=str(folder / "a.txt")).notes() == []
+    missing = TextFiles(path=str(folder / "f.txt"), separator="---")
+    assert missing.notes() == ["data.separator: '---' stands in no file, so each is one document"]
     (folder / "a.txt").rename(folder / "a.csv")
     (note,) = TextFiles(path=str(folder / "a.csv")).notes()
     assert note == (

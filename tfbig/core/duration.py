@@ -12,15 +12,19 @@ _PATTERN = re.compile(r"^(\d[\d_]*(?:\.\d+)?)(ep|steps?|%)?$")
 FORM = 'a duration such as "10ep", "20_000" (steps) or "5%" (of train.length)'
 
 
-def parse(text: str) -> tuple[float, str]:
+def parse(text: str, form: str = FORM) -> tuple[float, str]:
     """Splits a duration into its number and its unit: "ep", "step" or "%".
+
+    `form` says in a message what was expected.
 
     Raises:
         ValueError: the text is not a duration.
     """
     match = _PATTERN.match(str(text).strip())
     if not match:
-        raise ValueError(f"expected {FORM}. Received: {text!r}.")
+        epochs = re.match(r"^\s*(\d[\d_.]*)\s*e", str(text))
+        meant = f" Did you mean {epochs[1]}ep?" if epochs else ""
+        raise ValueError(f"expected {form}. Received: {text!r}.{meant}")
     number = float(match[1].replace("_", ""))
     unit = (match[2] or "step").rstrip("s")
     if unit == "step" and number != int(number):

@@ -27,7 +27,7 @@ OPTIMIZERS = {  # name -> the settings of Optim that it understands besides rate
 }
 
 
-WHOLE = 'expected epochs ("10ep") or steps ("20_000")'  # of the length of a training
+WHOLE = 'epochs ("10ep") or steps ("20_000")'  # of the length of a training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +75,14 @@ class Train(Component):
         for name in ("length", "evaluate_every", "save_every"):
             text = getattr(self, name)
             try:
-                number, unit = duration.parse(text)
+                number, unit = duration.parse(text, WHOLE if name == "length" else duration.FORM)
             except ValueError as error:
-                yield name, f"{WHOLE}. Received: {text!r}." if name == "length" else str(error)
+                yield name, str(error)
                 continue
             if number == 0:
                 yield name, f"expected more than 0. Received: {text!r}."
             if name == "length" and unit == "%":
-                yield name, f"{WHOLE}. Received: {text!r}."
+                yield name, f"expected {WHOLE}. Received: {text!r}."
         if self.batch_size % self.accumulate:
             yield (
                 "accumulate",

@@ -7,6 +7,7 @@ import filecmp
 import functools
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -178,8 +179,9 @@ class ImageFolder(Dataset):
         inside = [
             file
             for part in parts
-            for name in self.label_names
-            for file in files_inside(part / name)
+            for folders in _class_folders(part).values()
+            for folder in folders
+            for file in files_inside(folder)
         ]
         beside = [
             path
@@ -324,10 +326,34 @@ def _part(root: Path, split: str) -> Path | None:
     return found[0] if found else None
 
 
+def _class_folders(folder: Path) -> dict[str, list[Path]]:
+    """The folders of each class, by its name in Unicode's composed form, sorted.
+
+    A Mac spells accents apart: its folders are the same classes as others'.
+    """
+    folders = collections.defaultdict(list)
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not is_hidden(path.name):
+            folders[unicodedata.normalize("NFC", path.name)].append(path)
+    return dict(sorted(folders.items()))
+
+
+def _refuse_parts_inside(folders: dict[str, list[Path]]) -> None:
+    """Refuses splits inside of classes, whose test pictures would be trained on."""
+    for path in (path for paths in folders.values() for path in paths):
+        inside = {entry.name.lower() for entry in path.iterdir() if entry.is_dir()}
+        splits = [split for split, names in PARTS.items() if inside & {*names}]
+        if "train" in splits and len(splits) > 1:
+            raise UserError(
+                f"data.path: expected splits outside of classes, as train/{path.name}. Received:"
+                f" {path}, a class with {' and '.join(splits)} inside."
+            )
+
+
 def _classes(folder: Path) -> tuple[str, ...]:
-    names = tuple(
-        sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
-    )
+    folders = _class_folders(folder)
+    _refuse_parts_inside(folders)
+    names = tuple(folders)
     odd = [name for name in names if name.encode("utf-8", "replace").decode() != name]
     if odd:
         raise UserError(
@@ -344,11 +370,8 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 def _listed(folder: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
     """The pictures of each class's folder, and of folders inside it."""
-    strange = sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.is_dir() and not is_hidden(path.name) and path.name not in names
-    )
+    folders = _class_folders(folder)
+    strange = [name for name in folders if name not in names]
     if strange:
         raise UserError(
             f"data.path: {folder} has the class {strange[0]!r}, which the training folder has not:"
@@ -358,7 +381,8 @@ def _listed(folder: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
     for label, name in enumerate(names):
         inside = [
             path
-            for path in (files_inside(folder / name) if (folder / name).is_dir() else ())
+            for inside_class in folders.get(name, ())
+            for path in files_inside(inside_class)
             if path.suffix.lower() in SUFFIXES and path.is_file()
         ]
         if not inside:

@@ -84,16 +84,26 @@ class TextFiles(TextWindows):
         return texts
 
     def notes(self):
+        return [*self._files_left_out(), *self._separator_missing(), *super().notes()]
+
+    def _separator_missing(self) -> list[str]:
+        """Says that a separator is in none of the files, which are a document each then."""
+        files = [file for file in self._files() if _ending(_unpacked(file)) not in LINES]
+        if not self.separator or not files or self._opened[0]["cleaning"]["read"] > len(files):
+            return []
+        return [f"data.separator: {self.separator!r} stands in no file, so each is one document"]
+
+    def _files_left_out(self) -> list[str]:
         path = Path(self.path).expanduser()
         if path.is_file() and not _is_text(path):
             sentence = (
                 f"{path} is read as plain text, whatever its name says; JSON lines end in"
                 f" {' or '.join(LINES)}"
             )
-            return [sentence, *super().notes()]
+            return [sentence]
         others = [file for file in _inside(path) if not _is_text(file)] if path.is_dir() else []
         if not others:
-            return super().notes()
+            return []
         kinds = Counter(_kind(file) for file in others)
         counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(KINDS))
         more = f", {len(kinds) - KINDS:,} other kinds" if len(kinds) > KINDS else ""
@@ -102,7 +112,7 @@ class TextFiles(TextWindows):
             f"{len(others):,} files of {path} left out, since they are no text files by their"
             f" names: {counts}{more}; the first: {first}"
         )
-        return [sentence, *super().notes()]
+        return [sentence]
 
     def content(self):
         digest = hashlib.sha256(repr((self.field, self.separator, self.errors)).encode())
@@ -126,7 +136,8 @@ class TextFiles(TextWindows):
                 yield None, where or f"{path}:{number}", text
 
     def _plain(self, path: Path) -> Iterator[tuple[None, str]]:
-        separator, rest, empty = prep.unescape(self.separator), "", True
+        separator = prep.newlines(prep.unescape(self.separator))
+        rest, empty = "", True
         for first_byte, first_line, content in _parts(path):
             text = prep.decode(
                 content, str(path), self.errors, first_byte=first_byte, first_line=first_line

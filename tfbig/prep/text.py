@@ -108,8 +108,10 @@ def refuse_surrogates(text: str, name: str) -> None:
 
 
 def unescape(text: str) -> str:
-    r"""A text from a command line, where \n and \t stand for a new line and a tab."""
-    return text.replace("\\n", "\n").replace("\\t", "\t")
+    r"""A text from a command line, where \n, \r and \t stand for ends of lines and a tab."""
+    for escaped, character in (("\\n", "\n"), ("\\r", "\r"), ("\\t", "\t")):
+        text = text.replace(escaped, character)
+    return text
 
 
 def normalize(text: str, form: str) -> str:

@@ -85,13 +85,11 @@ class Catalogue:
         config: Path | None = None,
         loading_s: float = LOADING_S,
     ):
-        self.root, self.engine, self.unverified, self.say, self.config = (
-            root.resolve(),
-            engine,
-            unverified,
-            say,
-            config,
-        )
+        self.root = root.absolute()  # a link may lead elsewhere later
+        self.engine = engine
+        self.unverified = unverified
+        self.say = say
+        self.config = config
         self.loading_s = loading_s
         if not self.root.is_dir():
             raise UserError(
@@ -237,6 +235,7 @@ class Catalogue:
         """
         version = entry.versions.setdefault(number, Version())
         if version.batcher:
+            await self._say_if_replaced(name, number, version, folder)
             return
         if version.loading is None:
             fingerprint = await beside(_fingerprint, folder)
@@ -252,6 +251,14 @@ class Catalogue:
         if not version.waited:
             await asyncio.wait({version.loading}, timeout=PATIENCE_S)
             version.waited = True
+
+    async def _say_if_replaced(self, name: str, number: int, version: Version, folder: Path):
+        """Says once that a version in service has other files now; clients keep what they know."""
+        fingerprint = await beside(_fingerprint, folder)
+        if fingerprint != version.fingerprint:
+            version.fingerprint = fingerprint
+            reason = "its files changed; served as it was loaded. Give the new one a new number"
+            self.say("replaced", {"model": name, "version": number, "error": reason})
 
     async def _loaded(self, name: str, version: Version, number: int, folder: Path) -> None:
         """Puts a version into service, or says why not."""
