@@ -130,8 +130,10 @@ def test_predict(run, tmp_path):
     Image.fromarray(test["image"][0, ..., 0]).convert("RGB").resize((56, 56)).save(
         tmp_path / "large.jpg"
     )
-    out, _ = call("predict", path, folder, tmp_path / "large.jpg", "--top", "3", "--json")
+    (folder / "notes.txt").touch()
+    out, err = call("predict", path, folder, tmp_path / "large.jpg", "--top", "3", "--json")
     found = json.loads(out)["predictions"]
+    assert err.count(f"{folder}: 1 of 22 files left out, being no pictures, such as notes.txt") == 1
     assert (
         len(found) == 41
         and found[0]["input"].endswith("00.png")

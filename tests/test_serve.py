@@ -111,6 +111,13 @@ def test_predict_by_row_and_by_column(server, digits):
             ),
         ),
         (P, {"instances": [{"b64": "%"}]}, 400, "Unable to base64 decode"),
+        (
+            P,
+            {"instances": [{"b64": "data:image/png;base64,iVBORw0KGgo="}]},
+            400,
+            "Unable to base64 decode. Leave out what stands before the comma",
+        ),
+        (P, {"instances": ["iVBORw0KGgo="]}, 400, 'text, maybe base64: send {"b64": '),
         (P, {"instances": [{"b64": "AAAA"}]}, 400, "Unknown image file format"),
         (
             P,

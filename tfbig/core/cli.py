@@ -10,11 +10,12 @@ import signal
 import sys
 import traceback
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from tfbig.core import config, files, registry, suggestions
-from tfbig.core.errors import PartlyRefused, RunFailure, UserError
+from tfbig.core.errors import LeftOut, PartlyRefused, RunFailure, UserError
 from tfbig.core.interrupt import raise_signals
 from tfbig.core.registry import recipes
 from tfbig.core.run import Run
@@ -195,10 +196,23 @@ def run(door: Callable[[list[str]], dict | None], arguments: list[str] | None) -
     with contextlib.suppress(AttributeError, ValueError):  # names of files need not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    shown_before = warnings.showwarning
+
+    said = set()
+
+    def show(message, category, *more, **options):
+        if not issubclass(category, LeftOut):
+            shown_before(message, category, *more, **options)
+        elif str(message) not in said:
+            said.add(str(message))
+            print(spoken(str(message)), file=sys.stderr)
+
     with (
+        warnings.catch_warnings(),
         raise_signals(),
         _stdout_to_stderr() if as_json else contextlib.nullcontext(sys.stdout) as out,
     ):
+        warnings.showwarning = show
         code, result = _outcome(door, arguments, as_json)
         if as_json and result is not None:
             with contextlib.suppress(BrokenPipeError):

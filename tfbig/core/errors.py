@@ -17,6 +17,10 @@ class Needed(str):
     """The message about a setting that must be given and is not; nothing that is there is wrong."""
 
 
+class LeftOut(UserWarning):
+    """What was given and is not used, which is no error; commands say it in a line."""
+
+
 class NoData(UserError):
     """A dataset that is absent or damaged as a whole.
 

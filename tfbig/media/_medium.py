@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tfbig.core.errors import PartlyRefused, UserError
+from tfbig.core.errors import LeftOut, PartlyRefused, UserError
 from tfbig.core.folders import files_inside
 from tfbig.core.lazy import np, tf
 
@@ -101,11 +102,16 @@ class Medium:
             return [path]
         if not path.is_dir():
             raise UserError(f"{path}: no such file or folder.")
-        wanted = (*cls.suffixes, *cls.unreadable)
-        inside = [file for file in files_inside(path) if file.suffix.lower() in wanted]
+        wanted, others = (*cls.suffixes, *cls.unreadable), files_inside(path)
+        inside = [file for file in others if file.suffix.lower() in wanted]
         if not inside:
             endings = ", ".join(cls.suffixes)
             raise UserError(f"{path}: holds no {cls.noun}. Expected files ending in {endings}.")
+        if len(inside) < len(others):
+            first = next(file for file in others if file not in inside)
+            count = f"{len(others) - len(inside):,} of {len(others):,} files"
+            message = f"{path}: {count} left out, being no {cls.noun}s, such as {first.name}"
+            warnings.warn(message, LeftOut, stacklevel=2)
         return inside
 
     def take(self, inputs: Any) -> Taken:

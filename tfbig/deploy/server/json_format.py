@@ -388,7 +388,8 @@ def decode_base64(value) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise invalid("Unable to base64 decode") from None
+        remedy = ". Leave out what stands before the comma" if text.startswith("data:") else ""
+        raise invalid(f"Unable to base64 decode{remedy}") from None
 
 
 def type_name(value) -> str:

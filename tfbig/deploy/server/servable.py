@@ -25,6 +25,8 @@ ROWS = 4096  # of a request
 MOST_ROWS = 64  # of a call, where rows can be answered in parts or together with others'
 PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")  # what they begin with
 MOST_LOOPED = 1 << 20  # bytes of any length in a request that a loop goes through
+# What they begin with in base64, and a browser's data URL
+ENCODED = (b"/9j/", b"iVBORw0K", b"R0lGOD", b"Qk", b"data:")
 FAR_TOO_MANY = 1 << 40  # pixels, of which all rows together are still a number of 64 bits
 ONNX_TYPES = {
     "float": "float32",
@@ -350,6 +352,8 @@ def _claimed(content: bytes) -> int:
 
     try:
         pixels = claimed_pixels(content)
+        if content.startswith(ENCODED):
+            raise ValueError('expected its bytes. Received text, maybe base64: send {"b64": "..."}')
         if pixels or content.startswith(PICTURES):
             return min(pixels, FAR_TOO_MANY)
         with contextlib.suppress(DecodeError):
