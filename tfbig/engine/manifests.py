@@ -79,50 +79,8 @@ def kubernetes(workers: int, command: list[str], port: int, image: str) -> str:
     name = job_name(command)
     addresses = json.dumps([f"{name}-worker-0-{i}.{name}:{port}" for i in range(workers)])
     lines = script(command, shlex.quote(addresses), "$JOB_COMPLETION_INDEX")
-    body = "\n".join(f"                  {line}" for line in lines)
-    return f"""\
-# Needs the JobSet controller. Mount the runs (and the data) into every pod at the same path: see
-# volumes below.
-apiVersion: jobset.x-k8s.io/v1alpha2
-kind: JobSet
-metadata:
-  name: {name}
-spec:
-  failurePolicy:
-    maxRestarts: 10 # all workers start again together, from the newest checkpoint
-  replicatedJobs:
-    - name: worker
-      replicas: 1
-      template:
-        spec:
-          parallelism: {workers}
-          completions: {workers}
-          completionMode: Indexed
-          backoffLimit: 0
-          template:
-            spec:
-              restartPolicy: Never
-              terminationGracePeriodSeconds: 120 # SIGTERM writes a checkpoint first
-              containers:
-                - name: worker
-                  image: {json.dumps(image)}
-                  ports:
-                    - containerPort: {port}
-                  # resources: # what each worker needs; it uses one accelerator
-                  #   limits: {{cpu: "16", memory: 64Gi, nvidia.com/gpu: 1}}
-                  command:
-                    - bash
-                    - -c
-                    - |
-{re.sub(r"^ {18}", " " * 22, body, flags=re.MULTILINE)}
-                  volumeMounts:
-                    - name: runs
-                      mountPath: {RUNS}
-              volumes:
-                - name: runs
-                  persistentVolumeClaim:
-                    claimName: runs # a claim that many pods may write to (ReadWriteMany)
-"""
+    values = {"port": port, "image": json.dumps(image), "runs": RUNS}
+    return _filled("kubernetes.yaml", lines, name=name, workers=workers, **values)
 
 
 def slurm(workers: int, command: list[str], port: int, image: str) -> str:
@@ -131,30 +89,20 @@ def slurm(workers: int, command: list[str], port: int, image: str) -> str:
         f'$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed \'s/.*/"&:{port}"/\' | paste -sd,'
         " | sed 's/.*/[&]/')"
     )
-    body = "\n".join(script(command, f'"{hosts}"', "$SLURM_PROCID"))
-    return f"""\
-#!/bin/bash
-#SBATCH --job-name={job_name(command)}
-#SBATCH --nodes={workers}
-#SBATCH --ntasks-per-node=1
-#SBATCH --requeue
-#SBATCH --open-mode=append
-#SBATCH --signal=TERM@120
-# One worker on each node, with one accelerator; the run directory must be on a file system that all
-# nodes see. What each worker needs (take one # away to ask for it):
-##SBATCH --cpus-per-task=16
-##SBATCH --gpus-per-node=1
-# srun does not take it over by itself
-if [ -n "$SLURM_CPUS_PER_TASK" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi
-cat > "tfbig-$SLURM_JOB_ID.sh" <<'WORKER'
-{body}
-WORKER
-srun --kill-on-bad-exit=1 bash "tfbig-$SLURM_JOB_ID.sh"
-code=$?
-# Stopped in time, with a checkpoint: goes on later
-if [ $code = 143 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
-exit $code
-"""
+    lines = script(command, f'"{hosts}"', "$SLURM_PROCID")
+    return _filled("slurm.sh", lines, name=job_name(command), workers=workers)
+
+
+def _filled(template: str, lines: list[str], **values) -> str:
+    """A file of clusters/ with a worker's shell lines and these values in it."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("tfbig.engine", "clusters")
+    # Neither is HTML, and what is put in was quoted for the shell or for YAML
+    environment = Environment(  # noqa: S701
+        loader=loader, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    return environment.get_template(template).render(script="\n".join(lines), **values)
 
 
 KINDS = {"kubernetes": kubernetes, "slurm": slurm}
