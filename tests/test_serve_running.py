@@ -365,19 +365,23 @@ def test_page_in_a_browser(server, tmp_path, digits):
                 f"at('model').selectedIndex = {index}; at('model').dispatchEvent(new"
                 " Event('change'))"
             )
+            pad = "document.querySelector('.pad')"
             box = json.loads(
-                await browser.evaluate("JSON.stringify(at('canvas').getBoundingClientRect())")
+                await browser.evaluate(f"JSON.stringify({pad}.getBoundingClientRect())")
             )
+            answered = "document.querySelector('.label')?.textContent"
             # A one
-            await browser.draw([(box["x"] + 140, box["y"] + 50 + i * 6) for i in range(30)])
-            assert await browser.wait_for("at('answer').querySelector('b')?.textContent") == "1"
-            bars = await browser.evaluate("at('bars').innerText")
+            side = box["width"] / 280
+            points = [(box["x"] + 140 * side, box["y"] + (50 + i * 6) * side) for i in range(30)]
+            await browser.draw(points)
+            assert await browser.wait_for(answered) == "1"
+            bars = await browser.evaluate("document.querySelector('.bars').innerText")
             assert bars.count("%") == 5 and "answered in" in await browser.evaluate(
                 "at('time').textContent"
             )
             if os.environ.get("TFBIG_SCREENSHOT"):
                 await browser.screenshot(Path(os.environ["TFBIG_SCREENSHOT"]))
-            await browser.evaluate("at('canvas').focus()")
+            await browser.evaluate(f"{pad}.focus()")
             await browser.key("Delete")
             assert await browser.evaluate("at('answer').textContent") == ""
             for key in ["ArrowUp"] * 9:
@@ -385,18 +389,19 @@ def test_page_in_a_browser(server, tmp_path, digits):
             for key in ["ArrowDown"] * 18:
                 await browser.key(key, shift=True)
             await browser.key("Enter")
-            assert await browser.wait_for("at('answer').querySelector('b')?.textContent") == "1"
+            assert await browser.wait_for(answered) == "1"
             document = await browser.call("DOM.getDocument")
             node = (
                 await browser.call(
-                    "DOM.querySelector", nodeId=document["root"]["nodeId"], selector="#file"
+                    "DOM.querySelector",
+                    nodeId=document["root"]["nodeId"],
+                    selector="#file_image_bytes",
                 )
             )["nodeId"]
             await browser.call(
                 "DOM.setFileInputFiles", files=[str(tmp_path / "digit.png")], nodeId=node
             )
-            label = str(digits["label"][1])
-            await browser.wait_for(f"at('answer').querySelector('b')?.textContent === '{label}'")
+            await browser.wait_for(f"{answered} === '{digits['label'][1]}'")
             unnamed = await browser.evaluate(
                 "[...document.querySelectorAll('select, input, textarea')].filter(e =>"
                 " !document.querySelector(`label[for=${e.id}]`)).length"

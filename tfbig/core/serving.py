@@ -20,7 +20,8 @@ game."""
 
 KINDS = ("label", "probabilities", "text", "tokens", "number", "picture", "boxes", "audio", "state")
 """What people are answered: labels, the likeliest first, and their probabilities in that order;
-text; numbers; ..."""
+text; numbers; "boxes" [n, 4]: top, left, bottom, right as shares of the picture that the model
+sees; "picture" as bytes or intensities; "audio" as bytes of WAV; ..."""
 
 MEASURES = ("same", "log_probability", "likeliest")
 """How a step's output becomes one of `Task.predict`: as it is; the log-probability, in nats, of
@@ -34,10 +35,13 @@ class Media:
     Attributes:
         takes: input -> one of MEDIA; inputs that no person gives are left out.
         gives: output -> one of KINDS; outputs that no person reads are left out.
+        forms: input -> what its medium says of itself as JSON values, such as sizes, a rate or
+            letters; see `form` of tfbig/media.
     """
 
     takes: dict[str, str] = field(default_factory=dict)
     gives: dict[str, str] = field(default_factory=dict)
+    forms: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self):
         for side, known in (("takes", MEDIA), ("gives", KINDS)):
@@ -48,7 +52,7 @@ class Media:
                         f" {kind!r}."
                     )
 
-    def to_json(self) -> dict[str, dict[str, str]]:
+    def to_json(self) -> dict[str, dict[str, Any]]:
         return asdict(self)
 
 

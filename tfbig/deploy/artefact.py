@@ -37,7 +37,7 @@ FORM = {
     "purpose?": str,
     "metrics?": {"metrics?": {...: {"value": saved.NUMBER}}},
     "signatures?": {...: {"inputs?": {...: dict}, "outputs?": {...: dict}}},
-    "media?": {...: {...: str}},
+    "media?": {"takes?": {...: str}, "gives?": {...: str}, "forms?": {...: dict}},
     "by_place?": [str],
     "stepwise?": {
         "step": str,

@@ -210,7 +210,11 @@ class ImageClassification(Task):
             units={"image": self._unit()},
             programs={"classify": self._classify(model)},
             trials=functools.partial(self._classified, model),
-            media=Media(takes={"image_bytes": "picture"}, gives={**answers, **best}),
+            media=Media(
+                takes={"image_bytes": "picture"},
+                gives={**answers, **best},
+                forms={"image_bytes": self.picture.form()},
+            ),
             remarks=(
                 f"Pictures are taken as {Picture.taken}. WebP, TIFF, BMPs with a palette of colours"
                 " and torn files are refused.",

@@ -37,7 +37,8 @@ LOOK = re.compile(
 JSON, HTML, PLAIN = b"application/json", b"text/html; charset=utf-8", b"text/plain; version=0.0.4"
 POLICY = (
     b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self'"
-    b" blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    b" blob: data:; media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none';"
+    b" frame-ancestors 'none'"
 )
 
 
@@ -62,7 +63,7 @@ class Rest:
         )
         self.written = written
         self.limits, self.draining = admission.limits, False
-        self.page = resources.files("tfbig.deploy.server").joinpath("page.html").read_bytes()
+        self.page = page()
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -276,6 +277,17 @@ class Rest:
         rows = len(inputs[examples.INPUTS])
         results = examples.classifications if method == "classify" else examples.regressions
         return json_format.dumps({"results": results(outputs, rows)})
+
+
+def page() -> bytes:
+    """The page on which models are tried, with all that it needs inside."""
+    folder = resources.files("tfbig.deploy.server")
+
+    def inserted(place: re.Match) -> str:
+        return folder.joinpath(place[1]).read_text("utf-8").rstrip()
+
+    html = folder.joinpath("page.html").read_text("utf-8")
+    return re.sub(r"\{\{(.*)\}\}", inserted, html).encode()
 
 
 async def _unless_gone(answer, receive):
