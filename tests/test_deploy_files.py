@@ -165,3 +165,10 @@ def test_readme_names_what_is_there():
 @pytest.mark.parametrize("name", ["models.config", "compose.yaml", "Dockerfile", "kserve.yaml"])
 def test_no_machine_paths(name):
     assert not re.search(r"/(work|tmp|home|root)/", (ROOT / name).read_text())
+
+
+def test_artefacts_that_said_nothing_of_media_are_read_as_what_they_took():
+    record = artefact.read(ROOT / "mnist_mlp" / "1")
+    assert record["schema"] == 1 and record["media"]["takes"] == {"image_bytes": "picture"}
+    assert record["media"]["forms"] == {"image_bytes": {"shape": [28, 28, 1]}}
+    assert set(record["media"]["gives"]) == set(record["signatures"]["serving_default"]["outputs"])

@@ -110,7 +110,11 @@ def read(folder: Path) -> dict:
 def _upgraded(record: dict) -> dict:
     """A record of schema 1 as one of today."""
     signatures = record.get("signatures", {})
-    if record.get("schema", 1) > 1 or not {"prefill", "step"} <= set(signatures):
+    if record.get("schema", 1) > 1:
+        return record
+    if "media" not in record:
+        record = {**record, "media": _media_of(signatures)}
+    if not {"prefill", "step"} <= set(signatures):
         return record
     try:
         stepwise = _steps_of(signatures["prefill"], signatures["step"])
@@ -119,6 +123,20 @@ def _upgraded(record: dict) -> dict:
         return record
     by_place = sorted({"serving_default", *chancy})
     return {**record, "by_place": by_place, "stepwise": stepwise}
+
+
+def _media_of(signatures: dict) -> dict:
+    """What schema 1 meant by a signature of encoded pictures, which names and probabilities
+    answered.
+    """
+    asked, ready = (signatures.get(name, {}) for name in ("serving_default", "tensors"))
+    answers = {"label": "label", "probability": "number"}
+    answers |= {"labels": "label", "probabilities": "probabilities"}
+    if list(asked.get("inputs", {})) != ["image_bytes"] or set(asked["outputs"]) != set(answers):
+        return {}
+    shape = ready.get("inputs", {}).get("image", {}).get("shape", [])[1:]
+    forms = {"image_bytes": {"shape": shape}} if shape else {}
+    return {"takes": {"image_bytes": "picture"}, "gives": answers, "forms": forms}
 
 
 def _steps_of(start: dict, step: dict) -> dict:
