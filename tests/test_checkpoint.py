@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from tfbig.core.workers import cores
 from tfbig.engine import checkpoint, machine
 from tfbig.engine.setup import Setup
 from tfbig.engine.trained import load_step
+
+pytestmark = pytest.mark.long
 
 # Resume
 
@@ -128,9 +131,9 @@ def test_kill_at_random_moments(tmp_path):
     """
     settings = [
         *LOUD[:4],
-        "train.length=900",
+        "train.length=300",
         "train.save_every=2",
-        "train.evaluate_every=300",
+        "train.evaluate_every=100",
         "train.final_split=none",
         "device.jit=false",
     ]
@@ -151,10 +154,10 @@ def test_kill_at_random_moments(tmp_path):
             text=True,
         )
         seen = max(checkpoint.steps(path / "checkpoints"), default=-1)
-        while process.poll() is None and attempt < 5:
+        while process.poll() is None and attempt < 4:
             now = max(checkpoint.steps(path / "checkpoints"), default=-1)
             writing = list((path / "checkpoints").glob(".*.tmp")) if attempt % 2 else True
-            if now > seen + dice.randint(2, 60) and writing:
+            if now > seen + dice.randint(2, 40) and writing:
                 process.send_signal(signal.SIGKILL)
                 kills += 1
                 break
@@ -165,7 +168,7 @@ def test_kill_at_random_moments(tmp_path):
         assert process.returncode == -9, err
     assert kills >= 2
     names = [
-        checkpoint.folder_name(900) + "/" + name
+        checkpoint.folder_name(300) + "/" + name
         for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER)
     ]
     for name in names:
@@ -174,7 +177,7 @@ def test_kill_at_random_moments(tmp_path):
         ).read_bytes()
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     evaluations = [line["step"] for line in lines if line["kind"] == "evaluation"]
-    assert evaluations == [300, 600, 900] and [line["step"] for line in lines] == sorted(
+    assert evaluations == [100, 200, 300] and [line["step"] for line in lines] == sorted(
         line["step"] for line in lines
     )
 
@@ -182,10 +185,19 @@ def test_kill_at_random_moments(tmp_path):
 # Checkpoints
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+    return folder, run_to(folder, 30, "train.evaluate_every=10", "train.keep=3")[0]
+
+
 @pytest.fixture
-def saved(tmp_path):
-    """Checkpoints of steps 10, 20 and 30."""
-    setup, _, _ = run_to(tmp_path / "checkpoints", 30, "train.evaluate_every=10", "train.keep=3")
+def saved(trained, tmp_path):
+    """Checkpoints of steps 10, 20 and 30, a copy to be damaged, and the setup at step 30."""
+    folder, setup = trained
+    shutil.copytree(folder, tmp_path / "checkpoints")
+    last = folder / checkpoint.folder_name(30)
+    checkpoint.load(last, setup.model.variables, setup.other_variables)
     return tmp_path / "checkpoints", setup
 
 

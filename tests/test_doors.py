@@ -1,6 +1,7 @@
 """The commands as a user runs them: subprocesses, exit codes, messages, JSON."""
 
 import errno
+import importlib
 import io
 import json
 import os
@@ -21,6 +22,8 @@ from tfbig import evaluate
 from tfbig.core import files
 from tfbig.core.errors import PartlyRefused
 from tfbig.core.run import Run
+
+pytestmark = pytest.mark.long
 
 SMALL = ("train.length=120", "train.evaluate_every=60", "train.save_every=40")
 
@@ -50,6 +53,20 @@ def call(door, *arguments, code=0, **options):
     assert process.returncode == code, f"{out}\n{err}"
     assert "Traceback" not in err and "Traceback" not in out
     return out, err
+
+
+@pytest.fixture
+def ask(capfd):
+    """As `call`, in this process: for what is no matter of starting one."""
+
+    def ask(door, *arguments, code=0):
+        module = importlib.import_module(f"tfbig.{door or '__main__'}")
+        assert module.main([*map(str, arguments)]) == code
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err and "Traceback" not in out
+        return out, err
+
+    return ask
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +102,12 @@ def test_train(run):
     assert data["facts"]["measured"] == 50_000 and data["splits"]["train"]["size"] == 55_000
 
 
-def test_evaluate(run):
+def test_evaluate(run, ask):
     path, result, _ = run
     out, err = call("evaluate", path, "--json")
     # The same checkpoint gives the same numbers
     assert json.loads(out) == result["metrics"]["test"]
-    out, _ = call("evaluate", path, "--split", "validation", "--step", "last", "--json")
+    out, _ = ask("evaluate", path, "--split", "validation", "--step", "last", "--json")
     assert json.loads(out)["count"] == 5_000 and json.loads(out)["step"] == 120
     assert set(json.loads((path / "metrics.json").read_text())) == {"test", "validation"}
 
@@ -119,7 +136,7 @@ def test_figures_that_cannot_be_saved_are_given_all_the_same(run, monkeypatch, c
     assert (path / "metrics.json").read_bytes() == before
 
 
-def test_predict(run, tmp_path):
+def test_predict(run, tmp_path, ask):
     path, _, _ = run
     test = tfbig.recipe("mnist_mlp").data.examples("test", np.arange(40))
     folder = tmp_path / "pictures"
@@ -131,7 +148,7 @@ def test_predict(run, tmp_path):
         tmp_path / "large.jpg"
     )
     (folder / "notes.txt").touch()
-    out, err = call("predict", path, folder, tmp_path / "large.jpg", "--top", "3", "--json")
+    out, err = ask("predict", path, folder, tmp_path / "large.jpg", "--top", "3", "--json")
     found = json.loads(out)["predictions"]
     assert err.count(f"{folder}: 1 of 22 files left out, being no pictures, such as notes.txt") == 1
     assert (
@@ -152,18 +169,17 @@ def test_predict(run, tmp_path):
     strange = folder / os.fsdecode(b"caf\xe9.png")
     shutil.copy(folder / "00.png", strange)
     strict = {"PYTHONIOENCODING": "utf-8:strict"}
-    assert json.loads(call("predict", path, strange, "--json", environment=strict)[0])[
-        "predictions"
-    ][0]["input"] == str(strange)
-    assert "caf\\udce9.png: " in call("predict", path, strange, environment=strict)[0]
+    (given,) = json.loads(ask("predict", path, strange, "--json")[0])["predictions"]
+    assert given["input"] == str(strange)
+    with (folder / "03.png").open("rb") as file:
+        out, _ = call("predict", path, strange, "-", stdin=file, environment=strict)
+    first, second = out.splitlines()
+    assert "caf\\udce9.png: " in first and second.startswith(f"-: {found[3]['label']} ")
     for asked in (strange, "x" * 5000):
         assert (
             "nope, which does not exist"
             in call("predict", path.with_name("nope"), asked, "--top", "3", code=2)[1]
         )
-    with (folder / "03.png").open("rb") as file:
-        out, _ = call("predict", path, "-", stdin=file)
-    assert out.startswith(f"-: {found[3]['label']} ")
 
 
 @pytest.mark.parametrize(
@@ -251,17 +267,14 @@ def test_predict_refuses(run, tmp_path, name, content, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_predict_goes_on_behind_a_broken_picture(run, tmp_path, capsys):
-    from tfbig import predict
-
+def test_predict_goes_on_behind_a_broken_picture(run, tmp_path, ask):
     digits = tfbig.recipe("mnist_mlp").data.examples("test", np.arange(3))["image"][..., 0]
     for i, digit in enumerate(digits):
         Image.fromarray(digit).save(tmp_path / f"{i}.png")
     whole = tfbig.predict(run[0], digits[..., None])
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
     (tmp_path / "9.png").write_bytes(b"")
-    assert predict.main([str(run[0]), str(tmp_path)]) == 2
-    out, err = capsys.readouterr()
+    out, err = ask("predict", run[0], tmp_path, code=2)
     assert [line.partition(": ")[0] for line in out.splitlines()] == [
         str(tmp_path / "0.png"),
         str(tmp_path / "2.png"),
@@ -272,7 +285,7 @@ def test_predict_goes_on_behind_a_broken_picture(run, tmp_path, capsys):
         and f"{tmp_path / '9.png'}: is no picture" in err
         and "Traceback" not in err
     )
-    found = json.loads(call("predict", run[0], tmp_path, "--json", code=2)[0])
+    found = json.loads(ask("predict", run[0], tmp_path, "--json", code=2)[0])
     assert [p["label"] for p in found["predictions"]] == [
         whole[0]["label"],
         whole[2]["label"],
@@ -332,8 +345,8 @@ def test_a_transparent_digit_is_read_on_black(run, tmp_path):
         ("", ["trian"], "Did you mean train?"),
     ],
 )
-def test_mistakes_are_quick_and_clear(door, arguments, message):
-    out, err = call(door, *arguments, code=2)
+def test_mistakes_are_quick_and_clear(door, arguments, message, ask):
+    out, err = ask(door, *arguments, code=2)
     assert message in err and not out and err.startswith("error: ")
     out, err = call(
         door, *arguments, "--json", code=2, environment={"PYTHONPROFILEIMPORTTIME": "1"}
@@ -436,10 +449,11 @@ def test_map():
     assert "mnist_vit" in found["recipes"] and "python -m tfbig.train" in found["commands"]
 
 
-def test_print_and_dry_run(tmp_path):
-    out, _ = call("train", "mnist_mlp", "seed=3", "--print", cwd=tmp_path)
+def test_print_and_dry_run(tmp_path, monkeypatch, ask):
+    monkeypatch.chdir(tmp_path)
+    out, _ = ask("train", "mnist_mlp", "seed=3", "--print")
     assert "* seed=3 (recipe: 0)" in out
-    out, _ = call("train", "mnist_mlp", "--dry-run", "--json", cwd=tmp_path)
+    out, _ = ask("train", "mnist_mlp", "--dry-run", "--json")
     found = json.loads(out)
     assert found["parameters"] == 101_770 and found["forward_flops_per_example"] == 2 * (
         784 * 128 + 128 * 10
@@ -471,17 +485,16 @@ def test_tune_prints_its_space(tmp_path):
     assert found["space"] == ["model=in:mlp,cnn", "mlp.units=in:64,[64,32]"]
 
 
-def test_wrong_use_of_a_run(run):
+def test_wrong_use_of_a_run(run, ask):
     path = run[0]
-    assert "exists already" in call("train", "mnist_mlp", f"run={path}", code=2)[1]
+    assert "exists already" in ask("train", "mnist_mlp", f"run={path}", code=2)[1]
     assert (
-        "cannot change in a run that goes on"
-        in call("train", "--resume", path, "seed=2", code=2)[1]
+        "cannot change in a run that goes on" in ask("train", "--resume", path, "seed=2", code=2)[1]
     )
-    assert "expected best, last or one of" in call("evaluate", path, "--step", "7", code=2)[1]
+    assert "expected best, last or one of" in ask("evaluate", path, "--step", "7", code=2)[1]
     assert (
         "expected one of train, validation, test"
-        in call("evaluate", path, "--split", "tset", code=2)[1]
+        in ask("evaluate", path, "--split", "tset", code=2)[1]
     )
 
 
@@ -522,21 +535,21 @@ def test_sigterm_before_training_takes_the_run_back(tmp_path):
     assert not path.exists()
 
 
-def test_a_longer_schedule_is_told(tmp_path):
+def test_a_longer_schedule_is_told(tmp_path, ask):
     settings = (
         "optim.schedule=cosine",
         "train.length=4",
         "train.final_split=none",
         f"run={tmp_path / 'a'}",
     )
-    call("train", "mnist_mlp", *settings)
-    _, err = call("train", "--resume", tmp_path / "a", "train.length=6")
+    ask("train", "mnist_mlp", *settings)
+    _, err = ask("train", "--resume", tmp_path / "a", "train.length=6")
     assert "train.length: warm-up and schedule are now those of the new length" in err
-    _, err = call("train", "--resume", tmp_path / "a", "train.length=6")
+    _, err = ask("train", "--resume", tmp_path / "a", "train.length=6")
     assert "train.length" not in err
 
 
-def test_loss_not_finite(tmp_path):
+def test_loss_not_finite(tmp_path, ask):
     path = tmp_path / "run"
     settings = (
         "optim.learning_rate=1e18",
@@ -545,7 +558,7 @@ def test_loss_not_finite(tmp_path):
         "optim.schedule=step",
         "optim.warmup=150",
     )
-    out, err = call("train", "mnist_mlp", *settings, f"run={path}", "--json", code=1)
+    out, err = ask("train", "mnist_mlp", *settings, f"run={path}", "--json", code=1)
     assert json.loads(out)["kind"] == "NonFinite" and "error: step " in err
     assert not (path / "DONE").exists()
 
@@ -560,7 +573,7 @@ def test_a_mistake_found_late_leaves_no_run(tmp_path):
     )
 
 
-def test_using_a_run_does_not_need_its_data(tmp_path):
+def test_using_a_run_does_not_need_its_data(tmp_path, ask):
     for label in ("cat", "dog"):
         (tmp_path / "mine" / label).mkdir(parents=True)
         for i in range(12):
@@ -574,15 +587,15 @@ def test_using_a_run_does_not_need_its_data(tmp_path):
         "train.length=4",
         "train.batch_size=4",
     )
-    call(
+    ask(
         "train", "own_pictures", f"data.path={tmp_path / 'mine'}", *small, f"run={tmp_path / 'run'}"
     )
     (tmp_path / "mine" / "cat" / "3.png").rename(tmp_path / "kept.png")
     (tmp_path / "mine").rename(tmp_path / "gone")
-    out, _ = call("predict", tmp_path / "run", tmp_path / "kept.png", "--json")
+    out, _ = ask("predict", tmp_path / "run", tmp_path / "kept.png", "--json")
     assert json.loads(out)["predictions"][0]["label"] in ("cat", "dog")
     assert (
-        "data.path: expected a folder of pictures" in call("evaluate", tmp_path / "run", code=2)[1]
+        "data.path: expected a folder of pictures" in ask("evaluate", tmp_path / "run", code=2)[1]
     )
     (tmp_path / "gone").rename(tmp_path / "mine")  # one picture short of what it was
     exported = ("export", [tmp_path / "run", tmp_path / "model"])
@@ -591,12 +604,12 @@ def test_using_a_run_does_not_need_its_data(tmp_path):
         ("train", ["--resume", tmp_path / "run", "train.length=8"]),
         exported,
     ):
-        assert "data: it has changed since" in call(door, *arguments, code=2)[1]
+        assert "data: it has changed since" in ask(door, *arguments, code=2)[1]
 
 
-def test_resume_keeps_the_record_and_refuses_to_go_back(tmp_path):
+def test_resume_keeps_the_record_and_refuses_to_go_back(tmp_path, ask):
     path = tmp_path / "a run"
-    call(
+    ask(
         "train",
         "mnist_mlp",
         "seed=3",
@@ -605,23 +618,23 @@ def test_resume_keeps_the_record_and_refuses_to_go_back(tmp_path):
         "data.validation=500",
         f"run={path}",
     )
-    call("train", "--resume", path, "train.length=30")
+    ask("train", "--resume", path, "train.length=30")
     changed = json.loads((path / "config.json").read_text())["changed"]
     assert changed["seed"] == ["0", "3"] and changed["train.length"] == ["10ep", "30"]
     assert (
         "train.length: expected at least the 30 steps"
-        in call("train", "--resume", path, "train.length=10", code=2)[1]
+        in ask("train", "--resume", path, "train.length=10", code=2)[1]
     )
     # Settings may stand behind options
-    out, _ = call("train", "mnist_mlp", "--json", "--print", "seed=4")
+    out, _ = ask("train", "mnist_mlp", "--json", "--print", "seed=4")
     assert json.loads(out)["seed"] == 4
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     assert (
         "something else is there"
-        in call("train", "mnist_mlp", f"run={tmp_path / 'link'}", code=2)[1]
+        in ask("train", "mnist_mlp", f"run={tmp_path / 'link'}", code=2)[1]
     )
     assert (
         "expected a divisor of the picture's size"
-        in call("train", "mnist_vit", "model.patch=5", f"run={tmp_path / 'v'}", code=2)[1]
+        in ask("train", "mnist_vit", "model.patch=5", f"run={tmp_path / 'v'}", code=2)[1]
     )
     assert not (tmp_path / "v").exists()

@@ -22,6 +22,8 @@ from tfbig.models.mlp import MLP
 from tfbig.models.vit import ViT
 from tfbig.report.console import metric_text
 
+pytestmark = pytest.mark.long
+
 # Order and batches
 
 

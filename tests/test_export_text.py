@@ -41,6 +41,8 @@ from tfbig.prep.tokenizers import BPE, Bytes, Characters
 from tfbig.tasks._served_text import Service
 from tfbig.tasks.text_generation import Generation, TextGeneration
 
+pytestmark = pytest.mark.long
+
 SMALL = {"width": 16, "depth": 2, "heads": 2}
 MODELS = {
     "gpt": GPT(**SMALL, bias=True, deviation=0.3),

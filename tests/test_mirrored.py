@@ -15,8 +15,11 @@ import pytest
 from test_workers import BRIEF, CNN, end, loss, pid_of_worker, start_long
 
 import tfbig
+from tfbig import train
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.engine import checkpoint, processes
+
+pytestmark = pytest.mark.long
 
 SMALL = (
     "mnist_mlp",
@@ -40,6 +43,11 @@ def command(*arguments, code=0, start=("-m", "tfbig.train"), **options):
     return done
 
 
+def alone(*arguments):
+    """A training by one process, which is this one."""
+    assert train.main([*map(str, arguments)]) == 0
+
+
 def by_hand(arguments, count=2):
     """Workers started one by one, each with its own arguments.
 
@@ -57,7 +65,7 @@ def by_hand(arguments, count=2):
 
 def test_same_result_and_resume(tmp_path):
     """As one process, bit-equal when repeated, and going on with another number of processes."""
-    command(*CNN, *BRIEF, "train.length=4", f"run={tmp_path / 'one'}")
+    alone(*CNN, *BRIEF, "train.length=4", f"run={tmp_path / 'one'}")
     done = command(*CNN, *BRIEF, *TWO, "train.length=4", f"run={tmp_path / 'two'}", "--json")
     assert (
         json.loads(done.stdout)["workers"] == 2
@@ -67,7 +75,7 @@ def test_same_result_and_resume(tmp_path):
     assert done.stderr.count(f"run: {tmp_path / 'two'}") == 1 and "[worker 1]" not in done.stderr
     command(*CNN, *BRIEF, *TWO, "train.length=3", f"run={tmp_path / 'again'}")
     command("--resume", tmp_path / "again", "train.length=4")
-    command("--resume", tmp_path / "again", "train.length=5", "device.count=1")
+    alone("--resume", tmp_path / "again", "train.length=5", "device.count=1")
     one, two, again = (end(tmp_path / name, 4) for name in ("one", "two", "again"))
     for name in one:
         np.testing.assert_array_equal(two[name], again[name])

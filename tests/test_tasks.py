@@ -25,6 +25,8 @@ from tfbig.engine.setup import Setup, training_facts
 from tfbig.engine.strategy import layers
 from tfbig.engine.trained import load_parts
 
+pytestmark = pytest.mark.long
+
 
 class Small:
     """A task's smallest experiment, measured once."""

@@ -18,12 +18,14 @@ import yaml
 from safetensors.numpy import load_file
 from training import FACTS, make
 
-from tfbig import launch
+from tfbig import launch, train
 from tfbig.core import workers
 from tfbig.core.errors import UserError
 from tfbig.core.run import Run
-from tfbig.engine import batches, checkpoint, manifests, processes
+from tfbig.engine import batches, checkpoint, manifests, processes, setup
 from tfbig.engine.strategy import _lost
+
+pytestmark = pytest.mark.long
 
 CNN = (
     "mnist_cnn",
@@ -46,17 +48,15 @@ BRIEF = (
 def run(count, path, *arguments, code=0):
     """A training by `count` workers through the command.
 
-    By one, through the plain train command.
+    By one, through the plain train command, in this process.
     """
-    words = ["train", *arguments, *([] if "--resume" in arguments else [f"run={path}"])]
-    start = (
-        ["-m", "tfbig.train", *words[1:]]
-        if count == 1
-        else ["-m", "tfbig.launch", "--workers", str(count), "--", *words]
-    )
+    words = [*map(str, arguments), *([] if "--resume" in arguments else [f"run={path}"])]
+    if count == 1:
+        assert train.main(words) == code
+        return
+    start = ["-m", "tfbig.launch", "--workers", str(count), "--", "train", *words]
     done = subprocess.run([sys.executable, *start], capture_output=True, text=True, timeout=280)
     assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
-    return done
 
 
 def end(path, step):
@@ -158,7 +158,7 @@ sys.exit(train.main(sys.argv[1:]))
 """
 
 
-def test_fifty_steps_differ_by_rounding_alone(tmp_path):
+def test_fifty_steps_differ_by_rounding_alone(tmp_path, monkeypatch):
     """With 53 bits instead of 24, fifty steps of unequal shares, Dropout and shifts end equal to
     twelve digits.
 
@@ -166,15 +166,15 @@ def test_fifty_steps_differ_by_rounding_alone(tmp_path):
     seen.
     """
     words = ["mnist_cnn", *CNN[1:4], *BRIEF[2:], "train.length=50"]
-    for count in (1, 2):
-        command = [sys.executable, "-c", IN_FLOAT64, *words, f"run={tmp_path / str(count)}"]
-        environments = processes.environments(2) if count == 2 else [{}]
-        started = [
-            subprocess.Popen(command, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True)
-            for own in environments
-        ]
-        said = [process.communicate(timeout=200)[1] for process in started]
-        assert all(process.returncode == 0 for process in started), said
+    command = [sys.executable, "-c", IN_FLOAT64, *words, f"run={tmp_path / '2'}"]
+    started = [
+        subprocess.Popen(command, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True)
+        for own in processes.environments(2)
+    ]
+    monkeypatch.setattr(setup, "POLICIES", {"float32": "float64"})
+    run(1, tmp_path / "1", *words)
+    said = [process.communicate(timeout=200)[1] for process in started]
+    assert all(process.returncode == 0 for process in started), said
     one, two = end(tmp_path / "1", 50), end(tmp_path / "2", 50)
     assert {str(value.dtype) for value in one.values()} == {"float64", "int64"}
     for name in one:

@@ -136,7 +136,9 @@ def show(found: dict) -> str:
 
 def _price(cost: float) -> str:
     """A price with two digits behind the point, and with two that are not zero."""
-    return f"{cost:,.2f}" if cost >= 0.1 else f"{cost:.{max(2, 1 - math.floor(math.log10(cost)))}f}"
+    if cost >= 0.1 or not cost:
+        return f"{cost:,.2f}"
+    return f"{cost:.{max(2, 1 - math.floor(math.log10(cost)))}f}"
 
 
 def door(arguments: list[str]) -> dict:

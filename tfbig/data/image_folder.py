@@ -79,7 +79,7 @@ class ImageFolder(Dataset):
                 pixels = 120 * label + random.integers(0, 120, (10 + i % 3, 12, 3), np.uint8)
                 path = folder / "pictures" / name / f"{i:02d}.{('png', 'jpg', 'bmp')[i % 3]}"
                 Image.fromarray(pixels.astype(np.uint8)).save(path)
-        return cls(path=str(folder / "pictures"), side=8, validation_share=0.2, test_share=0.2)
+        return cls(path=str(folder / "pictures"), side=16, validation_share=0.2, test_share=0.2)
 
     def problems(self):
         if not self.path:

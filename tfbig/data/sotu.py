@@ -26,7 +26,7 @@ class SOTU(TextWindows):
 
     @classmethod
     def smallest(cls, folder):
-        return cls(context=8)
+        return cls(context=32)
 
     def documents(self):
         for line in _content().splitlines():

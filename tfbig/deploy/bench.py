@@ -22,6 +22,7 @@ from tfbig.deploy.programs import RAW, READY, RECORD, Programs
 from tfbig.deploy.saved_model import signature_tensors
 
 BATCHES = (1, 8, 32)
+MEASURED_S = 2.0  # of the latency of each batch size
 TIMEOUT_S = 1800
 ROWS = 256  # examples handled together
 
@@ -176,6 +177,7 @@ class Bench:
             "raw": self.raw,
             "examiner": str(self.folder / "examiner"),
             "batches": BATCHES,
+            "seconds": MEASURED_S,
             "started": time.time(),
             **{name: str(folder) for name, folder in own.items()},
         }
