@@ -72,6 +72,15 @@ def test_import_law(path):
             assert package in sys.stdlib_module_names, f"{path}: core imports {name}"
 
 
+@pytest.mark.parametrize(
+    "path", [f for f in FILES if f.parent.name == "core"], ids=lambda f: f.name
+)
+def test_core_knows_no_other_floor_not_even_as_a_type(path):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("tfbig."):
+            assert node.module.startswith("tfbig.core"), f"{path} imports {node.module}"
+
+
 def test_nothing_heavy_is_imported_early():
     code = """
 import sys, pathlib, importlib

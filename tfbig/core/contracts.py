@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from tfbig.core.experiment import Experiment
-    from tfbig.engine.trained import Trained
+    from tfbig.core.trained import TrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,12 +342,12 @@ class Task(Component):
         """
 
     def respond(
-        self, trained: Trained, inputs: Any, request: Component, write: Callable[[str], Any]
+        self, trained: TrainedModel, inputs: Any, request: Component, write: Callable[[str], Any]
     ) -> list[dict[str, Any]]:
         """Predictions for what a user gave, as the predict command and `tfbig.predict` want them.
 
         Args:
-            trained: `model`, `predict` and `setup.jit` of a run (see tfbig/engine/trained.py).
+            trained: the run that predicts.
             inputs: a list of the command line's words, or an array from Python.
             request: an instance of this task's `request`.
             write: shows text on the terminal, as soon as there is any.

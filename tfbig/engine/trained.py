@@ -28,6 +28,7 @@ class Trained:
         model: the plain Keras functional model.
         task: the bound task: `preprocess`, `predict`, `metrics`, ...
         step: the optimiser step its weights are of.
+        jit: whether XLA compiles what the model computes.
     """
 
     def __init__(self, run: Run, wanted: str, console: loop.Observer):
@@ -46,6 +47,7 @@ class Trained:
         self.setup = merged(setup)
         self.task = self.setup.task
         self.model = self.setup.model
+        self.jit = self.setup.jit
         self.run = run
 
     def predict(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -248,7 +248,7 @@ class TextGeneration(Task):
     def respond(self, trained, inputs, request, write):
         """Prompts to their continuations: [{"input", "text"}]; "-" is the text on stdin."""
         prompts = Text().take(inputs).values
-        texts = self.write(trained.model, prompts, request, trained.setup.jit, write)
+        texts = self.write(trained.model, prompts, request, trained.jit, write)
         return [
             {"input": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)
         ]
