@@ -49,12 +49,13 @@ def _item_bytes(feature: Feature) -> int:
 class Reader:
     """A function from rows (int64 [n]) of a split to raw examples, padded to one shape.
 
-    A gather if the split fits in memory, else random access.
+    It gathers from memory if the split fits there, and reads at random otherwise.
     """
 
     def __init__(self, data: Dataset, split: str):
         self.data, self.split, self.failure = data, split, None
-        spec, most = data.spec, shapes.free(data.spec)
+        spec = data.spec
+        most = shapes.free(data.spec)
         self.spec = {**spec, **{f"{name}_count": COUNT for name in most}}
         arrays = None if most else data.arrays(split)
         self.tensors = None
@@ -102,9 +103,9 @@ class Reader:
 
     @contextlib.contextmanager
     def failures(self) -> Iterator[None]:
-        """While elements are taken from a pipeline of this reader.
+        """A context for taking elements from a pipeline of this reader.
 
-        What went wrong in reading is said in its own words.
+        An error in reading is raised as it was, not in TensorFlow's words.
         """
         try:
             yield
@@ -118,8 +119,8 @@ class Slabs:
     """Slabs of training batches by step: name -> [block, batch, ...].
 
     They hold raw examples with their "key" if the task preprocesses on the device, model-ready ones
-    otherwise. All examples of a slab are padded to one shape. Reading in order is what it is made
-    for; any other step costs no more than a new start of the pipeline.
+    otherwise. All examples of a slab are padded to one shape. Slabs are meant to be read in order;
+    a jump costs no more than restarting the pipeline.
     """
 
     def __init__(
@@ -144,7 +145,9 @@ class Slabs:
 
     def _pipeline(self, group: int, start: int) -> tf.data.Dataset:
         """The slabs of one group from its `start`-th on."""
-        members, block, count = self.groups[group], self.block, len(self.offsets)
+        members = self.groups[group]
+        block = self.block
+        count = len(self.offsets)
 
         def slab(number: tf.Tensor) -> dict[str, tf.Tensor]:
             first = order.positions(number * block, block) * self.batch_size
@@ -153,7 +156,7 @@ class Slabs:
             )
             row = order.rows(position, members.size, self.seed)
             row = row if members.rows is None else tf.gather(members.rows, row)
-            # No two examples of a run share a key: groups take every so-many-th.
+            # No two examples of a run share a key: groups interleave theirs.
             key = order.keys(position * len(self.groups) + group, self.seed)
             raw = {**self._take(row, members.padded), "key": key}
             ready = raw
@@ -171,24 +174,25 @@ class Slabs:
         """The slab that holds a step, and the step's place in it."""
         number, first = divmod(step, self.block)
         if number != self._number:
-            group, wanted = self._turn(number)
+            group, local_number = self._turn(number)
             following, reader = self._readers.pop(group, (None, None))
-            if following != wanted:
-                reader = iter(self._pipeline(group, wanted))
+            if following != local_number:
+                reader = iter(self._pipeline(group, local_number))
             with self._take.failures():
-                self._slab, self._number = next(reader), number
-            self._readers[group] = wanted + 1, reader
+                self._slab = next(reader)
+                self._number = number
+            self._readers[group] = local_number + 1, reader
         return self._slab, first
 
     def trained(self, step: int) -> None:
-        """Is told that a step was made."""
+        """Called after a step was made."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """What a checkpoint must hold to go on: nothing, since a step's number says it all."""
+        """What a checkpoint must hold to resume: nothing, a step's number suffices."""
         return {}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Takes up what `state` gave."""
+        """Continues from what `state` returned."""
 
     def _turn(self, number: int) -> tuple[int, int]:
         """The group of a slab, and the slab's number in it."""
@@ -196,13 +200,17 @@ class Slabs:
             return 0, number
         window, place = divmod(number, shapes.WINDOW)
         if window != self._window:
-            self._window, self._turns = window, self._turns_of(window)
+            self._window = window
+            self._turns = self._turns_of(window)
         return self._turns[place]
 
     def _turns_of(self, window: int) -> list[tuple[int, int]]:
-        """The turns of a window of slabs: groups shuffled, to be in no fixed rhythm, but each
-        group's own slabs in order."""
-        first, sizes = window * shapes.WINDOW, [group.size for group in self.groups]
+        """The turns of a window of slabs.
+
+        Groups are shuffled, to be in no fixed rhythm; each group's own slabs stay in order.
+        """
+        first = window * shapes.WINDOW
+        sizes = [group.size for group in self.groups]
         turns = [shapes.turn(first + place, sizes) for place in range(shapes.WINDOW)]
         places = [sorted(own for group, own in turns if group == g) for g in range(len(sizes))]
         following = [iter(own) for own in places]
@@ -212,10 +220,10 @@ class Slabs:
 
 
 class MadeSlabs:
-    """As `Slabs`, of batches that an agent makes itself, one a slab: see `core.source.Source`.
+    """As `Slabs`, for batches that an agent makes itself, one a slab: see `core.source.Source`.
 
-    A batch can be made only once, in order. One that was made but not trained on, because a signal
-    came, is part of the state.
+    Batches are made once and in order. One that was made but not trained on, because a signal came,
+    is part of the state.
     """
 
     block = 1
@@ -252,7 +260,7 @@ class MadeSlabs:
         return self._batch, 0
 
     def trained(self, step: int) -> None:
-        """Is told that the step was made: its batch is no longer pending."""
+        """Called after the step was made: its batch is no longer pending."""
         self._pending = {}
 
     def state(self) -> dict[str, np.ndarray]:
@@ -262,20 +270,19 @@ class MadeSlabs:
         return {**state, **pending}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Takes up what `state` gave."""
+        """Continues from what `state` returned."""
         parts = {"source": {}, "pending": {}}
         for name, value in state.items():
-            part, _, own = name.partition("/")
-            parts[part][own] = value
+            kind, _, own = name.partition("/")
+            parts[kind][own] = value
         self.source.restore(parts["source"])
-        self._pending, self._step, self._batch = parts["pending"], None, None
+        self._pending = parts["pending"]
+        self._step = None
+        self._batch = None
 
 
 def share_offsets(batch_size: int, accumulate: int, share: Share) -> np.ndarray:
-    """The places in a batch (int64 [n]) that a worker computes.
-
-    Its share of each micro-batch, one after the other.
-    """
+    """The places in a batch (int64 [n]) that a worker computes: its share of each micro-batch."""
     micro = np.arange(batch_size).reshape(accumulate, -1)
     return micro[:, share.first : share.first + share.size].ravel()
 
@@ -285,9 +292,9 @@ def evaluation_batches(
 ) -> Iterator[tuple[np.ndarray, dict[str, tf.Tensor]]]:
     """Every example of a split once, as (its positions, raw or model-ready batch).
 
-    A batch has rows for all of its shape; those behind the positions are copies that fill it up.
-    Of `count` readers, reader `index` gets every count-th batch; one that would get none gets one
-    without positions, so that all of them make calls.
+    Every batch is full; the rows behind its positions are copies that fill it up. Of `count`
+    readers, reader `index` gets every count-th batch; one that would get none gets a batch without
+    positions, so that all of them make calls.
     """
     if task.data.size(split) == 0:
         raise UserError(f"data: the {split} split is empty, so there is nothing to evaluate.")
@@ -320,7 +327,8 @@ def dataset(task: Task, split: str, batch_size: int) -> tf.data.Dataset:
 
     The last batch may be short. Features of any length are padded to the longest there may be.
     """
-    take, longest = Reader(task.data, split), shapes.free(task.data.spec)
+    take = Reader(task.data, split)
+    longest = shapes.free(task.data.spec)
     rows = tf.data.Dataset.range(task.data.size(split)).batch(batch_size)
 
     def load(row: tf.Tensor) -> dict[str, tf.Tensor]:

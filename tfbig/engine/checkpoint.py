@@ -1,6 +1,6 @@
-"""Checkpoints: written beside, synced, checksummed, renamed.
+"""Checkpoints: written to a temporary folder, synced, checksummed and renamed.
 
-Read back only if every byte is as it was written.
+They are read back only if every byte is as it was written.
 
     RUN/checkpoints/000009370/
         weights.safetensors     the model's variables, seeds of Dropout included
@@ -56,7 +56,7 @@ def folder_name(step: int) -> str:
 
 
 def steps(checkpoints: Path) -> list[int]:
-    """The steps with a checkpoint, ascending; whether one is intact is found out by reading it."""
+    """The steps with a checkpoint, ascending; only reading one shows whether it is intact."""
     if not checkpoints.is_dir():
         return []
     names = [
@@ -68,7 +68,7 @@ def steps(checkpoints: Path) -> list[int]:
 
 
 def identity(folder: Path) -> int | None:
-    """Another number for another checkpoint of the same step; None: there is none."""
+    """A number that tells checkpoints of the same step apart; None: there is none."""
     try:
         return folder.stat().st_ino
     except OSError:
@@ -84,7 +84,7 @@ def snapshot(step: int, variables: dict[str, list], extra: dict[str, dict] | Non
         NonFinite: a variable is NaN or infinite.
     """
     values = {name: _host(listed) for name, listed in variables.items()}
-    for path, value in (item for part in values.values() for item in part.items()):
+    for path, value in (item for tensors in values.values() for item in tensors.items()):
         if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
             raise NonFinite(
                 f"step {step}: {path} is no longer finite, so no checkpoint was written."
@@ -101,7 +101,7 @@ def save(
 ) -> Path:
     """Writes the checkpoint of a step.
 
-    What was there before stays whole whatever happens meanwhile.
+    The checkpoints that were there before stay whole, whatever happens meanwhile.
 
     Args:
         checkpoints: the run's folder of checkpoints.
@@ -120,18 +120,16 @@ def save(
 
 def write(checkpoints: Path, step: int, values: dict, state: dict) -> Path:
     """Writes what `snapshot` took; see `save`."""
-    final, beside = (
-        checkpoints / folder_name(step),
-        checkpoints / f".{folder_name(step)}.{os.getpid()}.tmp",
-    )
-    needed = sum(value.nbytes for part in values.values() for value in part.values())
+    final = checkpoints / folder_name(step)
+    beside = checkpoints / f".{folder_name(step)}.{os.getpid()}.tmp"
+    needed = sum(value.nbytes for tensors in values.values() for value in tensors.values())
     try:
         # Without parents: a run directory that is gone is not made anew in part
         checkpoints.mkdir(exist_ok=True)
         for leftover in checkpoints.glob(".*.tmp"):  # of a process that was killed while writing
             shutil.rmtree(leftover, ignore_errors=True)
         beside.mkdir()
-        sums = {name: _write(beside / name, part) for name, part in values.items()}
+        sums = {name: _write(beside / name, tensors) for name, tensors in values.items()}
         body = {"step": step, **state, "files": sums}
         files.write_synced(
             beside / STATE, json.dumps({**body, "digest": _digest(body)}, indent=1).encode()
@@ -149,19 +147,20 @@ def write(checkpoints: Path, step: int, values: dict, state: dict) -> Path:
 def make_room(checkpoints: Path, keep: int, step: int) -> bool:
     """Removes ahead of time what `prune` removes once the checkpoint of `step` is written.
 
-    Returns whether there was any.
+    The newest intact checkpoint and the best one on the disk stay: training can resume from there
+    whatever follows.
 
-    The newest intact checkpoint and the best one that is on the disk stay: training can go on from
-    there whatever follows.
+    Returns:
+        Whether any was removed.
     """
-    before = [each for each in steps(checkpoints) if each < step]
+    before = [earlier for earlier in steps(checkpoints) if earlier < step]
     for newest in reversed(before):
         with contextlib.suppress(ValueError):
             state = read_state(checkpoints / folder_name(newest))
             for name in state["files"]:
                 read_file(checkpoints / folder_name(newest), name, state)
             kept = {newest, state["best"] and state["best"]["step"], *before[1 - keep :]}
-            return _remove(checkpoints, [each for each in before if each not in kept])
+            return _remove(checkpoints, [earlier for earlier in before if earlier not in kept])
     return False
 
 
@@ -173,7 +172,8 @@ class Writer:
 
     def __init__(self, checkpoints: Path, keep: int):
         self.checkpoints, self.keep = checkpoints, keep
-        self._thread, self._last = ThreadPoolExecutor(1, "checkpoints"), None
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._last = None
         self.durable = max(steps(checkpoints), default=None)  # the latest step that is on the disk
 
     def save(
@@ -201,8 +201,9 @@ class Writer:
         self._last = self._thread.submit(work)
 
     def wait(self) -> None:
-        """Until what was given to be saved is on the disk."""
-        last, self._last = self._last, None
+        """Waits until the last save is on the disk."""
+        last = self._last
+        self._last = None
         if last is not None:
             last.result()
 
@@ -262,7 +263,8 @@ def read_file(folder: Path, name: str, state: dict) -> dict:
     """
     from safetensors.numpy import load as decode
 
-    path, expected = folder / name, state["files"].get(name)
+    path = folder / name
+    expected = state["files"].get(name)
     if expected is None:
         raise UserError(f"{folder}: has no {name}. Use the settings it was written with.")
     try:
@@ -287,43 +289,43 @@ def load(folder: Path, variables: dict[str, list]) -> dict:
         UserError: it is intact but belongs to another model.
     """
     state = read_state(folder)
-    parts = {name: named(listed) for name, listed in variables.items()}
-    values = {name: read_file(folder, name, state) for name in parts}
+    targets_of = {name: named(listed) for name, listed in variables.items()}
+    values = {name: read_file(folder, name, state) for name in targets_of}
     extra = {"arrays": {}, "source": {}}
     for key, name in (("arrays", CALLBACKS), ("source", SOURCE)):
-        if OPTIMIZER in parts and name in state["files"]:
+        if OPTIMIZER in targets_of and name in state["files"]:
             extra[key] = read_file(folder, name, state)
-    for name, part in parts.items():
-        _check_fit(folder / name, part, values[name])
-    for name, part in parts.items():
-        for path, variable in part.items():
+    for name, targets in targets_of.items():
+        _check_fit(folder / name, targets, values[name])
+    for name, targets in targets_of.items():
+        for path, variable in targets.items():
             variable.assign(tf.constant(values[name][path], dtype=variable.dtype))
     return {**state, **extra}
 
 
 def _check_fit(path: Path, variables: dict, values: dict) -> None:
-    missing, extra = (
-        [v for v in variables if v not in values],
-        [v for v in values if v not in variables],
-    )
+    missing = [v for v in variables if v not in values]
+    extra = [v for v in values if v not in variables]
     shapes = [v for v in variables if v in values and tuple(variables[v].shape) != values[v].shape]
     if not (missing or extra or shapes):
         return
-    told = [f"{len(missing)} missing (first: {missing[0]})"] if missing else []
-    told += [f"{len(extra)} not expected (first: {extra[0]})"] if extra else []
-    told += [f"{v} is {values[v].shape}, expected {tuple(variables[v].shape)}" for v in shapes[:1]]
+    differences = [f"{len(missing)} missing (first: {missing[0]})"] if missing else []
+    differences += [f"{len(extra)} not expected (first: {extra[0]})"] if extra else []
+    differences += [
+        f"{v} is {values[v].shape}, expected {tuple(variables[v].shape)}" for v in shapes[:1]
+    ]
     raise UserError(
-        f"{path}: belongs to another model or optimiser: {'; '.join(told)}. Use the settings it was"
-        " written with."
+        f"{path}: belongs to another model or optimiser: {'; '.join(differences)}. Use the settings"
+        " it was written with."
     )
 
 
 def newest_intact(
     checkpoints: Path, variables: dict[str, list], warn=lambda text: None
 ) -> dict | None:
-    """Loads the newest checkpoint that is whole.
+    """Loads the newest checkpoint that is whole; None: there is none at all.
 
-    Names each damaged one it passes over. None: there is none at all.
+    Each damaged one that it passes over is named.
 
     Raises:
         UserError: there are checkpoints, and all are damaged.
@@ -345,9 +347,9 @@ def newest_intact(
 
 
 def newest_state(checkpoints: Path) -> tuple[Path, dict] | None:
-    """The folder and the state of the newest checkpoint whose state is whole, without its tensors.
+    """The folder and the state of the newest checkpoint whose state is whole; None: there is none.
 
-    None: there is none.
+    Its tensors are not read.
     """
     for step in reversed(steps(checkpoints)):
         with contextlib.suppress(ValueError):  # said when the checkpoint is passed over
@@ -358,10 +360,10 @@ def newest_state(checkpoints: Path) -> tuple[Path, dict] | None:
 def prune(checkpoints: Path, keep: int, best: int | None, newest: int) -> None:
     """Removes all but the `keep` latest checkpoints and the best one.
 
-    Of those up to `newest`, since later ones were passed over as damaged.
+    Those after `newest` are left alone: they were passed over as damaged.
     """
-    older = [each for each in steps(checkpoints) if each <= newest][:-keep]
-    _remove(checkpoints, [each for each in older if each != best])
+    older = [step for step in steps(checkpoints) if step <= newest][:-keep]
+    _remove(checkpoints, [step for step in older if step != best])
 
 
 def _remove(checkpoints: Path, doomed: list[int]) -> bool:

@@ -23,8 +23,8 @@ class Evaluation:
     """Metrics of one split: name -> {value, low, high, count}, and what they are made of.
 
     Attributes:
-        measured: positions of the examples that count, int64 [count]: all but those for which
-            another one stood in.
+        measured: positions of the examples that count, int64 [count]: all but those that were
+            substituted.
         records: what `Task.records` keeps of these examples, name -> [count, ...].
     """
 
@@ -78,11 +78,12 @@ def evaluate(
         split: "train", "validation" or "test".
         batch_size: examples per call; bounds memory, does not change the result.
         workers: those who evaluate together, each a part of the split; all get the same result.
-        receive: is given the outputs, as (positions in the split, name -> [batch, ...]); behind
-            those of the positions, a batch may hold others that fill it up.
-        progress: is told how many of how many examples are done.
+        receive: called with (positions in the split, outputs: name -> [batch, ...]); behind those
+            of the positions, a batch may hold others that fill it up.
+        progress: called with the number of examples done, and of all.
     """
-    size, done = task.data.size(split), 0
+    size = task.data.size(split)
+    done = 0
     kept: dict[str, dict[str, np.ndarray]] = {"metrics": {}, "records": {}}
     mine = (workers.place.index, workers.count) if workers else (0, 1)
     batch_size = min(batch_size, max(1, size))
@@ -90,24 +91,24 @@ def evaluate(
         outputs, measured = run(batch, True)
         if receive is not None:
             receive(positions, outputs)
-        for part, tensors in measured.items():
+        for kind, tensors in measured.items():
             for name, value in tensors.items():
-                dtype = np.float64 if part == "metrics" else value.dtype.as_numpy_dtype
-                rows = kept[part].setdefault(name, np.zeros((size, *value.shape[1:]), dtype))
+                dtype = np.float64 if kind == "metrics" else value.dtype.as_numpy_dtype
+                rows = kept[kind].setdefault(name, np.zeros((size, *value.shape[1:]), dtype))
                 rows[positions] = value.numpy()[: len(positions)]
         done += len(positions)
         progress(done, size)
-    left_out = np.zeros(size)  # records for which another one stood in
+    left_out = np.zeros(size)  # records that were substituted
     left_out[list(getattr(task.data, "skipped", {}).get(split, {}))] = 1
     if workers and workers.count > 1:  # each example was measured by one worker, is zero elsewhere
-        for part in ("metrics", "records"):
-            for name, rows in sorted(kept[part].items()):
-                kept[part][name] = workers.total_array(rows).astype(rows.dtype)
+        for kind in ("metrics", "records"):
+            for name, rows in sorted(kept[kind].items()):
+                kept[kind][name] = workers.total_array(rows).astype(rows.dtype)
         left_out = workers.total_array(left_out)
     measured = np.flatnonzero(left_out == 0)
     if len(measured) < size:
-        for part in ("metrics", "records"):
-            kept[part] = {name: rows[measured] for name, rows in kept[part].items()}
+        for kind in ("metrics", "records"):
+            kept[kind] = {name: rows[measured] for name, rows in kept[kind].items()}
     groups = task.data.groups(split)
     if groups is not None:
         groups = np.unique(groups[measured], return_inverse=True)[1]
@@ -127,8 +128,8 @@ def metrics_of(
         task: the bound task; its `score` gives the metrics that need all examples together.
         pairs: metric -> [n, 2], its sum and its count for each example.
         records: of `Task.records`, name -> [n, ...].
-        groups: of `Dataset.groups`, the number of each example's, int [n]: examples of one group
-            are no independent ones, so it is groups that intervals resample.
+        groups: of `Dataset.groups`, each example's group as a number, int [n]. Examples of one
+            group are not independent, so intervals resample groups.
     """
     metrics = {name: interval(*rows.T, groups) for name, rows in pairs.items()}
     if records:
@@ -149,7 +150,8 @@ def scored(
     size = len(next(iter(statistics.values())))
     members = None if groups is None else _members(groups)
     independent = size if members is None else len(members)
-    values, draws = task.score(statistics), {}
+    values = task.score(statistics)
+    draws = {}
     if values and independent >= FEWEST:
         random = np.random.default_rng(0)
         for _ in range(SCORE_RESAMPLES):
@@ -187,13 +189,18 @@ def interval(total: np.ndarray, count: np.ndarray, groups: np.ndarray | None = N
     Given the number of each example's group, groups stand for examples.
     """
     if groups is not None:
-        total, count = np.bincount(groups, total), np.bincount(groups, count)
+        total = np.bincount(groups, total)
+        count = np.bincount(groups, count)
     counted = count > 0
-    total, count = total[counted].astype(np.float64), count[counted].astype(np.float64)
-    n, whole = len(total), count.sum()
+    total = total[counted].astype(np.float64)
+    count = count[counted].astype(np.float64)
+    n = len(total)
+    whole = count.sum()
     if n == 0:
         return {"value": None, "low": None, "high": None, "count": 0}
-    value, low, high = float(total.sum() / whole), None, None
+    value = float(total.sum() / whole)
+    low = None
+    high = None
     if bool(np.all(count == 1)) and bool(np.all((total == 0) | (total == 1))):
         low, high = wilson(value, n)
     elif n >= FEWEST and math.isfinite(value):
@@ -209,17 +216,17 @@ def _is_share(total: np.ndarray, count: np.ndarray) -> bool:
 
 
 def bootstrap(total: np.ndarray, count: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of a ratio of sums over n independent examples, from resamples that are the
-    same each time.
+    """The bootstrap's 95 % interval of a ratio of sums over n independent examples.
 
-    It is the expanded percentile interval (Hesterberg 2015, "What Teachers Should Know About the
-    Bootstrap"), which is wide enough for few examples and, unlike a normal one, does not leave the
-    range of what was measured: no loss below 0. Of many examples, sums over groups are drawn, which
-    have the same variance.
+    The resamples are the same each time. It is the expanded percentile interval (Hesterberg 2015,
+    "What Teachers Should Know About the Bootstrap"), which is wide enough for few examples and,
+    unlike a normal one, does not leave the range of what was measured: no loss below 0. Of many
+    examples, sums over groups are drawn, which have the same variance.
     """
     if len(total) > GROUPS:
         group = np.arange(len(total)) % GROUPS
-        total, count = np.bincount(group, total), np.bincount(group, count)
+        total = np.bincount(group, total)
+        count = np.bincount(group, count)
     n = len(total)
     rows = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
     values = total[rows].sum(1) / count[rows].sum(1)
@@ -229,9 +236,7 @@ def bootstrap(total: np.ndarray, count: np.ndarray) -> tuple[float, float]:
 
 
 def expanded_tail(n: int) -> float:
-    """What a bootstrap's 95 % interval leaves out on either side, so that n examples are
-    covered.
-    """
+    """The share on either side that a bootstrap's 95 % interval of n examples leaves out."""
     from scipy import special
 
     return float(special.ndtr(-math.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.975)))

@@ -19,18 +19,20 @@ def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
 
     Measured once, then read from data.json.
     """
-    splits, saved = {}, run.read_json("data.json")
+    splits = {}
+    saved = run.read_json("data.json")
     if saved is not None:
-        now = data.fingerprint()
-        before = saved.get("fingerprint") or now  # runs of before this data had one have none
+        fingerprint = data.fingerprint()
+        # Runs from before this data had a fingerprint have none
+        saved_fingerprint = saved.get("fingerprint") or fingerprint
         remedy = "Bring the old data back, or start a new run."
-        if before.rpartition(":")[0] != now.rpartition(":")[0]:
+        if saved_fingerprint.rpartition(":")[0] != fingerprint.rpartition(":")[0]:
             raise UserError(
                 f"data: {run.path} was started with a version of this package that looked at it"
                 " otherwise, so it cannot be told whether it is still the same. Start a new run;"
                 " predict can still be used."
             )
-        if before != now:
+        if saved_fingerprint != fingerprint:
             raise UserError(
                 f"data: it has changed since {run.path} was started, so its examples or splits are"
                 f" no longer the same. {remedy}"
@@ -71,16 +73,15 @@ def notes(data: Dataset | Readable) -> list[str]:
 
 
 def described(data: Readable, split: str) -> dict:
-    """As `counted`, once a small split has been read, so that what cannot be read is known."""
+    """As `counted`, after reading a small split, so that its unreadable records are known."""
     data.arrays(split)
     return counted(data, split)
 
 
 def counted(data: Readable, split: str) -> dict:
-    """A split's size and, where they are known, the examples of each class, without those known to
-    be unreadable.
-    """
-    skipped, names = list(data.skipped[split]), data.label_names
+    """A split's size and, where known, the examples of each class; unreadable ones are left out."""
+    skipped = list(data.skipped[split])
+    names = data.label_names
     counts = {"size": data.size(split) - len(skipped), "classes": {}}
     labels = data.labels(split) if names else None
     if labels is not None:

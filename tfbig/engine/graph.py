@@ -36,14 +36,12 @@ class Node:
             and "training" in inspect.signature(self.operation.call).parameters
         ):
             options = {**options, "training": training}
-        made = self.operation(*arguments, **options)
-        return keras.tree.flatten(made)
+        outputs = self.operation(*arguments, **options)
+        return keras.tree.flatten(outputs)
 
 
 def nodes(model: keras.Model) -> list[Node]:
-    """All computations of a functional model but its inputs, in an order in which they can be
-    made.
-    """
+    """The computations of a functional model, without its inputs, in an executable order."""
     ordered = [
         node
         for depth in sorted(model._nodes_by_depth, reverse=True)
@@ -56,7 +54,7 @@ def nodes(model: keras.Model) -> list[Node]:
     ]
 
 
-# Of the same memory
+# Operations whose outputs share their inputs' memory
 VIEWS = ("Flatten", "Reshape", "Squeeze", "ExpandDims", "Identity", "StopGradient")
 # Values that a recurrent layer keeps for each unit and moment: gates before and after their
 # activation, states
@@ -68,15 +66,15 @@ def _recurrent(node: Node) -> list:
     operation = node.operation
     layers = [
         operation,
-        *(getattr(operation, f"{way}_layer", None) for way in ("forward", "backward")),
+        *(getattr(operation, f"{direction}_layer", None) for direction in ("forward", "backward")),
     ]
     return [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
 
 
 def bytes_kept(node: Node) -> int:
-    """Bytes that the gradient needs of what a node computes, for one example.
+    """Bytes of a node's results that the gradient needs, for one example.
 
-    Its outputs, of a recurrent layer all its moments'.
+    Its outputs; for a recurrent layer, those of all its time steps.
     """
     if type(node.operation).__name__ in VIEWS:
         return 0
@@ -90,10 +88,7 @@ def bytes_kept(node: Node) -> int:
 
 
 def operations(node: Node) -> int:
-    """How many operations a node starts.
-
-    One, a recurrent layer one for each moment, a view none.
-    """
+    """How many operations a node starts: a view none, a recurrent layer one for each time step."""
     if type(node.operation).__name__ in VIEWS:
         return 0
     layers = _recurrent(node)

@@ -1,5 +1,6 @@
-"""Keras callbacks, called at evaluation boundaries, and what they remember, which a resumed run
-gives back to them.
+"""Keras callbacks, called at evaluation boundaries.
+
+What they remember is saved in checkpoints, and a resumed run gives it back to them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tfbig.engine.setup import Setup
 
 PARTS = ("params", "_params", "model", "_model")  # what Keras gives each callback
-TOLD = "expected numbers, text, arrays, and lists or dicts of them"
+SAVEABLE = "expected numbers, text, arrays, and lists or dicts of them"
 
 
 class Hooks:
@@ -62,8 +63,8 @@ class Hooks:
                 and isinstance(callback, keras.callbacks.EarlyStopping)
                 and not callback.restore_best_weights
             ):
-                for number, told in enumerate(state.evaluations):
-                    callback.on_epoch_end(number, dict(told))
+                for number, logs in enumerate(state.evaluations):
+                    callback.on_epoch_end(number, dict(logs))
         # A run that EarlyStopping has ended stays so, unless it is given more patience now.
         stopping = [
             callback
@@ -81,16 +82,16 @@ class Hooks:
             self.list.on_epoch_begin(len(self.state.evaluations))
 
     def evaluated(self, metrics: dict[str, dict]) -> bool:
-        """Tells all callbacks; returns whether one of them wants to stop."""
-        told = {
+        """Calls all callbacks; returns whether one of them wants to stop."""
+        logs = {
             f"val_{name}": metric["value"]
             for name, metric in metrics.items()
             if metric["value"] is not None  # of metrics that had too little to count
         }
-        told["learning_rate"] = learning_rate(self.setup.optimizer)
+        logs["learning_rate"] = learning_rate(self.setup.optimizer)
         self.begun = False
-        self.state.evaluations.append(told)
-        self.list.on_epoch_end(len(self.state.evaluations) - 1, dict(told))
+        self.state.evaluations.append(logs)
+        self.list.on_epoch_end(len(self.state.evaluations) - 1, dict(logs))
         return bool(self.setup.model.stop_training)
 
     def end(self) -> None:
@@ -99,7 +100,7 @@ class Hooks:
     def remembered(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """All callbacks' state, as JSON values and the arrays they refer to.
 
-        What cannot be saved is said once.
+        Attributes that cannot be saved are reported once.
         """
         states, arrays = {}, {}
         for key, callback in self.named.items():
@@ -107,7 +108,7 @@ class Hooks:
             for name, value in _attributes(callback):
                 digest = _digest(value)
                 if digest is None:
-                    self._tell_unsaved(key, callback, name, value)
+                    self._report_unsaved(key, callback, name, value)
                 elif digest != self.fresh[key].get(name):
                     states[key][name] = plain.pack(value, arrays, f"{key}.{name}")
         return {"begun": self.begun, "states": states}, arrays
@@ -127,14 +128,14 @@ class Hooks:
                 )
         return saved["begun"]
 
-    def _tell_unsaved(self, key: str, callback, name: str, value) -> None:
+    def _report_unsaved(self, key: str, callback, name: str, value) -> None:
         # Functions are settings, and Keras's own callbacks open their files and writers anew.
         if (key, name) not in self.unsaved and not (
             callable(value) or _is_of_keras(type(callback))
         ):
             self.unsaved.add((key, name))
             self.note(
-                f"callback {key}: its attribute {name} cannot be saved ({TOLD}; received"
+                f"callback {key}: its attribute {name} cannot be saved ({SAVEABLE}; received"
                 f" {type(value).__name__}), so a resumed run has it as new"
             )
 
@@ -143,7 +144,8 @@ def _named(callbacks: list) -> dict:
     """Callbacks by the names of their classes; those of one class are numbered."""
     named: dict = {}
     for callback in callbacks:
-        stem, number = type(callback).__name__, 1
+        stem = type(callback).__name__
+        number = 1
         key = stem
         while key in named:
             number += 1
@@ -153,10 +155,10 @@ def _named(callbacks: list) -> dict:
 
 
 def _attributes(callback) -> list[tuple[str, Any]]:
-    """What may be state: all attributes but those Keras gives a callback, and the settings of
-    Keras's own classes.
+    """The attributes that may be state, by name.
 
-    These change one of them when they are first used: `min_delta` takes the sign of the comparison.
+    All but those that Keras gives a callback, and the settings of Keras's own classes. These change
+    one of them when they are first used: `min_delta` takes the sign of the comparison.
     """
     own = [kind for kind in type(callback).__mro__ if _is_of_keras(kind)]
     settings = {name for kind in own for name in inspect.signature(kind.__init__).parameters}
@@ -172,7 +174,7 @@ def _is_of_keras(kind: type) -> bool:
 
 
 def _digest(value) -> str | None:
-    """The same for the same value; None for what cannot be saved."""
+    """A digest of a value; None for a value that cannot be saved."""
     arrays: dict = {}
     try:
         packed = json.dumps(plain.pack(value, arrays, ""))

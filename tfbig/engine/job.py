@@ -35,7 +35,8 @@ class Journal:
     """An observer that writes the run's log and passes everything on to the console's observer."""
 
     def __init__(self, run: Run, console: loop.Observer, data: Readable):
-        self.run, self.console, self.data, self.told = run, console, data, ""
+        self.run, self.console, self.data = run, console, data
+        self.reported = ""  # the last message about unreadable records
         self.began = 0
 
     def restored(self, step):
@@ -52,9 +53,9 @@ class Journal:
     def evaluated(self, step, split, metrics):
         self.run.log("evaluation", step, {"split": split, "metrics": metrics})
         self.console.evaluated(step, split, metrics)
-        if told(self.data.skipped) != self.told:
-            self.told = told(self.data.skipped)
-            self.console.note(self.told)
+        if told(self.data.skipped) != self.reported:
+            self.reported = told(self.data.skipped)
+            self.console.note(self.reported)
             self.run.write_json("skipped.json", self.data.skipped)
 
     def note(self, text):
@@ -62,12 +63,12 @@ class Journal:
 
 
 def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
-    """Prepares, trains and concludes a run; returns its summary, empty but in the chief.
+    """Prepares, trains and concludes a run; returns its summary, which only the chief has.
 
     Args:
         run: the run directory.
-        console: is told what a person wants to know.
-        callbacks: Keras callbacks beside those that the settings ask for.
+        console: shows what a person wants to know.
+        callbacks: Keras callbacks besides those that the settings ask for.
     """
     with run.lock():
         _refuse_damage(run, console)
@@ -78,7 +79,7 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
         journal = Journal(run, console, setup.data)
         hooks = (*own_callbacks(run), *callbacks)
         state = loop.train(setup, run.checkpoints, journal, hooks, started)
-        if not setup.workers.is_chief:  # what is left, the chief does alone
+        if not setup.workers.is_chief:  # the chief does the rest alone
             return {}
         if journal.began == state.step:
             console.note("nothing was left to train")
@@ -86,7 +87,7 @@ def train(run: Run, console: loop.Observer, callbacks: tuple = ()) -> dict:
 
 
 def _refuse_damage(run: Run, console: loop.Observer) -> None:
-    """What could not be gone on with, or would be lost at the end, is said now."""
+    """Refuses now what training could not resume from, or would lose at the end."""
     before = loop.check_settings(run.experiment, run.checkpoints)
     if before != tfbig.__version__:
         console.note(f"started with tfbig {before}, goes on with {tfbig.__version__}")
@@ -135,8 +136,11 @@ def _size_and_place(setup: Setup) -> str:
 
 
 def start(run: Run, setup: Setup, console: loop.Observer) -> None:
-    """A run that goes on is unfinished again; a new one takes its starting weights, if it has any,
-    and shows its first batch in the report."""
+    """Starts a run.
+
+    A resumed one is unfinished again; a new one takes its starting weights, if it has any, and
+    shows its first batch in the report.
+    """
     if checkpoint.steps(run.checkpoints):
         setup.data.examples("train", np.arange(1))  # only once its data is known to be there
         run.unmark_done()
@@ -154,8 +158,8 @@ def conclude(run: Run, setup: Setup, state: loop.State, console: loop.Observer) 
     best = state.best["step"] if state.best else state.saved
     if split != "none" and best is not None:
         # This training's best: a later checkpoint, passed over as damaged, may name another one.
-        wanted = str(best) if best in checkpoint.steps(run.checkpoints) else "best"
-        step = load_step(setup, run, wanted, console)
+        choice = str(best) if best in checkpoint.steps(run.checkpoints) else "best"
+        step = load_step(setup, run, choice, console)
         if not is_recorded(run, split, step):  # the test split is read once
             results.record(run, setup, split, step, console)
     run.mark_done()
@@ -175,9 +179,7 @@ def _workers(run: Run, console: loop.Observer) -> Workers:
 
 
 def compare(workers: Workers, experiment: Experiment, data: Readable) -> None:
-    """Refuses to train with workers that have another configuration, other data or other
-    software.
-    """
+    """Refuses to train with workers whose configuration, data or software differs."""
     if workers.count == 1:
         return
     facts = {package: importlib.metadata.version(package) for package in ("tensorflow", "keras")}
@@ -199,9 +201,7 @@ def compare(workers: Workers, experiment: Experiment, data: Readable) -> None:
 
 
 def first_batch(setup: Setup) -> dict[str, np.ndarray]:
-    """The first batch of training (on several workers, this one's share), as the network is given
-    it.
-    """
+    """The first batch of training as the network gets it; on several workers, this one's share."""
     slab, place = setup.slabs.at(0)
     batch = {name: value[place] for name, value in slab.items()}
     if setup.task.preprocess_on == "device":
@@ -211,10 +211,11 @@ def first_batch(setup: Setup) -> dict[str, np.ndarray]:
 
 def own_callbacks(run: Run) -> tuple:
     """The Keras callbacks that an experiment's settings ask for."""
-    train, (primary, better) = run.experiment.train, run.experiment.task.primary
-    made = []
+    train = run.experiment.train
+    primary, better = run.experiment.task.primary
+    callbacks = []
     if train.patience is not None:
-        made.append(
+        callbacks.append(
             keras.callbacks.EarlyStopping(f"val_{primary}", mode=better, patience=train.patience)
         )
     if train.tensorboard and not isinstance(run, Follower):
@@ -223,14 +224,14 @@ def own_callbacks(run: Run) -> tuple:
                 "train.tensorboard: needs the package tensorboard, which is not installed. Run pip"
                 " install 'tfbig[tensorboard]'."
             )
-        made.append(keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False))
-    return tuple(made)
+        callbacks.append(keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False))
+    return tuple(callbacks)
 
 
 def is_finished(run: Run) -> bool:
     """Whether nothing is left to do in a run.
 
-    Trained to its length, evaluated, and what that left can be read.
+    It is trained to its length and evaluated, and its files can be read.
     """
     names = ("data.json", "summary.json", "metrics.json")
     try:
@@ -240,7 +241,7 @@ def is_finished(run: Run) -> bool:
         if not whole or reached < Lengths.of(run.experiment).total:
             return False
         best = checkpoint.read_state(run.checkpoints / checkpoint.folder_name(reached))["best"]
-    except ValueError:  # damaged: what can be made again is, the rest is said
+    except ValueError:  # damaged: what can be written again will be, the rest is reported
         return False
     split = run.experiment.train.final_split
     return split == "none" or is_recorded(run, split, best["step"] if best else reached)
@@ -253,7 +254,8 @@ def describe(setup: Setup, state: loop.State, run: Run) -> dict:
     rates = [
         rate for line in lines[1:] or lines if (rate := line.get("examples_per_s")) is not None
     ]
-    newest, seconds = checkpoint.steps(run.checkpoints)[-1:], state.seconds
+    newest = checkpoint.steps(run.checkpoints)[-1:]
+    seconds = state.seconds
     folder = run.checkpoints / checkpoint.folder_name(newest[0]) if newest else None
     return {
         "parameters": setup.model.count_params(),
@@ -286,7 +288,8 @@ def dry_run(experiment: Experiment, console: loop.Observer) -> dict:
     """Builds everything, makes one step, and says what it takes."""
     started = time.monotonic()
     data = Readable(experiment.data)
-    known, used = training_facts(experiment, data), load_parts(None, experiment.task, console)
+    known = training_facts(experiment, data)
+    used = load_parts(None, experiment.task, console)
     setup = Setup(experiment, known, data=data, parts=used)
     slab, first = setup.slabs.at(0)
     scalars = setup.run_block(slab, tf.constant(first), tf.constant(1))
@@ -318,5 +321,6 @@ def dry_run(experiment: Experiment, console: loop.Observer) -> dict:
 def build(experiment: Experiment, console: loop.Observer):
     """The bound task and its untrained Keras model, for use without a run: (task, model)."""
     data = Readable(experiment.data)
-    known, used = training_facts(experiment, data), load_parts(None, experiment.task, console)
+    known = training_facts(experiment, data)
+    used = load_parts(None, experiment.task, console)
     return build_task(experiment, known, data, used)

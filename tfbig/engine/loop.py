@@ -24,13 +24,13 @@ from tfbig.engine.hooks import Hooks
 from tfbig.engine.optimizer import learning_rate
 from tfbig.engine.setup import Setup
 
-# Wanted length of one call into the compiled program: signals and progress are seen this often
+# Target length of one call into the compiled program: signals and progress are seen this often
 CALL_SECONDS = 0.5
 LOG_SECONDS = 1.0  # time between lines in the log
 
 
 class Observer(Protocol):
-    """Who is told how training goes: the run directory's log and the console."""
+    """A listener to a training: the run directory's log or the console."""
 
     def restored(self, step: int) -> None: ...
     def trained(self, step: int, values: dict[str, float]) -> None: ...
@@ -46,15 +46,15 @@ class State:
     best: dict | None = None  # {"step", "value"} of the primary metric
     saved: int | None = None  # step of the latest checkpoint
     stopped_early: bool = False
-    # What callbacks were told, one entry for each evaluation
+    # What callbacks were called with, one entry for each evaluation
     evaluations: list[dict] = field(default_factory=list)
-    # What they remembered when the checkpoint was written that the run goes on from
+    # What they remembered in the checkpoint from which the run resumed
     callbacks: dict | None = None
     # Seconds training stood still
     waited: dict[str, float] = field(default_factory=lambda: {"data": 0.0, "checkpoints": 0.0})
-    # Seconds of the run's earlier parts, each up to the checkpoint that the next went on from
+    # Seconds of the run's earlier parts, each up to the checkpoint from which the next resumed
     earlier: float = 0.0
-    parts: int = 1  # it was resumed so many times, less one
+    parts: int = 1  # one more than the times it was resumed
     started: float = field(default_factory=time.monotonic)  # when this part began
 
     @contextlib.contextmanager
@@ -81,13 +81,12 @@ def train(
     callbacks: tuple = (),
     started: float | None = None,
 ) -> State:
-    """Trains to the experiment's length, going on from the newest intact checkpoint if there is
-    one.
+    """Trains to the experiment's length, from the newest intact checkpoint if there is one.
 
     Args:
         setup: what to train.
         checkpoints: the run's folder of checkpoints.
-        observer: is told of every logged step and evaluation.
+        observer: called at every logged step and evaluation.
         callbacks: Keras callbacks; an "epoch" is the time between two evaluations.
         started: when the work began, by `time.monotonic`; None: now.
 
@@ -96,12 +95,11 @@ def train(
         Interrupted: a signal asked to stop; everything is saved.
         RunFailure: a checkpoint could not be written.
     """
-    lengths, state = setup.lengths, restore(setup, checkpoints, observer)
+    lengths = setup.lengths
+    state = restore(setup, checkpoints, observer)
     state.started = state.started if started is None else started
-    hooks, writer = (
-        Hooks(setup, state, callbacks, observer.note),
-        checkpoint.Writer(checkpoints, setup.experiment.train.keep),
-    )
+    hooks = Hooks(setup, state, callbacks, observer.note)
+    writer = checkpoint.Writer(checkpoints, setup.experiment.train.keep)
     with watch_signals() as signals, setup.workers.failures(), writer:
         while state.step < lengths.total and not state.stopped_early:
             hooks.begin()
@@ -132,22 +130,22 @@ def train(
 def check_settings(experiment: Experiment, checkpoints: Path) -> str:
     """The version of this package that made the newest checkpoint.
 
-    The present one if there is none, or it does not say.
+    The present version if there is no checkpoint, or it names none.
 
     Raises:
-        UserError: it was made with other settings, of those that may not change in a run that goes
-            on.
+        UserError: it was made with other settings that may not change in a resumed run.
     """
     newest = checkpoint.newest_state(checkpoints)
     if newest is None:
         return tfbig.__version__
-    folder, made = newest
-    before, now = made.get("settings", {}), config.lasting(experiment)
-    wrong = [key for key, value in before.items() if key in now and now[key] != value]
+    folder, saved_state = newest
+    saved = saved_state.get("settings", {})
+    current = config.lasting(experiment)
+    wrong = [key for key, value in saved.items() if key in current and current[key] != value]
     if wrong:
         lines = [
-            f"{key}: {config.text_of(before[key])} in the checkpoint, {config.text_of(now[key])} in"
-            " config.json"
+            f"{key}: {config.text_of(saved[key])} in the checkpoint,"
+            f" {config.text_of(current[key])} in config.json"
             for key in wrong
         ]
         raise UserError(
@@ -161,29 +159,29 @@ def check_settings(experiment: Experiment, checkpoints: Path) -> str:
                 ]
             )
         )
-    return made.get("tfbig", tfbig.__version__)
+    return saved_state.get("tfbig", tfbig.__version__)
 
 
 def restore(setup: Setup, checkpoints: Path, observer: Observer) -> State:
     """This run's newest intact checkpoint, else a fresh start."""
-    found = checkpoint.newest_intact(checkpoints, setup.files, observer.note)
-    newest = {"newest checkpoint": f"{found['step']:,}" if found else "none"}
+    loaded = checkpoint.newest_intact(checkpoints, setup.files, observer.note)
+    newest = {"newest checkpoint": f"{loaded['step']:,}" if loaded else "none"}
     setup.workers.same(newest, "Expected one run directory on a file system that all share.")
-    observer.restored(found["step"] if found else 0)
-    if found is None:
+    observer.restored(loaded["step"] if loaded else 0)
+    if loaded is None:
         return State()
     if setup.step.average is not None:
         setup.step.average.swap()  # a checkpoint's model holds the averages, see `save`
-    setup.slabs.restore(found["source"])
-    # Of an older version: nothing of it
-    spent = {"seconds": 0.0, "parts": 1, "data": 0.0, "checkpoints": 0.0, **found.get("spent", {})}
+    setup.slabs.restore(loaded["source"])
+    # Checkpoints of older versions do not hold it
+    spent = {"seconds": 0.0, "parts": 1, "data": 0.0, "checkpoints": 0.0, **loaded.get("spent", {})}
     return State(
-        step=found["step"],
-        best=found["best"],
-        saved=found["step"],
-        evaluations=found["evaluations"],
+        step=loaded["step"],
+        best=loaded["best"],
+        saved=loaded["step"],
+        evaluations=loaded["evaluations"],
         callbacks=(
-            {**found["callbacks"], "arrays": found["arrays"]} if "callbacks" in found else None
+            {**loaded["callbacks"], "arrays": loaded["arrays"]} if "callbacks" in loaded else None
         ),
         waited={name: spent[name] for name in ("data", "checkpoints")},
         earlier=spent["seconds"],
@@ -198,8 +196,11 @@ def train_until(
 
     Returns the signal's number or 0.
     """
-    block, batch_size, count = setup.block, setup.experiment.train.batch_size, 1
-    logged, gathered = time.monotonic(), []
+    block = setup.block
+    batch_size = setup.experiment.train.batch_size
+    count = 1
+    logged = time.monotonic()
+    gathered = []
     while state.step < stop:
         with state.waiting("data"):
             slab, first = setup.slabs.at(state.step)
@@ -218,16 +219,17 @@ def train_until(
         gathered.append(scalars)
         if state.step == stop or time.monotonic() - logged > LOG_SECONDS:
             means = {
-                name: float(np.mean(np.concatenate([part[name] for part in gathered])))
+                name: float(np.mean(np.concatenate([call[name] for call in gathered])))
                 for name in scalars
             }
-            made = sum(len(part["loss"]) for part in gathered)
-            rate = made * batch_size / (time.monotonic() - logged)
+            num_steps = sum(len(call["loss"]) for call in gathered)
+            rate = num_steps * batch_size / (time.monotonic() - logged)
             observer.trained(
                 state.step,
                 {**means, "learning_rate": learning_rate(setup.optimizer), "examples_per_s": rate},
             )
-            logged, gathered = time.monotonic(), []
+            logged = time.monotonic()
+            gathered = []
         count = max(1, min(2 * block, int(count * CALL_SECONDS / max(seconds, 1e-6))))
     return 0
 
@@ -236,7 +238,7 @@ def check_finite(scalars: dict, state: State, writer: checkpoint.Writer) -> None
     """Stops at the first step whose loss is NaN or infinite."""
     bad = np.flatnonzero(~np.isfinite(scalars["loss"]))
     if len(bad):
-        with contextlib.suppress(RunFailure):  # said when the writer is left
+        with contextlib.suppress(RunFailure):  # raised when the writer is left
             writer.wait()
         kept = (
             f"the checkpoint of step {writer.durable} is intact"
@@ -250,7 +252,7 @@ def check_finite(scalars: dict, state: State, writer: checkpoint.Writer) -> None
 
 
 class averaged_weights:
-    """While it lasts, the model holds its weights' moving averages, if the run keeps any."""
+    """A context in which the model holds its weights' moving averages, if the run keeps any."""
 
     def __init__(self, setup: Setup):
         self.average = setup.step.average
@@ -270,7 +272,7 @@ def evaluate(setup: Setup, state: State, observer: Observer) -> dict[str, dict]:
     name, better = setup.task.primary
     value = metrics[name]["value"]
     values = [metric["value"] for metric in metrics.values()]
-    if not all(np.isfinite(each) for each in values if each is not None):
+    if not all(np.isfinite(number) for number in values if number is not None):
         kept = (
             f"the checkpoint of step {state.saved} is intact"
             if state.saved is not None
@@ -293,7 +295,7 @@ def evaluate(setup: Setup, state: State, observer: Observer) -> dict[str, dict]:
 def save(setup: Setup, state: State, hooks: Hooks, writer: checkpoint.Writer) -> None:
     """Writes a checkpoint, with the weights that are evaluated and served as the model's.
 
-    The chief does it for all.
+    Only the chief does so.
     """
     if state.saved == state.step:
         return
@@ -302,7 +304,7 @@ def save(setup: Setup, state: State, hooks: Hooks, writer: checkpoint.Writer) ->
         return
     with state.waiting("checkpoints"), averaged_weights(setup):
         remembered, arrays = hooks.remembered()
-        made = {
+        provenance = {
             "settings": config.lasting(setup.experiment),
             "tfbig": tfbig.__version__,
             "machine": machine.described(setup.workers.count),
@@ -310,6 +312,6 @@ def save(setup: Setup, state: State, hooks: Hooks, writer: checkpoint.Writer) ->
         writer.save(
             state.step,
             setup.files,
-            {**state.to_json(), **made, "callbacks": remembered},
+            {**state.to_json(), **provenance, "callbacks": remembered},
             {checkpoint.CALLBACKS: arrays, checkpoint.SOURCE: setup.slabs.state()},
         )

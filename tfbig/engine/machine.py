@@ -12,7 +12,7 @@ VARIABLE = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own
 
 
 def threads() -> int:
-    """Threads that one operation is computed by on the CPU; sums are made in as many parts."""
+    """Threads that compute one operation on the CPU; sums are made in as many parts."""
     return (
         tf.config.threading.get_intra_op_parallelism_threads()
         or int(os.environ.get(VARIABLE) or 0)
@@ -32,21 +32,20 @@ def described(workers: int) -> dict[str, str | int]:
 
 
 def keep_threads(before: dict) -> list[str]:
-    """Computes with as many threads as a run has so far, on more or fewer cores, if nobody has
-    asked for others.
+    """Keeps a run's number of threads on more or fewer cores, unless another one was asked for.
 
-    It works before TensorFlow has computed anything in this process. Returns what there is to say
-    about it.
+    It works only before TensorFlow has computed anything in this process. Returns the lines that
+    report it.
     """
-    wanted = before.get("threads")
-    if wanted is None or wanted == threads() or os.environ.get(VARIABLE):
+    num_threads = before.get("threads")
+    if num_threads is None or num_threads == threads() or os.environ.get(VARIABLE):
         return []
     with contextlib.suppress(RuntimeError):
-        tf.config.threading.set_intra_op_parallelism_threads(wanted)
+        tf.config.threading.set_intra_op_parallelism_threads(num_threads)
         return [
-            f"computed with {wanted} threads on {cores()} cores, as many as until now, so that the"
-            f" result is the same to the last bit; {VARIABLE}={cores()} takes as many as there are"
-            " cores, equal but for rounding"
+            f"computed with {num_threads} threads on {cores()} cores, as many as until now, so that"
+            f" the result is the same to the last bit; {VARIABLE}={cores()} takes as many as there"
+            " are cores, equal but for rounding"
         ]
     return []
 

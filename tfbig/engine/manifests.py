@@ -1,9 +1,8 @@
-"""What a cluster's own scheduler needs to start the workers of one training.
+"""Manifests with which a cluster's scheduler starts the workers of one training.
 
-Kubernetes's JobSet, Slurm's srun.
-
-Kubernetes starts all workers again after a failure, Slurm after a preemption, a node failure or the
-end of the job's time; they go on from the newest checkpoint.
+For Kubernetes's JobSet and Slurm's srun. Kubernetes starts all workers again after a failure, Slurm
+after a preemption, a node failure or the end of the job's time; they go on from the newest
+checkpoint.
 Sources: JobSet's API jobset.x-k8s.io/v1alpha2 (pods are named SET-JOB-INDEX-INDEX.SET in DNS),
     Slurm's sbatch and scontrol manuals.
 """

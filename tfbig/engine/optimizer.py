@@ -115,12 +115,13 @@ def build_optimizer(
 
 
 def decays(variable: keras.Variable) -> bool:
-    """Whether weight decay is for this variable: kernels and embeddings of tokens.
+    """Whether weight decay applies to this variable, a kernel or an embedding of tokens.
 
     Biases, normalisation scales and learnt positions are left out, and so is a class token, which
     is a position's bias.
     """
-    *_, layer, name = ("", *variable.path.split("/"))
+    layer, _, name = variable.path.rpartition("/")
+    layer = layer.rpartition("/")[2]
     return POSITIONS not in layer and not any(word in name for word in NO_DECAY)
 
 

@@ -19,9 +19,7 @@ def positions(first: tf.Tensor, count: int) -> tf.Tensor:
 
 
 def rows(position: tf.Tensor, size: int, seed: int) -> tf.Tensor:
-    """The rows of the split (int64 [n], 0 <= row < size) that stand at these positions (int64
-    [n]).
-    """
+    """The rows of the split (int64 [n], 0 <= row < size) at these positions (int64 [n])."""
     epoch = position // size
     seeds = tf.stack(
         [tf.fill(tf.shape(epoch), tf.constant(seed, tf.int64)), epoch, tf.zeros_like(epoch)], axis=1

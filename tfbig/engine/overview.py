@@ -1,4 +1,4 @@
-"""What is said before a training starts: what it is made of, and what is wrong with that."""
+"""What is reported before a training starts: its data and length, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ FEW_TO_MEASURE = 30  # examples of a held-out split
 
 
 def refuse_empty(experiment: Experiment, data: Readable) -> None:
-    """Refuses splits without the examples that a training cannot do without.
-
-    Held-out ones are read much later.
-    """
+    """Refuses empty splits that a training needs; held-out ones are only read much later."""
     if not data.size("train"):
         raise UserError("data: the training split is empty. Expected at least one example.")
     if not data.size("validation"):
@@ -38,10 +35,8 @@ def refuse_empty(experiment: Experiment, data: Readable) -> None:
 
 def lines(experiment: Experiment, data: Readable) -> list[str]:
     """Examples of each split, classes, steps."""
-    sizes, lengths = (
-        ", ".join(f"{data.size(split):,} {split}" for split in SPLITS),
-        Lengths.of(experiment),
-    )
+    sizes = ", ".join(f"{data.size(split):,} {split}" for split in SPLITS)
+    lengths = Lengths.of(experiment)
     classes = f"; {len(data.label_names):,} classes" if data.label_names else ""
     epochs = f"{lengths.total / lengths.epoch:,.3g} epochs"
     return [
@@ -92,7 +87,8 @@ def concerns(experiment: Experiment, data: Readable, splits: dict[str, dict]) ->
                 f"the {split} split has {data.size(split):,} examples: see the intervals of its"
                 " metrics for how little they say"
             )
-    batch, size = experiment.train.batch_size, data.size("train")
+    batch = experiment.train.batch_size
+    size = data.size("train")
     if batch > size:
         yield (
             f"train.batch_size: a batch of {batch:,} holds the {size:,} training examples more than"
@@ -101,7 +97,7 @@ def concerns(experiment: Experiment, data: Readable, splits: dict[str, dict]) ->
 
 
 def micro_statistics(experiment: Experiment, model: keras.Model) -> Iterator[str]:
-    """Says that a split batch is not the whole one to layers that look at all of its rows."""
+    """A warning if layers need statistics of the whole batch but get micro-batches."""
     parts = experiment.train.accumulate
     if parts > 1 and any(
         isinstance(layer, keras.layers.BatchNormalization) for layer in layers(model)

@@ -19,7 +19,7 @@ KEPT = ("config.json", "env.json", "data.json", "metrics.json", "skipped.json")
 
 
 def copy(run: Run, task: Task, note: Callable[[str], None]) -> None:
-    """Copies the runs that a task uses into `run`, each with its best checkpoint, unless there."""
+    """Copies the runs that a task uses into `run`, each with its best checkpoint, if not there."""
     for name, source in task.uses().items():
         target = run.path / PARTS / name
         if target.is_dir():

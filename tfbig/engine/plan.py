@@ -1,5 +1,6 @@
-"""How long a training will take and whether it will fit, by arithmetic for an accelerator or by a
-short try on this machine.
+"""How long a training will take, and whether it will fit in memory.
+
+By arithmetic for an accelerator, or by a short try on this machine.
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ def size_mb(variables: list) -> float:
 
 
 def activations_mb(setup: Setup) -> float:
-    """What one micro-batch keeps for its gradient.
+    """Megabytes that one micro-batch keeps for its gradient.
 
-    About the inputs and the outputs of all computations (Chen et al. 2016, section 3).
+    About the inputs and outputs of all computations (Chen et al. 2016, section 3).
     """
-    train, model = setup.experiment.train, setup.model
+    train = setup.experiment.train
+    model = setup.model
     kept = (
         remat.activation_bytes(model)
         if train.remat
@@ -60,14 +62,16 @@ def activations_mb(setup: Setup) -> float:
 
 
 def describe(setup: Setup) -> dict:
-    """What holds on any machine.
+    """The figures that hold on any machine.
 
     A step costs three forward passes: one forward, two backward (Kaplan et al. 2020, section 2.1).
     """
     experiment = setup.experiment
     forward = forward_flops(setup.model)
-    weights, others = size_mb(setup.model.variables), size_mb(setup.files[checkpoint.OPTIMIZER])
-    gradients, activations = size_mb(setup.model.trainable_variables), activations_mb(setup)
+    weights = size_mb(setup.model.variables)
+    others = size_mb(setup.files[checkpoint.OPTIMIZER])
+    gradients = size_mb(setup.model.trainable_variables)
+    activations = activations_mb(setup)
     return {
         "parameters": setup.model.count_params(),
         "forward_flops_per_example": forward,
@@ -92,9 +96,9 @@ def describe(setup: Setup) -> dict:
 def launches(setup: Setup) -> tuple[int, int]:
     """Operations that are started one after another, for a forward pass and for a whole step.
 
-    Those of recurrent layers count for each moment, those that compute nothing not at all. A step
-    goes forwards once and backwards with twice as many, for each micro-batch, and updates each
-    weight.
+    Operations of recurrent layers count for each time step, those that compute nothing do not
+    count. A step has one forward pass and a backward pass of twice as many operations for each
+    micro-batch, and updates each weight.
     """
     forward = sum(map(graph.operations, graph.nodes(setup.model)))
     passes = 3 * setup.experiment.train.accumulate
@@ -108,24 +112,25 @@ def by_arithmetic(setup: Setup, hardware: Hardware) -> dict:
     start their operations; waiting for memory is not counted, so models of small operations take
     longer.
     """
-    found, experiment = describe(setup), setup.experiment
+    needs = describe(setup)
+    experiment = setup.experiment
     half = experiment.device.precision != "float32"
     rate = (hardware.sixteen_bit if half else hardware.float32) * 1e12 * UTILISATION
     forward, operations = launches(setup)
     least = STEP_SECONDS + LAUNCH_SECONDS * operations
-    step = max(found["flops_per_step"] / rate, least)
+    step = max(needs["flops_per_step"] / rate, least)
     size = setup.task.data.size("validation")
     batch = evaluation_batch(experiment)
     starts = math.ceil(size / batch) * (STEP_SECONDS + LAUNCH_SECONDS * forward)
-    evaluation = max(size * found["forward_flops_per_example"] / rate, starts)
-    fits = found["memory_mb"] < 0.9 * hardware.memory_gb * 1e3
+    evaluation = max(size * needs["forward_flops_per_example"] / rate, starts)
+    fits = needs["memory_mb"] < 0.9 * hardware.memory_gb * 1e3
     return {
-        **found,
+        **needs,
         "hardware": hardware.name,
         "memory_there_mb": round(hardware.memory_gb * 1e3),
         "fits": fits,
         "least_step_ms": round(least * 1e3, 4),
-        "seconds": round(step * found["steps"] + evaluation * evaluations(setup), 2),
+        "seconds": round(step * needs["steps"] + evaluation * evaluations(setup), 2),
         "assumed": (
             f"{UTILISATION:.0%} of {hardware.sixteen_bit if half else hardware.float32:g} TFLOP/s"
             f" ({hardware.source}); at least {least * 1e6:.0f} µs a step, {STEP_SECONDS * 1e6:.0f}"
@@ -170,12 +175,13 @@ def by_trying(setup: Setup, prepared: float = 0.0) -> dict:
     each as it was measured. `prepared`: seconds that it took to make `setup`.
     """
     started = time.monotonic()
-    found = describe(setup)
+    needs = describe(setup)
     # Compiles
     setup.run_block(setup.slabs.at(0)[0], tf.constant(0), tf.constant(1))["loss"].numpy()
     compiled = time.monotonic() - started
     step_seconds = _step_seconds(setup)
-    (first, evaluate), save = _evaluation_seconds(setup), _checkpoint_seconds(setup)
+    first, evaluate = _evaluation_seconds(setup)
+    save = _checkpoint_seconds(setup)
     compiled += first
     lengths = setup.lengths
     saves = len(
@@ -192,7 +198,7 @@ def by_trying(setup: Setup, prepared: float = 0.0) -> dict:
         / 1e6
     )
     return {
-        **found,
+        **needs,
         "hardware": "this machine",
         "step_ms": round(step_seconds * 1e3, 4),
         "examples_per_s": round(setup.experiment.train.batch_size / step_seconds, 1),
@@ -218,7 +224,10 @@ def by_trying(setup: Setup, prepared: float = 0.0) -> dict:
 
 def _step_seconds(setup: Setup) -> float:
     """The mean time of a step in calls as long as the loop makes them."""
-    step, count, spent, begun = 0, 1, [], time.monotonic()
+    step = 0
+    count = 1
+    spent = []
+    begun = time.monotonic()
     while step < PROBE_STEPS or (
         time.monotonic() - begun < PROBE_SECONDS and step < 200 * setup.block
     ):
@@ -230,19 +239,21 @@ def _step_seconds(setup: Setup) -> float:
         step += count
         count = max(1, min(2 * setup.block, int(count * CALL_SECONDS / max(spent[-1][0], 1e-6))))
     spent = spent[1:] if len(spent) > 1 else spent
-    return sum(seconds for seconds, _ in spent) / sum(made for _, made in spent)
+    return sum(seconds for seconds, _ in spent) / sum(num_steps for _, num_steps in spent)
 
 
 def _evaluation_seconds(setup: Setup) -> tuple[float, float]:
     """Seconds for compiling, and for the validation split, from a few of its batches."""
-    task, size = setup.task, setup.task.data.size("validation")
+    task = setup.task
+    size = setup.task.data.size("validation")
     batch_size = min(evaluation_batch(setup.experiment), size)
-    seconds, at = [], time.monotonic()
+    seconds = []
+    started = time.monotonic()
     for _, batch in batches.evaluation_batches(task, "validation", batch_size):
-        for part in tf.nest.flatten(setup.predict(batch, True)[1]):  # what an evaluation fetches
-            part.numpy()
-        seconds.append(time.monotonic() - at)
-        at = time.monotonic()
+        for tensor in tf.nest.flatten(setup.predict(batch, True)[1]):  # what an evaluation fetches
+            tensor.numpy()
+        seconds.append(time.monotonic() - started)
+        started = time.monotonic()
         if len(seconds) > 8:
             break
     usual = statistics.median(seconds[1:]) if len(seconds) > 1 else seconds[0]
@@ -256,9 +267,9 @@ def _checkpoint_seconds(setup: Setup) -> float:
         return time.monotonic() - at
 
 
-def finite(found: dict) -> dict:
+def finite(values: dict) -> dict:
     """The same values as plain numbers for JSON."""
     return {
         name: value.item() if isinstance(value, np.generic) else value
-        for name, value in found.items()
+        for name, value in values.items()
     }

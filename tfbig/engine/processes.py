@@ -20,9 +20,9 @@ from tfbig.core import workers
 from tfbig.core.errors import Interrupted, RunFailure, UserError
 from tfbig.core.experiment import Experiment
 
-GRACE_S = 15.0  # the others have so long, after one has failed, to notice and say so
-MISTAKE_GRACE_S = 3.0  # and so long, after one has refused to start
-ORPHAN_GRACE_S = 30.0  # a worker whose starter has gone has so long to write a checkpoint
+GRACE_S = 15.0  # for the other workers to notice and say so, after one has failed
+MISTAKE_GRACE_S = 3.0  # the same, after one has refused to start
+ORPHAN_GRACE_S = 30.0  # for a worker to write a checkpoint, after the process that started it ended
 
 
 def tf_config(addresses: list[str], index: int) -> str:
@@ -33,12 +33,12 @@ def tf_config(addresses: list[str], index: int) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody uses now."""
+    """Ports of this machine that are free."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
 
 
 def accelerators() -> list[str]:
@@ -57,15 +57,13 @@ def accelerators() -> list[str]:
 
 
 def wanted(experiment: Experiment) -> int:
-    """How many processes a training takes that is started here.
+    """How many processes a training started here takes.
 
-    1 unless device.strategy is, or comes to, mirrored.
+    1 unless device.strategy is mirrored, or auto chooses that.
     """
-    device, rows, devices = (
-        experiment.device,
-        experiment.train.batch_size // experiment.train.accumulate,
-        len(accelerators()),
-    )
+    device = experiment.device
+    rows = experiment.train.batch_size // experiment.train.accumulate
+    devices = len(accelerators())
     if device.strategy not in ("auto", "mirrored") or workers.place(device.strategy).count > 1:
         return 1
     if device.strategy == "auto":
@@ -90,24 +88,25 @@ def wanted(experiment: Experiment) -> int:
 
 
 def environments(count: int) -> list[dict[str, str]]:
-    """What each worker's environment has besides ours.
+    """The variables that each worker's environment has besides ours.
 
     One accelerator each, or a share of the processor's cores.
     """
     addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
     cores = workers.cores()
-    threads, devices = str(max(1, cores // count)), accelerators()
+    threads = str(max(1, cores // count))
+    devices = accelerators()
     if 0 < len(devices) < count:
         raise UserError(
             f"workers: expected at most one for each of {len(devices)} accelerators. Received:"
             f" {count}."
         )
-    made = []
+    result = []
     for i in range(count):
         own = {"TF_CONFIG": tf_config(addresses, i), "TF_CPP_MIN_LOG_LEVEL": "3"}
         own |= {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
-        made.append(own | ({"CUDA_VISIBLE_DEVICES": devices[i]} if devices else {}))
-    return made
+        result.append(own | ({"CUDA_VISIBLE_DEVICES": devices[i]} if devices else {}))
+    return result
 
 
 def run_workers(count: int, command: list[str]) -> None:
@@ -122,8 +121,8 @@ def run_workers(count: int, command: list[str]) -> None:
             "run=runs/a"].
 
     Raises:
-        UserError, Interrupted, RunFailure: what the worker says that failed first, and has said on
-            stderr already.
+        UserError, Interrupted, RunFailure: the error of the worker that failed first, which has
+            written it to stderr already.
     """
     options = ["--json", f"--supervisor={os.getpid()}"]
     arguments = [
@@ -133,7 +132,9 @@ def run_workers(count: int, command: list[str]) -> None:
         *(word for word in command[1:] if word != "--json"),
         *options,
     ]
-    processes, threads, results = [], [], [[] for _ in range(count)]
+    processes = []
+    threads = []
+    results = [[] for _ in range(count)]
 
     def gather(pipe, take) -> None:
         threads.append(threading.Thread(target=lambda: [take(line) for line in pipe], daemon=True))
@@ -141,22 +142,7 @@ def run_workers(count: int, command: list[str]) -> None:
 
     with _signals_passed_on(processes):
         for i, own in enumerate(environments(count)):
-            # A session of its own, so that Ctrl-C reaches the workers through us alone, once.
-            streams = {
-                "stdin": subprocess.DEVNULL,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.PIPE if i else None,
-            }
-            processes.append(
-                subprocess.Popen(
-                    arguments,
-                    env={**os.environ, **own},
-                    start_new_session=True,
-                    text=True,
-                    errors="replace",
-                    **streams,
-                )
-            )
+            processes.append(_start(arguments, own, stderr=subprocess.PIPE if i else None))
             gather(processes[i].stdout, results[i].append)
             if i:
                 gather(processes[i].stderr, lambda line, i=i: _relay(i, line))
@@ -170,22 +156,38 @@ def run_workers(count: int, command: list[str]) -> None:
     ]
     if gone:
         print(f"ended: {', '.join(gone)}", file=sys.stderr)
-    # A worker that says why it ended counts more than one that was ended, and a mistake more than
-    # the loss of who made it.
+    # A worker that says why it ended counts more than one that was ended, and a user's mistake more
+    # than the loss of the worker that reported it.
     failed = sorted((code != 2, code < 0, i in late, i) for i, code in enumerate(codes) if code)
     if failed:
         raise _failure(codes[failed[0][-1]], results[failed[0][-1]])
 
 
+def _start(arguments: list[str], own: dict[str, str], stderr: int | None) -> subprocess.Popen:
+    """One worker's process, with its own variables in the environment."""
+    return subprocess.Popen(
+        arguments,
+        env={**os.environ, **own},
+        # A session of its own, so that Ctrl-C reaches the workers through us alone, once
+        start_new_session=True,
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+    )
+
+
 def _failure(code: int, lines: list[str]) -> Exception:
     """The error that a worker ended with, as it would have been raised here."""
-    code, told = 128 - code if code < 0 else code, None
+    code = 128 - code if code < 0 else code
+    message = None
     with contextlib.suppress(ValueError, TypeError, KeyError):
-        told = str(json.loads("".join(lines))["error"])
-    if told is None:
-        told = f"the workers ended with exit code {code}."
+        message = str(json.loads("".join(lines))["error"])
+    if message is None:
+        message = f"the workers ended with exit code {code}."
     kind = UserError if code == UserError.exit_code else RunFailure
-    failure = Interrupted(code - 128, 0, told) if code > 128 else kind(told)
+    failure = Interrupted(code - 128, 0, message) if code > 128 else kind(message)
     failure.exit_code, failure.said = code, True
     return failure
 
@@ -197,7 +199,7 @@ def _relay(index: int, line: str) -> None:
 
 @contextlib.contextmanager
 def _signals_passed_on(processes: list[subprocess.Popen]):
-    """While it lasts, signals to us go to all processes; at its end none of them is left."""
+    """A context in which signals to us go to all processes; at its end none of them is left."""
 
     def pass_on(signum, frame):
         for process in processes:
@@ -208,7 +210,7 @@ def _signals_passed_on(processes: list[subprocess.Popen]):
     # Only the main thread may set handlers
     if threading.current_thread() is threading.main_thread():
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        # Nohup does so
+        # As nohup does
         ignored = {number for number in numbers if signal.getsignal(number) == signal.SIG_IGN}
         before = {
             number: signal.signal(number, pass_on) for number in numbers if number not in ignored
@@ -232,7 +234,7 @@ def _watch(processes: list[subprocess.Popen]) -> tuple[list[int], set[int]]:
     deadline, late = None, set()
     while None in (codes := [process.poll() for process in processes]):
         if deadline is None and any(codes):
-            # There is nothing that the others could add to it
+            # The others have nothing to add to a user's mistake
             mistake = UserError.exit_code in codes
             deadline = time.monotonic() + (MISTAKE_GRACE_S if mistake else GRACE_S)
         if deadline is not None and time.monotonic() > deadline:
@@ -244,9 +246,7 @@ def _watch(processes: list[subprocess.Popen]) -> tuple[list[int], set[int]]:
 
 
 def end_with(supervisor: int) -> None:
-    """Lets this process end, after a checkpoint, when the process that started it has gone, even by
-    SIGKILL.
-    """
+    """Ends this process, after a checkpoint, when its supervisor has gone, even by SIGKILL."""
 
     def watch() -> None:
         while os.getppid() == supervisor:

@@ -19,9 +19,9 @@ SHOWN = 3
 
 
 class Readable:
-    """A dataset whose `data.on_error` is carried out; all else is the dataset's own.
+    """A dataset that applies its `data.on_error`; everything else is the dataset's own.
 
-    For a record that is left out the next readable one of its split stands in. Which one that is
+    A record that is left out is substituted by the next readable one of its split. Which one
     depends on the position alone, so batches stay a pure function of it for every reader, worker
     and resumed run.
 
@@ -30,7 +30,7 @@ class Readable:
     """
 
     def __init__(self, data: Dataset, known: dict[str, dict[str, str]] | None = None):
-        """`known`: what was found in an earlier part of the run, as `skipped` in JSON."""
+        """`known`: unreadable records of an earlier part of the run, as `skipped` in JSON."""
         self._data, self._arrays = data, {}
         self.skipped = {
             split: {int(i): text for i, text in (known or {}).get(split, {}).items()}
@@ -43,13 +43,13 @@ class Readable:
         return getattr(self._data, name)
 
     def examples(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """The raw examples at `positions`, with stand-ins for those left out."""
+        """The raw examples at `positions`, with substitutes for those left out."""
         while True:
             rows = np.array(
                 [self._readable(split, int(i)) for i in np.asarray(positions)], np.int64
             )
             try:
-                found = self._data.examples(split, rows)
+                examples = self._data.examples(split, rows)
             except NoData:
                 raise
             except ERRORS as error:
@@ -57,47 +57,45 @@ class Readable:
                 if not wrong:
                     raise error
             else:
-                wrong = {int(rows[i]): text for i, text in not_finite(found).items()}
+                wrong = {int(rows[i]): text for i, text in not_finite(examples).items()}
                 if not wrong:
-                    return found
+                    return examples
             self._leave_out(split, wrong)
 
     def arrays(self, split: str) -> dict[str, np.ndarray] | None:
         """The whole split if it is small, as the dataset decides; the same rows as `examples`."""
         if split not in self._arrays:
             try:
-                found = self._data.arrays(split)
-                whole = found is None or not (self.skipped.get(split) or not_finite(found))
+                arrays = self._data.arrays(split)
+                whole = arrays is None or not (self.skipped.get(split) or not_finite(arrays))
             except NoData:
                 raise
             except ERRORS:
                 whole = False
             self._arrays[split] = (
-                found if whole else self.examples(split, np.arange(self._data.size(split)))
+                arrays if whole else self.examples(split, np.arange(self._data.size(split)))
             )
         return self._arrays[split]
 
     def encoded(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """The same examples as `examples` gives, as far as the dataset has them as their owner
-        stores them.
-        """
+        """The same examples as `examples` returns, as their owner stores them, where known."""
         rows = np.array([self._readable(split, int(i)) for i in np.asarray(positions)], np.int64)
         return self._data.encoded(split, rows)
 
     def merge(self, others: list[str]) -> None:
-        """Takes over what other workers found, each the JSON text of its `skipped`."""
+        """Adds the unreadable records of other workers, each the JSON text of its `skipped`."""
         for text in others:
-            for split, found in json.loads(text).items():
-                self._count(
-                    {split: {**self.skipped[split], **{int(i): what for i, what in found.items()}}}
-                )
+            for split, skipped in json.loads(text).items():
+                reasons = {int(i): reason for i, reason in skipped.items()}
+                self._count({split: {**self.skipped[split], **reasons}})
 
     def _readable(self, split: str, position: int) -> int:
-        """The position itself, or of the record that stands in: the next that is no longer."""
+        """The position itself, or its substitute's: the next readable record that is no longer."""
         wrong = self.skipped.get(split)
         if not wrong or position not in wrong:
             return position
-        size, lengths = self._data.size(split), self._data.lengths(split) or {}
+        size = self._data.size(split)
+        lengths = self._data.lengths(split) or {}
         for place in range(position + 1, position + size):
             other = place % size
             fits = all(values[other] <= values[position] for values in lengths.values())
@@ -162,7 +160,7 @@ def not_finite(examples: dict[str, np.ndarray]) -> dict[int, str]:
 
 
 def told(skipped: dict[str, dict]) -> str:
-    """How many records of which split were left out, and the first of them; empty if none was."""
-    counts = [f"{len(found):,} of {split}" for split, found in skipped.items() if found]
-    first = next((text for found in skipped.values() for _, text in sorted(found.items())), "")
+    """How many records of each split were left out, and the first of them; empty if none was."""
+    counts = [f"{len(rows):,} of {split}" for split, rows in skipped.items() if rows]
+    first = next((text for rows in skipped.values() for _, text in sorted(rows.items())), "")
     return f"unreadable records left out: {', '.join(counts)}; the first: {first}" if counts else ""

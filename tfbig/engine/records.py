@@ -1,6 +1,4 @@
-"""What a run has recorded of its checkpoints' metrics, and whether a checkpoint still gives
-them.
-"""
+"""The recorded metrics of a run's checkpoints, and whether a checkpoint still gives them."""
 
 from __future__ import annotations
 
@@ -13,10 +11,7 @@ ROUNDING = 1e-3
 
 
 def recorded(run: Run, step: int) -> tuple[str, dict] | None:
-    """The split and the metrics that were recorded of a step's checkpoint.
-
-    Of the test split if there are any.
-    """
+    """The split and the metrics recorded for a step's checkpoint, of the test split if possible."""
     metrics = run.read_json("metrics.json") or {}
     for split in ("test", "validation"):
         if is_recorded(run, split, step):
@@ -44,7 +39,8 @@ def refuse_differences(run: Run, step: int, before: dict, now: dict) -> None:
     Raises:
         RunFailure: it does not; the message names the metrics that differ.
     """
-    task, precision = run.experiment.task, run.experiment.device.precision
+    task = run.experiment.task
+    precision = run.experiment.device.precision
     wrong = [
         f"{name} {_text(before[name]['value'])} recorded, {_text(metric['value'])} now"
         for name, metric in now.items()

@@ -40,14 +40,15 @@ def install(model: keras.Model) -> None:
 
 def segments(model: keras.Model) -> list[list[Node]]:
     """The cut for which the values kept plus the largest part's are fewest."""
-    order, (_, edges) = nodes(model), _best(model)
+    order = nodes(model)
+    _, edges = _best(model)
     return [order[a:b] for a, b in zip(edges, edges[1:], strict=False)]
 
 
 def activation_bytes(model: keras.Model) -> int:
-    """What a model keeps of one example with recomputation.
+    """Bytes that a model keeps of one example with recomputation.
 
-    The values kept and the largest part's.
+    Those kept between its parts, and the largest part's.
     """
     return _best(model)[0]
 
@@ -55,8 +56,10 @@ def activation_bytes(model: keras.Model) -> int:
 def _best(model) -> tuple[int, list[int]]:
     """Bytes for one example, and the edges of the parts."""
     order = nodes(model)
-    crossing, inside = _crossing(model, order), list(map(bytes_kept, order))
-    total, best = sum(inside), None
+    crossing = _crossing(model, order)
+    inside = list(map(bytes_kept, order))
+    total = sum(inside)
+    best = None
     for i in range(TRIED):
         cuts = _cut(inside, crossing, total * 0.9**i)
         edges = [0, *cuts, len(order)]
@@ -73,7 +76,8 @@ def _crossing(model, order: list[Node]) -> list[int]:
     for i, node in enumerate(order):
         last.update((id(tensor), i) for tensor in node.inputs)
     last.update((id(tensor), len(order)) for tensor in model.outputs)
-    crossing, alive = [0] * (len(order) + 1), 0
+    crossing = [0] * (len(order) + 1)
+    alive = 0
     ends: dict[int, int] = {}
     for i, node in enumerate(order):
         alive -= ends.pop(i - 1, 0)  # used for the last time by the node before
@@ -86,14 +90,17 @@ def _crossing(model, order: list[Node]) -> list[int]:
 
 
 def _cut(inside: list[int], crossing: list[int], bound: float) -> list[int]:
-    """Cuts into parts of at most `bound` bytes where possible, each at the latest place where the
-    least crosses.
+    """Cuts into parts of at most `bound` bytes where possible.
+
+    Each is at the latest place where the fewest bytes cross.
     """
     cuts, start, size, place = [], 0, 0, None
     for i, own in enumerate(inside):
         if size + own > bound and place is not None:
             cuts.append(place)
-            start, size, place = place, sum(inside[place:i]), None
+            start = place
+            size = sum(inside[place:i])
+            place = None
         size += own
         if (
             i + 1 < len(inside)
@@ -109,52 +116,52 @@ def _run(model, parts: list[list[Node]], inputs):
         id(symbol): tf.convert_to_tensor(value)
         for symbol, value in zip(model.inputs, keras.tree.flatten(inputs), strict=True)
     }
-    for number, part in enumerate(parts):
-        wanted = {
+    for number, segment in enumerate(parts):
+        needed = {
             id(tensor) for later in parts[number + 1 :] for node in later for tensor in node.inputs
         } | {id(tensor) for tensor in model.outputs}
-        results = [tensor for node in part for tensor in node.outputs if id(tensor) in wanted]
-        last = number + 1 == len(parts)  # its gradient comes first, so nothing is won
-        made = (_plain if last or _has_sums(part) else _recomputed)(part, results, values)
-        values.update(zip(map(id, results), made, strict=True))
+        results = [tensor for node in segment for tensor in node.outputs if id(tensor) in needed]
+        last = number + 1 == len(parts)  # its gradient comes first, so nothing is gained
+        tensors = (_plain if last or _has_sums(segment) else _recomputed)(segment, results, values)
+        values.update(zip(map(id, results), tensors, strict=True))
     return keras.tree.pack_sequence_as(
         model.output, [values[id(tensor)] for tensor in model.outputs]
     )
 
 
-def _has_sums(part: list[Node]) -> bool:
+def _has_sums(segment: list[Node]) -> bool:
     """Whether workers would have to sum statistics again."""
-    return any(getattr(node.operation, "synchronized", False) for node in part)
+    return any(getattr(node.operation, "synchronized", False) for node in segment)
 
 
-def _plain(part: list[Node], results: list, values: dict) -> list:
+def _plain(segment: list[Node], results: list, values: dict) -> list:
     values = dict(values)
-    for node in part:
+    for node in segment:
         values.update(zip(map(id, node.outputs), node.call(values, training=True), strict=True))
     return [values[id(tensor)] for tensor in results]
 
 
-def _recomputed(part: list[Node], results: list, values: dict) -> list:
+def _recomputed(segment: list[Node], results: list, values: dict) -> list:
     needed = dict.fromkeys(
-        id(tensor) for node in part for tensor in node.inputs if id(tensor) in values
+        id(tensor) for node in segment for tensor in node.inputs if id(tensor) in values
     )
     floats = [key for key in needed if values[key].dtype.is_floating]
-    states = [state for node in part for state in _random_states(node.operation)]
+    states = [state for node in segment for state in _random_states(node.operation)]
     before = [(state, tf.identity(state.value)) for state in states]
-    made: list[Callable] = []
+    calls: list[Callable] = []
     # Of the first results: under mixed precision a layer may give another type without its own
     # policy's casts
     dtypes: list = []
 
-    def compute(*given):
+    def compute(*inputs):
         # Within a stateless scope changes of variables are dropped, and random states read as they
         # were the first time.
-        scope = keras.StatelessScope(state_mapping=before) if made else contextlib.nullcontext()
-        made.append(compute)
+        scope = keras.StatelessScope(state_mapping=before) if calls else contextlib.nullcontext()
+        calls.append(compute)
         with scope:
-            found = _plain(part, results, {**values, **dict(zip(floats, given, strict=True))})
-        dtypes.extend([] if dtypes else [each.dtype for each in found])
-        return tuple(tf.cast(each, dtype) for each, dtype in zip(found, dtypes, strict=True))
+            outputs = _plain(segment, results, {**values, **dict(zip(floats, inputs, strict=True))})
+        dtypes.extend([] if dtypes else [output.dtype for output in outputs])
+        return tuple(tf.cast(output, dtype) for output, dtype in zip(outputs, dtypes, strict=True))
 
     return list(tf.recompute_grad(compute)(*(values[key] for key in floats)))
 

@@ -12,11 +12,11 @@ from tfbig.engine.setup import Setup
 
 
 def skipped_counts(data: Readable) -> dict[str, int]:
-    return {split: len(found) for split, found in data.skipped.items() if found}
+    return {split: len(rows) for split, rows in data.skipped.items() if rows}
 
 
 def record(run: Run, setup: Setup, split: str, step: int, console: loop.Observer) -> dict:
-    """Evaluates the model on a split and writes what it came to; returns the split's entry."""
+    """Evaluates the model on a split and writes the result; returns the split's entry."""
     entry, panels = evaluate_split(run, setup, split, step, console)
     write_result(run, setup, entry, panels)
     return entry
@@ -48,11 +48,11 @@ def evaluate_split(
 
 
 def write_panels(run: Run, sections: dict[str, list[dict]], step: int) -> None:
-    """Writes panels of the report to panels.json, each with its section and the step of the
-    weights.
+    """Writes panels of the report to panels.json.
 
-    The sections are "inputs" (what the network is given), "samples" (what the model makes by
-    itself) and the splits. Each takes the place of what the file held of it; the others stay.
+    Each has its section and the step of the weights. The sections are "inputs" (what the network is
+    given), "samples" (what the model makes by itself) and the splits. Each takes the place of what
+    the file held of it; the others stay.
     """
     saved = []
     with contextlib.suppress(UserError):  # a damaged file, which is for people only

@@ -30,8 +30,9 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixe
 def build_task(
     experiment: Experiment, facts: dict, data: Readable | None = None, parts: Mapping = {}
 ) -> tuple[Task, keras.Model]:
-    """The bound task and its model with fresh weights, adapted if the experiment says so, both
-    decided by the experiment and its seed alone.
+    """The bound task and its model with fresh weights, adapted if the experiment says so.
+
+    Both are decided by the experiment and its seed alone.
     """
     task = experiment.task.bind(experiment.model, data or Readable(experiment.data), facts, parts)
     # Seed and policy are the process's: another thread that builds would draw from the same numbers
@@ -50,7 +51,8 @@ def build_task(
 
 def training_facts(experiment: Experiment, data: Readable) -> dict:
     """What preprocessing and batches need to know of the training split (JSON values)."""
-    facts, train = experiment.task.measure(data), experiment.train
+    facts = experiment.task.measure(data)
+    train = experiment.train
     if data.lengths("train") is not None:
         facts = {**facts, "shapes": shapes.measured(data, train.shapes, train.batch_size)}
     return facts
@@ -94,11 +96,9 @@ class Setup:
         data: Readable | None = None,
         parts: Mapping = {},
     ):
-        self.experiment, self.workers, self.data = (
-            experiment,
-            workers or Workers(Place()),
-            data or Readable(experiment.data),
-        )
+        self.experiment = experiment
+        self.workers = workers or Workers(Place())
+        self.data = data or Readable(experiment.data)
         self.task, self.model = build_task(experiment, facts, self.data, parts)
         synchronised = self.workers.count > 1 and join(
             self.model, sync_batch_norm=experiment.device.sync_batch_norm
@@ -114,7 +114,8 @@ class Setup:
 
     @cached_property
     def optimizer(self) -> keras.optimizers.Optimizer:
-        optim, lengths = self.experiment.optim, self.lengths
+        optim = self.experiment.optim
+        lengths = self.lengths
         return build_optimizer(
             optim, self.model.trainable_variables, length=lengths.total, epoch=lengths.epoch
         )
@@ -156,19 +157,22 @@ class Setup:
         """Moving statistics that each worker keeps of its own rows alone."""
         if self.workers.count == 1 or self.experiment.device.sync_batch_norm:
             return []
-        found = [
+        normalizations = [
             layer
             for layer in layers(self.model)
             if isinstance(layer, keras.layers.BatchNormalization)
         ]
         return [
-            variable for layer in found for variable in (layer.moving_mean, layer.moving_variance)
+            variable
+            for layer in normalizations
+            for variable in (layer.moving_mean, layer.moving_variance)
         ]
 
     @cached_property
     def slabs(self) -> batches.Slabs | batches.MadeSlabs:
         """The training batches by step."""
-        train, seed = self.experiment.train, self.experiment.seed
+        train = self.experiment.train
+        seed = self.experiment.seed
         source = self.task.source(self.model, train.batch_size, seed)
         if source is not None:
             if self.workers.count > 1:
@@ -210,7 +214,8 @@ class Setup:
 
 def merged(setup: Setup) -> Setup:
     """A setup whose plain model answers as an adapted one does; `setup` itself without adapter."""
-    adapter, task = setup.experiment.adapt, setup.task
+    adapter = setup.experiment.adapt
+    task = setup.task
     if adapter is None:
         return setup
     experiment = dataclasses.replace(setup.experiment, adapt=None)
@@ -229,12 +234,12 @@ def evaluation_batch(experiment: Experiment) -> int:
 def device_text() -> str:
     """The devices TensorFlow computes on, in words."""
     for kind in ("TPU", "GPU"):
-        found = tf.config.list_physical_devices(kind)
-        if found:
+        devices = tf.config.list_physical_devices(kind)
+        if devices:
             name = (
-                tf.config.experimental.get_device_details(found[0]).get("device_name", kind)
+                tf.config.experimental.get_device_details(devices[0]).get("device_name", kind)
                 if kind == "GPU"
                 else kind
             )
-            return f"{len(found)} x {name}"
+            return f"{len(devices)} x {name}"
     return f"CPU, {cores()} cores"

@@ -1,9 +1,8 @@
-"""Examples of any length in a few fixed shapes, so that few programs are compiled and little is
-padded.
+"""Examples of any length in a few fixed shapes.
 
-A shape says to which length each feature with a free axis is padded. The shapes of a run are
-measured on its training split and kept with its facts; every split is then divided among them by
-length.
+So few programs are compiled, and little is padded. A shape says to which length each feature with a
+free axis is padded. The shapes of a run are measured on its training split and kept with its facts;
+every split is then divided among them by length.
 """
 
 from __future__ import annotations
@@ -26,10 +25,9 @@ def free(spec: Spec) -> dict[str, int]:
 
 
 def measured(data: Dataset, count: int, batch_size: int) -> list[Padded]:
-    """At most `count` shapes, from short to long, with about equally many training examples
-    each.
-    """
-    lengths, most = lengths_of(data, "train"), free(data.spec)
+    """At most `count` shapes, from short to long, each of about equally many training examples."""
+    lengths = lengths_of(data, "train")
+    most = free(data.spec)
     if lengths is None:
         return [most]
     relative = _relative(lengths, most)
@@ -121,7 +119,9 @@ def groups(data: Dataset, split: str, shapes: list[Padded] | None) -> list[Group
 
     What fits none of them is padded to the most there may be.
     """
-    most, size, lengths = free(data.spec), data.size(split), lengths_of(data, split)
+    most = free(data.spec)
+    size = data.size(split)
+    lengths = lengths_of(data, split)
     if not most or lengths is None or not shapes:
         return [Group(None, size, most)]
     fits = [
@@ -142,12 +142,14 @@ def turn(number: int, sizes: list[int]) -> tuple[int, int]:
     first, last = 0, len(sizes)
     while last - first > 1:
         middle = (first + last) // 2
-        left, both = sum(sizes[first:middle]), sum(sizes[first:last])
-        before = number * left // both
-        if (number + 1) * left // both > before:
+        first_half = sum(sizes[first:middle])
+        both = sum(sizes[first:last])
+        before = number * first_half // both
+        if (number + 1) * first_half // both > before:
             number, last = before, middle
         else:
-            number, first = number - before, middle
+            number = number - before
+            first = middle
     return first, number
 
 

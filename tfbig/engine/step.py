@@ -39,8 +39,9 @@ class LossScale:
 
 
 class WeightAverage:
-    """Exponential moving average of the trainable weights (Polyak and Juditsky 1992), bias-free by
-    starting from them.
+    """Exponential moving average of the trainable weights (Polyak and Juditsky 1992).
+
+    It is bias-free, since it starts from them.
     """
 
     def __init__(self, variables: list, decay: float):
@@ -92,15 +93,17 @@ class Step:
         self.halves = halves
         self.task, self.model, self.optimizer, self.workers = task, model, optimizer, workers
         self.adapter = experiment.adapt
-        self.rows, self.accumulate = experiment.train.batch_size, experiment.train.accumulate
+        self.rows = experiment.train.batch_size
+        self.accumulate = experiment.train.accumulate
         self.share = workers.share(self.rows // self.accumulate)
         self.logged: list[str] = []  # what the loss gives; known once it was traced
         self.clip_norm = experiment.optim.clip_norm
         self.scaling = LossScale() if experiment.device.precision == "float16" else None
         ema = experiment.train.ema
         self.average = WeightAverage(model.trainable_variables, ema) if ema is not None else None
-        # A sum over workers is no part of an XLA program: what is before and behind it is compiled.
-        self._compiled_gradients, self._compiled_update = self._gradients, self._update
+        # XLA programs cannot hold a sum over workers: what comes before and after it is compiled.
+        self._compiled_gradients = self._gradients
+        self._compiled_update = self._update
         if jit:
             compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
             self._compiled_gradients = compiled(self._gradients)
@@ -140,12 +143,12 @@ class Step:
             self.optimizer.apply(gradients, self.model.trainable_variables)
         else:
             self._apply_if_finite(gradients)
-        made = self.optimizer.iterations.value
+        step = self.optimizer.iterations.value
         if self.adapter is not None:
-            self.adapter.after_step(self.model, made)
+            self.adapter.after_step(self.model, step)
         if self.average is not None:
             self.average.update()
-        self.task.after_step(self.model, made)
+        self.task.after_step(self.model, step)
         return {name: tf.cast(value, tf.float32) for name, value in logs.items()}
 
     def scalar_names(self, spec: dict[str, tf.TensorSpec]) -> list[str]:
@@ -166,14 +169,16 @@ class Step:
             batch = self.task.preprocess(batch, training=True)
         if self.accumulate == 1:
             return self._micro_batch(batch)
-        parts = {
+        micro_batches = {
             name: tf.reshape(value, [self.accumulate, -1, *value.shape[1:]])
             for name, value in batch.items()
         }
 
         def add(i, gradients, sums):
-            part = self._micro_batch({name: tf.gather(value, i) for name, value in parts.items()})
-            return i + 1, *_added((gradients, sums), part)
+            micro = self._micro_batch(
+                {name: tf.gather(value, i) for name, value in micro_batches.items()}
+            )
+            return i + 1, *_added((gradients, sums), micro)
 
         # A loop, not a list: one part's activations are gone before the next one's are made, and
         # the program stays small.
@@ -229,7 +234,9 @@ class Step:
 
         No branch: the step stays one program.
         """
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in gradients])
+        finite = tf.reduce_all(
+            [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
+        )
         state = [*self.model.trainable_variables, *self.optimizer.variables]
         before = [tf.identity(variable.value) for variable in state]
         with tf.control_dependencies(before):
@@ -335,12 +342,11 @@ def wants_jit(choice: str, model, synchronised: bool = False) -> tuple[bool, str
 
 
 def wants_halves(allowed: bool, model, jit: bool) -> bool:
-    """Whether a step computes the two halves of its batch side by side, each a chain of its own in
-    the compiled program.
+    """Whether a step computes the two halves of its batch side by side.
 
-    On CPU, the products of a transformer are too small to gain from several threads, but XLA runs
-    independent chains at the same time. Models without an axis of moments or patches have few,
-    large products and gain nothing.
+    Each half is a chain of its own in the compiled program. On CPU, the products of a transformer
+    are too small to gain from several threads, but XLA runs independent chains at the same time.
+    Models without an axis of moments or patches have few, large products and gain nothing.
     """
     if (
         not (allowed and jit)

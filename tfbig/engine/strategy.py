@@ -27,14 +27,16 @@ SIGNALS = (2, 15)
 class Workers:
     """All processes that train together.
 
-    On its own, a process has nobody to ask and sums are what it has.
+    A process on its own has nobody to ask, and its sums are its own values.
 
     Must be made before TensorFlow computes anything: connections are set up when its runtime
     starts.
     """
 
     def __init__(self, place: workers.Place):
-        self.place, self.count, self.is_chief = place, place.count, place.is_chief
+        self.place = place
+        self.count = place.count
+        self.is_chief = place.is_chief
         self._strategy = None
         if self.count > 1:
             with _explained(place):
@@ -52,24 +54,21 @@ class Workers:
         return workers.Share.of(whole, self.place.index, self.count)
 
     def run(self, function: Callable):
-        """Calls a function of graph code in which `total` and synchronised batch normalisation may
-        be used.
-        """
+        """Calls a function of graph code that may use `total` and synchronised normalisation."""
         return function() if self._strategy is None else self._strategy.run(function)
 
     def total(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Tensors summed over the workers in one transfer, as float32 or the most exact type among
-        them; only inside `run`.
+        """Tensors summed over the workers in one transfer; only inside `run`.
+
+        They come as float32, or the most exact type among them.
         """
         if self._strategy is None:
             return tensors
-        shapes, exact = (
-            [tensor.shape for tensor in tensors],
-            keras.backend.result_type("float32", *(tensor.dtype for tensor in tensors)),
-        )
+        shapes = [tensor.shape for tensor in tensors]
+        exact = keras.backend.result_type("float32", *(tensor.dtype for tensor in tensors))
         flat = tf.concat([tf.reshape(tf.cast(tensor, exact), [-1]) for tensor in tensors], 0)
-        parts = tf.split(_all_reduce(flat), [shape.num_elements() for shape in shapes])
-        return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
+        sums = tf.split(_all_reduce(flat), [shape.num_elements() for shape in shapes])
+        return [tf.reshape(values, shape) for values, shape in zip(sums, shapes, strict=True)]
 
     def total_array(self, values: np.ndarray) -> np.ndarray:
         """An array summed over the workers, outside of graph code.
@@ -116,8 +115,9 @@ class Workers:
         )
 
     def average(self, variables: list) -> None:
-        """Gives variables that differ between workers, such as moving statistics of their own rows,
-        their mean.
+        """Replaces variables that differ between workers by their mean.
+
+        Such as moving statistics of each worker's own rows.
         """
         for variable in variables:
             variable.assign(self.total_array(variable.numpy().astype(np.float64)) / self.count)
@@ -126,7 +126,8 @@ class Workers:
         """The text of each worker, in their order."""
         if self._strategy is None:
             return [text]
-        mine, index = np.frombuffer(text.encode(), np.uint8), self.place.index
+        mine = np.frombuffer(text.encode(), np.uint8)
+        index = self.place.index
         sizes = np.zeros(self.count)
         sizes[index] = len(mine)
         rows = np.zeros((self.count, max(1, int(self.total_array(sizes).max()))))
@@ -142,15 +143,15 @@ class Workers:
         if self._strategy is None:
             return
         seen = [json.loads(text) for text in self.gather(json.dumps(facts))]
-        names = dict.fromkeys(name for each in seen for name in each)
-        wrong = [name for name in names if len({each.get(name) for each in seen}) > 1]
+        names = dict.fromkeys(name for own in seen for name in own)
+        wrong = [name for name in names if len({own.get(name) for own in seen}) > 1]
         if wrong:
-            told = "\n".join(
+            differences = "\n".join(
                 f"{name}: "
-                + ", ".join(f"worker {i} {each.get(name, 'none')}" for i, each in enumerate(seen))
+                + ", ".join(f"worker {i} {own.get(name, 'none')}" for i, own in enumerate(seen))
                 for name in wrong
             )
-            raise UserError(f"the workers differ. {remedy} Received:\n{told}")
+            raise UserError(f"the workers differ. {remedy} Received:\n{differences}")
 
     @contextlib.contextmanager
     def failures(self) -> Iterator[None]:
@@ -174,10 +175,8 @@ def _communication(place: workers.Place):
     A worker computes on one accelerator. Where several are visible, workers of one machine take one
     each.
     """
-    options, devices = (
-        tf.distribute.experimental.CommunicationOptions,
-        tf.config.list_physical_devices("GPU"),
-    )
+    options = tf.distribute.experimental.CommunicationOptions
+    devices = tf.config.list_physical_devices("GPU")
     if not devices:
         return options()
     if place.neighbours >= len(devices) > 1:
@@ -191,7 +190,7 @@ def _communication(place: workers.Place):
 
 
 def exact(value: tf.Tensor) -> tf.Tensor:
-    """As float32, if it is not more exact already: what losses and statistics are reckoned in."""
+    """At least float32, the precision in which losses and statistics are computed."""
     return tf.cast(value, keras.backend.result_type(value.dtype, "float32"))
 
 
@@ -227,16 +226,17 @@ def layers(model) -> Iterator:
 
 
 def _batch_normalization(layer, inputs, training=None, mask=None):
-    """As Keras computes it, but with one sum over the workers in either direction where Keras makes
-    five; each waits for all of them.
+    """Keras's batch normalisation, with one sum over the workers in either direction.
+
+    Keras makes five, and each of them waits for all workers.
     """
     share = workers.current_share()
     if share is None or not training or not layer.trainable or layer.renorm or mask is not None:
         return type(layer).call(layer, inputs, training=training, mask=mask)
     x = exact(inputs)
     mean, variance = _moments(x, layer, share.size / share.whole)
-    for moving, now in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
-        moving.assign(moving * layer.momentum + now * (1.0 - layer.momentum))
+    for moving, current in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+        moving.assign(moving * layer.momentum + current * (1.0 - layer.momentum))
     x = keras.ops.batch_normalization(
         x, mean, variance, layer.axis, layer.beta, layer.gamma, layer.epsilon
     )
@@ -246,11 +246,10 @@ def _batch_normalization(layer, inputs, training=None, mask=None):
 def _moments(
     x: tf.Tensor, layer: keras.layers.BatchNormalization, part: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and variance [channels] over the rows of all workers, of which this one has `part` of
-    the whole.
+    """Mean and variance [channels] over the rows of all workers; this one's share is `part`.
 
-    Both are reckoned from the moving mean, which all workers share: squares of large means would
-    leave nothing of a small variance.
+    Both are computed relative to the moving mean, which all workers share: squares of large means
+    would leave nothing of a small variance.
     """
     origin = layer.moving_mean.value
     mean, variance = keras.ops.moments(
@@ -285,16 +284,16 @@ def _explained(place: workers.Place) -> Iterator[None]:
 
 
 def _lost(place: workers.Place, error: Exception) -> RunFailure:
-    """TensorFlow names the task that has gone in words that differ; none of them is this one."""
+    """The error of a lost worker, which TensorFlow's messages name in different ways."""
     text = str(error)
     gone = {int(number) for number in re.findall(r"task[:_/= ]+(\d+)", text)} - {place.index}
     gone = [i for i in sorted(gone) if i < place.count]
     named = [i for i, address in enumerate(place.addresses) if address in text and i != place.index]
-    # The chief is who answers these
+    # It is the chief that answers these requests
     served = [0] if not place.is_chief and "/tensorflow.CoordinationService/" in text else []
-    who = gone or named or served
-    told = " and ".join(f"worker {i} ({place.addresses[i]})" for i in who) or "another worker"
+    lost = gone or named or served
+    names = " and ".join(f"worker {i} ({place.addresses[i]})" for i in lost) or "another worker"
     return RunFailure(
-        f"worker {place.index}: {told} does not answer any more. What was saved is intact. "
+        f"worker {place.index}: {names} does not answer any more. What was saved is intact. "
         "End all workers, then start them again with --resume to go on, with as many as you have."
     )

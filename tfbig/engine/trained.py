@@ -1,7 +1,4 @@
-"""What a training left, ready to use.
-
-A run's model with the weights of its best checkpoint or another.
-"""
+"""A trained model, ready to use: a run's, with the weights of its best checkpoint or another."""
 
 from __future__ import annotations
 
@@ -32,13 +29,14 @@ class Trained:
     """
 
     def __init__(self, run: Run, wanted: str, console: loop.Observer):
-        experiment, saved = run.experiment, run.read_json("data.json")
+        experiment = run.experiment
+        saved = run.read_json("data.json")
         if saved is None:
             raise UserError(
                 f"{run.path / 'data.json'}: missing. Train first: python -m tfbig.train --resume"
                 f" {shlex.quote(str(run.path))}"
             )
-        choose_step(run, wanted)  # this and the next are told before anything heavy is imported
+        choose_step(run, wanted)  # like the next line, before anything heavy is imported
         loop.check_settings(experiment, run.checkpoints)
         data = Readable(experiment.data, run.read_json("skipped.json"))
         parts = load_parts(run, experiment.task, console)
@@ -69,7 +67,8 @@ class Trained:
                 name: np.zeros((1, *value.shape[1:]), value.dtype) for name, value in values.items()
             }
         filled = max(1, size)
-        batch_size, parts = min(1024, filled), []
+        batch_size = min(1024, filled)
+        results = []
         for first in range(0, filled, batch_size):
             # Filled up, so that all batches have one shape
             rows = np.arange(first, first + batch_size) % filled
@@ -87,12 +86,14 @@ class Trained:
                 raise UserError(
                     f"{error.args[0]}: expected values for it too. Received: {', '.join(values)}."
                 ) from None
-            parts.append({name: value.numpy()[: size - first] for name, value in outputs.items()})
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            results.append({name: value.numpy()[: size - first] for name, value in outputs.items()})
+        return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
 
     def _checked(self, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Raw examples as arrays, padded where they may be of any length, if they are as `spec`
-        says.
+        """Raw examples as arrays, padded where they may be of any length.
+
+        Raises:
+            UserError: they are not as `spec` says.
         """
         spec = self.task.data.spec
         form = ", ".join(f"{name!r}: {_form(feature)}" for name, feature in spec.items())
@@ -106,13 +107,14 @@ class Trained:
         values |= self._padded({name: raw[name] for name in free})
         sizes = {name: len(values[name]) for name in raw}
         if len(set(sizes.values())) > 1:
-            told = ", ".join(f"{size:,} of {name}" for name, size in sizes.items())
-            raise UserError(f"expected as many rows of each. Received: {told}.")
+            received_sizes = ", ".join(f"{size:,} of {name}" for name, size in sizes.items())
+            raise UserError(f"expected as many rows of each. Received: {received_sizes}.")
         return values
 
     def _padded(self, raw: dict[str, list]) -> dict[str, np.ndarray]:
         """Features with a free axis, padded alike, and how many of each are real."""
-        spec, values = self.task.data.spec, {}
+        spec = self.task.data.spec
+        values = {}
         for name, rows in raw.items():
             values[name] = [_array(name, [row], spec[name])[0] for row in rows]
         padded = shapes.fitting(values, self.task.facts.get("shapes", []), shapes.free(spec))
@@ -161,7 +163,7 @@ def load_parts(run: Run | None, task: Task, console: loop.Observer) -> dict[str,
 
 
 def open_part(name: str, source: str | Path) -> Run:
-    """A run that a task uses; an error says what for."""
+    """A run that a task uses; an error names the use."""
     try:
         return Run.open(source)
     except UserError as error:
@@ -195,9 +197,9 @@ def choose_step(run: Run, wanted: str = "best") -> int:
 
 
 def load_step(setup: Setup, run: Run, wanted: str, console: loop.Observer) -> int:
-    """Puts the weights of "best", "last" or a step into the model.
+    """Loads the weights of "best", "last" or a step into the model; returns the step.
 
-    The newest intact ones if those are damaged. Returns the step.
+    If those are damaged, the newest intact ones.
     """
     while True:
         step = choose_step(run, wanted)

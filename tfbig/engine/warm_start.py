@@ -1,7 +1,4 @@
-"""Starting from weights that exist.
-
-Another run's, by the names of the layers, or a model's own reader.
-"""
+"""Starting weights: another run's, by the names of layers, or what a model's own reader loads."""
 
 from __future__ import annotations
 
@@ -26,10 +23,12 @@ HUB = "hub:"  # begins the name of a preset
 
 def check(experiment: Experiment) -> None:
     """Refuses an `init` that leads nowhere; without TensorFlow, before a run is made."""
-    source, reads = experiment.init, type(experiment.model).load is not Model.load
+    source = experiment.init
+    reads = type(experiment.model).load is not Model.load
     if source is None or (reads and source.startswith(HUB)) or _is_run(Path(source)):
         return
-    path, remedy = Path(source), ""
+    path = Path(source)
+    remedy = ""
     if reads and path.exists():
         return  # the model says what is wrong with it
     if path.parent.name == "checkpoints" and _is_run(path.parent.parent):
@@ -37,9 +36,9 @@ def check(experiment: Experiment) -> None:
     elif path.parent.is_dir() and not path.exists():
         remedy = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
     elsewhere = ", a folder with .safetensors files, or hub:PRESET" if reads else ""
-    what = "which holds no run" if path.exists() else "which does not exist"
+    reason = "which holds no run" if path.exists() else "which does not exist"
     raise UserError(
-        f"init: expected a run directory{elsewhere}. Received: {source}, {what}.{remedy}"
+        f"init: expected a run directory{elsewhere}. Received: {source}, {reason}.{remedy}"
     )
 
 
@@ -56,7 +55,7 @@ def _digest(setup: Setup) -> str:
 
 
 def start_from(setup: Setup, console: Observer) -> None:
-    """Weights from elsewhere, if the experiment's `init` names any, in place of fresh ones."""
+    """Replaces fresh weights by those that the experiment's `init` names, if any."""
     source = setup.experiment.init
     if source is None:
         return
@@ -74,7 +73,7 @@ def start_from(setup: Setup, console: Observer) -> None:
 
 
 def _from_elsewhere(setup: Setup, source: str) -> None:
-    """Weights that the model's own reader knows; it reads them into the plain model."""
+    """Loads weights through the model's own reader, which reads them into the plain model."""
     experiment = setup.experiment
     if experiment.adapt is None:
         experiment.model.load(setup.model, source)
@@ -103,33 +102,36 @@ def _weights_of(run: Run, console: Observer) -> tuple[int, dict[str, np.ndarray]
 
 
 def _from_run(setup: Setup, run: Run, console: Observer) -> None:
-    """Takes what has the same path and shape from a run's best checkpoint; says what was taken."""
+    """Copies weights of the same path and shape from a run's best checkpoint, and reports which."""
     step, saved = _weights_of(run, console)
     variables = {
         path: variable
         for path, variable in checkpoint.named(setup.model.variables).items()
         if np.issubdtype(np.dtype(variable.dtype), np.floating)  # seeds stay this run's own
     }
-    taken = {
+    shared = {
         path: variable
         for path, variable in variables.items()
         if path in saved and saved[path].shape == tuple(variable.shape)
     }
-    if not taken:
+    if not shared:
         raise UserError(
             f"init={run.path}: expected a run whose model shares layers with this one, by name and "
             f"shape. Received: {_some(saved)}; this model has {_some(variables)}."
         )
-    for path, variable in taken.items():
+    for path, variable in shared.items():
         variable.assign(saved[path])
-    fresh = [path for path in variables if path not in taken]
-    left = [path for path, value in saved.items() if path not in taken and value.dtype.kind == "f"]
-    there, here = (run.read_json("data.json") or {}).get("facts", {}), setup.task.facts
+    fresh = [path for path in variables if path not in shared]
+    unused = [
+        path for path, value in saved.items() if path not in shared and value.dtype.kind == "f"
+    ]
+    there = (run.read_json("data.json") or {}).get("facts", {})
+    here = setup.task.facts
     known = {name: value for name, value in here.items() if not isinstance(value, int)}  # no counts
     other = [name for name, value in known.items() if name in there and there[name] != value]
-    message = f"init: {len(taken)} of {len(variables)} weights from {run.path}, step {step:,}"
+    message = f"init: {len(shared)} of {len(variables)} weights from {run.path}, step {step:,}"
     message += f"; fresh: {_some(fresh)}" if fresh else ""
-    message += f"; left there: {_some(left)}" if left else ""
+    message += f"; left there: {_some(unused)}" if unused else ""
     console.note(message + (f"; its data had other {', '.join(other)}" if other else ""))
 
 
