@@ -1,6 +1,6 @@
 """The chief of a search (Keras Tuner's word).
 
-Hands out trials over a Keras Tuner oracle, and writes every decision down before it counts.
+It hands out trials over a Keras Tuner oracle, and writes every decision down before it counts.
 
 Resuming replays the journal on a fresh oracle. Keras Tuner's own files could not do it: they leave
 out the random state of Bayesian optimisation and the queue of grid search, and are written in
@@ -26,21 +26,21 @@ from tfbig.tuning.ranking import ranked
 from tfbig.tuning.search import Search
 from tfbig.tuning.settings import count_trainings
 
-LEASE_SECONDS = 60.0  # a worker that has been silent for so long has lost its trial
-BLIND_SECONDS = 10.0  # who did not look for so long was stopped itself, and heard nobody
-MOST_LOSSES = 2  # a trial that took so many workers along has failed
+LEASE_SECONDS = 60.0  # silence after which a worker has lost its trial
+BLIND_SECONDS = 10.0  # a chief that did not look for so long was itself stopped, and heard nobody
+MOST_LOSSES = 2  # a trial that cost so many workers has failed
 EQUAL_FAILURES = 3
 BASELINE = "baseline"
 
 
 class Chief:
-    """What workers talk to, here or over Keras Tuner's protocol.
+    """The oracle that workers call, here or over Keras Tuner's protocol.
 
-    `create_trial`, `update_trial`, `end_trial`, ...
+    By `create_trial`, `update_trial`, `end_trial`, ...
 
     Attributes:
         values: trial -> the values the oracle proposed, in the order of their start.
-        outcomes: trial -> what it came to, in the order of their end.
+        outcomes: trial -> its outcome, in the order of their end.
         ongoing: worker -> the trial it trains.
         losses: trial -> how many workers were lost while they trained it.
         error: what ended the search: a full disk, most likely. Nothing is handed out after it.
@@ -55,7 +55,9 @@ class Chief:
             alone: whether no worker of an earlier chief can still be at work; else it keeps its
                 trial while it is heard.
         """
-        self.search, self.tune, self.lock = search, search.tune, threading.RLock()
+        self.search = search
+        self.tune = search.tune
+        self.lock = threading.RLock()
         self.primary, self.better = search.base.task.primary
         self.oracle = oracles.build(search, evaluations)
         self.values: dict[str, dict] = {}
@@ -69,7 +71,8 @@ class Chief:
         self.told_to_stop = False
         self.error: Exception | None = None
         self.asked: dict[str, float] = {}
-        self.spent, self.opened = 0.0, time.monotonic()
+        self.spent = 0.0
+        self.opened = time.monotonic()
         self.failure: str | None = None
         search.mend_journal()
         self._replay(alone)
@@ -95,14 +98,13 @@ class Chief:
                     self.told_to_stop = True
                     self.served.discard(tuner_id)
                 return oracles.trial(None, trial)
-            self.ongoing[tuner_id], self.heard[trial] = trial, time.monotonic()
+            self.ongoing[tuner_id] = trial
+            self.heard[trial] = time.monotonic()
             self.began.setdefault(trial, time.monotonic())
             return oracles.trial(trial, "RUNNING")
 
     def update_trial(self, trial_id: str, metrics: dict, step: int = 0):
-        """Unused: what a trial came to is read from its outcome file, which says more than the
-        protocol can.
-        """
+        """Unused: a trial's outcome is read from its file, which holds more than the protocol."""
         return self.get_trial(trial_id)
 
     def end_trial(self, trial) -> None:
@@ -120,7 +122,7 @@ class Chief:
             self._stop_if_equal_failures()
 
     def get_trial(self, trial_id: str):
-        """A trial; workers ask for theirs every few seconds, which says that they live."""
+        """A trial; workers ask for theirs every few seconds, which shows that they are alive."""
         with self.lock:
             self.heard[trial_id] = time.monotonic()
             return oracles.trial(trial_id, "RUNNING")
@@ -137,13 +139,12 @@ class Chief:
     def silent(self) -> list[str]:
         """The workers that have not been heard from for too long, with and without a trial."""
         with self.lock:
-            now, looked = time.monotonic(), self.looked
+            now = time.monotonic()
+            looked = self.looked
             self.looked = now
             if now - looked > BLIND_SECONDS:
-                self.heard, self.asked = (
-                    dict.fromkeys(self.heard, now),
-                    dict.fromkeys(self.asked, now),
-                )
+                self.heard = dict.fromkeys(self.heard, now)
+                self.asked = dict.fromkeys(self.asked, now)
             last = {
                 **self.asked,
                 **{worker: self.heard[trial] for worker, trial in self.ongoing.items()},
@@ -151,9 +152,9 @@ class Chief:
             return [worker for worker, when in last.items() if now - when > LEASE_SECONDS]
 
     def lost(self, worker: str, how: str, why: str = "") -> str | None:
-        """A worker is gone: its trial goes to the next one that asks.
+        """Gives the trial of a worker that is gone to the next one that asks; returns it.
 
-        One that took several along has failed.
+        A trial that cost several workers has failed.
 
         Args:
             worker: its name.
@@ -161,13 +162,13 @@ class Chief:
             why: the probable cause and what to do, if there is more to say.
 
         Returns:
-            the trial, None if it had none.
+            The trial, None if it had none.
         """
         with self.lock:
             trial = self.ongoing.pop(worker, None)
             self.asked.pop(worker, None)
             self.served.discard(worker)
-            # It had ended the trial, and could not say so any more
+            # It had ended the trial, and could no longer say so
             if trial is None or self.search.outcome(trial) is not None:
                 return None
             self.losses[trial] = self.losses.get(trial, 0) + 1
@@ -184,9 +185,7 @@ class Chief:
             return trial
 
     def is_over(self) -> bool:
-        """Whether every worker knows that there is nothing more to do, or has been silent for too
-        long.
-        """
+        """Whether every worker knows that nothing is left to do, or was silent for too long."""
         with self.lock:
             last = [
                 *self.asked.values(),
@@ -199,8 +198,9 @@ class Chief:
 
     @contextlib.contextmanager
     def _deciding(self) -> Iterator[None]:
-        """One at a time. After an error the oracle may be ahead of the journal, so that only a
-        resumed search can go on.
+        """A context for one decision at a time.
+
+        After an error the oracle may be ahead of the journal, so only a resumed search can go on.
         """
         with self.lock:
             if self.error is not None:
@@ -240,7 +240,7 @@ class Chief:
     def _propose(self):
         """The oracle's next trial.
 
-        It knows each under a name of its own, so who trains it does not matter to it.
+        The oracle knows each under a name of its own, whichever worker trains it.
         """
         if len(self.search.objectives) > 1:
             oracles.weigh(self.oracle, self.search.objectives)
@@ -280,9 +280,7 @@ class Chief:
         return ranked(self.search, self.values, self.outcomes)
 
     def repeats(self) -> list[str]:
-        """The finalists' further trials, and the baseline's, which needs the same treatment to be
-        compared with.
-        """
+        """The trials that repeat the finalists, and the baseline to compare, with other seeds."""
         if not self.tune.finalists:
             return []
         again = [
@@ -298,7 +296,7 @@ class Chief:
 
     @property
     def _limits(self) -> list:
-        """What decides when there is nothing more to do; it may grow on a resume."""
+        """The settings that decide when nothing is left to do; they may grow on a resume."""
         return [self.tune.trials, self.tune.time, self.tune.finalists, self.tune.seeds]
 
     def _replay(self, alone: bool) -> None:
@@ -312,7 +310,7 @@ class Chief:
                     self._replay_start(line, remembered)
                 elif line["event"] == "end":
                     self._ended(line["trial"], line["outcome"])
-                # Workers that were told so do not come back to a chief that died after it
+                # Workers that were told to stop do not come back to a chief that died after it
                 if line["event"] != "open":
                     is_last = line["event"] == "stopped"
                     self.told_to_stop = is_last and line["limits"] == self._limits
@@ -323,15 +321,15 @@ class Chief:
                 # Not below 0: the clock may have been set back between two processes
                 self.spent += max(0.0, last - began)
         if not alone:
-            self.heard, self.began = (
-                dict.fromkeys(self.values, time.monotonic()) for _ in range(2)
-            )
+            self.heard = dict.fromkeys(self.values, time.monotonic())
+            self.began = dict.fromkeys(self.values, time.monotonic())
             self.ongoing = {
                 f"unknown {trial}": trial for trial in self.values if trial not in self.outcomes
             }
 
     def _replay_start(self, line: dict, remembered: list) -> None:
-        trial, values = line["trial"], line["values"]
+        trial = line["trial"]
+        values = line["values"]
         if trial.isdigit():
             remembered[:] = [values]
             again = self._propose()

@@ -28,10 +28,11 @@ def tuner_package():
 def build(search: Search, evaluations: int):
     """The oracle of a search.
 
-    Its seed is tune.seed + 1, since Keras Tuner takes 0 for none. Ours are the limits of trials and
-    of failures.
+    Its seed is tune.seed + 1, since Keras Tuner takes 0 for none. The limits of trials and of
+    failures are the chief's.
     """
-    kt, tune = tuner_package(), search.tune
+    kt = tuner_package()
+    tune = search.tune
     better = search.base.task.primary[1]
     common = {
         "objective": kt.Objective("score", better),
@@ -72,9 +73,7 @@ def _hyperband(kt):
                 trial.score = -np.inf if self.objective.direction == "max" else np.inf
 
         def scheduled(self) -> int:
-            """How many trials the whole schedule has, those that go on with another one counted,
-            too.
-            """
+            """How many trials the whole schedule has, counting those that continue another one."""
             brackets = range(self._get_num_brackets())
             rounds = (
                 (bracket, number)
@@ -93,8 +92,9 @@ def scheduled(oracle) -> int | None:
 
 def _bayesian(kt):
     class Bayesian(kt.oracles.BayesianOptimizationOracle):
-        """Proposals depend on the seed and the trials so far alone, and those in the journal are
-        not computed again.
+        """Bayesian optimisation whose proposals depend on the seed and the trials so far alone.
+
+        Proposals that are in the journal are not computed again.
         """
 
         remembered: list | None = None
@@ -116,16 +116,16 @@ def _bayesian(kt):
 
 @contextlib.contextmanager
 def replaying(oracle) -> Iterator[list]:
-    """While it lasts, nothing is written, and the oracle may look up what it proposed in the list
-    that is given.
-    """
+    """A context in which an oracle writes nothing; yields a list in which it looks up proposals."""
+
+    def write_nothing(*_) -> None:
+        pass
+
     remembered: list = []
     kept = {name: getattr(oracle, name) for name in ("save", "_save_trial")}
-    oracle.remembered, oracle.save, oracle._save_trial = (
-        remembered,
-        lambda: None,
-        lambda trial: None,
-    )
+    oracle.remembered = remembered
+    oracle.save = write_nothing
+    oracle._save_trial = write_nothing
     try:
         yield remembered
     finally:
@@ -152,12 +152,11 @@ def tell(oracle, trial_id: str, metrics: dict[str, float] | None, reason: str | 
 
 
 def weigh(oracle, objectives: dict[str, str]) -> None:
-    """Scores all completed trials anew by several objectives, weighted at random, so that the whole
-    Pareto front is sought.
+    """Scores all completed trials anew by several objectives, weighted at random.
 
-    ParEGO's augmented Chebyshev function (Knowles 2006, "ParEGO: A Hybrid Algorithm With On-line
-    Landscape Approximation for Expensive Multiobjective Optimization Problems"), over objectives
-    scaled to 0 ... 1.
+    Thus the whole Pareto front is sought. The score is ParEGO's augmented Chebyshev function
+    (Knowles 2006, "ParEGO: A Hybrid Algorithm With On-line Landscape Approximation for Expensive
+    Multiobjective Optimization Problems"), over objectives scaled to 0 ... 1.
     """
     done = [
         t
@@ -184,7 +183,7 @@ def weigh(oracle, objectives: dict[str, str]) -> None:
 def trial(trial_id: str | None, status: str):
     """A trial as Keras Tuner's protocol carries it, without values.
 
-    It rounds them and prints conditions; they are in the journal.
+    The protocol would round them and print conditions; they are in the journal.
     """
     kt = tuner_package()
     return kt.engine.trial.Trial(

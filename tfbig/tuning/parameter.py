@@ -79,29 +79,28 @@ def mistyped_kind(text: str) -> str:
 
 
 def parse(text: str, problems: list[str]) -> Parameter | None:
-    """One "key=kind:values" setting; what is wrong with it goes to `problems`."""
+    """The parameter of one "key=kind:values" setting; its mistakes are added to `problems`."""
     name, _, rest = text.partition("=")
     kind, _, body = rest.partition(":")
     if not name:
         problems.append(f"{text}: expected a setting's name before the =.")
         return None
     if kind == "in":
-        parts = [part.strip() for part in re.split(r",(?![^\[(]*[\])])", body)]
+        values = [value.strip() for value in re.split(r",(?![^\[(]*[\])])", body)]
         choices = tuple(
-            part[1:-1] if part[:1] in "[(" and part[-1:] in "])" and part else part
-            for part in parts
+            value[1:-1] if value[:1] in "[(" and value[-1:] in "])" and value else value
+            for value in values
         )
         if not all(choices) or len(set(choices)) < len(choices):
             problems.append(f"{name}: expected different values, in:A,B,C. Received: {rest!r}.")
             return None
         return Parameter(name=name, key=name, kind=kind, choices=choices)
     low, dots, high = body.partition("..")
+    number = int if kind == "int" else float
+    limits = None
     try:
-        limits = (
-            [config.parse(part, int if kind == "int" else float) for part in (low, high)]
-            if dots
-            else None
-        )
+        if dots:
+            limits = [config.parse(limit, number) for limit in (low, high)]
     except ValueError as error:
         problems.append(f"{name}: {error}")
         return None

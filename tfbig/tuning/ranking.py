@@ -16,9 +16,10 @@ def ranked(search: Search, values: dict[str, dict], outcomes: dict[str, dict]) -
     Args:
         search: the search directory.
         values: trial -> the values proposed for it.
-        outcomes: trial -> what it came to.
+        outcomes: trial -> its outcome.
     """
-    objectives, (primary, better) = search.objectives, search.base.task.primary
+    objectives = search.objectives
+    primary, better = search.base.task.primary
     good = {
         trial: outcome
         for trial, outcome in outcomes.items()
@@ -47,8 +48,9 @@ def ranked(search: Search, values: dict[str, dict], outcomes: dict[str, dict]) -
 
 
 def pareto(points: list[list[float]], better: list[str]) -> list[bool]:
-    """Which points no other one dominates, being at least as good in everything and better in
-    something.
+    """Which points no other one dominates.
+
+    A point dominates another if it is at least as good in everything and better in something.
 
     Args:
         points: [n][objectives].
@@ -56,7 +58,9 @@ def pareto(points: list[list[float]], better: list[str]) -> list[bool]:
     """
     if not points:
         return []
-    signed = np.array(points, dtype=float) * [-1.0 if way == "max" else 1.0 for way in better]
+    signed = np.array(points, dtype=float) * [
+        -1.0 if direction == "max" else 1.0 for direction in better
+    ]
     at_least = (signed[:, None] <= signed[None]).all(-1)  # [i, j]: i is as good as j in everything
     return [
         not bool((at_least[:, j] & (signed < signed[j]).any(-1)).any()) for j in range(len(signed))

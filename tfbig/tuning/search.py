@@ -1,10 +1,10 @@
-"""The search directory: everything about one search, and what --resume goes on from.
+"""The search directory: everything about one search, and what --resume continues from.
 
 DIR/search.json      the recipe's experiment, fixed settings, search space, tune.* settings,
                          number of trainings
     journal.jsonl    one line for each trial handed out and each one ended, in order: what
                          resume replays
-    outcomes/        what each trial came to, written by whoever trained it
+    outcomes/        each trial's outcome, written by the worker that trained it
     trials/          ordinary run directories
     best.json        the winner, and the line that trains it again
     report.html
@@ -79,7 +79,7 @@ class Search:
         search = cls(path)
         if settings:
             changed = search.changed(settings)
-            with search.lock():  # not those of a search that another process is at
+            with search.lock():  # not while another process leads the search
                 search.write_json(
                     "search.json", {**search.saved, "tune": dataclasses.asdict(changed)}
                 )
@@ -88,8 +88,9 @@ class Search:
         return search
 
     def changed(self, settings: list[str]) -> Tune:
-        """The tune.* settings with some of them changed, of those that can change in a search that
-        goes on; nothing is written.
+        """The tune.* settings with some that may change in a resumed search changed.
+
+        Nothing is written.
         """
         allowed = [f"tune.{name}" for name in CHANGEABLE]
         known = {
@@ -139,7 +140,7 @@ class Search:
 
     @property
     def objectives(self) -> dict[str, str]:
-        """What is sought: name -> "max" or "min"; the task's primary metric comes first."""
+        """The objectives: name -> "max" or "min"; the task's primary metric comes first."""
         primary, better = self.base.task.primary
         return {primary: better, **{name: "min" for name in self.tune.objective if name != primary}}
 
@@ -192,7 +193,7 @@ class Search:
     def journal(self) -> list[dict]:
         """The journal's whole lines.
 
-        A last one torn by a kill is left out, since what it was to say has not happened.
+        A last line that was cut off by a kill is left out, since its event did not happen.
         """
         path = self.path / "journal.jsonl"
         return (
@@ -202,10 +203,7 @@ class Search:
         )
 
     def mend_journal(self) -> None:
-        """Cuts off a torn last line, so that the next one begins on its own.
-
-        For the chief alone.
-        """
+        """Removes a torn last line, so that the next one begins a line; only the chief does so."""
         path = self.path / "journal.jsonl"
         content = path.read_bytes() if path.exists() else b""
         whole, newline, torn = content.rpartition(b"\n")
@@ -221,7 +219,7 @@ class Search:
         )
 
     def outcome(self, trial: str) -> dict | None:
-        """What a trial came to, if it has ended."""
+        """A trial's outcome, if it has ended."""
         return self.read_json(f"outcomes/{trial}.json")
 
     def write_outcome(self, trial: str, outcome: dict) -> None:
@@ -238,7 +236,9 @@ def _new_directory(path: str | Path | None, name: str) -> Path:
     if path is None:
         first = Path("runs") / f"tune_{name}"
         further = (first.with_name(f"{first.name}_{number}") for number in itertools.count(2))
-        path = next(each for each in itertools.chain([first], further) if not each.exists())
+        path = next(
+            candidate for candidate in itertools.chain([first], further) if not candidate.exists()
+        )
     path = Path(path)
     if path.exists() and (
         not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir())
@@ -255,17 +255,17 @@ def _new_directory(path: str | Path | None, name: str) -> Path:
 
 
 def _no_search(path: Path) -> str:
-    """What to say of a path that is no search directory, with the nearest one beside it."""
+    """The message about a path that is no search directory, with the nearest one beside it."""
     beside: list[str] = []
     if path.parent.is_dir():
         beside = [p.name for p in path.parent.iterdir() if (p / "search.json").is_file()]
     if path.is_dir():
-        what = "which has no search.json"
+        reason = "which has no search.json"
     elif path.exists():
-        what = "which is no directory"
+        reason = "which is no directory"
     else:
-        what = "which does not exist"
+        reason = "which does not exist"
     return (
         f"expected a search directory (made by python -m tfbig.tune). Received: {path},"
-        f" {what}.{nearest(path.name, beside)}"
+        f" {reason}.{nearest(path.name, beside)}"
     )

@@ -83,7 +83,9 @@ def read_settings(
 
     `complete`: as for `config.override`.
     """
-    problems, tune, space = [], Tune(), None
+    problems = []
+    tune = Tune()
+    space = None
     own = [text for text in settings if text.startswith("tune.")]
     try:
         tune = config.override(Settings(), own).tune

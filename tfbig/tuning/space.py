@@ -1,6 +1,6 @@
-"""The space of a search.
+"""The space of a search: which settings take which values, and when.
 
-Which settings take which values, and when. All of it is checked before a trial starts.
+All of it is checked before a trial starts.
 
     optim.learning_rate=log:1e-4..1e-1       any number between, drawn on a logarithmic scale
     model.dropout=lin:0..0.5                 any number between
@@ -40,8 +40,9 @@ class Space:
     fixed: tuple[str, ...] = ()
 
     def settings(self, values: dict[str, Any]) -> list[str]:
-        """Drawn values (by parameter name, only those that apply) as "key=value" settings, the
-        fixed ones included.
+        """Drawn values, by parameter name, as "key=value" settings, the fixed ones included.
+
+        Only those that apply have a value.
         """
         return [
             *self.fixed,
@@ -50,8 +51,7 @@ class Space:
 
 
 def read_space(base: Experiment, settings: list[str], complete: bool = True) -> Space:
-    """The search space that "key=value" settings describe, on top of a recipe's experiment, fully
-    validated.
+    """The validated search space that "key=value" settings describe on top of an experiment.
 
     `complete`: as for `config.override`.
 

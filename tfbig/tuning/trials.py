@@ -49,8 +49,7 @@ class Plan:
 
 
 def plan(search: Search, name: str, values: dict) -> Plan:
-    """A trial's plan: a pure function of its name and the values proposed for it, given what
-    earlier trials came to.
+    """A trial's plan, a pure function of its name, its values and the outcomes of earlier trials.
 
     Hyperband's rounds pause a run, they never shorten its training: schedules and durations in %
     refer to the whole length from the first step on. So a promoted trial goes on bit-equal, and
@@ -94,10 +93,10 @@ def work(
 
     Args:
         search: the search directory.
-        chief: who hands out trials, or a `workers.Client` of it.
+        chief: hands out trials; the chief itself or a `workers.Client` of it.
         worker: this worker's name.
         observe: gives the observer of a trial's training.
-        ended: is told what a trial came to.
+        ended: called with each trial's name and outcome.
 
     Raises:
         Interrupted: a signal asked to stop; the trial goes on from there when the search does.
@@ -117,13 +116,15 @@ def work(
 def run_trial(
     search: Search, name: str, values: dict, observe: Callable[[Plan], loop.Observer]
 ) -> dict:
-    """Trains a trial, unless it has an outcome already, and writes what it came to; returns that.
+    """Trains a trial, unless it has an outcome already, and writes its outcome; returns that.
 
     Raises:
         Interrupted: a signal asked to stop.
-        DiskFull: which is no failure of the trial; it goes on from its checkpoint.
+        DiskFull: which is no failure of the trial; it resumes from its checkpoint.
     """
-    planned, outcome, began = None, search.outcome(name), time.monotonic()
+    planned = None
+    outcome = search.outcome(name)
+    began = time.monotonic()
     parent = values.get(oracles.PARENT) if "_seed_" not in name else None
     failed_before = parent is not None and search.outcome(parent)["status"] == "failed"
     try:
@@ -172,11 +173,9 @@ def failed(search: Search, planned: Plan | None, reason: str) -> dict:
 
 
 def _ended_here_or_elsewhere(search: Search, planned: Plan, observer: loop.Observer) -> dict:
-    """What a trial came to.
-
-    Trained here, or by the worker it was handed on from, if that one turns out to be still at it.
-    """
-    times, changed = None, time.monotonic()
+    """A trial's outcome, trained here or by its earlier worker, if that is still training it."""
+    times = None
+    changed = time.monotonic()
     while True:
         try:
             return _completed(search, planned, observer)
@@ -187,7 +186,8 @@ def _ended_here_or_elsewhere(search: Search, planned: Plan, observer: loop.Obser
             if times is None:
                 observer.note(f"trial {planned.name}: {error} Waiting for it.")
             if (written := _times_written(planned.run)) != times:
-                times, changed = written, time.monotonic()
+                times = written
+                changed = time.monotonic()
             # By our own clock: a file's time may be another machine's, or of a clock that was set
             if time.monotonic() - changed > STALE_SECONDS:
                 raise RunFailure(
@@ -224,11 +224,12 @@ def _reason(error: BaseException) -> str:
 
 
 def _completed(search: Search, planned: Plan, observer: loop.Observer) -> dict:
-    """Trains a planned trial as far as it goes, and measures what it came to."""
+    """Trains a planned trial as far as it goes, and measures the result."""
     run = _run(planned)
     if not run.is_done or not _went_far(planned, _state(run)["evaluations"]):
         _train(search, planned, run, observer)
-    state, summary = _state(run), run.read_json("summary.json")
+    state = _state(run)
+    summary = run.read_json("summary.json")
     primary = search.base.task.primary[0]
     if state["best"] is None:
         raise RunFailure(
@@ -281,9 +282,7 @@ def _train(search: Search, planned: Plan, run: Run, observer: loop.Observer) -> 
 
 
 def _write_hparams(run: Run, planned: Plan, primary: str, value: float) -> None:
-    """What TensorBoard's HParams page shows of a trial: its settings and the best value of the
-    primary metric.
-    """
+    """Writes a trial for TensorBoard's HParams page: its settings and its best primary metric."""
     from tensorboard.plugins.hparams import api as hparams
 
     writer = tf.summary.create_file_writer(str(run.path / "tensorboard" / "hparams"))
@@ -296,7 +295,7 @@ def _write_hparams(run: Run, planned: Plan, primary: str, value: float) -> None:
 
 
 def _run(planned: Plan) -> Run:
-    """The trial's run directory; one that a kill left without its configuration is made anew."""
+    """The trial's run directory; one that a kill left without configuration is created again."""
     if (planned.run / "config.json").is_file():
         return Run.open(planned.run)
     if planned.run.exists():
@@ -305,7 +304,7 @@ def _run(planned: Plan) -> Run:
 
 
 def _state(run: Run) -> dict:
-    """What the newest intact checkpoint knows.
+    """Figures from the newest intact checkpoint.
 
     The best value of the primary metric, evaluations so far, the weights' size.
     """
@@ -322,7 +321,7 @@ def _state(run: Run) -> dict:
 
 
 def _facts_file(search: Search, experiment: Experiment) -> Path:
-    """Where the facts of the training split lie that trials with the same task and data share."""
+    """The file of the training split's facts, shared by trials with the same task and data."""
     saved = config.to_json(experiment)
     digest = hashlib.sha256(
         json.dumps([saved["task"], saved["data"], experiment.seed], sort_keys=True).encode()
@@ -331,9 +330,7 @@ def _facts_file(search: Search, experiment: Experiment) -> Path:
 
 
 def _pause(run: Run, evaluations: int):
-    """A Keras callback that ends training after so many evaluations, counted from the run's first
-    step.
-    """
+    """A Keras callback that ends training after so many evaluations since the run's first step."""
 
     class Pause(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):

@@ -28,7 +28,7 @@ def raise_problems(problems: list[str]) -> None:
 
 
 def refusals(base: Experiment, settings: list[str], complete: bool = True) -> list[str]:
-    """What is said against settings on top of a recipe's experiment; nothing if they are valid."""
+    """The problems of settings on top of a recipe's experiment; none if they are valid."""
     try:
         config.override(base, settings, complete)
     except UserError as error:
@@ -37,8 +37,9 @@ def refusals(base: Experiment, settings: list[str], complete: bool = True) -> li
 
 
 class Checker:
-    """Finds on which choices each parameter depends, its type, and whether all values are valid,
-    alone and in pairs.
+    """A checker of parameters: the choices each depends on, its type, and whether values are valid.
+
+    Values are tried alone and in pairs.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Checker:
         return refusals(self.base, settings, self.complete)
 
     def _problems_with(self, texts: dict[str, str], key: str) -> list[str]:
-        """What is said against a setting among others."""
+        """The problems of one setting among others."""
         fixed = [text for text in self.fixed if text.partition("=")[0] not in texts]
         return [
             line
@@ -96,8 +97,9 @@ class Checker:
     def _conditioned(
         self, parameter: Parameter, parent: Parameter, done: list[Parameter]
     ) -> Parameter:
-        """The parameter, tied to those choices of the parent under which it exists, unless that is
-        all of them.
+        """The parameter, tied to those choices of the parent under which it exists.
+
+        If it exists under all of them, it is not tied.
         """
         if parameter.key == parent.key or any(name == parent.name for name, _ in parameter.when):
             return parameter
@@ -135,7 +137,7 @@ class Checker:
         return next(p.key for p in known if p.name == name)
 
     def _typed(self, parameter: Parameter, done: list[Parameter]) -> Parameter:
-        """Numbers of a setting that counts are whole."""
+        """The parameter, restricted to whole numbers if its setting is one."""
         if parameter.kind == "in":
             return parameter
         texts = [f"{key}={value}" for key, value in self._context(parameter, done).items()]
@@ -157,7 +159,8 @@ class Checker:
         return parameter
 
     def _check_alone(self, parameter: Parameter, done: list[Parameter]) -> None:
-        around, probes = self._context(parameter, done), parameter.probes
+        around = self._context(parameter, done)
+        probes = parameter.probes
         if (
             parameter.whole
             and parameter.kind != "in"
@@ -170,8 +173,9 @@ class Checker:
                 self.problems.append(line.replace(parameter.key, parameter.name, 1))
 
     def _check_pairs(self, done: list[Parameter]) -> None:
-        """Values that are fine alone may not go together, such as a batch size and its number of
-        micro-batches.
+        """Checks that values that are fine alone also go together.
+
+        Such as a batch size and its number of micro-batches.
         """
         for first, second in itertools.combinations(done, 2):
             if first.key == second.key:
@@ -212,16 +216,17 @@ def _drawn(
     parameters: list[Parameter], parameter: Parameter, probe: str, dice: random.Random
 ) -> list[str]:
     """The settings of a whole trial in which a parameter has the value `probe`."""
-    allowed, open_ = {parameter.name: (probe,)}, [parameter]
+    allowed = {parameter.name: (probe,)}
+    open_ = [parameter]
     while open_:
         for name, values in open_.pop().when:
             allowed[name] = values
             open_.append(next(p for p in parameters if p.name == name))
     drawn: dict[str, str] = {}
-    for each in parameters:
-        if all(drawn.get(name) in values for name, values in each.when):
-            drawn[each.name] = dice.choice(allowed.get(each.name, each.probes))
-    return [f"{each.key}={drawn[each.name]}" for each in parameters if each.name in drawn]
+    for other in parameters:
+        if all(drawn.get(name) in values for name, values in other.when):
+            drawn[other.name] = dice.choice(allowed.get(other.name, other.probes))
+    return [f"{other.key}={drawn[other.name]}" for other in parameters if other.name in drawn]
 
 
 def _parents_first(parameters: list[Parameter]) -> list[Parameter]:

@@ -1,7 +1,4 @@
-"""What a search came to.
-
-The winner, what tuning gained, the Pareto front, and which settings mattered.
-"""
+"""The result of a search: its winner, gain, Pareto front, and which settings mattered."""
 
 from __future__ import annotations
 
@@ -33,7 +30,8 @@ def decide(search: Search, chief: Chief) -> dict | None:
     candidates = _candidates(search, chief, good)
     if not candidates:
         return None
-    winner, baseline = _best(list(candidates.values()), sign), candidates.get(BASELINE)
+    winner = _best(list(candidates.values()), sign)
+    baseline = candidates.get(BASELINE)
     settings = _differing(search, good[winner["trial"]]["settings"])
     values = {outcome["run"]: outcome["metrics"][chief.primary] for outcome in good.values()}
     return {
@@ -93,7 +91,8 @@ def _best(candidates: list[dict], sign: int) -> dict:
 
 def _differing(search: Search, settings: list[str]) -> list[str]:
     """The settings that change anything, as `train` takes them."""
-    kept, whole = [], config.override(search.base, settings)
+    kept = []
+    whole = config.override(search.base, settings)
     for number, setting in enumerate(settings):
         try:
             without = config.override(search.base, [*settings[:number], *settings[number + 1 :]])
@@ -113,11 +112,12 @@ def _line(search: Search, settings: list[str]) -> str | None:
         recipe = config.flatten(registry.recipe(search.saved["recipe"]))
     except UserError:
         return None
-    base, given = config.flatten(search.base), {setting.partition("=")[0] for setting in settings}
+    base = config.flatten(search.base)
+    named = {setting.partition("=")[0] for setting in settings}
     own = [
         f"{key}={config.text_of(value)}"
         for key, value in base.items()
-        if key not in given and (key not in recipe or recipe[key] != value)
+        if key not in named and (key not in recipe or recipe[key] != value)
     ]
     return shlex.join(["python", "-m", "tfbig.train", search.saved["recipe"], *own, *settings])
 
@@ -147,8 +147,9 @@ def _are_equal(values: list[float]) -> bool:
 
 
 def gain(ours: list[float], theirs: list[float], sign: int) -> dict:
-    """How much better one mean is than the other, with the 95 % interval of the difference (Welch
-    1947) where there are values enough and they differ.
+    """How much better one mean is than the other, with the difference's 95 % interval (Welch 1947).
+
+    There is an interval where there are enough values and they differ.
 
     Args:
         ours, theirs: values of independent trainings.
@@ -163,11 +164,11 @@ def gain(ours: list[float], theirs: list[float], sign: int) -> dict:
         return {"mean": mean, "low": mean, "high": mean}
     if _are_equal(ours) and _are_equal(theirs):
         return {"mean": mean, "low": None, "high": None}
-    parts = [float(np.var(values, ddof=1)) / len(values) for values in (ours, theirs)]
-    freedom = sum(parts) ** 2 / sum(
-        part**2 / (len(v) - 1) for part, v in zip(parts, (ours, theirs), strict=True)
+    variances = [float(np.var(values, ddof=1)) / len(values) for values in (ours, theirs)]
+    freedom = sum(variances) ** 2 / sum(
+        variance**2 / (len(v) - 1) for variance, v in zip(variances, (ours, theirs), strict=True)
     )
-    error = float(stats.t.ppf(0.975, freedom)) * math.sqrt(sum(parts))
+    error = float(stats.t.ppf(0.975, freedom)) * math.sqrt(sum(variances))
     return {"mean": mean, "low": mean - error, "high": mean + error}
 
 
@@ -184,10 +185,7 @@ def _gain_on_validation(winner: dict, baseline: dict | None, sign: int) -> dict 
 
 
 def same_seeds(winner: dict, baseline: dict, ours: list, theirs: list) -> tuple[list, list]:
-    """Of the values of each one's runs, those of the seeds that both were trained with.
-
-    The comparison is one of equals.
-    """
+    """The values of each one's runs for the seeds that both were trained with, to compare alike."""
     if winner is baseline:
         return ours, ours
     our = dict(zip(winner["seeds"], ours, strict=True))
@@ -201,7 +199,8 @@ def front(search: Search, chief: Chief) -> list[dict]:
 
     Empty with a single objective. A promoted trial stands for its run.
     """
-    names, good = list(search.objectives), _completed(chief)
+    names = list(search.objectives)
+    good = _completed(chief)
     if len(names) < 2:
         return []
     promoted = {
@@ -233,7 +232,9 @@ def read_test(search: Search, result: dict, observer: loop.Observer) -> dict:
             baseline's, or None;
         "test_gain": of the primary metric, over the seeds that both were trained with, or None.
     """
-    winner, baseline, name = result["validation"], result["baseline"], result["metric"]
+    winner = result["validation"]
+    baseline = result["baseline"]
+    name = result["metric"]
     winners = _read_runs(search, winner, observer)
     baselines: list[dict] = []
     if baseline and baseline != winner:
@@ -259,7 +260,7 @@ def read_test(search: Search, result: dict, observer: loop.Observer) -> dict:
 def _read_runs(search: Search, candidate: dict, observer: loop.Observer) -> list[dict]:
     """The test metrics of each of a candidate's runs.
 
-    Those that were read before, by a search that was killed then, are not read again.
+    Those that a killed search has read before are not read again.
     """
     metrics = []
     for path in candidate["runs"]:
@@ -274,13 +275,13 @@ def _read_runs(search: Search, candidate: dict, observer: loop.Observer) -> list
 
 
 def _intervals(runs: list[dict]) -> dict:
-    """Metric -> interval over the runs where it has a value; of each the metrics are given."""
+    """Metric -> interval over the runs in which it has a value, from each run's metrics."""
     values = {
         name: [metrics[name]["value"] for metrics in runs] for name in (runs[0] if runs else ())
     }
     return {
-        name: interval([value for value in each if value is not None])
-        for name, each in values.items()
+        name: interval([value for value in numbers if value is not None])
+        for name, numbers in values.items()
     }
 
 

@@ -2,8 +2,8 @@
 
 The chief hands out trials, workers ask it for them.
 
-On one machine the chief starts its workers and starts them again when they die. On a cluster every
-process is told by Keras Tuner's environment variables what it is: KERASTUNER_TUNER_ID ("chief" or
+On one machine the chief starts its workers and starts them again when they die. On a cluster, Keras
+Tuner's environment variables give every process its role: KERASTUNER_TUNER_ID ("chief" or
 any other name), KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT (the chief's); all of them see the
 search directory.
 """
@@ -43,15 +43,14 @@ VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_P
 
 
 def role() -> str | None:
-    """What Keras Tuner's environment variables make of this process.
-
-    "chief", "worker", or None without them.
-    """
-    given = [name for name in VARIABLES if os.environ.get(name)]
-    if given and len(given) < len(VARIABLES):
-        missing = [name for name in VARIABLES if name not in given]
-        raise UserError(f"{', '.join(missing)}: expected to be set as well, since {given[0]} is.")
-    return None if not given else "chief" if "chief" in os.environ[VARIABLES[0]] else "worker"
+    """This process's role by Keras Tuner's environment variables: "chief", "worker" or None."""
+    present = [name for name in VARIABLES if os.environ.get(name)]
+    if present and len(present) < len(VARIABLES):
+        missing = [name for name in VARIABLES if name not in present]
+        raise UserError(f"{', '.join(missing)}: expected to be set as well, since {present[0]} is.")
+    if not present:
+        return None
+    return "chief" if "chief" in os.environ[VARIABLES[0]] else "worker"
 
 
 @contextlib.contextmanager
@@ -90,7 +89,7 @@ def lead(chief: Chief, note: Callable[[str], None]) -> None:
 
 
 def lose_silent(chief: Chief, note: Callable[[str], None]) -> None:
-    """Takes their trials from workers that are no longer heard."""
+    """Takes back the trials of workers that are no longer heard from."""
     for name in chief.silent():
         trial = chief.lost(name, NOT_HEARD)
         if trial:
@@ -101,10 +100,10 @@ def lose_silent(chief: Chief, note: Callable[[str], None]) -> None:
 def lead_here(search: Search, chief: Chief, note: Callable[[str], None]) -> None:
     """The chief of this machine: starts tune.workers workers, and those again that die or hang.
 
-    Training is never done in the chief's own process, since a trial may take its process along:
-    most often the system ends it because memory has run out. A worker that is lost takes nothing
-    else with it: started again under its name, it gets its trial back and goes on from its
-    checkpoint; a trial that takes it along again has failed.
+    The chief's own process never trains, since a trial may end its process: most often the system
+    does, because memory has run out. A worker that is lost takes nothing else with it: started
+    again under its name, it gets its trial back and resumes from its checkpoint; a trial that ends
+    it again has failed.
 
     Raises:
         Interrupted: a signal asked to stop; the workers have saved and are gone.
@@ -204,7 +203,7 @@ def _note_failure(chief: Chief, trial: str | None, note: Callable[[str], None]) 
 
 
 def _start(search: Search, number: int, port: int) -> subprocess.Popen:
-    """A worker process; the pipe to its input tells it when we are gone, however we end."""
+    """A worker process; it notices by the pipe to its input when we are gone, however we end."""
     environment = {
         **os.environ,
         **dict(zip(VARIABLES, (f"worker{number}", "127.0.0.1", str(port)), strict=True)),
@@ -223,8 +222,7 @@ def _start(search: Search, number: int, port: int) -> subprocess.Popen:
 
 
 def serve_parent() -> None:
-    """Lets this worker end before the chief that started it if memory runs out, and when that chief
-    is gone.
+    """Ends this worker when the chief that started it is gone, or before it if memory runs out.
 
     Without a chief it would wait for an answer in vain, and keep its run locked.
     """
@@ -251,7 +249,9 @@ class Client:
         import grpc
         from keras_tuner.src.distribute.oracle_client import OracleClient
 
-        self.client, self.error, self.trial = OracleClient(None), grpc.RpcError, None
+        self.client = OracleClient(None)
+        self.error = grpc.RpcError
+        self.trial = None
         threading.Thread(target=self._beat, daemon=True).start()
 
     def _ask(self, method: str, *arguments):
@@ -259,7 +259,7 @@ class Client:
         while True:
             try:
                 return getattr(self.client, method)(*arguments)
-            except self.error as error:  # all that is asked may be asked twice
+            except self.error as error:  # every request may be made twice
                 if time.monotonic() > deadline:
                     raise RunFailure(
                         f"the chief does not answer: {error.code()}. All trials are kept; the chief"
