@@ -43,7 +43,7 @@ STYLE = {
 def draw(panel: dict) -> list[str]:
     """A chart's SVGs: one, or one for each of the panel's parts."""
     with _style():
-        return [_svg(CHARTS[panel["kind"]](each)) for each in _parts(panel)]
+        return [_svg(CHARTS[panel["kind"]](part)) for part in _parts(panel)]
 
 
 def _parts(panel: dict) -> list[dict]:
@@ -51,14 +51,13 @@ def _parts(panel: dict) -> list[dict]:
     if "parts" not in panel:
         return [panel]
     values = [y for part in panel["parts"] for y in part["y"]]
-    low, high = (min(values), max(values)) if values else (0, 1)
+    low, high = min(values), max(values) if values else (0, 1)
     margin = 0.06 * (high - low) or 0.06 * abs(high) or 1
     return [{**panel, **part, "limits": (low - margin, high + margin)} for part in panel["parts"]]
 
 
 def legend(panel: dict) -> list[tuple[str, str, bool]]:
-    """What the colours of a chart mean, as (variable of the style, name, whether it is a dashed
-    line).
+    """What a chart's colours mean: (variable of the style, name, whether it is a dashed line).
 
     It is shown beside the chart as HTML, where names may be long.
     """
@@ -68,7 +67,7 @@ def legend(panel: dict) -> list[tuple[str, str, bool]]:
             ("--line", "perfect", True),
             ("--fill", "share of examples", False),
         ]
-    names = [(each["name"], False) for each in panel.get("series", ())]
+    names = [(series["name"], False) for series in panel.get("series", ())]
     names += [(level["name"], True) for level in panel.get("levels", ())]
     entries = [
         (f"--c{number % len(COLOURS)}", name, dashed) for number, (name, dashed) in enumerate(names)
@@ -98,9 +97,7 @@ def _figure(width: float, height: float):
 
 
 def _svg(figure) -> str:
-    """The figure as SVG whose colours are variables of the page's style, so that they suit a dark
-    page too.
-    """
+    """The figure as SVG whose colours are variables of the page's style, for dark pages too."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -138,7 +135,8 @@ def _log_axis(axes, name: str, values: list, most: int = 6) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
     axes.set(**{f"{name}scale": "log"})
-    axis, (low, high) = getattr(axes, f"{name}axis"), (min(values), max(values))
+    axis = getattr(axes, f"{name}axis")
+    low, high = min(values), max(values)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1,), (1, 3), (1, 2, 5)):
         ticks = [step * 10.0**power for power in powers for step in steps]
@@ -182,9 +180,7 @@ def curves(panel: dict):
 
 
 def points(panel: dict):
-    """Points of each series, joined where it says so, and horizontal lines at levels to compare
-    with.
-    """
+    """Points of each series, joined where it says so, and horizontal lines at reference levels."""
     figure, axes = _figure(4.4, 3.0)
     for number, series in enumerate(panel["series"]):
         style = "-" if series.get("line") else "none"
@@ -216,15 +212,15 @@ def points(panel: dict):
 def calibration(panel: dict):
     """Accuracy by confidence, against perfect calibration, and the share of examples."""
     figure, axes = _figure(4.4, 3.4)
-    full = [part for part in panel["bins"] if part["count"]]
-    total = sum(part["count"] for part in full) or 1
-    middles = [(part["low"] + part["high"]) / 2 for part in full]
-    widths = [0.9 * (part["high"] - part["low"]) for part in full]
-    axes.bar(middles, [part["count"] / total for part in full], width=widths, color=FILL)
+    full = [bar for bar in panel["bins"] if bar["count"]]
+    total = sum(bar["count"] for bar in full) or 1
+    middles = [(bar["low"] + bar["high"]) / 2 for bar in full]
+    widths = [0.9 * (bar["high"] - bar["low"]) for bar in full]
+    axes.bar(middles, [bar["count"] / total for bar in full], width=widths, color=FILL)
     axes.plot([0, 1], [0, 1], color=LINE, linewidth=1.2, linestyle="--")
-    measured = [part["accuracy"] for part in full]
+    measured = [bar["accuracy"] for bar in full]
     axes.plot(
-        [part["confidence"] for part in full], measured, color=COLOURS[0], marker="o", markersize=4
+        [bar["confidence"] for bar in full], measured, color=COLOURS[0], marker="o", markersize=4
     )
     axes.set(xlabel="confidence", ylabel="accuracy, share of examples", xlim=(0, 1), ylim=(0, 1.02))
     return figure
@@ -279,12 +275,11 @@ def parallel(panel: dict):
     smaller = panel.get("better") == "min"
     ordered = sorted((line["value"] for line in panel["lines"]), reverse=smaller)  # the worst first
     # Colours tell the better half apart: the worst trials would take the whole scale otherwise.
-    middle, best = ordered[len(ordered) // 2], ordered[-1]
+    middle = ordered[len(ordered) // 2]
+    best = ordered[-1]
     limits = (middle, best) if middle != best else (ordered[0], best)
-    norm, colours = (
-        Normalize(*sorted(limits), clip=True),
-        colormaps["viridis_r" if smaller else "viridis"],
-    )
+    norm = Normalize(*sorted(limits), clip=True)
+    colours = colormaps["viridis_r" if smaller else "viridis"]
     for rank, line in enumerate(
         sorted(panel["lines"], key=lambda line: line["value"], reverse=smaller)
     ):

@@ -57,14 +57,14 @@ class Console:
         units: dict[str, str] | None = None,
     ):
         """`units`: of the task's metrics and scalars; see `Task.metric_units`."""
-        self.total, self.stream, self.quiet = total, stream or sys.stderr, quiet
+        self.total = total
+        self.stream = stream or sys.stderr
+        self.quiet = quiet
         self.units = units or {}
-        self.live, self.task, self.spoken, self.started = (
-            None,
-            None,
-            time.monotonic(),
-            time.monotonic(),
-        )
+        self.live = None
+        self.task = None
+        self.spoken = time.monotonic()
+        self.started = time.monotonic()
         self.first_step = None
         with contextlib.suppress(Exception):  # a stream without isatty is no terminal
             if total and not quiet and self.stream.isatty():
@@ -77,18 +77,16 @@ class Console:
         self.live = Progress(
             BarColumn(bar_width=12),  # all of the line fits in 80 columns
             TextColumn("{task.completed:,}/{task.total:,}"),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[message]}"),
             TimeRemainingColumn(compact=True),
             console=RichConsole(file=self.stream),
             transient=True,
         )
-        self.task = self.live.add_task("", total=self.total, told="preparing")
+        self.task = self.live.add_task("", total=self.total, message="preparing")
         self.live.start()
 
     def restored(self, step: int) -> None:
-        """Called once, before training goes on from `step`, which is where the time left is
-        reckoned from.
-        """
+        """Called once, before training starts from `step`, where the time left counts from."""
         if self.live is not None and step:
             self.live.reset(self.task, completed=step)
 
@@ -98,7 +96,7 @@ class Console:
             for name in values
             if name not in ("loss", "learning_rate", "examples_per_s")
         ]
-        told = "  ".join(
+        message = "  ".join(
             [
                 self._scalar("loss", values["loss"]),
                 *scalars,
@@ -106,7 +104,7 @@ class Console:
             ]
         )
         if self.live is not None:
-            self.live.update(self.task, completed=step, told=told)
+            self.live.update(self.task, completed=step, message=message)
             return
         now = time.monotonic()
         if self.first_step is None:  # the first one includes compiling
@@ -114,13 +112,13 @@ class Console:
         if now - self.spoken >= PLAIN_SECONDS:
             self.spoken = now
             speed = (step - self.first_step) / max(1e-9, now - self.started)
-            left = (
+            time_left = (
                 f", {duration_text((self.total - step) / speed)} left"
                 if self.total and speed > 0
                 else ""
             )
             of = f"/{self.total:,}" if self.total else ""
-            self.note(f"step {step:,}{of}: {told.replace('  ', ', ')}{left}")
+            self.note(f"step {step:,}{of}: {message.replace('  ', ', ')}{time_left}")
 
     def evaluated(self, step: int, split: str, metrics: dict[str, dict]) -> None:
         self.note(

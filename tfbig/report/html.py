@@ -35,8 +35,11 @@ def write(folder: Path) -> Path:
         return {}
 
     damaged: list[str] = []
-    config, summary, metrics = read("config.json"), read("summary.json"), read("metrics.json")
-    panels, units = read("panels.json") or [], _units(run)
+    config = read("config.json")
+    summary = read("summary.json")
+    metrics = read("metrics.json")
+    panels = read("panels.json") or []
+    units = _units(run)
     headline = None
     with contextlib.suppress(*page.MISFITS):
         headline = _headline(run, config, summary, metrics, units)
@@ -63,14 +66,15 @@ def write(folder: Path) -> Path:
 
 
 def _units(run: Run) -> dict[str, str]:
-    """What the metrics are shown in; nothing is known of them if the experiment cannot be read."""
+    """The units of the metrics; unknown if the experiment cannot be read."""
     with contextlib.suppress(UserError):
         return run.experiment.task.metric_units
     return {}
 
 
 def _headline(run: Run, config: dict, summary: dict, metrics: dict, units: dict) -> Headline:
-    experiment, primary = config.get("experiment", {}), summary.get("primary")
+    experiment = config.get("experiment", {})
+    primary = summary.get("primary")
     final = next((metrics[split] for split in SPLIT_ORDER if split in metrics), None)
     headline = Headline()
     if final and primary in final["metrics"]:
@@ -130,9 +134,9 @@ def _interval(metric: dict, unit: str) -> str:
 
 
 def _panels(panels: list[dict], name: str | None) -> list[dict]:
-    """The panels of a section, with the split on each that is of one."""
-    found = [panel for panel in panels if panel.get("section") == name]
-    return [{**panel, "badge": name if name in SPLITS else ""} for panel in found]
+    """The panels of a section, each with a badge of its split if it has one."""
+    own = [panel for panel in panels if panel.get("section") == name]
+    return [{**panel, "badge": name if name in SPLITS else ""} for panel in own]
 
 
 def _evaluations(panels: list[dict], metrics: dict) -> list[Section]:
@@ -153,7 +157,8 @@ def _evaluations(panels: list[dict], metrics: dict) -> list[Section]:
 
 
 def _learning(run: Run, summary: dict) -> list[dict]:
-    trained, evaluated = run.history("train"), run.history("evaluation")
+    trained = run.history("train")
+    evaluated = run.history("evaluation")
     if not trained:
         return []
 
@@ -192,7 +197,9 @@ def _learning(run: Run, summary: dict) -> list[dict]:
 def _data(data: dict) -> list[dict]:
     if not data:
         return []
-    card, splits, facts = data.get("card", {}), data.get("splits", {}), data.get("facts", {})
+    card = data.get("card", {})
+    splits = data.get("splits", {})
+    facts = data.get("facts", {})
     rows = [[key, value] for key, value in card.items()]
     rows += [["note", note] for note in data.get("notes", [])]
     rows += [[f"{split} examples", f"{entry['size']:,}"] for split, entry in splits.items()]
@@ -295,7 +302,9 @@ def _format_row(name: str, entry: dict) -> list:
 
 
 def _configuration(config: dict) -> list[dict]:
-    changed, general, groups = config.get("changed", {}), [], []
+    changed = config.get("changed", {})
+    general = []
+    groups = []
     for key, value in config.get("experiment", {}).items():
         if isinstance(value, dict):
             items = [
@@ -315,14 +324,10 @@ def _configuration(config: dict) -> list[dict]:
 
 
 def _setting(path: str, name: str, value, changed: dict) -> list[str]:
-    """A setting's name, its value in words, and what the recipe has, if that is something else."""
-    shown = (
-        ", ".join(map(str, value))
-        if isinstance(value, list)
-        else "none"
-        if value is None
-        else str(value)
-    )
+    """A setting's name, its value in words, and the recipe's value if it differs."""
+    shown = "none" if value is None else str(value)
+    if isinstance(value, list):
+        shown = ", ".join(map(str, value))
     return [name, shown, str(changed[path][0]) if path in changed else ""]
 
 
@@ -331,8 +336,8 @@ def _machine(summary: dict, env: dict) -> list[dict]:
     if summary:
         parts = f", in {summary['parts']} parts" if summary.get("parts", 1) > 1 else ""
         waited = [
-            f"{summary[f'waited_for_{what}']:.1%} of the time for {what}"
-            for what in ("data", "checkpoints")
+            f"{summary[f'waited_for_{cause}']:.1%} of the time for {cause}"
+            for cause in ("data", "checkpoints")
         ]
         rows += [
             ["training time", duration_text(summary["seconds"]) + parts],
@@ -364,16 +369,17 @@ def _commands(config: dict, run: Run) -> list[dict]:
         shlex.quote(f"{key}={pair[1]}") for key, pair in config.get("changed", {}).items()
     )
     name = config.get("experiment", {}).get("name", "RECIPE")
-    path, given = shlex.quote(str(run.path)), "INPUT"
+    path = shlex.quote(str(run.path))
+    inputs = "INPUT"
     with contextlib.suppress(
         UserError
     ):  # of another version, or a component that is not there: the rest is shown all the same
-        given = run.experiment.task.asked_with
+        inputs = run.experiment.task.asked_with
     lines = [f"python -m tfbig.train {name} {changed}".strip(), f"python -m tfbig.evaluate {path}"]
     return [
         {
             "kind": "texts",
             "title": "",
-            "items": ["\n".join([*lines, f"python -m tfbig.predict {path} {given}"])],
+            "items": ["\n".join([*lines, f"python -m tfbig.predict {path} {inputs}"])],
         }
     ]

@@ -96,7 +96,8 @@ def is_wide(panel: dict) -> bool:
 
 def _matrix(panel: dict) -> dict[str, Any]:
     """Each cell with its share of the row: the row's label is the true one."""
-    counts, labels = panel["counts"], panel["labels"]
+    counts = panel["counts"]
+    labels = panel["labels"]
     rows = []
     for label, row in zip(labels, counts, strict=True):
         total = sum(row)
@@ -121,10 +122,10 @@ def _worst(rows: list[dict]) -> list[tuple[str, list]]:
         for j, cell in enumerate(row["cells"])
         if i != j and cell["count"]
     ]
-    worst = sorted(wrong, key=lambda each: -each[0])[:NAMED]
+    worst = sorted(wrong, key=lambda mistake: -mistake[0])[:NAMED]
     return [
-        ("", _cells([true, said, f"{count:,}", f"{share:.1%}"]))
-        for count, share, true, said in worst
+        ("", _cells([true, predicted, f"{count:,}", f"{share:.1%}"]))
+        for count, share, true, predicted in worst
     ]
 
 

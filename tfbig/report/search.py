@@ -47,13 +47,16 @@ def _headline(story: Story) -> Headline:
     )
     if not story.best:
         return Headline(lines=[line])
-    metric, split = story.best.get("test", {}).get(story.primary), "test"
+    metric = story.best.get("test", {}).get(story.primary)
+    split = "test"
     if not metric:
-        validation, split = story.best["validation"], "validation"
+        validation = story.best["validation"]
+        split = "validation"
         metric = {**validation, "mean": validation["mean"] or validation["searched"]}
     text = f"{split} {story.primary} of the winner"
     if metric["low"] is not None:
-        interval, seeds = story.spread(metric["low"], metric["high"]), len(metric["values"])
+        interval = story.spread(metric["low"], metric["high"])
+        seeds = len(metric["values"])
         text += f", 95 % interval {interval} over {seeds} seeds"
     return Headline(story.show(metric["mean"]), text, [line])
 
@@ -62,7 +65,8 @@ def _gain(story: Story) -> list[str]:
     """What the winner gains, in words."""
     if not story.best:
         return ["No trial has won yet."]
-    gain, test_gain = story.best["gain"], story.best.get("test_gain")
+    gain = story.best["gain"]
+    test_gain = story.best.get("test_gain")
     if story.best["trial"] == "baseline":
         return [f"Nothing that was tried is better than {RECIPE}."]
     if gain is None:
@@ -74,15 +78,13 @@ def _gain(story: Story) -> list[str]:
 
 
 def _winner(story: Story) -> list[dict]:
-    """The line that trains the winner; the winner and the recipe on the test split, metric by
-    metric.
-    """
+    """The line that trains the winner, and a table of winner and recipe on the test split."""
     if not story.best:
         return []
     caption = f"trial {story.best['trial']}, run {story.best['run']}"
     panels = [{"kind": "texts", "title": "", "items": [story.best["line"]], "caption": caption}]
     test = {"the winner": story.best.get("test"), RECIPE: story.best.get("test_baseline")}
-    test = {who: metrics for who, metrics in test.items() if metrics}
+    test = {candidate: metrics for candidate, metrics in test.items() if metrics}
     names = list(dict.fromkeys(name for metrics in test.values() for name in metrics))
     rows = [
         [name, *(story.mean(metrics[name], name) for metrics in test.values())] for name in names
@@ -152,11 +154,11 @@ def _time(story: Story) -> dict:
         if trials
     ]
     stopped = {trial: outcome.get("stopped") for trial, outcome in story.outcomes.items()}
-    if early := [trial for trial, how in stopped.items() if how == "early"]:
+    if early := [trial for trial, ending in stopped.items() if ending == "early"]:
         rows.append(["stopped early by train.patience", str(len(early)), ", ".join(early)])
     if story.search.tune.algorithm == "hyperband":
         promoted = story.promoted(list(story.values))
-        dropped = [t for t, how in stopped.items() if how == "paused" and t not in promoted]
+        dropped = [t for t, ending in stopped.items() if ending == "paused" and t not in promoted]
         rows.append(
             ["paused by hyperband and not continued", str(len(dropped)), ", ".join(dropped)]
         )
@@ -172,7 +174,8 @@ def _trials(story: Story) -> list[dict]:
         outcome = story.outcomes[trial]
         return outcome["status"] == "failed", sign * outcome["metrics"].get(story.primary, 0.0)
 
-    trials, costs = sorted(story.outcomes, key=rank), list(story.search.objectives)[1:]
+    trials = sorted(story.outcomes, key=rank)
+    costs = list(story.search.objectives)[1:]
     if not trials:
         return []
     headers = ["trial", story.primary, *costs, "evaluations", "ended", "time"]
@@ -189,7 +192,8 @@ def _mark(story: Story, trial: str) -> str:
 
 def _row(story: Story, trial: str, costs: list[str]) -> list:
     """A row of the table of all trials."""
-    outcome, fixed = story.outcomes[trial], set(story.search.space.fixed)
+    outcome = story.outcomes[trial]
+    fixed = set(story.search.space.fixed)
     metrics = outcome["metrics"]
     values = [metric_value(metrics.get(name), story.unit(name)) for name in (story.primary, *costs)]
     failed = outcome["status"] == "failed"

@@ -18,7 +18,8 @@ def progress(story: Story) -> list[dict]:
     """The best value so far, over the completed trials in the order of their end."""
     if not story.done:
         return []
-    better, best = max if story.better == "max" else min, []
+    better = max if story.better == "max" else min
+    best = []
     for trial in story.done:
         best.append(better([*best[-1:], story.value(trial)]))
     numbers = list(range(1, len(story.done) + 1))
@@ -60,7 +61,8 @@ def slices(story: Story) -> list[dict]:
 
 def _slice(story: Story, parameter: Parameter) -> dict:
     trials = [trial for trial in story.runs if parameter.name in story.values[trial]]
-    x, ticks = [story.values[trial][parameter.name] for trial in trials], None
+    x = [story.values[trial][parameter.name] for trial in trials]
+    ticks = None
     if parameter.kind == "in":
         ticks = list(parameter.choices)
         x = [ticks.index(_choice(parameter, value)) for value in x]

@@ -17,7 +17,7 @@ class Story:
 
     Attributes:
         values: trial -> the values proposed for it, in the order of their start.
-        outcomes: trial -> what it came to, in the order of their end.
+        outcomes: trial -> its outcome, in the order of their end.
         best: what best.json holds; empty before the search is over.
         searched: the parameters with more than one value.
         done: the completed trials, without the baseline and without further seeds.
@@ -25,7 +25,8 @@ class Story:
     """
 
     def __init__(self, search: Search):
-        self.search, (self.primary, self.better) = search, search.base.task.primary
+        self.search = search
+        self.primary, self.better = search.base.task.primary
         self.values: dict[str, dict] = {}
         self.outcomes: dict[str, dict] = {}
         for line in search.journal():
@@ -44,7 +45,7 @@ class Story:
         self.runs = [trial for trial in self.done if trial not in promoted]
 
     def promoted(self, trials: list[str]) -> set[str | None]:
-        """The trials whose runs some of these went on with: hyperband's."""
+        """The trials whose runs some of these continued, as hyperband does."""
         return {self.values[trial].get("tuner/trial_id") for trial in trials}
 
     def value(self, trial: str) -> float:
@@ -54,7 +55,7 @@ class Story:
         return metric_value(value, self.unit(self.primary))
 
     def unit(self, name: str) -> str:
-        """What a metric is shown in."""
+        """The unit in which a metric is shown."""
         return self.search.base.task.metric_units.get(name, "")
 
     def spread(self, low: float, high: float, name: str | None = None) -> str:

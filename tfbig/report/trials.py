@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Lines on stderr: which trial begins, with what, and what it came to."""
+    """Lines on stderr: which trial begins, with which settings, and its outcome."""
 
     def __init__(self, search: Search, stream=None, prefix: str = ""):
-        self.search, self.stream, self.prefix = search, stream or sys.stderr, prefix
+        self.search = search
+        self.stream = stream or sys.stderr
+        self.prefix = prefix
         self.primary, self.better = search.base.task.primary
         self.units = search.base.task.metric_units
 
