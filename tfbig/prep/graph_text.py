@@ -1,11 +1,13 @@
 """Tokenizers as TensorFlow operations, so that a served model takes and gives text.
 
-What `prep.tokenizers` does, inside a graph.
+They do what `prep.tokenizers` does, inside a graph.
 
 Shapes: b texts, n tokens of the longest one.
 """
 
 from __future__ import annotations
+
+import functools
 
 from tfbig.core.lazy import np, tf
 from tfbig.prep.tokenizers import UNKNOWN, Tokenizer
@@ -18,11 +20,9 @@ def encoder(tokenizer: Tokenizer):
     """
     if tokenizer.kind == "bytes":
         return _encode_bytes
-    return (
-        (lambda texts: _encode_characters(tokenizer, texts))
-        if tokenizer.kind == "characters"
-        else None
-    )
+    if tokenizer.kind == "characters":
+        return functools.partial(_encode_characters, tokenizer)
+    return None
 
 
 def decoder(tokenizer: Tokenizer):
@@ -67,10 +67,7 @@ def pieces(tokenizer: Tokenizer) -> list[bytes] | None:
 
 
 def byte_counts(tokenizer: Tokenizer, before, tokens):
-    """What `Tokenizer.byte_counts` does.
-
-    The UTF-8 bytes of tokens behind those `before` them, int32.
-    """
+    """The UTF-8 bytes of tokens behind those `before` them, int32, as `Tokenizer.byte_counts`."""
     size = tf.gather(tf.constant(tokenizer.byte_lengths()), tokens)
     prefix = tokenizer.prefix_lengths()
     if not prefix.any() or tokenizer.opener is None:
@@ -98,7 +95,8 @@ def _encode_characters(tokenizer, texts):
     known = np.frombuffer(tokenizer.alphabet.encode("utf-32-le"), np.uint32).astype(np.int32)
     order = np.argsort(known).astype(np.int32)
     if not len(known):  # an empty alphabet: nothing is known
-        known, order = np.array([-1], np.int32), np.array([0], np.int32)
+        known = np.array([-1], np.int32)
+        order = np.array([0], np.int32)
     place = tf.minimum(
         tf.searchsorted(tf.constant(np.sort(known)), codes.values, out_type=tf.int32),
         len(known) - 1,
@@ -113,13 +111,13 @@ def _encode_characters(tokenizer, texts):
     def named(values):
         return tf.strings.reduce_join(tf.strings.as_string(tf.gather(values, wrong)))
 
-    what = tf.strings.unicode_encode(tf.gather(codes.values, wrong)[None], "UTF-8")[0]
+    character = tf.strings.unicode_encode(tf.gather(codes.values, wrong)[None], "UTF-8")[0]
     message = tf.strings.join(
         [
             "text ",
             named(rows + 1),
             ": the character ",
-            what,
+            character,
             " (code point ",
             named(codes.values),
             (

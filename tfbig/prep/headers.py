@@ -1,4 +1,4 @@
-"""What the bytes of an encoded picture say before it is decoded.
+"""What can be read from an encoded picture's bytes before it is decoded.
 
 Its kind, size, orientation; core operations, graph-safe.
 """
@@ -21,7 +21,7 @@ MAY_HOLD_EXIF = rb"\C*(Exif\x00\x00|eXIf)(II|MM)\C*"
 
 
 def kind(encoded: tf.Tensor) -> tf.Tensor:
-    """Of which kind a picture is (int32 scalar): 0 JPEG, 1 PNG, 2 GIF, 3 BMP, 4 another or none."""
+    """A picture's kind (int32 scalar): 0 JPEG, 1 PNG, 2 GIF, 3 BMP, 4 another or none."""
     known = [begins(encoded, magic) for magic in MAGICS]
     return tf.argmax(tf.stack([*known, True]), output_type=tf.int32)
 
@@ -60,7 +60,7 @@ def may_be_transparent(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def bytes_at(encoded: tf.Tensor, place: tf.Tensor | int, count: int) -> tf.Tensor:
-    """So many bytes at a place (int64 [count]); zeros behind the end."""
+    """The `count` bytes at a place (int64 [count]); zeros behind the end."""
     padded = _from(encoded, place, tf.constant(count, tf.int64)) + b"\0" * count
     return tf.cast(tf.reshape(tf.io.decode_raw(padded, tf.uint8)[:count], (count,)), tf.int64)
 
@@ -103,11 +103,9 @@ def bmp_pixels(bmp: tf.Tensor) -> tf.Tensor:
 def first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """A GIF cut off behind its first frame, and the pixels (int64 scalar) which that frame claims.
 
-    0 if there is none.
-
-    TensorFlow's decoder holds all frames in memory, each as large as it says itself, before it
-    gives the first one. A frame in more blocks than writers make of so many bytes, which are 255
-    long but for a few, is torn: each takes time.
+    There are 0 if it has no frame. TensorFlow's decoder holds all frames in memory, each as large
+    as it claims, before it returns the first one. Writers make blocks of 255 bytes but for a few; a
+    frame in more blocks than that counts as torn, since each block takes time.
     """
     length = tf.cast(tf.strings.length(encoded), tf.int64)
     # Where a place is: between blocks, or before a part of one
@@ -118,7 +116,8 @@ def first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
     def go_on(place, where, pixels):
         head = bytes_at(encoded, place, 11)
-        parts, begins = where != between, (where == between) & (head[0] == 0x2C)
+        parts = where != between
+        begins = (where == between) & (head[0] == 0x2C)
         step = tf.where(parts, 1 + head[0], tf.where(begins, 11 + colours(head[9]), 2))
         inside = tf.where(head[0] > 0, where, tf.where(where == frame, end, between))
         outside = tf.where(begins, frame, tf.where(head[0] == 0x21, extension, end))
@@ -146,7 +145,7 @@ def has_exif(encoded: tf.Tensor) -> tf.Tensor:
 def jpeg_orientation(jpeg: tf.Tensor) -> tf.Tensor:
     """How a picture is to be turned, int64 scalar, 1 to 8.
 
-    The tag Orientation of its EXIF; 1, not at all, if it has none.
+    By the tag Orientation of its EXIF; 1, not at all, if it has none.
 
     Source: CIPA DC-008 (Exif 3.0), 4.6.5.
     """
@@ -163,8 +162,8 @@ def _exif(encoded: tf.Tensor, start: int, part) -> tf.Tensor:
     length = tf.cast(tf.strings.length(encoded), tf.int64)
 
     def look(place, _):
-        size, behind, found = part(bytes_at(encoded, place, 10))
-        return tf.where(found, place + behind, place + size), tf.where(found, size, 0)
+        size, behind, is_exif = part(bytes_at(encoded, place, 10))
+        return tf.where(is_exif, place + behind, place + size), tf.where(is_exif, size, 0)
 
     def going(place, size):
         return (size == 0) & (place < length)
@@ -175,20 +174,18 @@ def _exif(encoded: tf.Tensor, start: int, part) -> tf.Tensor:
 
 
 def _segment(head: tf.Tensor) -> tuple[tf.Tensor, int, tf.Tensor]:
-    """Of a part of a JPEG, by its first bytes.
-
-    Its size, where in it EXIF would begin, whether it holds that.
-    """
+    """A JPEG's segment, by its first bytes: its size, where EXIF would begin in it, and whether."""
     named = tf.reduce_all(tf.equal(head[4:], list(b"Exif\0\0"))) & tf.equal(head[1], 0xE1)
     filling = tf.equal(head[1], 0xFF)  # of a row of these bytes the last one begins a marker
     pixels = tf.not_equal(head[0], 0xFF) | tf.equal(head[1], 0xDA)
-    one, far = tf.constant(1, tf.int64), tf.constant(1 << 40, tf.int64)
-    size = tf.where(pixels, far, tf.where(filling, one, 2 + number(head[2:4], False)))
+    single = tf.constant(1, tf.int64)
+    far = tf.constant(1 << 40, tf.int64)
+    size = tf.where(pixels, far, tf.where(filling, single, 2 + number(head[2:4], False)))
     return size, 10, named & ~pixels
 
 
 def _chunk(head: tf.Tensor) -> tuple[tf.Tensor, int, tf.Tensor]:
-    """The same of a part of a PNG."""
+    """The same of a PNG's chunk."""
     return 12 + number(head[:4], False), 8, tf.reduce_all(tf.equal(head[4:8], list(b"eXIf")))
 
 

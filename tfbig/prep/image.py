@@ -79,13 +79,15 @@ def random_flip(image_bhwc: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 
 
 def cutout(image_bhwc: tf.Tensor, key: tf.Tensor, size: int) -> tf.Tensor:
-    """A black square of `size` pixels around a random pixel of each picture, cut at the edge
-    (DeVries and Taylor 2017).
+    """A black square of `size` pixels around a random pixel of each picture, cut at the edge.
+
+    DeVries and Taylor 2017.
     """
     height, width = image_bhwc.shape[1:3]
     place = random.uniform(key, CUT, (2,)) * tf.constant([height, width], tf.float32)
     start = tf.cast(tf.floor(place), tf.int32) - size // 2
-    row, column = tf.range(height)[None] - start[:, :1], tf.range(width)[None] - start[:, 1:]
+    row = tf.range(height)[None] - start[:, :1]
+    column = tf.range(width)[None] - start[:, 1:]
     hidden = ((row >= 0) & (row < size))[:, :, None] & ((column >= 0) & (column < size))[:, None]
     return image_bhwc * tf.cast(~hidden, image_bhwc.dtype)[..., None]
 
@@ -97,8 +99,8 @@ def decode(
 
     JPEG, PNG, BMP or a GIF's first frame.
 
-    The only decoder: pictures are learnt, evaluated, predicted and served through it. It is placed
-    on the CPU, for another device would round otherwise.
+    It is the only decoder: training, evaluation, prediction and serving use it. It is placed on the
+    CPU, since another device would round differently.
 
     Pictures are turned as the orientation in their EXIF says. JPEGs of grey, colours or CMYK are
     decoded with exact DCT. Of 16 bits the upper 8 count. Through what is transparent in a PNG shows
@@ -147,7 +149,7 @@ def decoder(shape: tuple[int, int, int], background: int = 255) -> Callable:
 
 
 def reason(error: tf.errors.OpError) -> str:
-    """What an operation refused, in the words of the decoder, without TensorFlow's about where."""
+    """The decoder's own message about what an operation refused, without TensorFlow's location."""
     text = re.sub(r"\{\{.*?\}\} ?", "", re.split(r"\n\t \[\[| \[Op:", str(error))[0])
     text = text.strip().split("\n")[-1].strip().removeprefix("InvalidArgumentError: ")
     asserted = re.search(r"assertion failed: \[(.*)\]|Summarized data: b'(.*)'", text)
@@ -159,8 +161,8 @@ def _jpeg(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
     encoded = _unless(_too_large(size[0] * size[1]), encoded)
 
     # The exact DCT, which gives the same everywhere; the quick one differs by some grey levels.
-    def exact(wanted):
-        return tf.io.decode_jpeg(encoded, channels=wanted, dct_method="INTEGER_ACCURATE")
+    def exact(components):
+        return tf.io.decode_jpeg(encoded, channels=components, dct_method="INTEGER_ACCURATE")
 
     if channels == 1:  # brightness alone, which is a channel of its own, but not in CMYK
         cmyk = tf.equal(size[2], 4)
@@ -258,9 +260,7 @@ def _upon(background: int, image_hw4: tf.Tensor) -> tf.Tensor:
 
 
 def centre(image_hwc: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """The largest part in the middle of a picture that is as wide for its height as `width` for
-    `height`.
-    """
+    """The largest part in the middle of a picture with the proportions `width` : `height`."""
     size = tf.shape(image_hwc)
     rows = tf.maximum(1, tf.minimum(size[0], size[1] * height // width))
     columns = tf.maximum(1, tf.minimum(size[1], size[0] * width // height))

@@ -1,9 +1,9 @@
-"""Random numbers as a pure function of a key, so that an example's augmentation depends on nothing
-around it.
+"""Random numbers as a pure function of a key.
 
-Every example comes with a key (uint32 [batch, 2]); the same key gives the same numbers in any
-batch, on any device, compiled or not, as a tensor or a NumPy array. The mixing function is the
-finaliser of MurmurHash3 (Appleby 2011), applied to one word after another.
+Thus an example's augmentation depends on nothing around it. Every example comes with a key (uint32
+[batch, 2]); the same key gives the same numbers in any batch, on any device, compiled or not, as a
+tensor or a NumPy array. The mixing function is the finaliser of MurmurHash3 (Appleby 2011), applied
+to one word after another.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from tfbig.core.lazy import np, ops_of, tf
 
 
 def _mix(word):
-    """A bijection of uint32 in which every input bit changes every output bit with probability one
-    half.
-    """
+    """A bijection of uint32: every input bit changes every output bit with probability one half."""
     ops = ops_of(word)
     word = ops.bitwise_xor(word, ops.right_shift(word, np.uint32(16))) * np.uint32(0x85EBCA6B)
     word = ops.bitwise_xor(word, ops.right_shift(word, np.uint32(13))) * np.uint32(0xC2B2AE35)

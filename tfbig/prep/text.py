@@ -84,9 +84,8 @@ def newlines(text: str) -> str:
 def refuse_surrogates(text: str, name: str) -> None:
     """Refuses a text with lone surrogates.
 
-    Halves of UTF-16 pairs, which are no characters and have no form in UTF-8.
-
-    They come from escapes in JSON, and from bytes of a command line that are no UTF-8.
+    These are halves of UTF-16 pairs, which are no characters and have no form in UTF-8. They come
+    from escapes in JSON, and from bytes of a command line that are no UTF-8.
 
     Args:
         text: what was read.
@@ -96,14 +95,14 @@ def refuse_surrogates(text: str, name: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
-        what = (
+        character = (
             f"the byte 0x{code - 0xDC00:02x}, which is no UTF-8"
             if 0xDC80 <= code <= 0xDCFF
             else f"the lone surrogate U+{code:04X}"
         )
         raise UserError(
-            f"{name}: expected text in Unicode. Received: {what}, at character {error.start + 1:,}."
-            " Leave it out."
+            f"{name}: expected text in Unicode. Received: {character}, at character"
+            f" {error.start + 1:,}. Leave it out."
         ) from error
 
 
@@ -135,7 +134,9 @@ def _in_order(text: str, form: str) -> str:
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     inside = np.concatenate([[False], table[np.minimum(codes, len(table) - 1)], [False]])
     starts, ends = np.flatnonzero(np.diff(inside.astype(np.int8))).reshape(-1, 2).T
-    long, pieces, done = ends - starts > LONG_RUN, [], 0
+    long = ends - starts > LONG_RUN
+    pieces = []
+    done = 0
     for start, end in zip(starts[long].tolist(), ends[long].tolist(), strict=True):
         marks = "".join(_decomposed(mark, form) for mark in text[start:end])
         pieces += [text[done:start], "".join(sorted(marks, key=unicodedata.combining))]
@@ -161,34 +162,31 @@ def _decomposed(character: str, form: str) -> str:
 
 
 def plain(text: str, form: str) -> str:
-    """A text from outside, such as a prompt, as training text is read.
-
-    With plain newlines, normalised.
-    """
+    """A text from outside, such as a prompt, with plain newlines and normalised as in training."""
     return normalize(newlines(text), form)
 
 
 def digest(text: str) -> bytes:
-    """What exact duplicates share: a digest of the text without regard to white space."""
+    """A digest that exact duplicates share, without regard to white space."""
     return hashlib.blake2b(" ".join(text.split()).encode(), digest_size=16).digest()
 
 
 def rolling_hash(text: str, width: int) -> np.ndarray:
     """A hash of each `width` characters in a row, uint64 [len - width + 1].
 
-    `width` is a power of 2.
-
-    Polynomial in the code points modulo 2^64, by doubling (Karp and Rabin 1987), then mixed as in
-    SplitMix64.
+    `width` is a power of 2. The hash is a polynomial in the code points modulo 2^64, by doubling
+    (Karp and Rabin 1987), then mixed as in SplitMix64.
     """
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.uint64) + np.uint64(1)
     if len(codes) < width:
         return np.empty(0, np.uint64)
-    base, length = np.uint64(0x9E3779B97F4A7C15), 1
+    base = np.uint64(0x9E3779B97F4A7C15)
+    length = 1
     with np.errstate(over="ignore"):
         while length < width:
             codes = codes[:-length] * base + codes[length:]
-            base, length = base * base, 2 * length
+            base *= base
+            length *= 2
         for factor in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB):
             codes = (codes ^ (codes >> np.uint64(30))) * np.uint64(factor)
     return codes ^ (codes >> np.uint64(31))
@@ -204,28 +202,28 @@ def sketch(text: str) -> np.ndarray:
 
 
 class NearDuplicates:
-    """Finds documents that share most of their shingles with an earlier one."""
+    """An index that finds documents sharing most of their shingles with an earlier one."""
 
     def __init__(self, threshold: float):
         self.threshold, self._sketches, self._holders = threshold, [], {}
 
-    def seen(self, found: np.ndarray) -> bool:
+    def seen(self, hashes: np.ndarray) -> bool:
         """Whether a document with this sketch resembles an earlier one; remembers it if not."""
         candidates: dict[int, int] = {}
-        for value in found.tolist():
+        for value in hashes.tolist():
             for holder in self._holders.get(value, ()):
                 candidates[holder] = candidates.get(holder, 0) + 1
         for holder, shared in candidates.items():
             if (
-                shared >= self.threshold * len(found) / 2
-                and self._resemblance(found, self._sketches[holder]) >= self.threshold
+                shared >= self.threshold * len(hashes) / 2
+                and self._resemblance(hashes, self._sketches[holder]) >= self.threshold
             ):
                 return True
-        for value in found.tolist():
+        for value in hashes.tolist():
             holders = self._holders.setdefault(value, [])
-            if len(holders) < 50:  # boilerplate that everybody has says nothing
+            if len(holders) < 50:  # boilerplate that many documents share says nothing
                 holders.append(len(self._sketches))
-        self._sketches.append(found)
+        self._sketches.append(hashes)
         return False
 
     @staticmethod
@@ -254,8 +252,9 @@ def script_share(text: str, script: str) -> float:
 
 
 def odd_share(text: str) -> float:
-    """Share of characters that are control characters (but for newline and tab), unassigned,
-    private or U+FFFD.
+    """Share of characters that are odd: control, unassigned, private or U+FFFD.
+
+    Newline and tab are not.
     """
     counts: dict[str, int] = {}
     for character in text:

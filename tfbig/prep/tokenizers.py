@@ -51,8 +51,9 @@ class Tokenizer:
         return [self.encode(text) for text in texts]
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text of tokens; separators are left out, bytes that are no whole character become
-        U+FFFD.
+        """The text of tokens.
+
+        Separators are left out; bytes that are no whole character become U+FFFD.
         """
         raise NotImplementedError
 
@@ -65,7 +66,7 @@ class Tokenizer:
         raise NotImplementedError
 
     def prefix_lengths(self) -> np.ndarray:
-        """Those of each token's bytes that are no text where it is a text's first, int32 [size].
+        """How many bytes of each token are no text where it comes first in a text, int32 [size].
 
         Some tokenizers put a space before a text, so that its first word is like the others.
         """
@@ -89,11 +90,13 @@ class Characters(Tokenizer):
     kind = "characters"
 
     def __init__(self, alphabet: str, *, unknown: bool = False, separator: bool = False):
-        self.alphabet, self.unknown = alphabet, len(alphabet) if unknown else None
+        self.alphabet = alphabet
+        self.unknown = len(alphabet) if unknown else None
         self.size = len(alphabet) + int(unknown) + int(separator)
         self.separator = self.size - 1 if separator else None
         codes = np.frombuffer(alphabet.encode("utf-32-le"), np.uint32)
-        self._codes, self._order = np.sort(codes), np.argsort(codes).astype(np.int32)
+        self._codes = np.sort(codes)
+        self._order = np.argsort(codes).astype(np.int32)
 
     @classmethod
     def of(cls, texts: Iterable[str], *, min_count: int = 1, separator: bool = False) -> Characters:
@@ -193,10 +196,12 @@ class BPE(Tokenizer):
         self._bpe.no_truncation()
         self._bpe.no_padding()
         vocabulary = self._bpe.get_vocab(with_added_tokens=True)
-        self.begin, self.size = begin, max(vocabulary.values(), default=-1) + 1
+        self.begin = begin
+        self.size = max(vocabulary.values(), default=-1) + 1
         self.separator = vocabulary.get(SEPARATOR) if separator is None else separator
         if self.separator is None:  # a trained vocabulary has none of its own
-            self.separator, self.size = self.size, self.size + 1
+            self.separator = self.size
+            self.size += 1
         count = f"{len(vocabulary):,}"
         expected = f"tokenizer: expected numbers of its {count} tokens, with few left out."
         if self.size > 2 * len(vocabulary) + 1000:
@@ -277,9 +282,9 @@ class BPE(Tokenizer):
 
 
 def byte_level(model, *, add_prefix_space: bool = False):
-    """A `tokenizers` pipeline around a BPE model as GPT-2 has it.
+    """A `tokenizers` pipeline around a BPE model, like GPT-2's.
 
-    No normalisation, no special words.
+    It has no normalisation and no special words.
     """
     library = optional("tokenizers")
     tokenizer = library.Tokenizer(model)
@@ -289,13 +294,13 @@ def byte_level(model, *, add_prefix_space: bool = False):
 
 
 def parts(step: dict | None) -> list[dict]:
-    """The steps that a step of a `tokenizers` definition is made of, itself if of none."""
+    """The single steps of a step of a `tokenizers` definition; itself if it has none inside."""
     if step is None:
         return []
     if step["type"] != "Sequence":
         return [step]
     inner = [*step.get("normalizers", []), *step.get("pretokenizers", [])]
-    return [part for each in inner for part in parts(each)]
+    return [single for nested in inner for single in parts(nested)]
 
 
 def _spell_bytes(word: str) -> bytes:
@@ -314,7 +319,7 @@ def _spell_pieces(word: str) -> bytes:
 def _byte_names() -> dict[str, int]:
     """The characters by which GPT-2 names the 256 bytes.
 
-    Most themselves, the others what follows 255.
+    Printable bytes stand for themselves, the others for the code points from 256 on.
     """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -335,23 +340,25 @@ class SentencePiece(Tokenizer):
         model: the content of a .model file.
         begin: the token before each document, if there is one.
 
-    Without byte fallback it has one token for all that it does not know, however much that is. Such
-    text is refused: it could not be written again, and its bits per byte would compare with no
-    other tokenizer's.
+    Without byte fallback it has one token for everything that it does not know, however long. Such
+    text is refused: it could not be decoded again, and its bits per byte could not be compared with
+    another tokenizer's.
     """
 
     kind = "sentencepiece"
 
     def __init__(self, model: bytes, *, begin: int | None = None):
         library = optional("sentencepiece")
-        self._model, self._pieces = model, library.SentencePieceProcessor()
+        self._model = model
+        self._pieces = library.SentencePieceProcessor()
         try:
             self._pieces.LoadFromSerializedProto(model)
             self.size = self._pieces.GetPieceSize()
             self._words = [self._pieces.IdToPiece(token) for token in range(self.size)]
         except (RuntimeError, UnicodeDecodeError) as error:
             raise UserError(f"tokenizer: is no SentencePiece model: {error}.") from error
-        self.begin, self.separator = begin, self.control("eos")
+        self.begin = begin
+        self.separator = self.control("eos")
         words = filter(self._is_word, range(self.size))
         self._word = list(itertools.islice((t for t in words if MARK not in self._words[t]), 1))
 
@@ -433,5 +440,5 @@ def optional(name: str):
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         install = "Run pip install 'tfbig[text]'."
-        what = f"needs the package {name}, which is not installed"
-        raise UserError(f"tokenizer: {what}. {install}") from error
+        problem = f"needs the package {name}, which is not installed"
+        raise UserError(f"tokenizer: {problem}. {install}") from error

@@ -1,6 +1,6 @@
 """Vocabularies made elsewhere: which files hold one, and what tokenizer they describe.
 
-A folder's tokenizer.json is obeyed before all else, then GPT-2's two files, then a SentencePiece
+A folder's tokenizer.json comes before all else, then GPT-2's two files, then a SentencePiece
 model. The tokens around texts are those that tokenizer_config.json or special_tokens_map.json name.
 """
 
@@ -88,17 +88,17 @@ def _of_run(path: Path) -> Tokenizer:
 
 
 def _settings(folder: Path) -> dict:
-    """What the files beside a vocabulary say, bos_token and eos_token as plain words."""
+    """The settings in the files beside a vocabulary, bos_token and eos_token as plain words."""
     settings: dict = {}
     for name in reversed(BESIDE):
         path = folder / name
         try:
-            said = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+            content = json.loads(path.read_text("utf-8")) if path.is_file() else {}
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: expected a JSON object. Received: {error}.") from error
-        if not isinstance(said, dict):
-            raise UserError(f"{path}: expected a JSON object. Received: {type(said).__name__}.")
-        settings |= {key: value for key, value in said.items() if value is not None}
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: expected a JSON object. Received: {type(content).__name__}.")
+        settings |= {key: value for key, value in content.items() if value is not None}
     for key in ("bos_token", "eos_token"):
         word = settings.get(key)
         settings[key] = word.get("content") if isinstance(word, dict) else word
@@ -113,11 +113,13 @@ def _token(settings: dict, key: str, tokens: dict[str, int]) -> int | None:
 
 def _begin(settings: dict, tokens: dict[str, int], usual: int | None) -> int | None:
     """The token before each text: as the settings say, else the vocabulary's own."""
-    wanted = settings.get("add_bos_token")
-    if wanted is None:
+    is_added = settings.get("add_bos_token")
+    if is_added is None:
         return usual
     named = _token(settings, "bos_token", tokens)
-    return (usual if named is None else named) if wanted else None
+    if not is_added:
+        return None
+    return usual if named is None else named
 
 
 def _end(settings: dict, tokens: dict[str, int], usual: int | None = None) -> int | None:
@@ -131,13 +133,15 @@ def _sentencepiece(path: Path, settings: dict) -> SentencePiece:
     content = path.read_bytes()
     begin = SentencePiece(content).control("bos")
     _refuse_changing(path, content)
-    wanted = settings.get("add_bos_token", True)
-    return SentencePiece(content, begin=begin if wanted else None)
+    is_added = settings.get("add_bos_token", True)
+    return SentencePiece(content, begin=begin if is_added else None)
 
 
 def _refuse_changing(path: Path, content: bytes) -> None:
-    """Refuses a SentencePiece model that does not give every text back, as its trainer's defaults
-    do not."""
+    """Refuses a SentencePiece model that does not give every text back.
+
+    Its trainer's defaults do not.
+    """
     model = optional("sentencepiece.sentencepiece_model_pb2").ModelProto.FromString(content)
     normalizer = model.normalizer_spec
     changes = {
@@ -193,14 +197,14 @@ def _whole(path: Path, settings: dict) -> BPE:
 
 
 @contextlib.contextmanager
-def _one_message(what: str):
-    """Says in one message whatever the library raises; its panics are no `Exception`."""
+def _one_message(message: str):
+    """A context that raises the library's errors as one message; its panics are no `Exception`."""
     try:
         yield
     except (UserError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        raise UserError(f"{what}: {type(error).__name__}: {str(error)[:200]}.") from error
+        raise UserError(f"{message}: {type(error).__name__}: {str(error)[:200]}.") from error
 
 
 def _check_numbers(numbers: dict[str, int]) -> None:
@@ -222,7 +226,8 @@ def _around(parsed) -> tuple[int | None, int | None]:
     plain = parsed.encode("a", add_special_tokens=False).ids
     whole = parsed.encode("a", add_special_tokens=True).ids
     at = next((i for i in range(len(whole)) if whole[i : i + len(plain)] == plain), 0)
-    before, behind = whole[:at], whole[at + len(plain) :]
+    before = whole[:at]
+    behind = whole[at + len(plain) :]
     if len(before) > 1 or len(behind) > 1:
         raise ValueError(
             f"it puts {len(before)} tokens before a text and {len(behind)} behind it; "
@@ -242,14 +247,14 @@ def _refuse_what_loses_text(path: Path, definition: dict, tokens: dict[str, int]
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
             raise UserError(f"{path}: expected a model without {name}. Received: {model[name]!r}.")
-    for step, known in (("normalizer", NORMALIZERS), ("pre_tokenizer", PRE_TOKENIZERS)):
-        for part in parts(definition[step]):
-            if not _keeps_text(part, known):
+    for stage, known in (("normalizer", NORMALIZERS), ("pre_tokenizer", PRE_TOKENIZERS)):
+        for step in parts(definition[stage]):
+            if not _keeps_text(step, known):
                 raise UserError(
-                    f"{path}: expected a {step} that keeps every text: {', '.join(known)}. "
-                    f"Received: {json.dumps(part, ensure_ascii=False)}. Give another vocabulary."
+                    f"{path}: expected a {stage} that keeps every text: {', '.join(known)}. "
+                    f"Received: {json.dumps(step, ensure_ascii=False)}. Give another vocabulary."
                 )
-    if any(part["type"] == "ByteLevel" for part in parts(definition["pre_tokenizer"])):
+    if any(step["type"] == "ByteLevel" for step in parts(definition["pre_tokenizer"])):
         _refuse_missing_bytes(path, BYTES.keys() - tokens.keys())
     elif model["byte_fallback"]:
         _refuse_missing_bytes(path, {f"<0x{byte:02X}>" for byte in range(256)} - tokens.keys())
@@ -260,11 +265,11 @@ def _refuse_what_loses_text(path: Path, definition: dict, tokens: dict[str, int]
         )
 
 
-def _keeps_text(part: dict, known: tuple[str, ...]) -> bool:
+def _keeps_text(step: dict, known: tuple[str, ...]) -> bool:
     """Whether a step is of a known kind and takes nothing away."""
     spaces = ({"String": " "}, MARK)
-    replaced = part["type"] == "Replace" and (part["pattern"], part["content"]) != spaces
-    return part["type"] in known and part.get("behavior") != "Removed" and not replaced
+    replaced = step["type"] == "Replace" and (step["pattern"], step["content"]) != spaces
+    return step["type"] in known and step.get("behavior") != "Removed" and not replaced
 
 
 def _refuse_missing_bytes(path: Path, missing: set[str]) -> None:
