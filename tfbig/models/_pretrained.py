@@ -1,7 +1,4 @@
-"""Weights from elsewhere for GPT.
-
-The GPT-2 and Llama families, as Hugging Face's libraries and KerasHub write them.
-"""
+"""Pretrained weights for GPT: the GPT-2 and Llama families of Hugging Face and KerasHub."""
 
 from __future__ import annotations
 
@@ -12,7 +9,8 @@ from pathlib import Path
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 
-HUB, QKV = "transformer_layer_{i}", ("query", "key", "value")
+HUB = "transformer_layer_{i}"
+QKV = ("query", "key", "value")
 
 # Our variable -> their tensors, {i} being the block; several are put side by side. "T": stored
 # output by input.
@@ -106,9 +104,7 @@ BUFFERS = re.compile(r"h\.\d+\.attn\.(masked_)?bias|layers\.\d+\.self_attn\.rota
 
 
 def settings(folder: Path) -> tuple[str, dict]:
-    """The family of a checkpoint ("gpt2" or "llama") and its settings of GPT, from its
-    config.json.
-    """
+    """A checkpoint's family, "gpt2" or "llama", and its settings of GPT, by its config.json."""
     path = folder / "config.json"
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for
@@ -216,7 +212,8 @@ def tensors(folder: Path) -> dict[str, np.ndarray]:
 
 def files(folder: Path) -> dict[Path, list[str] | None]:
     """A checkpoint's files and which tensors to read of each (none: all)."""
-    index, whole = folder / INDEX, folder / "model.safetensors"
+    index = folder / INDEX
+    whole = folder / "model.safetensors"
     if index.is_file():
         shards = _indexed(index)
         if whole.is_file() and whole not in shards:
@@ -288,52 +285,52 @@ def preset(name: str) -> tuple[str, dict, dict[str, np.ndarray]]:
             "init: expected a GPT2Backbone or a LlamaBackbone. Received:"
             f" {type(backbone).__name__}."
         )
+    required = _hub_settings(name, family, backbone)
+    values = {
+        weight.path: _flat(weight.path, np.asarray(weight.numpy())) for weight in backbone.weights
+    }
+    return family, required, values
+
+
+def _hub_settings(name: str, family: str, backbone) -> dict:
+    """A KerasHub backbone's settings of GPT."""
     config = backbone.get_config()
-    made = {
+    sizes = {
         "width": config["hidden_dim"],
         "depth": config["num_layers"],
         "hidden": config["intermediate_dim"],
         "qk_norm": False,
     }
     if family == "hub_gpt2":
-        made |= {
+        return {
+            **sizes,
             "positions": "learned",
             "normalization": "layer",
             "activation": "gelu",
             "bias": True,
             "tied": True,
             "epsilon": 1e-5,
+            "heads": config["num_heads"],
+            "kv_heads": config["num_heads"],
         }
-        made |= {"heads": config["num_heads"], "kv_heads": config["num_heads"]}
-    else:
-        if (
-            config.get("rope_frequency_adjustment_factor") is not None
-            or config.get("rope_position_scaling_factor", 1.0) != 1.0
-        ):
-            raise UserError(f"init: {name} scales its rope, for which GPT has no settings.")
-        made |= {
-            "positions": "rope",
-            "normalization": "rms",
-            "activation": "swiglu",
-            "bias": False,
-            "epsilon": config["layer_norm_epsilon"],
-        }
-        made |= {
-            "heads": config["num_query_heads"],
-            "kv_heads": config["num_key_value_heads"],
-            "rope_base": float(config["rope_max_wavelength"]),
-        }
-        made["tied"] = not any(
-            weight.path.endswith("reverse_embeddings") for weight in backbone.weights
-        )
-    return (
-        family,
-        made,
-        {
-            weight.path: _flat(weight.path, np.asarray(weight.numpy()))
-            for weight in backbone.weights
-        },
-    )
+    if (
+        config.get("rope_frequency_adjustment_factor") is not None
+        or config.get("rope_position_scaling_factor", 1.0) != 1.0
+    ):
+        raise UserError(f"init: {name} scales its rope, for which GPT has no settings.")
+    paths = [weight.path for weight in backbone.weights]
+    return {
+        **sizes,
+        "positions": "rope",
+        "normalization": "rms",
+        "activation": "swiglu",
+        "bias": False,
+        "epsilon": config["layer_norm_epsilon"],
+        "heads": config["num_query_heads"],
+        "kv_heads": config["num_key_value_heads"],
+        "rope_base": float(config["rope_max_wavelength"]),
+        "tied": not any(path.endswith("reverse_embeddings") for path in paths),
+    }
 
 
 def _flat(path: str, value: np.ndarray) -> np.ndarray:
@@ -346,7 +343,7 @@ def _flat(path: str, value: np.ndarray) -> np.ndarray:
 
 
 def load(config, model, path: str) -> None:
-    """Puts weights from elsewhere into a built model.
+    """Loads pretrained weights into a built model.
 
     Args:
         config: the GPT it was built by.
@@ -357,22 +354,26 @@ def load(config, model, path: str) -> None:
         UserError: it is of another family, shape or settings; no weight was changed.
     """
     if path.startswith("hub:"):
-        family, wanted, stored = preset(path.removeprefix("hub:"))
+        family, required, stored = preset(path.removeprefix("hub:"))
     else:
-        family, wanted = settings(Path(path).expanduser())
+        family, required = settings(Path(path).expanduser())
         stored = tensors(Path(path).expanduser())
     have = {
         "hidden": round(8 / 3 * config.width) if config.activation == "swiglu" else 4 * config.width
     }
-    have["kv_heads"] = wanted["heads"] if wanted["kv_heads"] == wanted["heads"] else config.heads
+    have["kv_heads"] = (
+        required["heads"] if required["kv_heads"] == required["heads"] else config.heads
+    )
     ours = {
         name: getattr(config, name) if getattr(config, name) is not None else have.get(name)
-        for name in wanted
+        for name in required
     }
-    wrong = [f"model.{name}={value}" for name, value in wanted.items() if ours[name] != value]
+    wrong = [f"model.{name}={value}" for name, value in required.items() if ours[name] != value]
     if wrong:
-        given = " ".join(wrong).replace("True", "true").replace("False", "false")
-        raise UserError(f"init: {path} was made with other settings than the model. Give {given}.")
+        missing_settings = " ".join(wrong).replace("True", "true").replace("False", "false")
+        raise UserError(
+            f"init: {path} was made with other settings than the model. Give {missing_settings}."
+        )
     values, used = {}, set()
     for variable in model.variables:
         name = "/".join(variable.path.split("/")[-2:])
@@ -382,18 +383,18 @@ def load(config, model, path: str) -> None:
         if name == "position/embeddings" and len(value) >= variable.shape[0]:
             value = value[: variable.shape[0]]  # a shorter context needs fewer
         if value.shape != tuple(variable.shape):
-            what = (
+            cause = (
                 "data.context is longer than what it knows"
                 if name.startswith("position")
                 else "is the vocabulary another one?"
             )
             raise UserError(
                 f"init: {path}: {name} is {list(value.shape)}, expected {list(variable.shape)};"
-                f" {what}"
+                f" {cause}"
             )
         if not np.isfinite(value).all():
-            what = "NaN, or numbers too large for float32"
-            raise UserError(f"init: {path}: {name} holds {what}. Get the checkpoint again.")
+            numbers = "NaN, or numbers too large for float32"
+            raise UserError(f"init: {path}: {name} holds {numbers}. Get the checkpoint again.")
         values[variable.path] = (variable, value)
     _refuse_left_over(path, stored.keys() - used)
     for variable, value in values.values():
@@ -401,14 +402,13 @@ def load(config, model, path: str) -> None:
 
 
 def _refuse_left_over(path: str, names: set[str]) -> None:
-    """Refuses blocks with weights that GPT has no place for.
-
-    Without them they would say something else.
-    """
+    """Refuses blocks with weights that GPT has no place for, without which outputs would differ."""
     blocks = (name for name in names if name.startswith(("h.", "layers.")))
-    left = sorted(name for name in blocks if not BUFFERS.fullmatch(name))
-    if left:
-        named = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+    unknown = sorted(name for name in blocks if not BUFFERS.fullmatch(name))
+    if unknown:
+        named = ", ".join(unknown[:3]) + (
+            f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        )
         raise UserError(
             f"init: {path}: expected blocks of a GPT-2 or Llama. Received: tensors that those do"
             f" not have, {named}. It is of another kind."
@@ -416,15 +416,16 @@ def _refuse_left_over(path: str, names: set[str]) -> None:
 
 
 def _value(family: str, name: str, stored: dict, path: str, used: set[str]) -> np.ndarray:
-    """What a variable of ours is given, float32.
+    """The value of a variable of ours, float32.
 
-    The names of the tensors it is made of are added to `used`.
+    The names of the tensors that it is made of are added to `used`.
     """
     number = name.split("_")[1] if name.startswith("block_") else ""
     row = TABLE[family].get(name.replace(f"block_{number}_", "block_{i}_", 1) if number else name)
     if row is None:
         raise UserError(f"init: {path}: {family} has nothing for {name}.")
-    turned, parts = row[-1] == "T", []
+    turned = row[-1] == "T"
+    parts = []
     for theirs in (key.format(i=int(number) - 1 if number else "") for key in row if key != "T"):
         if theirs not in stored:
             raise UserError(

@@ -157,32 +157,30 @@ class GPT(Model):
         return keras.Model(tokens, network.head(network.hidden(tokens)[0]), name="gpt")
 
     def load(self, model, source):
-        """From a folder with a GPT-2's or Llama's config.json and .safetensors files, or from
-        hub:PRESET of KerasHub.
+        """Loads weights of a GPT-2 or Llama.
+
+        From a folder with its config.json and .safetensors files, or from hub:PRESET of KerasHub.
         """
         _pretrained.load(self, model, source)
 
     def cached(self, model):
-        ops, length = keras.ops, model.input.shape[1]
+        ops = keras.ops
+        length = model.input.shape[1]
         network = _Network(
             self,
             Feature(shape=(length,), dtype="int32", values=model.output.shape[-1]),
             model.get_layer,
         )
-        tokens, count = (
-            keras.Input((length,), dtype="int32", name="tokens"),
-            keras.Input((), dtype="int32", name="count"),
-        )
+        tokens = keras.Input((length,), dtype="int32", name="tokens")
+        count = keras.Input((), dtype="int32", name="count")
         x_btd, cache = network.hidden(tokens)
         last = ops.take_along_axis(x_btd, ops.reshape(count - 1, (-1, 1, 1)), axis=1)
         prefill = keras.Model([tokens, count], [network.head(last)[:, 0], *cache], name="prefill")
-        token, position = (
-            keras.Input((), dtype="int32", name="token"),
-            keras.Input((), dtype="int32", name="at"),
-        )
+        token = keras.Input((), dtype="int32", name="token")
+        position = keras.Input((), dtype="int32", name="at")
         cache = [
-            keras.Input(part.shape[1:], dtype=part.dtype, name=f"cache_{i}")
-            for i, part in enumerate(cache)
+            keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=f"cache_{i}")
+            for i, tensor in enumerate(cache)
         ]
         x_btd, after = network.hidden(token[:, None], position[:, None], cache)
         return prefill, keras.Model(
@@ -231,10 +229,9 @@ class _Network:
         return (2 * self.config.depth) ** -0.5
 
     def hidden(self, tokens_bt, position_bt=None, cache=None):
-        """Normalised hidden states [b, t, d] and each block's keys and its values, [b, m, length,
-        h].
-        """
-        config, fresh = self.config, []
+        """Normalised hidden states [b, t, d] and each block's keys and values [b, m, length, h]."""
+        config = self.config
+        fresh = []
         at_bt = attn.positions(tokens_bt) if position_bt is None else position_bt
         options = {"tie_weights": config.tied, "embeddings_initializer": self.normal()}
         x_btd = self.layer(
@@ -247,13 +244,13 @@ class _Network:
             )(at_bt)
         x_btd = self.drop(x_btd, "dropout")
         for i in range(1, config.depth + 1):
-            branch, part = self.attention(
+            branch, keys_values = self.attention(
                 self.norm(x_btd, f"block_{i}_norm_1"),
                 at_bt,
                 cache and cache[2 * i - 2 : 2 * i],
                 f"block_{i}_attention",
             )
-            fresh.extend(part)
+            fresh.extend(keys_values)
             x_btd = x_btd + branch
             x_btd = x_btd + self.mlp(self.norm(x_btd, f"block_{i}_norm_2"), f"block_{i}")
         return self.norm(x_btd, "norm"), fresh
@@ -264,7 +261,10 @@ class _Network:
         )
 
     def attention(self, x_btd, at_bt, cache, name: str):
-        config, ops, n, m = self.config, keras.ops, self.config.heads, self.kv_heads
+        config = self.config
+        ops = keras.ops
+        n = self.config.heads
+        m = self.kv_heads
         qkv = self.dense(x_btd, (n + 2 * m) * (config.width // n), f"{name}_qkv")
         qkv = attn.split_heads(qkv, n + 2 * m)
         q, k, v = qkv[:, :n], qkv[:, n : n + m], qkv[:, n + m :]
@@ -286,7 +286,8 @@ class _Network:
         return self.drop(out, f"{name}_dropout"), [k, v]
 
     def mlp(self, x_btd, name: str):
-        config, ops = self.config, keras.ops
+        config = self.config
+        ops = keras.ops
         width = config.hidden or (round(8 / 3 * config.width) if self.swiglu else 4 * config.width)
         y = self.dense(x_btd, 2 * width if self.swiglu else width, f"{name}_hidden")
         if self.swiglu:

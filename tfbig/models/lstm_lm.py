@@ -54,21 +54,18 @@ class LSTMLM(Model):
 
     def cached(self, model):
         """The cache is each layer's output and cell state."""
-        ops, length = keras.ops, model.input.shape[1]
-        tokens, count = (
-            keras.Input((length,), dtype="int32", name="tokens"),
-            keras.Input((), dtype="int32", name="count"),
-        )
+        ops = keras.ops
+        length = model.input.shape[1]
+        tokens = keras.Input((length,), dtype="int32", name="tokens")
+        count = keras.Input((), dtype="int32", name="count")
         mask = positions(tokens) < count[:, None]  # states stay as they are behind the prompt
         x_btd, cache = self._run(model, tokens, mask)
         last = ops.take_along_axis(x_btd, ops.reshape(count - 1, (-1, 1, 1)), axis=1)
         prefill = keras.Model(
             [tokens, count], [model.get_layer("head")(last)[:, 0], *cache], name="prefill"
         )
-        token, position = (
-            keras.Input((), dtype="int32", name="token"),
-            keras.Input((), dtype="int32", name="at"),
-        )
+        token = keras.Input((), dtype="int32", name="token")
+        position = keras.Input((), dtype="int32", name="at")
         states = [
             keras.Input(state.shape[1:], dtype=state.dtype, name=f"cache_{i}")
             for i, state in enumerate(cache)
@@ -79,7 +76,8 @@ class LSTMLM(Model):
         )
 
     def _run(self, model, tokens, mask, states=None):
-        x, after = model.get_layer("embedding")(tokens), []
+        x = model.get_layer("embedding")(tokens)
+        after = []
         for i in range(len(self.units)):
             before = None if states is None else states[2 * i : 2 * i + 2]
             x, *state = model.get_layer(f"lstm_{i + 1}")(x, initial_state=before, mask=mask)

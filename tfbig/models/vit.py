@@ -54,7 +54,8 @@ class ViT(Model):
 
     def build(self, spec):
         """Input [batch, height, width, channels] to features [batch, width]."""
-        layers, ops = keras.layers, keras.ops
+        layers = keras.layers
+        ops = keras.ops
         ((name, feature),) = spec.items()
         inputs = keras.Input(feature.shape, dtype=feature.dtype, name=name)
         patches = self._cut(inputs)
@@ -77,7 +78,8 @@ class ViT(Model):
 
         A reshape and one matrix product, since a convolution is slower.
         """
-        ops, size = keras.ops, self.patch
+        ops = keras.ops
+        size = self.patch
         height, width, channels = image.shape[1:]
         if height % size or width % size:
             raise ValueError(

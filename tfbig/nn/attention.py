@@ -78,12 +78,13 @@ def _blocked_attention():
             self.block = block
 
         def call(self, inputs):
-            (q, k, v), parts = inputs, []
+            q, k, v = inputs
+            outputs = []
             for first in range(0, q.shape[2], self.block):
                 end = min(q.shape[2], first + self.block)  # no query of the block looks further
-                part = keras.remat(functools.partial(_attend_from, first))
-                parts.append(part(q[:, :, first:end], k[:, :, :end], v[:, :, :end]))
-            return keras.ops.concatenate(parts, axis=2)
+                attend_block = keras.remat(functools.partial(_attend_from, first))
+                outputs.append(attend_block(q[:, :, first:end], k[:, :, :end], v[:, :, :end]))
+            return keras.ops.concatenate(outputs, axis=2)
 
         def compute_output_shape(self, shapes):
             return shapes[0]
@@ -119,7 +120,8 @@ def rotate(x_bnth, position_bt, base: float = 10_000.0):
         position_bt: whole numbers, [b or 1, t].
         base: the longest wavelength is 2 pi times this.
     """
-    ops, half = keras.ops, x_bnth.shape[-1] // 2
+    ops = keras.ops
+    half = x_bnth.shape[-1] // 2
     # NumPy: a constant of each graph, not a tensor outside
     speed = np.array([base ** (-i / half) for i in range(half)], np.float32)
     angle = ops.cast(position_bt, "float32")[:, None, :, None] * speed
@@ -154,7 +156,8 @@ def self_attention(
     Returns:
         [b, t, d].
     """
-    layers, width = keras.layers, x_btd.shape[-1]
+    layers = keras.layers
+    width = x_btd.shape[-1]
     if width % heads:
         raise ValueError(f"{name}: expected a width that {heads} heads divide. Received: {width}.")
     # One matrix multiplication for queries, keys and values.
