@@ -100,7 +100,8 @@ class MemoryImages(Dataset):
 
 def _made_up(data: MemoryImages, part: str) -> dict[str, np.ndarray]:
     """Pictures of noise, brighter the higher their label is."""
-    count, classes = data.published[part], len(data.label_names)
+    count = data.published[part]
+    classes = len(data.label_names)
     label = np.arange(count, dtype=np.int32) % classes
     noise = np.random.default_rng(count).integers(0, 100, (count, *data.shape))
     bright = 155 * label // (classes - 1)
@@ -110,8 +111,9 @@ def _made_up(data: MemoryImages, part: str) -> dict[str, np.ndarray]:
 def decode_pictures(
     contents: Iterable[bytes], names: Sequence[str], shape: tuple, background: int
 ) -> np.ndarray:
-    """Encoded pictures as uint8 [n, height, width, channels], by the decoder that exported models
-    hold, several at a time.
+    """Encoded pictures as uint8 [n, height, width, channels], decoded several at a time.
+
+    The decoder is the one that exported models hold.
 
     Args:
         contents: of the n pictures, taken a few at a time.
@@ -122,7 +124,8 @@ def decode_pictures(
     Raises:
         UserError: one is refused; the message starts with its name.
     """
-    pictures, contents = np.empty((len(names), *shape), np.uint8), iter(contents)
+    pictures = np.empty((len(names), *shape), np.uint8)
+    contents = iter(contents)
     for first in range(0, len(names), DECODED_TOGETHER):
         rows = slice(first, first + DECODED_TOGETHER)
         pictures[rows] = _decoded(

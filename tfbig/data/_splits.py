@@ -1,4 +1,4 @@
-"""Holding out part of a training set as validation split."""
+"""Validation splits held out from a training set."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from tfbig.core.lazy import np
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on and `count` rows held out, both sorted and disjoint, with each class's share
-    kept.
+    """Rows to train on and `count` rows held out, sorted and disjoint, keeping each class's share.
 
     Shares that are not whole are rounded by largest remainder, but no class's last row is held out,
     so there are fewer than `count` if no class has a row to spare. RandomState's stream is frozen,
@@ -15,14 +14,14 @@ def stratified(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, n
     """
     classes, sizes = np.unique(labels, return_counts=True)
     exact = sizes * (count / len(labels))
-    wanted = np.floor(exact).astype(np.int64)
-    order = np.argsort(-(exact - wanted), kind="stable")
-    while (missing := count - wanted.sum()) and len(spare := order[(wanted + 1 < sizes)[order]]):
-        wanted[spare[:missing]] += 1
+    counts = np.floor(exact).astype(np.int64)
+    order = np.argsort(-(exact - counts), kind="stable")
+    while (missing := count - counts.sum()) and len(spare := order[(counts + 1 < sizes)[order]]):
+        counts[spare[:missing]] += 1
     random = np.random.RandomState(seed)
     held = [
         random.permutation(np.flatnonzero(labels == label))[:n]
-        for label, n in zip(classes, wanted, strict=True)
+        for label, n in zip(classes, counts, strict=True)
     ]
     held = np.sort(np.concatenate([np.empty(0, np.int64), *held]))
     return np.setdiff1d(np.arange(len(labels)), held, assume_unique=True), held

@@ -166,7 +166,8 @@ class TextWindows(Dataset):
                 )
 
     def examples(self, split, positions):
-        tokens, positions = self.tokens(split), np.asarray(positions, np.int64)
+        tokens = self.tokens(split)
+        positions = np.asarray(positions, np.int64)
         size = self.size(split)
         if positions.size and not (positions.min() >= 0 and positions.max() < size):
             raise ValueError(
@@ -201,9 +202,9 @@ class TextWindows(Dataset):
 
     @cached_property
     def _opened(self) -> tuple[dict, dict, tokenizers.Tokenizer]:
-        """What store.json says, the token files, the tokenizer.
+        """The content of store.json, the token files, and the tokenizer.
 
-        Of the text as it was when it was first asked for.
+        They are of the text as it was at the first access.
         """
         # Without what does not change the token files
         whole = dataclasses.replace(self, context=1, stride=None)
@@ -215,9 +216,11 @@ class TextWindows(Dataset):
 
     def notes(self):
         counts = dict(self._opened[0]["cleaning"])
-        read, _, _ = counts.pop("read"), counts.pop("kept"), counts.pop("split")
+        read = counts.pop("read")
+        del counts["kept"], counts["split"]
         reasons = [f"{number:,} {reason}" for reason, number in counts.items() if number]
-        total, lines = sum(counts.values()), []
+        total = sum(counts.values())
+        lines = []
         if reasons:
             lines.append(f"{total:,} of {read:,} documents left out: {', '.join(reasons)}")
         shares = self._opened[0]["overlap"].items()
@@ -229,26 +232,26 @@ class TextWindows(Dataset):
     def card(self):
         saved, _, tokenizer = self._opened
         counts = dict(saved["cleaning"])
-        how = counts.pop("split")
-        told = {
+        division = counts.pop("split")
+        entries = {
             "documents": ", ".join(
                 f"{number:,} {name}"
                 for name, number in counts.items()
                 if number or name in ("read", "kept")
             )
         }
-        told["split"] = how
+        entries["split"] = division
         for split, entry in saved["splits"].items():
-            told[f"{split} text"] = (
+            entries[f"{split} text"] = (
                 f"{entry['documents']:,} documents, {entry['characters']:,} characters,"
                 f" {entry['tokens']:,} tokens"
             )
-        told["leak check"] = ", ".join(
+        entries["leak check"] = ", ".join(
             f"{share:.2%} of {split}'s blocks of {store.BLOCK} characters are in training text"
             for split, share in saved["overlap"].items()
         )
-        told["tokenizer"] = f"{tokenizer.kind}, {tokenizer.size:,} tokens"
-        return {**self.source_card(), **told}
+        entries["tokenizer"] = f"{tokenizer.kind}, {tokenizer.size:,} tokens"
+        return {**self.source_card(), **entries}
 
 
 @functools.lru_cache(maxsize=4)

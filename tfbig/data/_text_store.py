@@ -112,10 +112,12 @@ def _sha256(path: Path) -> str:
 
 
 class Cleaner:
-    """Decides which documents stay, and counts why the others go."""
+    """A filter of documents, which counts why it leaves documents out."""
 
     def __init__(self, rules: Rules):
-        self.rules, self.near, self.seen = rules, prep.NearDuplicates(rules.near), set()
+        self.rules = rules
+        self.near = prep.NearDuplicates(rules.near)
+        self.seen = set()
         reasons = (
             "too short",
             "too long",
@@ -164,7 +166,10 @@ class Piece:
 
 def plan(documents: Documents, rules: Rules) -> tuple[list[list[Piece]], dict]:
     """For each document its pieces (none: left out), and the counts of the cleaning."""
-    cleaner, fixed, lengths, marks = Cleaner(rules), [], [], []
+    cleaner = Cleaner(rules)
+    fixed = []
+    lengths = []
+    marks = []
     for split, _, text in documents:
         text = prep.normalize(text, rules.normalize)
         kept = cleaner.keeps(text)
@@ -179,22 +184,22 @@ def plan(documents: Documents, rules: Rules) -> tuple[list[list[Piece]], dict]:
         )
     pieces: list[list[Piece]] = [[] for _ in lengths]
     if any(fixed):
-        how, split_of = "as published", {i: fixed[i] or "train" for i in kept}
+        division = "as published"
+        split_of = {i: fixed[i] or "train" for i in kept}
     else:
-        how, split_of = "by document", _by_document(kept, lengths, marks, rules)
+        division = "by document"
+        split_of = _by_document(kept, lengths, marks, rules)
     if not split_of:
-        how = "by position in the text"
+        division = "by position in the text"
     for i in kept:
         pieces[i] = [Piece(split_of[i])] if split_of else _cut(lengths[i], rules)
-    return pieces, {**cleaner.counts, "split": how}
+    return pieces, {**cleaner.counts, "split": division}
 
 
 def _cut(length: int, rules: Rules) -> list[Piece]:
     """A text's beginning, its middle and its end, but for those that would be empty."""
-    first, second = (
-        round(length * (1 - rules.validation - rules.test)),
-        round(length * (1 - rules.test)),
-    )
+    first = round(length * (1 - rules.validation - rules.test))
+    second = round(length * (1 - rules.test))
     bounds = {"train": (0, first), "validation": (first, second), "test": (second, length)}
     return [Piece(split, start, end) for split, (start, end) in bounds.items() if start < end]
 
@@ -218,26 +223,30 @@ def _by_document(kept, lengths, marks, rules) -> dict[int, str]:
         order[i] for i in np.random.RandomState(rules.split_seed).permutation(len(order))[::-1]
     ]
     sizes = [sum(lengths[i] for i in group) for group in order]
-    usual, total, split_of = 1.5 * np.median(sizes), sum(sizes), dict.fromkeys(kept, "train")
-    left = total
+    usual = 1.5 * np.median(sizes)
+    total = sum(sizes)
+    split_of = dict.fromkeys(kept, "train")
+    remaining = total
     for split, share in (("test", rules.test), ("validation", rules.validation)):
-        wanted, got = total * share, 0
+        target = total * share
+        taken = 0
         for group, size in zip(order, sizes, strict=True):
-            fits = size <= usual or got + size <= 1.5 * wanted
-            if got < wanted and fits and size < left and split_of[group[0]] == "train":
+            fits = size <= usual or taken + size <= 1.5 * target
+            if taken < target and fits and size < remaining and split_of[group[0]] == "train":
                 split_of |= dict.fromkeys(group, split)
-                got, left = got + size, left - size
-        if got < wanted / 2:
+                taken += size
+                remaining -= size
+        if taken < target / 2:
             return {}
     # At most a quarter of the text taken beyond the shares
-    return split_of if left >= total * (0.75 - rules.validation - rules.test) else {}
+    return split_of if remaining >= total * (0.75 - rules.validation - rules.test) else {}
 
 
 def _texts(documents: Documents, pieces, rules: Rules, split: str) -> Iterator[str]:
-    for (_, _, text), parts in zip(documents, pieces, strict=True):
-        for part in parts:
-            if part.split == split:
-                yield prep.normalize(text, rules.normalize)[part.start : part.end]
+    for (_, _, text), document_pieces in zip(documents, pieces, strict=True):
+        for piece in document_pieces:
+            if piece.split == split:
+                yield prep.normalize(text, rules.normalize)[piece.start : piece.end]
 
 
 def _write(folder: Path, documents: Callable[[], Documents], rules: Rules) -> None:
@@ -247,7 +256,8 @@ def _write(folder: Path, documents: Callable[[], Documents], rules: Rules) -> No
         return _texts(documents(), pieces, rules, split)
 
     number = {
-        split: sum(part.split == split for parts in pieces for part in parts) for split in SPLITS
+        split: sum(piece.split == split for document_pieces in pieces for piece in document_pieces)
+        for split in SPLITS
     }
     tokenizer = _tokenizer(of("train"), rules, packed=max(number.values()) > 1)
     sizes = {
@@ -328,22 +338,23 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def overlap(of: Callable[[str], Iterable[str]]) -> dict[str, float]:
-    """The leak check: which share of a held-out split's blocks of 64 characters is found, letter
-    for letter, in training text.
+    """The leak check: the share of a held-out split's text that is found in training text.
+
+    It is counted in blocks of 64 characters, letter for letter.
     """
     blocks = {}
     for split in ("validation", "test"):
         parts = [prep.rolling_hash(text, BLOCK)[::BLOCK] for text in of(split)]
         blocks[split] = np.concatenate([np.empty(0, np.uint64), *parts])
-    found = {split: np.zeros(len(value), bool) for split, value in blocks.items()}
+    is_found = {split: np.zeros(len(value), bool) for split, value in blocks.items()}
     # Each batch is compared with all blocks, so it is no single document
     for texts in _batches(of("train")):
         hashes = np.sort(np.concatenate([prep.rolling_hash(text, BLOCK) for text in texts]))
         if len(hashes):
             for split, value in blocks.items():
                 place = np.minimum(np.searchsorted(hashes, value), len(hashes) - 1)
-                found[split] |= hashes[place] == value
+                is_found[split] |= hashes[place] == value
     return {
         split: round(float(value.mean()), 6) if len(value) else 0.0
-        for split, value in found.items()
+        for split, value in is_found.items()
     }

@@ -1,5 +1,6 @@
-"""TensorFlow Datasets: prepared ones are opened, absent ones downloaded, and without a network that
-is said at once.
+"""TensorFlow Datasets: prepared ones are opened, absent ones downloaded.
+
+Without a network, an absent one is reported at once.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def online() -> bool:
 def find(name: str, *, random_access: bool = False) -> Path | None:
     """The folder of a dataset's newest prepared version; None: it is absent, but can be downloaded.
 
-    Looked for without TensorFlow.
+    TensorFlow is not needed to look for it.
 
     Args:
         name: TensorFlow Datasets' name, such as "cifar10", or name/configuration, such as
@@ -51,17 +52,17 @@ def find(name: str, *, random_access: bool = False) -> Path | None:
         NoData: it is neither prepared nor can it be downloaded, or configurations are and none is
             meant.
     """
-    where = folder()
-    if os.environ.get("TFDS_DATA_DIR") and not where.is_dir():
-        received = f"{where}, which does not exist"
+    root = folder()
+    if os.environ.get("TFDS_DATA_DIR") and not root.is_dir():
+        received = f"{root}, which does not exist"
         raise NoData(
             f"TFDS_DATA_DIR: expected a folder of prepared datasets. Received: {received}."
         )
     base, _, config = name.partition("/")
-    unknown = f"data: TensorFlow Datasets knows no dataset {name!r}, and {where} holds none."
+    unknown = f"data: TensorFlow Datasets knows no dataset {name!r}, and {root} holds none."
     if not NAME.fullmatch(name):
         raise NoData(f"{unknown} A name is such as cifar10 or imagenet_resized/64x64.")
-    prepared = _newest(where / name) or (None if config else _default(where / base))
+    prepared = _newest(root / name) or (None if config else _default(root / base))
     if prepared is not None:
         return prepared
     import tensorflow_datasets as tfds
@@ -72,7 +73,7 @@ def find(name: str, *, random_access: bool = False) -> Path | None:
         tfds.core.registered.DatasetNotFoundError,
         ValueError,
     ) as error:  # no name it could have
-        raise NoData(f"{unknown}{_prepared_configs(where / base)}") from error
+        raise NoData(f"{unknown}{_prepared_configs(root / base)}") from error
     if config and config not in configs:
         known = (
             f"Its configurations: {', '.join(configs)}."
@@ -82,7 +83,7 @@ def find(name: str, *, random_access: bool = False) -> Path | None:
         raise NoData(f"{unknown} {known}")
     if not online():
         raise NoData(
-            f"data: {name} is not in {where}, and there is no network to download it. On a machine"
+            f"data: {name} is not in {root}, and there is no network to download it. On a machine"
             f" with network run\n  {_command(name, random_access)}\nthen copy ~/tensorflow_datasets"
             " here and set TFDS_DATA_DIR to the copy."
         )
@@ -169,7 +170,8 @@ def open_builder(name: str, *, random_access: bool = False):
     """
     import tensorflow_datasets as tfds
 
-    where, prepared = folder(), find(name, random_access=random_access)
+    root = folder()
+    prepared = find(name, random_access=random_access)
     if prepared is not None:
         _refuse_foreign_classes(prepared)
         load()  # quietly, before it is imported from elsewhere
@@ -177,21 +179,21 @@ def open_builder(name: str, *, random_access: bool = False):
             builder = tfds.builder_from_directory(prepared)
         except Exception as error:  # whatever a damaged description may raise
             raise _damaged(f"{prepared} cannot be opened: {_reason(error)}") from error
-        stored = prepared.relative_to(where).parent.as_posix()
+        stored = prepared.relative_to(root).parent.as_posix()
         described = "/".join(filter(None, (builder.name, builder.info.config_name)))
         if described != stored:
             raise NoData(f"data: expected {stored} in {prepared}. Found: {described}.")
-        return _with_access(builder, name, where) if random_access else builder
-    print(f"{name}: downloading and preparing, once, into {where}", file=sys.stderr)
+        return _with_access(builder, name, root) if random_access else builder
+    print(f"{name}: downloading and preparing, once, into {root}", file=sys.stderr)
     try:
         load()
         builder = tfds.builder(
-            name, data_dir=where, **({"file_format": "array_record"} if random_access else {})
+            name, data_dir=root, **({"file_format": "array_record"} if random_access else {})
         )
         builder.download_and_prepare()
     except Exception as error:  # whatever a download, a checksum or a disk may raise
         raise NoData(
-            f"data: {name} could not be prepared in {where}: {error}\nTry again, or run\n "
+            f"data: {name} could not be prepared in {root}: {error}\nTry again, or run\n "
             f" {_command(name, random_access)}"
         ) from error
     return builder
@@ -239,20 +241,13 @@ def _classes(features) -> Iterator[str]:
             features = json.loads(features)
     if isinstance(features, dict):
         yield from (features[key] for key in CLASS_KEYS if isinstance(features.get(key), str))
-    inside = (
-        features.values()
-        if isinstance(features, dict)
-        else features
-        if isinstance(features, list)
-        else ()
-    )
-    for value in inside:
+        features = list(features.values())
+    for value in features if isinstance(features, list) else ():
         yield from _classes(value)
 
 
 def check_records(builder, part: str) -> None:
-    """Refuses a part of an ArrayRecord dataset whose files do not hold the records that its
-    description says.
+    """Refuses a part of an ArrayRecord dataset whose files do not hold the records it should have.
 
     Raises:
         NoData: a file is missing, damaged, outside the dataset's folder, or holds more or fewer
@@ -260,7 +255,8 @@ def check_records(builder, part: str) -> None:
     """
     from array_record.python import array_record_module
 
-    base, split = Path(builder.data_dir), builder.info.splits[part]
+    base = Path(builder.data_dir)
+    split = builder.info.splits[part]
     for file, expected in zip(split.filepaths, split.shard_lengths, strict=True):
         path = Path(os.path.normpath(file))
         if path.parent != base:
@@ -272,8 +268,8 @@ def check_records(builder, part: str) -> None:
         except Exception as error:  # the library raises RuntimeError and more
             raise _damaged(f"{path} cannot be read: {_reason(error)}") from error
         if count != expected:
-            said = f"{expected:,} records, as dataset_info.json says"
-            raise _damaged(f"{path}: expected {said}. Received: {count:,}.")
+            stated = f"{expected:,} records, as dataset_info.json says"
+            raise _damaged(f"{path}: expected {stated}. Received: {count:,}.")
 
 
 def _with_access(builder, name: str, where: Path):

@@ -115,7 +115,8 @@ class ImageFolder(Dataset):
     def examples(self, split, positions):
         check_split(split)
         rows = [self._listed[1][split][int(i)] for i in np.asarray(positions, np.int64)]
-        contents, names = (_read(path) for path, _ in rows), [str(path) for path, _ in rows]
+        contents = (_read(path) for path, _ in rows)
+        names = [str(path) for path, _ in rows]
         images = decode_pictures(contents, names, self.spec["image"].shape, self.background)
         return {"image": images, "label": np.array([label for _, label in rows], np.int32)}
 
@@ -133,29 +134,26 @@ class ImageFolder(Dataset):
         )
 
     def fingerprint(self):
-        names, found = self._listed
-        told = [
+        names, files_of = self._listed
+        lines = [
             f"{split} {label} {path.relative_to(self.root)} {_digest(path)}"
-            for split, files in found.items()
+            for split, files in files_of.items()
             for path, label in files
         ]
         return (
             "3:"
             + hashlib.sha256(
-                "\n".join([*names, *told]).encode("utf-8", "surrogateescape")
+                "\n".join([*names, *lines]).encode("utf-8", "surrogateescape")
             ).hexdigest()
         )
 
     @cached_property
     def _listed(self) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
-        """What the folder held when it was first looked into.
-
-        Each command and each call from Python looks anew.
-        """
+        """The folder's content at the first access; each command and Python call reads it anew."""
         return _files(self)
 
     def notes(self):
-        """Says what in the folder is left out, and what stands in two splits."""
+        """Lines about what in the folder is left out, and what stands in two splits."""
         return [*self._left_out(), *self._copies]
 
     @cached_property
@@ -174,27 +172,27 @@ class ImageFolder(Dataset):
         return [f"{sentence}: {copies}; metrics of these splits are too good"] if copies else []
 
     def _left_out(self) -> list[str]:
-        parts = [path for split in PARTS if (path := _part(self.root, split))] or [self.root]
-        taken = {path for files in self._listed[1].values() for path, _ in files}
+        folders = [path for split in PARTS if (path := _part(self.root, split))] or [self.root]
+        listed = {path for files in self._listed[1].values() for path, _ in files}
         inside = [
             file
-            for part in parts
-            for folders in _class_folders(part).values()
-            for folder in folders
+            for split_folder in folders
+            for class_folders in _class_folders(split_folder).values()
+            for folder in class_folders
             for file in files_inside(folder)
         ]
         beside = [
             path
-            for folder in {self.root, *parts}
+            for folder in {self.root, *folders}
             for path in folder.iterdir()
             if not is_hidden(path.name)
         ]
         beside = [
             path
             for path in beside
-            if path not in parts and not (path.is_dir() and path.parent in parts)
+            if path not in folders and not (path.is_dir() and path.parent in folders)
         ]
-        endings = collections.Counter(map(_ending, sorted({*inside, *beside} - taken)))
+        endings = collections.Counter(map(_ending, sorted({*inside, *beside} - listed)))
         counts = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common())
         expected = f"pictures of a class, ending in {', '.join(SUFFIXES)}"
         return [f"left out of {self.root}, being no {expected}: {counts}"] if endings else []
@@ -209,7 +207,7 @@ class ImageFolder(Dataset):
 
 
 def _ending(path: Path) -> str:
-    """What kind of thing is left out, in a word or two."""
+    """The kind of a path that is left out, in a word or two."""
     if path.is_file():
         return path.suffix.lower() or "without an ending"
     return "folder" if path.is_dir() else "broken link"
@@ -228,20 +226,21 @@ def _read(path: Path) -> bytes:
 def _stamp(path: Path) -> tuple[int, int]:
     """Size in bytes and time of change in ns of a file; zeros if it has gone."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return 0, 0
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def _digest(path: Path) -> str:
-    """Tells a file's content by its size and what stands at its beginning, its middle and its end.
+    """A digest of a file's content: of its size, its beginning, its middle and its end.
 
-    Quick for many files.
+    It is quick for many files.
     """
     try:
         with path.open("rb") as file:
-            size, parts = os.fstat(file.fileno()).st_size, []
+            size = os.fstat(file.fileno()).st_size
+            parts = []
             for start in (0, (size - TOLD_BY) // 2, size - TOLD_BY):
                 file.seek(max(0, start))
                 parts.append(file.read(TOLD_BY))
@@ -262,9 +261,7 @@ def _arrays(data: ImageFolder, split: str, files: tuple) -> dict[str, np.ndarray
 
 
 def _files(data: ImageFolder) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
-    """The names of the classes, and for each split its pictures as (path, label), sorted by
-    path.
-    """
+    """The names of the classes, and each split's pictures as (path, label), sorted by path."""
     root = data.root
     if not root.is_dir():
         raise UserError(
@@ -285,23 +282,23 @@ def _files(data: ImageFolder) -> tuple[tuple[str, ...], dict[str, list[tuple[Pat
         rest, held = _hold_out(whole, data.test_share, data.split_seed)
     else:
         rest = _listed(parts["train"], names)
-        rest, held = (
-            (rest, _listed(parts["test"], names))
-            if parts["test"]
-            else _hold_out(rest, data.test_share, data.split_seed)
-        )
+        if parts["test"]:
+            held = _listed(parts["test"], names)
+        else:
+            rest, held = _hold_out(rest, data.test_share, data.split_seed)
     if parts["train"] is not None and parts["validation"]:
-        train, validation = rest, _listed(parts["validation"], names)
+        train = rest
+        validation = _listed(parts["validation"], names)
     else:
         train, validation = _hold_out(rest, data.validation_share, (data.split_seed + 1) % 2**32)
-    found = dict(zip(SPLITS, (train, validation, held), strict=True))
-    for split, files in found.items():
+    files_of = dict(zip(SPLITS, (train, validation, held), strict=True))
+    for split, files in files_of.items():
         if not files:
             raise UserError(
                 f"data.path: {data.path} leaves no picture for the {split} split. Expected a few"
                 " pictures in each class at least."
             )
-    return names, found
+    return names, files_of
 
 
 def _part(root: Path, split: str) -> Path | None:
@@ -309,21 +306,21 @@ def _part(root: Path, split: str) -> Path | None:
 
     None if there is none. With capitals it is one if it has classes inside, else a class itself.
     """
-    found = sorted(
+    folders = sorted(
         path for path in root.iterdir() if path.name.lower() in PARTS[split] and path.is_dir()
     )
-    found = [
+    folders = [
         path
-        for path in found
+        for path in folders
         if path.name in PARTS[split]
         or any(inside.is_dir() and not is_hidden(inside.name) for inside in path.iterdir())
     ]
-    if len(found) > 1:
+    if len(folders) > 1:
         raise UserError(
             f"data.path: expected one folder of the {split} split in {root}. Found:"
-            f" {', '.join(path.name for path in found)}. Take all but one elsewhere."
+            f" {', '.join(path.name for path in folders)}. Take all but one elsewhere."
         )
-    return found[0] if found else None
+    return folders[0] if folders else None
 
 
 def _class_folders(folder: Path) -> dict[str, list[Path]]:

@@ -40,7 +40,8 @@ class MNIST(MemoryImages):
 
     def published_arrays(self, part):
         prefix = {"train": "train", "test": "t10k"}[part]
-        pixels, labels = read(f"{prefix}-images-idx3-ubyte"), read(f"{prefix}-labels-idx1-ubyte")
+        pixels = read(f"{prefix}-images-idx3-ubyte")
+        labels = read(f"{prefix}-labels-idx1-ubyte")
         image = np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 28, 28, 1)
         return {"image": image, "label": np.frombuffer(labels, np.uint8, offset=8).astype(np.int32)}
 

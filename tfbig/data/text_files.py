@@ -16,9 +16,12 @@ from tfbig.core.folders import is_hidden
 from tfbig.data._text import TextWindows
 from tfbig.prep import text as prep
 
-LARGE, PART = 64 * 2**20, 2**20  # bytes: files from the first on are read in parts of the second
+LARGE = 64 * 2**20  # bytes; a file of at least as many is read in parts
+PART = 2**20  # bytes of each part
 KINDS = 5  # of files left out that are named
-PLAIN, LINES, PACKED = (".txt", ".md", ".text"), (".jsonl", ".ndjson"), (".xz", ".gz")
+PLAIN = (".txt", ".md", ".text")
+LINES = (".jsonl", ".ndjson")
+PACKED = (".xz", ".gz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +30,8 @@ class TextFiles(TextWindows):
 
     A file, a folder searched for .txt and .md, or JSON lines; .gz and .xz are unpacked.
 
-    Of a folder, hidden files and what lies in hidden folders are not read; linked folders are, each
-    once. Files with other endings are left out, and that is said.
+    In a folder, hidden files and folders are not read; linked folders are, each once. Files with
+    other endings are left out and reported.
 
     Each plain file is one document unless `separator` cuts it, or it is longer than LARGE: then it
     is read in parts, cut at line ends, each a document. Each JSON line is one.
@@ -131,20 +134,21 @@ class TextFiles(TextWindows):
 
     def documents(self):
         for path in self._files():
-            found = self._lines(path) if _ending(_unpacked(path)) in LINES else self._plain(path)
-            for number, (where, text) in enumerate(found):
-                yield None, where or f"{path}:{number}", text
+            texts = self._lines(path) if _ending(_unpacked(path)) in LINES else self._plain(path)
+            for number, (place, text) in enumerate(texts):
+                yield None, place or f"{path}:{number}", text
 
     def _plain(self, path: Path) -> Iterator[tuple[None, str]]:
         separator = prep.newlines(prep.unescape(self.separator))
-        rest, empty = "", True
+        rest = ""
+        empty = True
         for first_byte, first_line, content in _parts(path):
             text = prep.decode(
                 content, str(path), self.errors, first_byte=first_byte, first_line=first_line
             )
             empty = empty and not text.strip()
             *whole, rest = (rest + text).split(separator) if separator else (text, "")
-            yield from ((None, part) for part in whole)
+            yield from ((None, document) for document in whole)
             if len(rest) > LARGE:
                 yield None, rest
                 rest = ""
@@ -158,26 +162,26 @@ class TextFiles(TextWindows):
             line = line.removesuffix(b"\n")
             if not line.strip():
                 continue
-            where = f"{path}, line {number:,}"
+            place = f"{path}, line {number:,}"
             try:
-                value = json.loads(prep.decode(line, where, self.errors))
+                value = json.loads(prep.decode(line, place, self.errors))
             except ValueError as error:
                 if isinstance(error, UserError):
                     raise
                 raise UserError(
-                    f"{where}: expected a JSON object. Received: {line[:40]!r} ({error})."
+                    f"{place}: expected a JSON object. Received: {line[:40]!r} ({error})."
                 ) from error
             except RecursionError as error:
                 raise UserError(
-                    f"{where}: expected a JSON object. Received: {line[:40]!r}, nested too deeply."
+                    f"{place}: expected a JSON object. Received: {line[:40]!r}, nested too deeply."
                 ) from error
             if not isinstance(value, dict) or not isinstance(value.get(self.field), str):
                 keys = ", ".join(value) if isinstance(value, dict) else type(value).__name__
                 raise UserError(
-                    f"{where}: expected text under {self.field!r} (data.field). Received: {keys}."
+                    f"{place}: expected text under {self.field!r} (data.field). Received: {keys}."
                 )
-            prep.refuse_surrogates(value[self.field], where)
-            yield where, prep.newlines(value[self.field])
+            prep.refuse_surrogates(value[self.field], place)
+            yield place, prep.newlines(value[self.field])
 
     def source_card(self):
         return {
@@ -189,15 +193,16 @@ class TextFiles(TextWindows):
 
 
 def _inside(folder: Path) -> list[Path]:
-    """What is in a folder and in those inside it, linked ones too, sorted, without what is hidden.
+    """The files in a folder and those inside it, linked ones too, sorted; hidden ones are left out.
 
-    A folder that several links lead to is taken once, so that links in a circle end.
+    A folder that several links lead to is read once, so that circular links end.
     """
 
     def refuse(error: OSError):
         raise UserError(f"{error.filename}: cannot be read: {error.strerror}.") from error
 
-    found, seen = [], set()
+    files = []
+    seen = set()
     for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(root)
         if real in seen:
@@ -205,8 +210,8 @@ def _inside(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        found += [Path(root, name) for name in names if not is_hidden(name)]
-    return sorted(found)
+        files += [Path(root, name) for name in names if not is_hidden(name)]
+    return sorted(files)
 
 
 def _is_text(path: Path) -> bool:
@@ -214,7 +219,7 @@ def _is_text(path: Path) -> bool:
 
 
 def _kind(path: Path) -> str:
-    """What a file that is no text file is, by its name."""
+    """The kind of a file that is no text file, by its name."""
     if path.is_symlink() and not path.exists():
         return "links that lead nowhere"
     if not path.is_file():
@@ -228,14 +233,14 @@ def _unpacked(path: Path) -> Path:
 
 
 def _ending(path: Path) -> str:
-    """What a file's name ends in, by which its kind is known; some systems write it in capitals."""
+    """A file name's ending, which tells its kind; some systems write it in capitals."""
     return path.suffix.lower()
 
 
 def _parts(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """A file's content, unpacked.
+    """A file's content, unpacked, as (first byte, first line, content).
 
-    At once if it is small, else in parts cut behind line ends, each with its first byte and line.
+    It comes at once if it is small, else in parts cut behind line ends.
     """
     beginning = b"".join(_reading(path, lambda file: iter([file.read(LARGE)])))
     if len(beginning) < LARGE:
@@ -247,7 +252,8 @@ def _parts(path: Path) -> Iterator[tuple[int, int, bytes]]:
         end = content.rfind(b"\n") + 1 or _character_end(content)
         rest = content[end:]
         yield first_byte, first_line, content[:end]
-        first_byte, first_line = first_byte + end, first_line + content.count(b"\n", 0, end)
+        first_byte += end
+        first_line += content.count(b"\n", 0, end)
     if rest:
         yield first_byte, first_line, rest
 
@@ -265,7 +271,7 @@ def _character_end(content: bytes) -> int:
 
 
 def _reading(path: Path, read: Callable) -> Iterator[bytes]:
-    """What `read` makes of the open file, unpacked; what goes wrong is one message."""
+    """What `read` yields from the open file, unpacked; any error is one message."""
     import gzip
     import lzma
     import zlib

@@ -17,8 +17,9 @@ from tfbig.data._images import check_split, decode_pictures
 
 @dataclass(frozen=True, kw_only=True)
 class TFDSImages(Dataset):
-    """Any labelled image dataset of TensorFlow Datasets, read at random from ArrayRecord files,
-    larger than memory or not.
+    """Any labelled image dataset of TensorFlow Datasets, larger than memory or not.
+
+    It is read at random from ArrayRecord files.
     """
 
     gives = frozenset({"image", "label"})
@@ -101,21 +102,21 @@ class TFDSImages(Dataset):
         try:
             records = source.__getitems__([int(row) for row in rows])
         except Exception as error:  # whatever a damaged record may raise
-            where = f"rows {rows.min():,} to {rows.max():,} of {self.builder}"
-            message = f"data: {where} cannot be read: {error}. Prepare the dataset again."
+            place = f"rows {rows.min():,} to {rows.max():,} of {self.builder}"
+            message = f"data: {place} cannot be read: {error}. Prepare the dataset again."
             raise UserError(message) from error
         return records, [f"picture {row} of {self.builder}" for row in rows]
 
     def fingerprint(self):
         info = _builder(self).info
-        told = [
+        lines = [
             info.full_name,
             *(
                 f"{name} {part.num_examples} {part.num_bytes}"
                 for name, part in sorted(info.splits.items())
             ),
         ]
-        return "2:" + hashlib.sha256("\n".join(told).encode()).hexdigest()
+        return "2:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def card(self):
         info = _builder(self).info
@@ -173,11 +174,11 @@ def _builder(data: TFDSImages):
         "image_key": (tfds.features.Image, "pictures"),
         "label_key": (tfds.features.ClassLabel, "labels"),
     }
-    for key, (kind, what) in kinds.items():
+    for key, (kind, noun) in kinds.items():
         feature = features[getattr(data, key)]
         if not isinstance(feature, kind):
             received = f"{getattr(data, key)!r}, {type(feature).__name__}"
-            raise UserError(f"data.{key}: expected a feature of {what}. Received: {received}.")
+            raise UserError(f"data.{key}: expected a feature of {noun}. Received: {received}.")
     for part in dict.fromkeys(("train", data.test_part, data.validation_part or "train")):
         _tfds.check_records(builder, part)
     return builder

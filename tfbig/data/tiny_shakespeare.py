@@ -15,8 +15,9 @@ from tfbig.prep import text as prep
 
 @dataclass(frozen=True, kw_only=True)
 class TinyShakespeare(TextWindows):
-    """Tiny Shakespeare: 1.1 million characters of plays (Karpathy 2015), split 90/5/5 as published,
-    65 characters.
+    """Tiny Shakespeare: 1.1 million characters of plays (Karpathy 2015), with 65 distinct ones.
+
+    Split 90/5/5 as published.
     """
 
     @classmethod
