@@ -22,7 +22,7 @@ def search(prefill, step, tokens, count, *, length: int, beams: int, end: int):
     logits, *cache = prefill([tokens, count])
     rows, size = logits.shape
     logits = tf.repeat(logits, beams, 0)
-    cache = [tf.repeat(part, beams, 0) for part in cache]
+    cache = [tf.repeat(tensor, beams, 0) for tensor in cache]
     position = tf.repeat(count, beams)
     # All beams start alike, so only one counts
     score = tf.tile(tf.constant([[0.0] + [-np.inf] * (beams - 1)]), (rows, 1))
@@ -42,7 +42,7 @@ def search(prefill, step, tokens, count, *, length: int, beams: int, end: int):
         done = tf.gather(done, parent, axis=1, batch_dims=1) | (token == end)
         flat = tf.reshape(first + parent, (-1,))
         logits, *cache = step(
-            [tf.reshape(token, (-1,)), position + i, *(tf.gather(part, flat) for part in cache)]
+            [tf.reshape(token, (-1,)), position + i, *(tf.gather(tensor, flat) for tensor in cache)]
         )
         return i + 1, logits, score, history, done, *cache
 

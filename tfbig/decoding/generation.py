@@ -19,11 +19,11 @@ from tfbig.decoding.sampling import choose
 from tfbig.decoding.window import num_dropped
 
 CHUNK = 64  # most tokens per call into the compiled program
-CALL_SECONDS = 0.1  # wanted length of one call, so that text appears as it is made
+CALL_SECONDS = 0.1  # target length of one call, so that text appears as it is made
 
 
 class Generator:
-    """Generates by one way of choosing; its programs are compiled at their first use and kept.
+    """A generator with one way of choosing; programs are compiled at their first use and kept.
 
     Args:
         config: the architecture.
@@ -34,10 +34,13 @@ class Generator:
     """
 
     def __init__(self, config: Model, model, *, jit: bool, seed: int = 0, **choice):
-        self.context, self.seed, self.choice = model.input.shape[1], seed, choice
+        self.context = model.input.shape[1]
+        self.seed = seed
+        self.choice = choice
         self.prefill, self.step = config.cached(model)
         compiled = tf.function(jit_compile=jit or None, autograph=False)
-        self._start, self._go_on = compiled(self._start), compiled(self._go_on)
+        self._start = compiled(self._start)
+        self._go_on = compiled(self._go_on)
         self._search = compiled(functools.partial(beam.search, self.prefill, self.step))
 
     def _pick(self, logits_bv, number):
@@ -48,20 +51,20 @@ class Generator:
         return self._pick(logits, number), cache
 
     def _go_on(self, token, position, cache, number, steps):
-        made = tf.TensorArray(tf.int32, CHUNK, element_shape=token.shape)
+        chosen = tf.TensorArray(tf.int32, CHUNK, element_shape=token.shape)
 
-        def body(i, token, made, *cache):
+        def body(i, token, chosen, *cache):
             logits, *cache = self.step([token, position + i, *cache])
             token = self._pick(logits, number + i)
-            return i + 1, token, made.write(i, token), *cache
+            return i + 1, token, chosen.write(i, token), *cache
 
-        _, token, made, *cache = tf.while_loop(
+        _, token, chosen, *cache = tf.while_loop(
             lambda i, *_: i < steps,
             body,
-            (tf.constant(0), token, made, *cache),
+            (tf.constant(0), token, chosen, *cache),
             parallel_iterations=1,
         )
-        return made.stack(), token, cache
+        return chosen.stack(), token, cache
 
     def padded(self, rows: list[list[int]]):
         """The rows as padded tokens [b, context] and their lengths [b]."""
@@ -87,7 +90,8 @@ class Generator:
         results = [[] for _ in prompts]
         chunk, token = 1, None
         while len(results[0]) < length:
-            number, longest = len(results[0]), max(map(len, rows))
+            number = len(results[0])
+            longest = max(map(len, rows))
             if token is None or longest > self.context:
                 rows = self._windows(rows)
                 token, cache = self._start(*self.padded(rows), tf.constant(number))
@@ -110,11 +114,12 @@ class Generator:
         return results
 
     def generate_uncached(self, model, prompts: list, length: int) -> list[list[int]]:
-        """The same tokens without a cache.
+        """The same tokens without a cache, for comparison.
 
-        The whole window is computed for each token. For comparison.
+        The whole window is computed for each token.
         """
-        rows, results = [list(map(int, prompt)) for prompt in prompts], [[] for _ in prompts]
+        rows = [list(map(int, prompt)) for prompt in prompts]
+        results = [[] for _ in prompts]
         for number in range(length):
             rows = self._windows(rows)
             tokens, count = self.padded(rows)
@@ -128,8 +133,7 @@ class Generator:
     def beam(
         self, prompts: list, length: int, beams: int, end: int | None
     ) -> tuple[list[list[int]], np.ndarray]:
-        """The most probable continuations that a beam search finds, and their log-probabilities
-        [b].
+        """The most probable continuations by beam search, and their log-probabilities [b].
 
         Args:
             prompts: tokens of each row; prompt and continuation fit in the context.
@@ -140,7 +144,8 @@ class Generator:
         tokens, count = self.padded([list(map(int, prompt)) for prompt in prompts])
         end = -1 if end is None else end
         history, score = self._search(tokens, count, length=length, beams=beams, end=end)
-        history, score = history.numpy(), score.numpy()
+        history = history.numpy()
+        score = score.numpy()
         best = [row[i].tolist() for row, i in zip(history, score.argmax(-1), strict=True)]
         return best, score.max(-1)
 
@@ -158,7 +163,8 @@ def continuation(prefill, step, tokens, count, *, length, pick: Callable, end: i
         pick: from logits [b, v] and the number of the token to its choice, int32 [b].
         end: the token that ends a text; -1: none.
     """
-    context, rows = prefill.inputs[0].shape[1], tf.shape(tokens)[0]
+    context = prefill.inputs[0].shape[1]
+    rows = tf.shape(tokens)[0]
     place = tf.range(context + 1)[None]
 
     def refill(text, count):
@@ -172,29 +178,30 @@ def continuation(prefill, step, tokens, count, *, length, pick: Callable, end: i
         logits, *cache = step([token, count - 1, *cache])
         return text, count, logits, *cache
 
-    def body(i, text, count, made, done, *cache):
+    def body(i, text, count, chosen, done, *cache):
         full = tf.reduce_any(count > context)
         text, count, logits, *cache = tf.cond(
             (i == 0) | full, lambda: refill(text, count), lambda: go_on(text, count, cache)
         )
         token = pick(logits, i)
         text = tf.where(place == count[:, None], token[:, None], text)
-        made = tf.where(tf.range(length)[None] == i, token[:, None], made)
-        return i + 1, text, count + 1, made, done | (token == end), *cache
+        chosen = tf.where(tf.range(length)[None] == i, token[:, None], chosen)
+        return i + 1, text, count + 1, chosen, done | (token == end), *cache
 
-    def going(i, text, count, made, done, *cache):
+    def going(i, text, count, chosen, done, *cache):
         return (i < length) & ~tf.reduce_all(done)
 
     parts = prefill.outputs[1:]
     text = tf.concat([tokens, tf.zeros((rows, 1), tf.int32)], 1)
-    made, done = tf.zeros((rows, length), tf.int32), tf.zeros((rows,), tf.bool)
-    cache = [tf.zeros((rows, *part.shape[1:]), part.dtype) for part in parts]
+    chosen = tf.zeros((rows, length), tf.int32)
+    done = tf.zeros((rows,), tf.bool)
+    cache = [tf.zeros((rows, *tensor.shape[1:]), tensor.dtype) for tensor in parts]
     shapes = [(), (None, context + 1), (None,), (None, None), (None,)]
-    shapes += [(None, *part.shape[1:]) for part in parts]
+    shapes += [(None, *tensor.shape[1:]) for tensor in parts]
     return tf.while_loop(
         going,
         body,
-        (tf.constant(0), text, count, made, done, *cache),
+        (tf.constant(0), text, count, chosen, done, *cache),
         shape_invariants=tuple(map(tf.TensorShape, shapes)),
         parallel_iterations=1,
     )[3]

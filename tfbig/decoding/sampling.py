@@ -46,7 +46,8 @@ def choose(logits_bv, seed, number, *, temperature, top_k=None, top_p=None):
 
 def _only_top_k(scores_bv, top_k):
     """-inf for all but the k greatest, and what equals the least of them."""
-    ops, size = ops_of(scores_bv), scores_bv.shape[-1]
+    ops = ops_of(scores_bv)
+    size = scores_bv.shape[-1]
     if top_k is None or (isinstance(top_k, int) and not 0 < top_k < size):
         return scores_bv
     if isinstance(top_k, int):

@@ -32,7 +32,8 @@ class TextStream:
     """
 
     def __init__(self, tokenizer: Tokenizer, *stop: str, begins: bool = False):
-        self.stop, self.done = [text for text in stop if text], False
+        self.stop = [text for text in stop if text]
+        self.done = False
         self._separator = tokenizer.separator
         known = graph_text.pieces(tokenizer) is not None
         self._decoder = (_ByteDecoder if known else _PieceDecoder)(tokenizer, begins)
@@ -48,13 +49,15 @@ class TextStream:
         if self.done:
             return ""
         if self._separator is not None and self._separator in tokens:
-            tokens, self.done = tokens[: tokens.index(self._separator)], True
+            tokens = tokens[: tokens.index(self._separator)]
+            self.done = True
         self._held += "".join(map(self._decoder.add, tokens))
         # What was returned before holds no part of a stop text, so none begins in it
         text = self._held + self._decoder.torn
         places = [text.index(stop) for stop in self.stop if stop in text]
         if places:
-            text, self.done = text[: min(places)], True
+            text = text[: min(places)]
+            self.done = True
         return self._show(text, len(text) if self.done else self._certain(text))
 
     def end(self) -> str:
