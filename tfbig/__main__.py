@@ -52,7 +52,7 @@ def _map(parts: dict[str, dict[str, str]]) -> str:
 
 
 def _no_command(word: str, rest: list[str]) -> str:
-    """What is said to a first word that is no command."""
+    """The message about a first word that is no command."""
     commands = list(registry.doors())
     message = f"{word}: no such command."
     if word in registry.recipes():

@@ -29,8 +29,9 @@ def recipe(name: str | Experiment, *settings: str) -> Experiment:
 
 
 def build(experiment: str | Experiment, *settings: str) -> tuple[Task, keras.Model]:
-    """The bound task and the untrained, plain Keras functional model of an experiment or a recipe's
-    name, with "key=value" overrides.
+    """The bound task and the untrained, plain Keras functional model of an experiment.
+
+    The experiment may be a recipe's name; "key=value" settings override its own.
     """
     from tfbig.engine import job
     from tfbig.report.console import Console

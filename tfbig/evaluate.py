@@ -67,8 +67,8 @@ def door(arguments: list[str]) -> dict:
     parser.add_argument(
         "--step", default="best", help="best, last or a step number (default: best)"
     )
-    given = parser.parse_args(arguments)
-    return evaluate(given.run, given.split, given.step)
+    parsed = parser.parse_args(arguments)
+    return evaluate(parsed.run, parsed.split, parsed.step)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -67,18 +67,11 @@ def export(
     """
     factor = _checked(formats, quantize, baseline, latency_factor)
     opened = run if isinstance(run, Run) else Run.open(run)
-    task = type(opened.experiment.task)
-    if task.serving is Task.serving:
-        raise UserError(
-            f"{opened.path}: {task.__name__} has no served form yet, so its runs cannot be"
-            " exported. Tasks that have one define serving."
-        )
-    service = config.component(task.service, options)
+    service = _service(opened, options)
     opened.experiment.data.check()
     from tfbig.deploy import publish
     from tfbig.deploy.destination import check_compatible, check_request
     from tfbig.deploy.record import signatures_of
-    from tfbig.report import html
     from tfbig.report.console import Console
 
     console = Console(units=opened.experiment.task.metric_units)
@@ -92,18 +85,32 @@ def export(
             check_compatible(target, source.facts["labels"], signatures_of(source.programs))
         int8 = quantize == "int8"
         record = publish.export(source, target, formats, int8, compared, factor, console.note)
-    kept = {
-        key: record[key]
-        for key in ("path", "version", "created", "verification", "trials", "checks")
-        if key in record
-    }
     try:
-        opened.write_json("export.json", kept)
-        html.write(opened.path)
+        _note_in_run(opened, record)
     except RunFailure as error:
         console.note(f"published, but not noted in the run: {error}")
         record["not_saved"] = str(error)
     return record
+
+
+def _service(run: Run, options: dict) -> Component:
+    """The options of the served model; refuses tasks that cannot be served."""
+    task = type(run.experiment.task)
+    if task.serving is Task.serving:
+        raise UserError(
+            f"{run.path}: {task.__name__} has no served form yet, so its runs cannot be"
+            " exported. Tasks that have one define serving."
+        )
+    return config.component(task.service, options)
+
+
+def _note_in_run(run: Run, record: dict) -> None:
+    """Writes what was published to the run's export.json and report."""
+    from tfbig.report import html
+
+    keys = ("path", "version", "created", "verification", "trials", "checks")
+    run.write_json("export.json", {key: record[key] for key in keys if key in record})
+    html.write(run.path)
 
 
 def _checked(formats: tuple, quantize: str | None, baseline, latency_factor: float | None) -> float:
@@ -134,10 +141,7 @@ def _checked(formats: tuple, quantize: str | None, baseline, latency_factor: flo
 
 
 def _target(run: Run, destination: str | Path | None) -> Path:
-    """The model's directory.
-
-    Two runs are two models, unless they are told to be versions of one.
-    """
+    """The model's directory; two runs are two models, unless it is given."""
     if destination is not None:
         return Path(destination)
     name = run.path.resolve().name
@@ -161,7 +165,8 @@ class _Outputs:
         for name, value in outputs.items():
             rows = value.numpy()[: len(positions)]
             if name not in self.arrays:
-                path, shape = self.folder / f"{name}.npy", (self.size, *rows.shape[1:])
+                path = self.folder / f"{name}.npy"
+                shape = (self.size, *rows.shape[1:])
                 self.arrays[name] = np.lib.format.open_memmap(path, "w+", rows.dtype, shape)
             self.arrays[name][positions] = rows
 
@@ -189,7 +194,9 @@ def _source(run: Run, step: str, service: Component, console, scratch: Path):
     # Refuses data that has changed: what is verified is what was evaluated
     measure(run, run.experiment, trained.setup.data)
     setup, proof = _in_float32(trained)
-    task, data, split = setup.task, setup.data, "test"
+    task = setup.task
+    data = setup.data
+    split = "test"
     console.note("evaluating the model that is exported")
     outputs = _Outputs(scratch, data.size(split))
     result = setup.evaluate(split, receive=outputs.receive)
@@ -205,7 +212,8 @@ def _source(run: Run, step: str, service: Component, console, scratch: Path):
         proof["metrics"] = _prove(
             trained_metrics, result.metrics, task.primary[0], run.experiment.device.precision
         )
-    programs, raw = Programs(task, setup.model, service), data.examples(split, result.measured)
+    programs = Programs(task, setup.model, service)
+    raw = data.examples(split, result.measured)
     serving = programs.serving
     reference = Reference(
         raw,
@@ -217,16 +225,8 @@ def _source(run: Run, step: str, service: Component, console, scratch: Path):
         serving.stepwise.greedy(split) if serving.stepwise and serving.stepwise.greedy else None,
     )
     rows = np.unique(np.linspace(0, data.size("train") - 1, 256).astype(np.int64))
-    saved = run.read_json("data.json")
     facts = {
-        "purpose": opening(type(run.experiment.task).__doc__) + ".",
-        "config": config.to_json(run.experiment),
-        "data": {
-            "card": saved["card"],
-            "notes": saved.get("notes", []),
-            "facts": saved["facts"],
-            "splits": {name: entry["size"] for name, entry in saved["splits"].items()},
-        },
+        **_facts_of(run),
         "metrics": metrics,
         "parameters": setup.model.count_params(),
         "labels": list(data.label_names),
@@ -237,26 +237,42 @@ def _source(run: Run, step: str, service: Component, console, scratch: Path):
     return Source(programs, reference, data.examples("train", rows), facts)
 
 
-def _served(serving, data, split: str, positions: np.ndarray, raw: dict) -> dict[str, np.ndarray]:
-    """What is sent to the served model to examine it.
+def _facts_of(run: Run) -> dict:
+    """What an artefact says of its run: its purpose, configuration and data."""
+    saved = run.read_json("data.json")
+    return {
+        "purpose": opening(type(run.experiment.task).__doc__) + ".",
+        "config": config.to_json(run.experiment),
+        "data": {
+            "card": saved["card"],
+            "notes": saved.get("notes", []),
+            "facts": saved["facts"],
+            "splits": {name: entry["size"] for name, entry in saved["splits"].items()},
+        },
+    }
 
-    What users send where the data has it so, up to STORED_BYTES of it.
+
+def _served(serving, data, split: str, positions: np.ndarray, raw: dict) -> dict[str, np.ndarray]:
+    """The inputs sent to the served model to examine it.
+
+    They are as users send them where the data has them so, up to STORED_BYTES.
     """
-    left, parts = STORED_BYTES, []
+    bytes_left = STORED_BYTES
+    batches = []
     for first in range(0, len(positions), READ_TOGETHER):
         rows = slice(first, first + READ_TOGETHER)
-        stored = data.encoded(split, positions[rows]) if left > 0 else {}
-        left -= sum(len(item) for items in stored.values() for item in items)
-        parts.append(
+        stored = data.encoded(split, positions[rows]) if bytes_left > 0 else {}
+        bytes_left -= sum(len(item) for items in stored.values() for item in items)
+        batches.append(
             serving.encode({**{name: value[rows] for name, value in raw.items()}, **stored})
         )
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def _in_float32(trained):
-    """A setup whose model computes in float32.
+    """A setup whose model computes in float32, and the proof that its weights are the run's.
 
-    The run's own, or a rebuilt one with the same weights and the proof of it.
+    It is the run's own, without a proof, or a rebuilt one.
     """
     experiment = trained.setup.experiment
     if experiment.device.precision == "float32":
@@ -287,7 +303,7 @@ def _in_float32(trained):
 def _compare_with_record(trained, split: str, metrics: dict, console) -> None:
     """Refuses a checkpoint that is not what its run evaluated.
 
-    One changed by hand has checksums that fit.
+    A checkpoint changed by hand may have checksums that fit.
     """
     from tfbig.engine import records
 
@@ -304,8 +320,9 @@ def _compare_with_record(trained, split: str, metrics: dict, console) -> None:
 
 
 def _prove(before: dict, after: dict, name: str, precision: str) -> dict:
-    """The primary metric in the run's precision and in float32, which must lie in the other's
-    interval.
+    """The primary metric in the run's precision and in float32, which must agree.
+
+    float32's must lie in the other's interval.
     """
     from tfbig.engine.records import is_same
 
@@ -353,21 +370,21 @@ def door(arguments: list[str]) -> dict:
         help="publish even with other labels or signatures than the newest version has",
     )
     knobs = cli.add_knobs(parser, arguments, lambda run: run.experiment.task.service)
-    given = parser.parse_args(arguments)
-    options = cli.given_knobs(given, knobs) if knobs else {}
-    formats = tuple(name for name in given.format.split(",") if name)
+    parsed = parser.parse_args(arguments)
+    options = cli.given_knobs(parsed, knobs) if knobs else {}
+    formats = tuple(name for name in parsed.format.split(",") if name)
     record = export(
-        given.run,
-        given.destination,
+        parsed.run,
+        parsed.destination,
         formats,
-        given.quantize,
-        given.baseline,
-        given.latency_factor,
-        given.step,
-        given.incompatible,
+        parsed.quantize,
+        parsed.baseline,
+        parsed.latency_factor,
+        parsed.step,
+        parsed.incompatible,
         **options,
     )
-    if not given.json:
+    if not parsed.json:
         from tfbig.deploy.verify import summary
 
         print(summary(record))

@@ -26,8 +26,8 @@ which asks nobody for a password: keep it inside a private network."""
 
 
 def _check(command: list[str], workers: int, prints: bool) -> None:
-    """Finds a mistake in a command once, before any worker starts."""
-    given = train.parse(command[1:])
+    """Refuses a wrong command once, before any worker starts."""
+    parsed = train.parse(command[1:])
     strange = next(
         (word for word in command if any(ord(c) < 32 or ord(c) == 127 for c in word)), None
     )
@@ -36,23 +36,23 @@ def _check(command: list[str], workers: int, prints: bool) -> None:
             f"{strange!r}: holds a line break or another control character, which a script cannot"
             " carry. Expected none."
         )
-    if given.dry_run or given.print:
+    if parsed.dry_run or parsed.print:
         raise UserError(
             "expected a training after --. Received --dry-run or --print, which one process does:"
             " python -m tfbig.train."
         )
-    if given.resume:
-        if prints and not Path(given.resume).exists():
+    if parsed.resume:
+        if prints and not Path(parsed.resume).exists():
             return  # it is on the cluster
-        run = Run.open(given.resume)
-        experiment = train.changed(run, given.settings)
+        run = Run.open(parsed.resume)
+        experiment = train.changed(run, parsed.settings)
         if not prints:
             with run.lock():  # nobody trains it now
                 pass
     else:
-        _check_new(given.run, prints)
-        experiment = config.override(registry.recipe(given.recipe), given.settings)
-    if experiment.device.strategy == "mirrored" and not given.resume:
+        _check_new(parsed.run, prints)
+        experiment = config.override(registry.recipe(parsed.recipe), parsed.settings)
+    if experiment.device.strategy == "mirrored" and not parsed.resume:
         raise UserError(
             "device.strategy=mirrored: starts workers of its own, python -m tfbig.train does."
             " Expected auto or multi_worker here."
@@ -126,34 +126,34 @@ def door(arguments: list[str]) -> dict | None:
             "expected -- before train, such as --workers 2 -- train mnist_cnn run=runs/a. Received"
             " none."
         )
-    given = parser.parse_args(ours)
-    if given.workers < 1:
-        raise UserError(f"--workers: expected at least 1. Received: {given.workers}.")
+    parsed = parser.parse_args(ours)
+    if parsed.workers < 1:
+        raise UserError(f"--workers: expected at least 1. Received: {parsed.workers}.")
     if not command or command[0] != "train":  # the other commands are one process's work
         received = repr(command[0]) if command else "nothing"
         raise UserError(
             "expected -- train and what it trains, such as -- train mnist_cnn run=runs/a."
             f" Received: {received}."
         )
-    if not 0 < given.port < 65536:
-        raise UserError(f"--port: expected 1 to 65535. Received: {given.port}.")
-    if not given.image.strip():
+    if not 0 < parsed.port < 65536:
+        raise UserError(f"--port: expected 1 to 65535. Received: {parsed.port}.")
+    if not parsed.image.strip():
         raise UserError("--image: expected the name of a container image. Received: nothing.")
-    _check(command, given.workers, bool(given.print))
-    if given.print == "kubernetes" and not posixpath.normpath(manifests.run_of(command)).startswith(
-        f"{manifests.RUNS}/"
-    ):
+    _check(command, parsed.workers, bool(parsed.print))
+    if parsed.print == "kubernetes" and not posixpath.normpath(
+        manifests.run_of(command)
+    ).startswith(f"{manifests.RUNS}/"):
         expected = (
             f"a directory in {manifests.RUNS}, where the pods' shared volume is mounted: elsewhere"
             " each pod would have its own"
         )
         raise UserError(f"run: expected {expected}. Received: {manifests.run_of(command)}.")
-    if given.print:
-        text = manifests.KINDS[given.print](given.workers, command, given.port, given.image)
-        if not given.json:
+    if parsed.print:
+        text = manifests.KINDS[parsed.print](parsed.workers, command, parsed.port, parsed.image)
+        if not parsed.json:
             print(text, end="")
-        return {"kind": given.print, "text": text}
-    return launch(given.workers, command)
+        return {"kind": parsed.print, "text": text}
+    return launch(parsed.workers, command)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -38,89 +38,61 @@ def plan(
     from tfbig.engine.trained import load_parts
     from tfbig.report.console import Console
 
-    there = None if hardware is None else named(hardware)
+    target = None if hardware is None else named(hardware)
     if price is not None and not 0 < price < math.inf:
         raise UserError(f"--price: expected more than 0. Received: {price}.")
     base = registry.recipe(recipe)
     experiment = config.override(base, list(settings))
     experiment.data.check()
     load()
-    at, data = time.monotonic(), Readable(experiment.data)
+    at = time.monotonic()
+    data = Readable(experiment.data)
     used = load_parts(None, experiment.task, Console())
     setup = Setup(experiment, training_facts(experiment, data), data=data, parts=used)
     prepared = time.monotonic() - at
-    found = engine.by_arithmetic(setup, there) if there else engine.by_trying(setup, prepared)
+    figures = engine.by_arithmetic(setup, target) if target else engine.by_trying(setup, prepared)
     if price is not None:
-        found["cost"] = float(f"{price * found['seconds'] / 3600:.4g}")
-    return engine.finite(found)
+        figures["cost"] = float(f"{price * figures['seconds'] / 3600:.4g}")
+    return engine.finite(figures)
 
 
-def show(found: dict) -> str:
+def show(figures: dict) -> str:
     """The plan in lines for people."""
     from tfbig.report.console import duration_text, number
 
-    def mb(name):
-        return f"{found[name] / 1e3:,.2f} GB" if found[name] >= 1e3 else f"{found[name]:,.2f} MB"
-
     rows = [
-        ("parameters", f"{found['parameters']:,}"),
+        ("parameters", f"{figures['parameters']:,}"),
         (
             "arithmetic",
             (
-                f"{number(found['forward_flops_per_example'])} operations forward for an example,"
-                f" {number(found['flops_per_step'])} for a step"
+                f"{number(figures['forward_flops_per_example'])} operations forward for an example,"
+                f" {number(figures['flops_per_step'])} for a step"
             ),
         ),
         (
             "length",
             (
-                f"{found['steps']:,} steps, {found['examples_to_see']:,} examples,"
-                f" {found['epochs']:g} epochs"
+                f"{figures['steps']:,} steps, {figures['examples_to_see']:,} examples,"
+                f" {figures['epochs']:g} epochs"
             ),
         ),
         (
             "memory",
             (
-                f"{mb('memory_mb')}: weights {mb('weights_mb')}, gradients {mb('gradients_mb')},"
-                f" optimiser {mb('optimizer_mb')}, activations {mb('activations_mb')}"
+                f"{_mb(figures['memory_mb'])}: weights {_mb(figures['weights_mb'])}, gradients"
+                f" {_mb(figures['gradients_mb'])}, optimiser {_mb(figures['optimizer_mb'])},"
+                f" activations {_mb(figures['activations_mb'])}"
             ),
         ),
-        ("on", found["hardware"]),
+        ("on", figures["hardware"]),
     ]
-    if "step_ms" in found:
-        rows += [
-            (
-                "measured",
-                (
-                    f"{found['step_ms']:.3g} ms a step, {found['examples_per_s']:,.0f} examples/s;"
-                    f" compiling {found['compile_seconds']:.1f} s"
-                ),
-            ),
-            (
-                "",
-                (
-                    f"an evaluation {found['evaluation_seconds']:.2f} s, a checkpoint"
-                    f" {found['checkpoint_seconds']:.2f} s"
-                ),
-            ),
-            ("peak memory", f"{mb('peak_memory_mb')} of this process, TensorFlow included"),
-        ]
-    else:
-        rows += [
-            ("assumed", found["assumed"]),
-            (
-                "fits",
-                (
-                    f"{'yes' if found['fits'] else 'no'}, {found['memory_there_mb'] / 1e3:,.0f} GB"
-                    " there"
-                ),
-            ),
-        ]
-    seconds = found["seconds"]
-    told = duration_text(seconds) if seconds >= 10 else f"{seconds:.2g} s"
-    told += f", {_price(found['cost'])} for it" if "cost" in found else ""
-    rows.append(("time", told))
-    if "step_ms" not in found:
+    is_measured = "step_ms" in figures
+    rows += _measured(figures) if is_measured else _assumed(figures)
+    seconds = figures["seconds"]
+    time_text = duration_text(seconds) if seconds >= 10 else f"{seconds:.2g} s"
+    time_text += f", {_price(figures['cost'])} for it" if "cost" in figures else ""
+    rows.append(("time", time_text))
+    if not is_measured:
         rows.append(
             (
                 "",
@@ -130,8 +102,43 @@ def show(found: dict) -> str:
                 ),
             )
         )
-    rows += [("change" if i == 0 else "", text) for i, text in enumerate(found["advice"])]
+    rows += [("change" if i == 0 else "", text) for i, text in enumerate(figures["advice"])]
     return "\n".join(f"{name:<12} {text}" for name, text in rows)
+
+
+def _measured(figures: dict) -> list[tuple[str, str]]:
+    """The rows of a plan that was tried on this machine."""
+    return [
+        (
+            "measured",
+            (
+                f"{figures['step_ms']:.3g} ms a step, {figures['examples_per_s']:,.0f} examples/s;"
+                f" compiling {figures['compile_seconds']:.1f} s"
+            ),
+        ),
+        (
+            "",
+            (
+                f"an evaluation {figures['evaluation_seconds']:.2f} s, a checkpoint"
+                f" {figures['checkpoint_seconds']:.2f} s"
+            ),
+        ),
+        ("peak memory", f"{_mb(figures['peak_memory_mb'])} of this process, TensorFlow included"),
+    ]
+
+
+def _assumed(figures: dict) -> list[tuple[str, str]]:
+    """The rows of a plan by arithmetic."""
+    fits = "yes" if figures["fits"] else "no"
+    return [
+        ("assumed", figures["assumed"]),
+        ("fits", f"{fits}, {figures['memory_there_mb'] / 1e3:,.0f} GB there"),
+    ]
+
+
+def _mb(size: float) -> str:
+    """Megabytes in the unit that suits them."""
+    return f"{size / 1e3:,.2f} GB" if size >= 1e3 else f"{size:,.2f} MB"
 
 
 def _price(cost: float) -> str:
@@ -147,20 +154,20 @@ def door(arguments: list[str]) -> dict:
     parser.add_argument(
         "settings", nargs="*", metavar="key=value", help="settings that differ from the recipe's"
     )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
         "--probe",
         action="store_true",
         help="try a few steps on this machine (what is done without --hardware, too)",
     )
     listed = ", ".join(HARDWARE)
-    where.add_argument("--hardware", help=f"judge by arithmetic what is not here: {listed}")
+    source.add_argument("--hardware", help=f"judge by arithmetic what is not here: {listed}")
     parser.add_argument("--price", type=float, help="of an hour on it")
-    given = parser.parse_args(arguments)
-    found = plan(given.recipe, *given.settings, hardware=given.hardware, price=given.price)
-    if not given.json:
-        print(show(found))
-    return found
+    parsed = parser.parse_args(arguments)
+    figures = plan(parsed.recipe, *parsed.settings, hardware=parsed.hardware, price=parsed.price)
+    if not parsed.json:
+        print(show(figures))
+    return figures
 
 
 def main(arguments: list[str] | None = None) -> int:

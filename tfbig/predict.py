@@ -23,7 +23,7 @@ RUN --help shows the options of that run's task."""
 def predict(
     run: str | Path | Run, inputs, *, step: str | int = "best", write=lambda text: None, **options
 ) -> list[dict]:
-    """What a run's task makes of some inputs.
+    """A run's predictions from some inputs.
 
     Args:
         run: the run directory.
@@ -62,16 +62,16 @@ def door(arguments: list[str]) -> dict:
         "--step", default="best", help="best, last or a step number (default: best)"
     )
     knobs = cli.add_knobs(parser, arguments, lambda run: run.experiment.task.request)
-    given = parser.parse_args(arguments)
-    options = cli.given_knobs(given, knobs or Run.open(given.run).experiment.task.request)
+    parsed = parser.parse_args(arguments)
+    options = cli.given_knobs(parsed, knobs or Run.open(parsed.run).experiment.task.request)
     results = predict(
-        given.run,
-        given.inputs,
-        step=given.step,
-        write=(lambda text: None) if given.json else _show,
+        parsed.run,
+        parsed.inputs,
+        step=parsed.step,
+        write=(lambda text: None) if parsed.json else _show,
         **options,
     )
-    return {"run": given.run, "predictions": results}
+    return {"run": parsed.run, "predictions": results}
 
 
 def _show(text: str) -> None:

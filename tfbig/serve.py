@@ -23,6 +23,33 @@ MOST_MB = 2048
 
 
 def door(arguments: list[str]) -> dict:
+    parsed = _parser().parse_args(arguments)
+    _check(parsed)
+    from tfbig.deploy.server import run
+    from tfbig.deploy.server.servable import ENGINES
+
+    if parsed.engine not in ENGINES:
+        raise UserError(f"--engine: expected {' or '.join(ENGINES)}. Received: {parsed.engine!r}.")
+    limits = _limits(parsed)
+    return run.serve(
+        run.Settings(
+            root=Path(parsed.folder),
+            host=parsed.host,
+            port=parsed.port,
+            grpc_port=parsed.grpc_port,
+            engine=parsed.engine,
+            config=Path(parsed.config) if parsed.config else None,
+            unverified=parsed.unverified,
+            poll_s=parsed.poll,
+            log_requests=parsed.log_requests,
+            read_assets=_read_tokenizer,
+            limits=limits,
+        )
+    )
+
+
+def _parser() -> cli.Parser:
+    """The command's arguments."""
     parser = cli.Parser("serve", __doc__, EXAMPLES)
     parser.add_argument(
         "folder", help="a directory of models (NAME/VERSION/...), or of one model's versions"
@@ -74,6 +101,12 @@ def door(arguments: list[str]) -> dict:
         action="store_true",
         help="also serve models without artefact.json; their operations are still checked",
     )
+    _add_limits(parser)
+    return parser
+
+
+def _add_limits(parser: cli.Parser) -> None:
+    """Adds the options that limit and log requests."""
     parser.add_argument(
         "--poll",
         type=float,
@@ -96,70 +129,58 @@ def door(arguments: list[str]) -> dict:
         action="store_true",
         help="one line of JSON on stderr for each REST request",
     )
-    given = parser.parse_args(arguments)
+
+
+def _check(parsed: argparse.Namespace) -> None:
+    """Refuses numbers that are out of range or collide."""
     for name, value in (
-        ("poll", given.poll),
-        ("max-body", given.max_body),
-        ("timeout", given.timeout),
+        ("poll", parsed.poll),
+        ("max-body", parsed.max_body),
+        ("timeout", parsed.timeout),
     ):
         if not 0 < value < 1e6:
             raise UserError(f"--{name}: expected more than 0. Received: {value}.")
-    if given.port and given.port == given.grpc_port:
+    if parsed.port and parsed.port == parsed.grpc_port:
         raise UserError(
-            f"--grpc-port: expected another port than --port. Received: {given.port} for both."
+            f"--grpc-port: expected another port than --port. Received: {parsed.port} for both."
         )
-    if given.max_body >= MOST_MB:
+    if parsed.max_body >= MOST_MB:
         raise UserError(
             f"--max-body: expected less than {MOST_MB}, the largest message that gRPC takes."
-            f" Received: {given.max_body:g}."
+            f" Received: {parsed.max_body:g}."
         )
-    from tfbig.deploy.server import run
-    from tfbig.deploy.server.admission import Limits, is_loopback
-    from tfbig.deploy.server.servable import ENGINES
 
-    if given.engine not in ENGINES:
-        raise UserError(f"--engine: expected {' or '.join(ENGINES)}. Received: {given.engine!r}.")
-    token = _token(given.token_file)
-    local = is_loopback(given.host)
-    if not local and token is None and not given.insecure:
+
+def _limits(parsed: argparse.Namespace):
+    """The limits on requests; refuses an open address without a token."""
+    from tfbig.deploy.server.admission import Limits, is_loopback
+
+    token = _token(parsed.token_file)
+    local = is_loopback(parsed.host)
+    if not local and token is None and not parsed.insecure:
         raise UserError(
-            f"--host {given.host}: others could reach the models there. Give --token-file FILE, or"
+            f"--host {parsed.host}: others could reach the models there. Give --token-file FILE, or"
             " --insecure to serve without a token."
         )
-    body = int(given.max_body * (1 << 20))
-    limits = Limits(
+    body = int(parsed.max_body * (1 << 20))
+    return Limits(
         body=body,
         bodies=max(body, Limits.bodies),
-        seconds=given.timeout,
+        seconds=parsed.timeout,
         token=token,
         local=local and token is None,
-    )
-    return run.serve(
-        run.Settings(
-            root=Path(given.folder),
-            host=given.host,
-            port=given.port,
-            grpc_port=given.grpc_port,
-            engine=given.engine,
-            config=Path(given.config) if given.config else None,
-            unverified=given.unverified,
-            poll_s=given.poll,
-            log_requests=given.log_requests,
-            read_assets=_read_tokenizer,
-            limits=limits,
-        )
     )
 
 
 def _read_tokenizer(saved: dict):
-    """From tokenizer.json and generation.json.
+    """A tokenizer, its streaming decoder and the preparation of its texts.
 
-    A tokenizer, what decodes its tokens as they come, what prepares its texts.
+    They are read from tokenizer.json and generation.json.
     """
     from tfbig.decoding.text_stream import TextStream
     from tfbig.prep import text, tokenizers
 
-    form = saved["generation"].get("normalize", "none")  # artefacts of before it was said
+    form = saved["generation"].get("normalize", "none")  # older artefacts do not say it
     if form not in text.FORMS:
         raise UserError(
             f"generation.json: normalize: expected one of {', '.join(text.FORMS)}. Received:"
@@ -168,7 +189,7 @@ def _read_tokenizer(saved: dict):
     return (
         tokenizers.from_json(saved["tokenizer"]),
         TextStream,
-        lambda given: text.plain(given, form),
+        lambda prompt: text.plain(prompt, form),
     )
 
 

@@ -52,37 +52,38 @@ def train(
             "expected a recipe or a run to resume, one of them. `python -m tfbig` lists the"
             " recipes."
         )
-    made = (
+    opened = (
         _resumed(resume, list(settings))
         if resume is not None
         else _created(recipe, list(settings), run)
     )
-    fresh = resume is None and not isinstance(made, Follower)
-    if resume is not None and not callbacks and _has_ended(made):
-        return made
+    fresh = resume is None and not isinstance(opened, Follower)
+    if resume is not None and not callbacks and _has_ended(opened):
+        return opened
     try:
-        count = processes.wanted(made.experiment)
+        count = processes.wanted(opened.experiment)
         # They live in this process
-        alone = count > 1 and made.experiment.device.strategy == "auto" and callbacks
+        alone = count > 1 and opened.experiment.device.strategy == "auto" and callbacks
         if count > 1 and not alone:
-            _train_by_several(made, count, callbacks)
+            _train_by_several(opened, count, callbacks)
         else:
-            _train_here(made, callbacks, together=count)
+            _train_here(opened, callbacks, together=count)
     except BaseException:  # Ctrl-C too
         if fresh:
-            made.withdraw()
+            opened.withdraw()
         raise
-    return made
+    return opened
 
 
 def _has_ended(run: Run) -> bool:
-    """Whether a run that is to go on is finished; says so."""
+    """Whether a run that is to be resumed is finished already; reports it."""
     from tfbig.engine import job
     from tfbig.report.console import Console
 
     if not job.is_finished(run):
         return False
-    console, experiment = Console(quiet=isinstance(run, Follower)), run.experiment
+    console = Console(quiet=isinstance(run, Follower))
+    experiment = run.experiment
     console.note(
         f"{run.path} is finished: train.length={experiment.train.length} is reached, its metrics"
         " are in metrics.json."
@@ -99,7 +100,7 @@ def _has_ended(run: Run) -> bool:
 def _train_by_several(run: Run, count: int, callbacks: tuple) -> None:
     """Trains a run in processes of this machine.
 
-    Each goes on with what the run directory holds, even if it is new.
+    Each resumes from the run directory, even if it is new.
     """
     if callbacks:
         raise UserError(
@@ -115,7 +116,7 @@ def _train_here(run: Run, callbacks: tuple, together: int = 1) -> None:
     from tfbig.report import html
     from tfbig.report.console import Console
 
-    # A worker that is not the chief: it says nothing but what went wrong
+    # A worker that is not the chief reports only errors
     follows = isinstance(run, Follower)
     console = Console(quiet=follows)
     console.note(f"run: {run.path}")
@@ -185,7 +186,7 @@ def _resumed(path, settings: list[str]) -> Run:
 
 
 def changed(run: Run, settings: list[str]) -> Experiment:
-    """A run's experiment with settings that may change when it goes on.
+    """A run's experiment with settings that may change when it is resumed.
 
     Raises:
         UserError: one of them may not, or makes the training shorter than it is already; or the
@@ -199,10 +200,8 @@ def changed(run: Run, settings: list[str]) -> Experiment:
     if settings:
         from tfbig.engine.setup import Lengths
 
-        reached, length = (
-            max(checkpoint.steps(run.checkpoints), default=0),
-            Lengths.of(experiment).total,
-        )
+        reached = max(checkpoint.steps(run.checkpoints), default=0)
+        length = Lengths.of(experiment).total
         if length < reached:
             raise UserError(
                 f"train.length: expected at least the {reached:,} steps that {run.path} has made."
@@ -239,12 +238,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def door(arguments: list[str]) -> dict:
-    given = parse(arguments)
-    if given.supervisor:
-        processes.end_with(given.supervisor)
-    if given.print or given.dry_run:
-        return _look(given)
-    run = train(given.recipe, *given.settings, run=given.run, resume=given.resume)
+    parsed = parse(arguments)
+    if parsed.supervisor:
+        processes.end_with(parsed.supervisor)
+    if parsed.print or parsed.dry_run:
+        return _look(parsed)
+    run = train(parsed.recipe, *parsed.settings, run=parsed.run, resume=parsed.resume)
     return {
         "run": str(run.path),
         **(run.read_json("summary.json") or {}),
@@ -252,23 +251,23 @@ def door(arguments: list[str]) -> dict:
     }
 
 
-def _look(given) -> dict:
-    run = Run.open(given.resume) if given.resume else None
-    base = run.experiment if run else registry.recipe(given.recipe)
-    if run and given.settings:
-        experiment = changed(run, given.settings)
+def _look(parsed) -> dict:
+    run = Run.open(parsed.resume) if parsed.resume else None
+    base = run.experiment if run else registry.recipe(parsed.recipe)
+    if run and parsed.settings:
+        experiment = changed(run, parsed.settings)
     else:
-        experiment = config.override(base, given.settings, complete=not given.print)
-    if given.print:
-        if not given.json:
+        experiment = config.override(base, parsed.settings, complete=not parsed.print)
+    if parsed.print:
+        if not parsed.json:
             print(config.show(experiment, base, "run" if run else "recipe"))
         return config.to_json(experiment)
     _check(experiment)
     from tfbig.engine import job
     from tfbig.report.console import Console
 
-    found = job.dry_run(experiment, Console())
-    if not given.json:
+    figures = job.dry_run(experiment, Console())
+    if not parsed.json:
         print(
             "\n".join(
                 (
@@ -276,10 +275,10 @@ def _look(given) -> dict:
                     if type(value) is int
                     else f"{name.replace('_', ' '):<26} {value}"
                 )
-                for name, value in found.items()
+                for name, value in figures.items()
             )
         )
-    return found
+    return figures
 
 
 def main(arguments: list[str] | None = None) -> int:

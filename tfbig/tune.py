@@ -37,8 +37,9 @@ def tune(
     run: str | Path | None = None,
     resume: str | Path | None = None,
 ) -> Search:
-    """Searches for better settings of a recipe or an experiment and returns the search directory,
-    report included.
+    """Searches for better settings of a recipe or an experiment; returns the search directory.
+
+    A report is in it.
 
     Args:
         recipe: a recipe's name or an Experiment; left out when resuming.
@@ -73,7 +74,7 @@ def tune(
 
 
 def _with_own_space(recipe: str | None, settings: list[str]) -> list[str]:
-    """The recipe's own search space, where none is given; what is fixed is not searched."""
+    """The settings with the recipe's own search space if they have none, without fixed settings."""
     if recipe is None or any(map(is_searched, settings)):
         return settings
     fixed = {text.partition("=")[0] for text in settings}
@@ -84,16 +85,15 @@ def _with_own_space(recipe: str | None, settings: list[str]) -> list[str]:
 
 
 def _search(search: Search) -> None:
-    """Leads the search to its end in this process, its workers here, on this machine or on a
-    cluster.
-    """
+    """Leads the search to its end in this process; its workers are here or on a cluster."""
     from tfbig.engine.facts import notes
     from tfbig.report import search as report
     from tfbig.report.trials import Progress
     from tfbig.tuning import trials, workers
     from tfbig.tuning.chief import Chief
 
-    progress, role = Progress(search), workers.role()
+    progress = Progress(search)
+    role = workers.role()
     progress.note(f"search: {search.path}")
     try:
         with search.lock():
@@ -101,7 +101,7 @@ def _search(search: Search) -> None:
             counts = chief.trainings()
             search.write_trainings(counts)
             progress.note(_trainings_text(search.tune, counts))
-            for line in notes(search.experiment.data):  # the trials' own logs alone have it else
+            for line in notes(search.experiment.data):  # otherwise only in the trials' own logs
                 progress.note(line)
             progress.resumed(chief.outcomes)
             if role == "chief":
@@ -118,7 +118,7 @@ def _search(search: Search) -> None:
 
 
 def _trainings_text(tune: Tune, counts: dict[str, int | None]) -> str:
-    """How many trainings come, in words."""
+    """How many trainings the search takes, in words."""
     trials = counts["trials"]
     if trials is not None:
         parts = [f"{trials:,} trial{'s' if trials > 1 else ''}"]
@@ -138,7 +138,7 @@ def _trainings_text(tune: Tune, counts: dict[str, int | None]) -> str:
 
 
 def _work(path: str | Path, started_by_chief: bool) -> None:
-    """Trains what the chief hands out, until there is nothing more."""
+    """Trains the trials that the chief hands out, until there are no more."""
     from tfbig.report.trials import Progress
     from tfbig.tuning import trials, workers
 
@@ -147,7 +147,8 @@ def _work(path: str | Path, started_by_chief: bool) -> None:
     deadline = time.monotonic() + workers.PATIENCE_SECONDS
     while not (Path(path) / "search.json").exists() and time.monotonic() < deadline:
         time.sleep(workers.POLL_SECONDS)  # the chief has not made it yet
-    search, name = Search.open(path), os.environ["KERASTUNER_TUNER_ID"]
+    search = Search.open(path)
+    name = os.environ["KERASTUNER_TUNER_ID"]
     progress = Progress(
         search, prefix="" if started_by_chief and search.tune.workers == 1 else f"{name}: "
     )
@@ -179,7 +180,8 @@ def _conclude(search: Search, chief: Chief, progress: Progress) -> None:
     for run in sorted(
         {search.path / outcome["run"] for outcome in chief.outcomes.values() if outcome["run"]}
     ):
-        summary, page = run / "summary.json", run / "report.html"
+        summary = run / "summary.json"
+        page = run / "report.html"
         if summary.exists() and not (
             page.exists() and page.stat().st_mtime >= summary.stat().st_mtime
         ):
@@ -197,21 +199,21 @@ def door(arguments: list[str]) -> dict:
         settings="what is searched, fixed, and tune.* settings",
     )
     parser.add_argument("--worker", action="store_true", help=cli.argparse.SUPPRESS)
-    given = parser.parse_args(arguments)
-    if given.print:
-        return _look(given)
+    parsed = parser.parse_args(arguments)
+    if parsed.print:
+        return _look(parsed)
     if _is_worker():
-        path = given.resume or given.run
+        path = parsed.resume or parsed.run
         if path is None:
             raise UserError(
                 "run: expected the search's directory, since KERASTUNER_TUNER_ID makes this process"
                 " a worker."
             )
-        _work(path, given.worker)
+        _work(path, parsed.worker)
         return {"search": path}
-    search = tune(given.recipe, *given.settings, run=given.run, resume=given.resume)
+    search = tune(parsed.recipe, *parsed.settings, run=parsed.run, resume=parsed.resume)
     best = search.read_json("best.json")
-    if not given.json:
+    if not parsed.json:
         print(best["line"] or search.path / best["run"])
     return {"search": os.fspath(search.path), **best}
 
@@ -222,22 +224,23 @@ def _is_worker() -> bool:
     return workers.role() == "worker"
 
 
-def _look(given) -> dict:
-    if given.resume:
-        search = Search.open(given.resume)
-        knobs, space = search.changed(given.settings), search.space
+def _look(parsed) -> dict:
+    if parsed.resume:
+        search = Search.open(parsed.resume)
+        knobs = search.changed(parsed.settings)
+        space = search.space
     else:
-        base, settings = (
-            registry.recipe(given.recipe),
-            _with_own_space(given.recipe, given.settings),
-        )
+        base = registry.recipe(parsed.recipe)
+        settings = _with_own_space(parsed.recipe, parsed.settings)
         knobs, space = read_settings(base, settings, complete=False)
     counts = count_trainings(knobs, space)
-    if not given.json:
+    if not parsed.json:
         print(config.show(Settings(tune=knobs), Settings(), "default"))
         for parameter in space.parameters:
-            where = " and ".join(f"{name}={'|'.join(values)}" for name, values in parameter.when)
-            print(f"  {parameter}{f'  # where {where}' if where else ''}")
+            conditions = " and ".join(
+                f"{name}={'|'.join(values)}" for name, values in parameter.when
+            )
+            print(f"  {parameter}{f'  # where {conditions}' if conditions else ''}")
         print(
             "\n".join(
                 [*(f"  {text}  # fixed" for text in space.fixed), _trainings_text(knobs, counts)]
