@@ -38,9 +38,12 @@ class Model(Component):
     """The kinds of input that it can be built on, such as image, tokens, samples, sequence."""
 
     gives: ClassVar[frozenset[str]] = frozenset({"features"})
-    """The kinds of output that it has: "features" [batch, width], on which a task puts its head;
-    "logits" [batch, length, values], scores of each next token; "sequence" [batch, length, width];
-    "pyramid", a list of maps from fine to coarse; ..."""
+    """The kinds of output that it has.
+
+    "features" [batch, width], on which a task puts its head; "logits" [batch, length, values],
+    scores of each next token; "sequence" [batch, length, width]; "pyramid", a list of maps from
+    fine to coarse; ...
+    """
 
     @classmethod
     def smallest(cls) -> Model:
@@ -55,15 +58,15 @@ class Model(Component):
         raise NotImplementedError
 
     def load(self, model: keras.Model, source: str) -> None:
-        """Puts weights from elsewhere into the built model; see the setting `init`."""
+        """Loads pretrained weights into the built model; see the setting `init`."""
         raise UserError(
             f"init: {type(self).__name__} reads no weights from elsewhere. Received: {source}."
         )
 
     def cached(self, model: keras.Model) -> tuple[keras.Model, keras.Model]:
-        """For models that give logits.
+        """Two functional models that generate with a cache, for models that give logits.
 
-        Two functional models that share the weights of `model` and go on from what was computed.
+        They share the weights of `model` and continue from what was computed.
 
         Returns:
             (prefill, step). Prefill takes [tokens [batch, length], count [batch]] to [logits
@@ -77,9 +80,9 @@ class Model(Component):
 class Adapter(Component):
     """A transform of a built model, between `Task.build` and the first step.
 
-    Low-rank updates, pruning masks, learnt ranges of whole numbers. What it adds is saved apart, in
-    a checkpoint's adapter.safetensors. What leaves training, for predictions and exports, is the
-    plain model again, with the weights that `merged` says.
+    Such as low-rank updates, pruning masks, learnt ranges of whole numbers. The variables it adds
+    are saved apart, in a checkpoint's adapter.safetensors. Predictions and exports use the plain
+    model again, with the weights that `merged` returns.
     """
 
     def adapt(self, model: keras.Model) -> keras.Model:
@@ -91,12 +94,14 @@ class Adapter(Component):
         raise NotImplementedError
 
     def own(self, model: keras.Model) -> list:
-        """Of an adapted model's variables, those that are saved apart."""
+        """The variables of an adapted model that are saved apart."""
         return []
 
     def after_step(self, model: keras.Model, step: tf.Tensor) -> None:
-        """Graph code that ends each step, such as a mask on weights; `step` is the number of steps
-        made, int32."""
+        """Graph code that ends each step, such as a mask on weights.
+
+        `step` is the number of steps made, int32.
+        """
 
     def merged(self, model: keras.Model) -> dict[str, np.ndarray]:
         """Weights of the plain model that answers as the adapted one does: path -> array.
@@ -110,10 +115,9 @@ class Adapter(Component):
 class Task(Component):
     """What is learnt: examples to inputs, model, loss, prediction, metrics.
 
-    The view of a single replica.
-
-    `bind` gives a copy that knows its `model`, its `data` and the `facts` measured on the training
-    split. All methods but `measure` need a bound task.
+    Its methods see what a single replica sees. `bind` gives a copy that knows its `model`, its
+    `data` and the `facts` measured on the training split. All methods but `measure` need a bound
+    task.
     """
 
     primary: ClassVar[tuple[str, str]] = ("loss", "min")
@@ -135,7 +139,7 @@ class Task(Component):
     """What the model must give; see `Model.gives`."""
 
     metric_units: ClassVar[dict[str, str]] = {}
-    """What a metric, or another logged scalar, is shown in: "%" for shares; others as they are."""
+    """The unit of a metric or another logged scalar: "%" for shares; others as they are."""
 
     derived: ClassVar[dict[str, tuple[str, Callable[[float], float]]]] = {}
     """Metrics that are an increasing function of another one, such as a perplexity of a mean.
@@ -165,9 +169,7 @@ class Task(Component):
         return f"a model that takes {_listed(cls.feeds)} and gives {_listed(cls.needs)}"
 
     def fits(self, model: Model, data: Dataset) -> Iterator[tuple[str, str]]:
-        """Yields ("data" or "model", what is missing, in words) where they cannot serve this
-        task.
-        """
+        """Yields ("data" or "model", what is missing, in words) where they do not fit this task."""
         if expected := self.wanted_data(data):
             yield "data", _mismatch(expected, data, f"gives {_listed(data.gives)}")
         if expected := self.wanted_model(model):
@@ -197,8 +199,8 @@ class Task(Component):
     def uses(self) -> dict[str, str]:
         """Other runs that the task needs, frozen.
 
-        A teacher, a tokenizer of pictures, a judge; name ->
-        run directory, as a setting gives it. They are copied into the run, and a bound task has
+        Such as a teacher, a tokenizer of pictures, a judge: name -> run directory, as a setting
+        gives it. They are copied into the run, and a bound task has
         each as `parts[name]`, with `model`, `task` and `predict`.
         """
         return {}
@@ -234,9 +236,7 @@ class Task(Component):
     def loss(
         self, model: keras.Model, batch: dict[str, tf.Tensor], training: bool
     ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
-        """Per example (sum, weight), each [batch].
-
-        "loss", which is minimised, and more to be logged.
+        """Per example (sum, weight), each [batch]: of "loss", which is minimised, and other logs.
 
         The engine divides once, all sums by all weights of the whole batch. Padding weighs 0; a
         text weighs as much as it has tokens. A weight does not depend on the model.
@@ -244,18 +244,21 @@ class Task(Component):
         raise NotImplementedError
 
     def source(self, model: keras.Model, batch_size: int, seed: int) -> Source | None:
-        """For tasks whose examples are made by an agent that uses the model, such as games; None:
-        the dataset's are learnt from."""
+        """An agent that makes the examples with the model, as in games; None: use the dataset's."""
         return None
 
     def variables(self, model: keras.Model) -> list:
-        """Variables of the task's own, made now and kept in checkpoints: a target network's, a
-        teacher's that follows."""
+        """The task's own variables, created here and kept in checkpoints.
+
+        Such as a target network's, or those of a teacher that follows the model.
+        """
         return []
 
     def after_step(self, model: keras.Model, step: tf.Tensor) -> None:
-        """Graph code that ends each step, for `variables` that follow the model's; `step` is the
-        number of steps made, int32."""
+        """Graph code that ends each step, for `variables` that follow the model's.
+
+        `step` is the number of steps made, int32.
+        """
 
     def predict(self, model: keras.Model, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Model-ready inputs to named outputs [batch, ...].
@@ -285,22 +288,23 @@ class Task(Component):
         return {}
 
     def examine(self, records: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Once for each evaluation, on the host: records of all examples to what `score` needs of
-        each, such as counts of n-grams; name -> [n, ...]."""
+        """Records of all examples to the statistics that `score` needs of each: name -> [n, ...].
+
+        Such as counts of n-grams. It is called once for each evaluation, on the host.
+        """
         return records
 
     def score(self, statistics: dict[str, np.ndarray]) -> dict[str, float | None]:
-        """Metrics that need all examples together, such as average precision, from what `examine`
-        gave; None where there is too little of what is counted.
+        """Metrics that need all examples together, such as average precision.
 
-        It is called for the split and for some hundred resamples of it (with `statistics` of drawn
+        They come from what `examine` returned, and are None where too little is counted. It is
+        called for the split and for some hundred resamples of it (with `statistics` of drawn
         examples), from which the intervals come.
         """
         return {}
 
     def serving(self, model: keras.Model, options: Component) -> Serving:
-        """All that deploying needs: how users' inputs are read and answered, and what else leaves
-        with the model.
+        """All that deploying needs: how users' inputs are read and answered, and more programs.
 
         Args:
             model: the trained model, computing in float32.
@@ -311,8 +315,9 @@ class Task(Component):
     def panels(
         self, split: str, positions: np.ndarray, records: dict[str, np.ndarray]
     ) -> list[dict[str, Any]]:
-        """What a report shows of a finished evaluation, as JSON values (see tfbig/report/panels.py
-        for the kinds).
+        """Panels of a report about a finished evaluation, as JSON values.
+
+        tfbig/report/panels.py lists the kinds.
 
         Args:
             split: what was evaluated.
@@ -322,7 +327,7 @@ class Task(Component):
         return []
 
     def training_panels(self, batch: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-        """What a report shows of what the network is given, augmentation included; panels as above.
+        """Panels of a report about the network's inputs, augmentation included.
 
         Args:
             batch: the first batch of training, as `preprocess(training=True)` makes it.
@@ -337,8 +342,9 @@ class Task(Component):
         return []
 
     def check_inputs(self, inputs: Any) -> None:
-        """Refuses what `respond` could not use whatever the model is, such as files that are not
-        there; without TensorFlow, before the task is bound.
+        """Refuses inputs that no model could respond to, such as files that are not there.
+
+        It is called without TensorFlow, before the task is bound.
         """
 
     def respond(

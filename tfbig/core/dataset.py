@@ -56,7 +56,7 @@ class Dataset(Component):
     def check(self) -> None:
         """Refuses data that is not there.
 
-        Asked before anything heavy is imported, so it does without TensorFlow.
+        It is called before anything heavy is imported, so it works without TensorFlow.
         """
 
     @property
@@ -65,8 +65,7 @@ class Dataset(Component):
         return ()
 
     def labels(self, split: str) -> np.ndarray | None:
-        """The number of each example's class, int [n], where that is known without reading the
-        examples; None otherwise."""
+        """The number of each example's class, int [n]; None: only reading the examples tells."""
         return None
 
     def size(self, split: str) -> int:
@@ -88,8 +87,10 @@ class Dataset(Component):
         return None
 
     def groups(self, split: str) -> np.ndarray | None:
-        """What each example belongs to that may not stand in two splits, such as a speaker, a gene
-        or a document: numbers or names [n]; None where there is no such thing."""
+        """The group of each example that may not stand in two splits, numbers or names [n].
+
+        Such as a speaker, a gene or a document; None where there is no such thing.
+        """
         return None
 
     def arrays(self, split: str) -> dict[str, np.ndarray] | None:
@@ -102,17 +103,16 @@ class Dataset(Component):
     def encoded(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Parts of the examples at `positions` as their owner stores them.
 
-        Name in `spec` -> bytes [n]; none by default.
-
-        Only asked for examples that `examples` could read: exports are verified from them.
+        Name in `spec` -> bytes [n]; none by default. It is called only for examples that `examples`
+        could read, and exports are verified with them.
         """
         return {}
 
     def fingerprint(self) -> str:
-        """Changes when the examples or their splits change; empty where they cannot.
+        """A text that changes when the examples or their splits do; empty where they cannot.
 
-        A dataset that comes to look at them otherwise, at more of them or through another decoder,
-        puts 2: before it, then 3:, ...
+        A dataset whose code comes to read them differently, more of them or through another
+        decoder, puts 2: before it, then 3:, ...
         """
         return ""
 
@@ -121,11 +121,9 @@ class Dataset(Component):
         return {}
 
     def notes(self) -> list[str]:
-        """What must be known before training, a line each.
+        """What must be known before training, a line each; empty where there is nothing to say.
 
-        Records that were left out, or that stand in two splits.
-
-        They are told when a run starts and kept in its data.json; empty where there is nothing to
-        say.
+        Such as records that were left out, or that stand in two splits. The lines are shown when a
+        run starts and kept in its data.json.
         """
         return []

@@ -172,7 +172,7 @@ class Stepwise:
         return (self.start, self.step) if self.start else (self.step,)
 
     def to_json(self) -> dict[str, Any]:
-        """What whoever asks step by step needs, as artefact.json holds it."""
+        """What callers that ask step by step need, as artefact.json holds it."""
         names = ("step", "start", "scores", "chosen", "first", "position", "count", "unit")
         lists = {name: list(getattr(self, name)) for name in ("carried", "fixed")}
         return {**{name: getattr(self, name) for name in names}, **lists}
