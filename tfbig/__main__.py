@@ -25,29 +25,29 @@ def door(arguments: list[str]) -> dict:
     parser.add_argument("command", nargs="*", metavar="COMMAND", help=listed)
     if arguments and not arguments[0].startswith("-"):
         raise UserError(_no_command(arguments[0], arguments[1:]))
-    given = parser.parse_args(arguments)
-    if given.command:
+    parsed = parser.parse_args(arguments)
+    if parsed.command:
         raise UserError(f"expected the command first. Received: {shlex.join(arguments)}.")
-    if given.version:
+    if parsed.version:
         print(tfbig.__version__)
         return {"version": tfbig.__version__}
     commands = registry.doors()
-    parts = {
+    kinds = {
         "recipes": {name: line for name, (_, line) in registry.recipes().items()},
         **{kind: registry.describe(kind) for kind in registry.KEYS},
     }
-    if not given.json:
+    if not parsed.json:
         title = "commands, run as tfbig COMMAND or python -m tfbig COMMAND"
-        print(_map({title: commands, **parts}))
+        print(_map({title: commands, **kinds}))
     modules = {f"python -m tfbig.{name}": line for name, line in commands.items()}
-    return {"version": tfbig.__version__, "commands": modules, **parts}
+    return {"version": tfbig.__version__, "commands": modules, **kinds}
 
 
-def _map(parts: dict[str, dict[str, str]]) -> str:
-    width = max(len(name) for part in parts.values() for name in part)
+def _map(sections: dict[str, dict[str, str]]) -> str:
+    width = max(len(name) for entries in sections.values() for name in entries)
     lines = []
-    for title, part in parts.items():
-        lines += [title, *(f"  {name:<{width}}  {line}" for name, line in part.items())]
+    for title, entries in sections.items():
+        lines += [title, *(f"  {name:<{width}}  {line}" for name, line in entries.items())]
     return "\n".join(lines)
 
 
@@ -57,10 +57,10 @@ def _no_command(word: str, rest: list[str]) -> str:
     message = f"{word}: no such command."
     if word in registry.recipes():
         return f"{message} It is a recipe: python -m tfbig.train {shlex.join([word, *rest])}"
-    if what := registry.what_it_is(word):
-        return f"expected a command. Received: {word}, {what}"
+    if description := registry.what_it_is(word):
+        return f"expected a command. Received: {word}, {description}"
     if word in ("help", "list", "ls"):
-        named = [each for each in rest if each in commands]
+        named = [other for other in rest if other in commands]
         return f"{message} " + (
             f"python -m tfbig.{named[0]} --help explains it."
             if named
@@ -74,10 +74,10 @@ def _no_command(word: str, rest: list[str]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command that the first word names, as `tfbig train` does, or else shows the map."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if given and given[0] in registry.doors():
-        return importlib.import_module(f"tfbig.{given[0]}").main(given[1:])
-    return cli.run(door, given)
+    typed = sys.argv[1:] if arguments is None else arguments
+    if typed and typed[0] in registry.doors():
+        return importlib.import_module(f"tfbig.{typed[0]}").main(typed[1:])
+    return cli.run(door, typed)
 
 
 if __name__ == "__main__":

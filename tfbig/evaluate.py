@@ -18,11 +18,10 @@ EXAMPLES = """  python -m tfbig.evaluate runs/mnist_mlp
 def evaluate(run: str | Path | Run, split: str = "test", step: str | int = "best") -> dict:
     """Evaluates a run's checkpoint on a split, and writes metrics.json, panels.json and the report.
 
-    Where they cannot be written, as in a run that is read-only or on a full disk, the figures are
-    given all the same and it
-    is said that they were not saved: evaluating has not failed, so the command's exit code is 0. So
-    it is where they differ from what is recorded of the same checkpoint: what was measured first
-    stays.
+    Where they cannot be written, as in a read-only run or on a full disk, the figures are returned
+    all the same, with a note that they were not saved: evaluating has not failed, so the command's
+    exit code is 0. The same holds where they differ from what is recorded of the same checkpoint:
+    the first figures stay.
 
     Args:
         run: the run directory.

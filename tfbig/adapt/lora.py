@@ -43,7 +43,8 @@ class LoRA(Adapter):
                 yield name, f"expected a regular expression. Received: {received!r} ({error})."
 
     def adapt(self, model):
-        fitting, whole = re.compile(self.layers), re.compile(self.whole) if self.whole else None
+        fitting = re.compile(self.layers)
+        whole = re.compile(self.whole) if self.whole else None
         updated = []
         for layer in _layers(model):
             if whole is not None and whole.search(layer.name):

@@ -63,7 +63,7 @@ def _start_tensorflow() -> None:
 
 
 def load() -> None:
-    """Imports TensorFlow and Keras now, for those who time what comes after it."""
+    """Imports TensorFlow and Keras now, for callers that time what comes after it."""
     if "keras" not in sys.modules:
         _start_tensorflow()
 

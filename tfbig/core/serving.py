@@ -81,7 +81,7 @@ class Trial:
         inputs: name -> array; those with rows are given in calls of at most 256.
         expected: output name -> array.
         unit, counts: what is made, such as a token, and the output that says how much of it: for
-            the speed that is told.
+            the throughput that is reported.
     """
 
     program: str
@@ -201,8 +201,8 @@ class Serving:
             `Task.score` has metrics.
         name: the signature that takes what `signature` says and gives what `answer` says: the one
             a whole split is put through.
-        units: what the numbers of model-ready examples are, in words, for those who give them to
-            the signature `tensors`: name -> text.
+        units: what the numbers of model-ready examples are, in words, for callers of the signature
+            `tensors`: name -> text.
         programs: further signatures, besides `name` and `tensors`.
         by_place: signatures whose answer to a row depends on its place among the rows, such as
             choices by a fixed seed: rows of several requests are not answered together.

@@ -129,7 +129,7 @@ def _elsewhere(key: str, experiment: Any, fitting: bool = False) -> str:
     Empty if none has it.
     """
     owner, _, name = key.partition(".")
-    kind = next((kind for kind, part in registry.KEYS.items() if part == owner), None)
+    kind = next((kind for kind, setting in registry.KEYS.items() if setting == owner), None)
     if kind is None or not hasattr(experiment, owner):
         return ""
     having = [other for other, (names, _) in _components(kind).items() if name in names]

@@ -1,7 +1,7 @@
-"""What people type who come from Keras, PyTorch or Hugging Face: what is meant -> words for it.
+"""Words that users of Keras, PyTorch or Hugging Face type: our name -> their words for it.
 
-Data alone; `suggestions` looks it up when a name is not known, and a test checks that what stands
-on the left exists. Words are lower-case, with _ for -.
+Data alone; `suggestions` looks it up when a name is not known, and a test checks that the names on
+the left exist. Words are lower-case, with _ for -.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def search(prefill, step, tokens, count, *, length: int, beams: int, end: int):
         count: how many tokens of each count, int32 [b].
         length: tokens to make.
         beams: hypotheses kept for each row.
-        end: a token behind which nothing more is said; -1: none.
+        end: the token that ends a text; -1: none.
     """
     logits, *cache = prefill([tokens, count])
     rows, size = logits.shape

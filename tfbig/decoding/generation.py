@@ -139,7 +139,7 @@ class Generator:
             prompts: tokens of each row; prompt and continuation fit in the context.
             length: tokens to make.
             beams: hypotheses kept for each row.
-            end: a token behind which nothing more is said.
+            end: the token that ends a text; None: there is none.
         """
         tokens, count = self.padded([list(map(int, prompt)) for prompt in prompts])
         end = -1 if end is None else end

@@ -23,7 +23,7 @@ def choose(logits_bv, seed, number, *, temperature, top_k=None, top_p=None):
         seed: of all choices; it counts modulo 2**32.
         number: which of the text's tokens it is.
         temperature: scores are divided by it; 0 takes the most probable token.
-        top_k: only the so many most probable tokens (Fan et al. 2018); None or 0: all.
+        top_k: only so many of the most probable tokens (Fan et al. 2018); None or 0: all.
         top_p: only the fewest tokens that together have this probability (Holtzman et al. 2020);
             None or 1: all.
     """

@@ -1,4 +1,4 @@
-"""What a text's next token is predicted from once the text is longer than the context."""
+"""The part of a text from which its next token is predicted once it exceeds the context."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tfbig.core.lazy import tf
 def num_dropped(length, context: int):
     """How many of a row's first tokens are left behind before its next token is predicted.
 
-    None while the row fits the context; one that has outgrown it goes on from its last half, so
-    that text can be longer than the context and a cache is filled anew only now and then.
+    None while the row fits the context; one that has outgrown it continues from its last half, so
+    that text can be longer than the context and a cache is rarely filled anew.
 
     Args:
         length: of the row, a whole number, or of each row, an int32 tensor [b].

@@ -186,7 +186,7 @@ class Writer:
         self.wait()
         values = snapshot(step, variables, extra)
         best = state["best"] and state["best"]["step"]
-        state = json.loads(json.dumps(state))  # training goes on changing it
+        state = json.loads(json.dumps(state))  # training changes it meanwhile
 
         def work() -> None:
             try:

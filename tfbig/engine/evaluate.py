@@ -77,7 +77,7 @@ def evaluate(
         run: what `compile_predict` returned.
         split: "train", "validation" or "test".
         batch_size: examples per call; bounds memory, does not change the result.
-        workers: those who evaluate together, each a part of the split; all get the same result.
+        workers: the processes that evaluate together, each a part of the split, with one result.
         receive: called with (positions in the split, outputs: name -> [batch, ...]); behind those
             of the positions, a batch may hold others that fill it up.
         progress: called with the number of examples done, and of all.

@@ -28,8 +28,8 @@ class Hooks:
     """Keras callbacks, called at evaluation boundaries as `fit` calls them at epoch ends.
 
     A callback's state is what differs from how it began: the attributes that changed since
-    `on_train_begin`. Thus its settings are those it was made with, also after a resume, and what it
-    counted goes on.
+    `on_train_begin`. Thus its settings are those it was made with, also after a resume, and its
+    counts continue.
     """
 
     def __init__(self, setup: Setup, state: State, callbacks: tuple, note: Callable[[str], None]):

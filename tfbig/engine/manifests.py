@@ -1,7 +1,7 @@
 """Manifests with which a cluster's scheduler starts the workers of one training.
 
 For Kubernetes's JobSet and Slurm's srun. Kubernetes starts all workers again after a failure, Slurm
-after a preemption, a node failure or the end of the job's time; they go on from the newest
+after a preemption, a node failure or the end of the job's time; they resume from the newest
 checkpoint.
 Sources: JobSet's API jobset.x-k8s.io/v1alpha2 (pods are named SET-JOB-INDEX-INDEX.SET in DNS),
     Slurm's sbatch and scontrol manuals.
@@ -20,7 +20,7 @@ RUNS = "/runs"
 
 
 def script(command: list[str], addresses: str, index: str) -> list[str]:
-    """Shell lines that describe the cluster to TensorFlow and start, or go on with, a command.
+    """Shell lines that describe the cluster to TensorFlow and start or resume a command.
 
     Args:
         command: a command of this package and its arguments.

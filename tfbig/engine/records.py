@@ -5,7 +5,7 @@ from __future__ import annotations
 from tfbig.core.errors import RunFailure
 from tfbig.core.run import Run
 
-TIES = 2000  # of so many examples one may change sides, being a tie
+TIES = 2000  # examples among which one may be a tie, and change sides
 # Relative to 1 + |value|: another number of threads or another device sums in another order
 ROUNDING = 1e-3
 

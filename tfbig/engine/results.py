@@ -27,7 +27,7 @@ def evaluate_split(
 ) -> tuple[dict, dict[str, list[dict]]]:
     """The split's entry of metrics.json, and the report's panels by section: see `write_panels`."""
     facts.measure(run, run.experiment, setup.data)  # refuses data that has changed
-    run.read_json("metrics.json")  # written again afterwards: a damaged one is said now
+    run.read_json("metrics.json")  # written again afterwards: a damaged one is reported now
     known = told(setup.data.skipped)
     result = setup.evaluate(split)
     console.evaluated(step, split, result.metrics)

@@ -238,7 +238,7 @@ def files(folder: Path) -> dict[Path, list[str] | None]:
 
 
 def _indexed(index: Path) -> dict[Path, list[str] | None]:
-    """What an index says: the tensors of each of its files, all of which are there."""
+    """The tensors of each file that an index names, all of which are there."""
     try:
         places = json.loads(index.read_text("utf-8"))["weight_map"]
         shards: dict[Path, list[str] | None] = {}

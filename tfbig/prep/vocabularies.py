@@ -62,18 +62,18 @@ def ready_files(path: Path) -> list[Path]:
             the directory of a run that has learnt one.
     """
     if path.is_file() and (path.suffix == ".model" or path.name == WHOLE):
-        found = [path]
+        chosen = [path]
     else:
         sets = [[path / name for name in names] for names in ((WHOLE,), *PAIRS, (OF_RUN,))]
         models = sorted(path.glob("*.model")) if path.is_dir() else []
         sets += [models] * (len(models) == 1)
-        found = next((files for files in sets if all(file.is_file() for file in files)), [])
-    if not found:
+        chosen = next((files for files in sets if all(file.is_file() for file in files)), [])
+    if not chosen:
         raise UserError(
             "data.vocabulary_path: expected a folder with tokenizer.json, or with vocab.json and "
             f"merges.txt, a SentencePiece .model file, or a run of text. Received: {path}."
         )
-    return [*found, *(file for name in BESIDE if (file := found[0].parent / name).is_file())]
+    return [*chosen, *(file for name in BESIDE if (file := chosen[0].parent / name).is_file())]
 
 
 def _of_run(path: Path) -> Tokenizer:

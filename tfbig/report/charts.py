@@ -120,7 +120,7 @@ def _thinned(series: dict) -> tuple[list, list]:
 
 
 def _plain_axis(axis, values: list, most: int = 6) -> None:
-    """At most so many spaces between ticks, which are whole numbers where all values are."""
+    """Sets at most `most` spaces between ticks, at whole numbers where all values are whole."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     whole = bool(values) and all(isinstance(value, int) for value in values)

@@ -231,7 +231,7 @@ class Chief:
             if proposed.status == "IDLE":
                 return "IDLE"
         if any(trial not in self.outcomes for trial in self.values if "_seed_" not in trial):
-            return "IDLE"  # who the finalists are is known once all have ended
+            return "IDLE"  # the finalists are known once all have ended
         for trial in self.repeats():
             if trial not in self.values:
                 return self._start(trial, self.values[trial.partition("_seed_")[0]])

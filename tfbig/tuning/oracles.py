@@ -12,7 +12,7 @@ from tfbig.tuning.parameter import Parameter
 from tfbig.tuning.search import Search
 from tfbig.tuning.space import Space
 
-# Hyperband's: which trial goes on, and up to which evaluation
+# Hyperband's: which trial is continued, and up to which evaluation
 PARENT, EVALUATIONS = "tuner/trial_id", "tuner/epochs"
 
 

@@ -52,7 +52,7 @@ def plan(search: Search, name: str, values: dict) -> Plan:
     """A trial's plan, a pure function of its name, its values and the outcomes of earlier trials.
 
     Hyperband's rounds pause a run, they never shorten its training: schedules and durations in %
-    refer to the whole length from the first step on. So a promoted trial goes on bit-equal, and
+    refer to the whole length from the first step on. So a promoted trial resumes bit-equal, and
     ends as if it had been trained to its length at once.
     """
     stem, _, seed = name.partition("_seed_")
@@ -99,7 +99,7 @@ def work(
         ended: called with each trial's name and outcome.
 
     Raises:
-        Interrupted: a signal asked to stop; the trial goes on from there when the search does.
+        Interrupted: a signal asked to stop; the trial resumes from there when the search does.
     """
     while True:
         trial = chief.create_trial(worker)

@@ -18,7 +18,7 @@ from tfbig.core.experiment import Experiment
 from tfbig.tuning.parameter import Parameter
 
 MOST_DRAWS = 20  # whole trials that are tried for each value
-MOST_WHOLE_NUMBERS = 64  # so many are validated one by one; of more, the limits
+MOST_WHOLE_NUMBERS = 64  # up to which all are validated; of more, only the limits
 
 
 def raise_problems(problems: list[str]) -> None:
