@@ -87,7 +87,7 @@ import sys, pathlib, importlib
 import tfbig
 import tfbig.train, tfbig.evaluate, tfbig.predict, tfbig.tune, tfbig.export, tfbig.serve
 import tfbig.launch, tfbig.plan, tfbig.__main__
-ALONE = {f"deploy/{name}" for name in ("worker", "stepping", "arrays", "c_api")}
+ALONE = {f"deploy/{name}" for name in ("worker", "stepping", "arrays")}
 floors = "models data decoding media adapt tasks recipes engine tuning deploy report nn prep"
 for folder in floors.split():
     for path in pathlib.Path(tfbig.__file__).parent.joinpath(folder).glob("*.py"):

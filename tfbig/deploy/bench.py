@@ -4,7 +4,6 @@ package nor Keras, on what the evaluated model was given and answered.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -18,9 +17,9 @@ from tfbig.core.contracts import Task
 from tfbig.core.errors import RunFailure
 from tfbig.core.lazy import np, tf
 from tfbig.core.serving import Greedy, Trial
-from tfbig.deploy.programs import RAW, READY, RECORD, Programs
-from tfbig.deploy.saved_model import signature_tensors
+from tfbig.deploy.programs import READY, RECORD, Programs
 
+WORKER = Path(__file__).with_name("worker.py")
 BATCHES = (1, 8, 32)
 MEASURED_S = 2.0  # of the latency of each batch size
 TIMEOUT_S = 1800
@@ -181,7 +180,7 @@ class Bench:
             "started": time.time(),
             **{name: str(folder) for name, folder in own.items()},
         }
-        report = self._without_us("worker.py", job, f"{kind} {job.get('signature', '')}".strip())
+        report = self._worker(job, f"{kind} {job.get('signature', '')}".strip())
         report["metrics"] = metrics_of(self.programs.task, own["measured"])
         for folder in own.values():
             shutil.rmtree(folder)
@@ -190,53 +189,17 @@ class Bench:
     def try_programs(self, path: Path) -> list[dict]:
         """The worker's reports on the further programs of a SavedModel; see `worker.trials`."""
         job = {"path": str(path), "trials": self.trials, "started": time.time()}
-        return (
-            self._without_us("worker.py", job, "savedmodel, its programs")["trials"]
-            if self.trials
-            else []
-        )
+        return self._worker(job, "savedmodel, its programs")["trials"] if self.trials else []
 
-    def through_c_api(self, path: Path) -> dict:
-        """Differences of the default signature's answers through TensorFlow's C API, on the first
-        32 examples.
-        """
-        from tfbig.deploy import arrays
-
-        given = next(
-            (trial for trial in self.trials if trial["program"] == RAW),
-            {"inputs": self.served, "expected": self.answers},
-        )
-        inputs, outputs = signature_tensors(path, RAW)
-
-        def first(part, name):
-            value = arrays.read(given[part][name])
-            return arrays.save(self.folder / f"first_{part}_{name}", np.asarray(value[:32]))
-
-        job = {
-            "library": str(Path(importlib.util.find_spec("tensorflow").origin).parent),
-            "path": str(path),
-            "inputs": {tensor: first("inputs", name) for name, tensor in inputs.items()},
-            "outputs": {tensor: first("expected", name) for name, tensor in outputs.items()},
-        }
-        return self._child("c_api.py", job, "savedmodel, C API")
-
-    def _without_us(self, script: str, job: dict, what: str) -> dict:
-        report = self._child(script, job, what)
-        if report["foreign_modules"]:
-            raise RunFailure(
-                f"verification of {what}: its process imported"
-                f" {', '.join(report['foreign_modules'])}."
-            )
-        return report
-
-    def _child(self, script: str, job: dict, what: str) -> dict:
+    def _worker(self, job: dict, what: str) -> dict:
+        """The report of a process that has neither this package nor Keras."""
         self.calls += 1
         paths = [self.folder / f"{part}_{self.calls}.json" for part in ("job", "report")]
         paths[0].write_text(json.dumps(job), "utf-8")
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
             done = subprocess.run(
-                [sys.executable, "-P", str(Path(__file__).with_name(script)), *map(str, paths)],
+                [sys.executable, "-P", str(WORKER), *map(str, paths)],
                 env=environment,
                 capture_output=True,
                 text=True,
@@ -249,7 +212,11 @@ class Bench:
                 f"exit code {done.returncode}"
             ]
             raise RunFailure(f"verification of {what}: the artefact does not run: {last[0][:300]}")
-        return json.loads(paths[1].read_text("utf-8"))
+        report = json.loads(paths[1].read_text("utf-8"))
+        if report["foreign_modules"]:
+            imported = ", ".join(report["foreign_modules"])
+            raise RunFailure(f"verification of {what}: its process imported {imported}.")
+        return report
 
 
 def metrics_of(task: Task, folder: Path) -> dict[str, dict]:

@@ -59,7 +59,6 @@ def export(
             bench = Bench(source.programs, source.reference, Path(scratch))
             variants = write_float32(source, bench, beside, formats, say)
             checks = [check for variant in variants for check in variant.checks]
-            checks.append(_c_api(bench, beside))
             trials = bench.try_programs(beside)
             checks += [check for trial in trials for check in verify.tried(trial)]
             if baseline:
@@ -73,26 +72,6 @@ def export(
         return _publish(beside, destination, record)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def _c_api(bench, folder: Path) -> verify.Check:
-    outputs = bench.through_c_api(folder)["outputs"]
-    wrong = [
-        name
-        for name, part in outputs.items()
-        if part.get("missing")
-        or part.get("changed")
-        or not (
-            part.get("largest", 0.0) is not None and part.get("largest", 0.0) <= verify.DIFFERENCE
-        )
-    ]
-    return verify.Check(
-        "savedmodel",
-        "32 examples through TensorFlow's C API",
-        "the same answers",
-        f"wrong: {', '.join(wrong)}" if wrong else "the same answers",
-        not wrong,
-    )
 
 
 def _against(

@@ -36,15 +36,3 @@ def write(programs: Programs, folder: Path, facts: dict) -> None:
     for name, value in {"metadata": {**labels, **facts}, **assets}.items():
         write_json(extra / f"{name}.json", value)
     allowlist.check_saved_model(folder)
-
-
-def signature_tensors(folder: Path, signature: str) -> tuple[dict[str, str], dict[str, str]]:
-    """The graph's tensors behind a signature: input names -> tensors, output names -> tensors."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    model = saved_model_pb2.SavedModel.FromString((Path(folder) / "saved_model.pb").read_bytes())
-    found = model.meta_graphs[0].signature_def[signature]
-    return tuple(
-        {name: info.name for name, info in sorted(part.items())}
-        for part in (found.inputs, found.outputs)
-    )

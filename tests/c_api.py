@@ -3,7 +3,8 @@ importing TensorFlow.
 
     python -P c_api.py JOB.json REPORT.json
 
-The job: library folder, path, inputs {tensor: .npy of float32 or .npz of bytes}, outputs [tensor].
+The job: library folder, path, inputs and outputs {tensor: file of an array}, and the module
+tfbig/deploy/arrays.py that reads them.
     Reference: tensorflow/c/c_api.h.
 """
 
@@ -157,10 +158,10 @@ def run(
 
 
 def main() -> None:
-    spec = importlib.util.spec_from_file_location("arrays", Path(__file__).with_name("arrays.py"))
+    job = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    spec = importlib.util.spec_from_file_location("arrays", job["arrays"])
     arrays = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(arrays)
-    job = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     inputs = {tensor: arrays.read(path)[...] for tensor, path in job["inputs"].items()}
     found = run(Path(job["library"]), job["path"], inputs, list(job["outputs"]))
     gaps = arrays.Differences()
