@@ -26,7 +26,7 @@ class SOTU(TextWindows):
 
     @classmethod
     def smallest(cls, folder):
-        return cls(context=32)
+        return cls(context=32, tokenizer="bytes")
 
     def documents(self):
         for line in _content().splitlines():
