@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 
 def recipe(name: str | Experiment, *settings: str) -> Experiment:
-    """A recipe's experiment, or a given one, with "key=value" overrides."""
+    """A recipe's experiment, or a given one, with "key=value" overrides.
+
+    Example:
+        >>> tfbig.recipe("mnist_mlp", "train.length=2ep").train.length
+        '2ep'
+    """
     return config.override(registry.recipe(name), list(settings))
 
 
@@ -32,6 +37,11 @@ def build(experiment: str | Experiment, *settings: str) -> tuple[Task, keras.Mod
     """The bound task and the untrained, plain Keras functional model of an experiment.
 
     The experiment may be a recipe's name; "key=value" settings override its own.
+
+    Example:
+        >>> task, model = tfbig.build("mnist_mlp", "model.units=32")
+        >>> model.output_shape
+        (None, 10)
     """
     from tfbig.engine import job
     from tfbig.report.console import Console
@@ -45,6 +55,12 @@ def batches(task: Task, split: str, batch_size: int) -> tf.data.Dataset:
     Without augmentation, the last batch may be short.
 
     `model.fit` takes pairs: batches.map(lambda batch: (batch["image"], batch["label"])).
+
+    Example:
+        >>> task, _ = tfbig.build("mnist_mlp")
+        >>> batch = next(iter(tfbig.batches(task, "validation", 64)))
+        >>> tuple(batch["image"].shape)
+        (64, 28, 28, 1)
     """
     if not isinstance(task, Task) or not hasattr(task, "data"):
         raise UserError(
@@ -66,6 +82,11 @@ def load(run: str | Path | Run, step: str | int = "best") -> Trained:
     """A run's trained model, its task and its `predict`.
 
     From its best, last or a given step's checkpoint.
+
+    Example:
+        >>> trained = tfbig.load("runs/first")
+        >>> trained.predict({"image": np.zeros((2, 28, 28, 1), np.uint8)})["label"].shape
+        (2,)
     """
     from tfbig.engine.trained import Trained
     from tfbig.report.console import Console

@@ -31,6 +31,11 @@ def evaluate(run: str | Path | Run, split: str = "test", step: str | int = "best
     Returns:
         {"dataset", "split", "count", "step", "metrics": name -> {"value", "low", "high", "count"}},
         and "not_saved": why, if they were not.
+
+    Example:
+        >>> accuracy = tfbig.evaluate("runs/first", split="validation")["metrics"]["accuracy"]
+        >>> 0.8 < accuracy["low"] < accuracy["value"] < accuracy["high"]
+        True
     """
     if split not in SPLITS:
         raise UserError(

@@ -31,6 +31,10 @@ def plan(
         hardware: a named accelerator, judged by arithmetic; None: a few steps are tried on this
             machine.
         price: of an hour, in any currency.
+
+    Example:
+        >>> tfbig.plan("mnist_mlp", hardware="h100")["parameters"]
+        101770
     """
     from tfbig.engine import plan as engine
     from tfbig.engine.readable import Readable

@@ -40,6 +40,12 @@ def predict(
 
     Raises:
         PartlyRefused: some picture files cannot be read; it carries the predictions of the others.
+
+    Example:
+        >>> black = np.zeros((1, 28, 28, 1), np.uint8)
+        >>> (answer,) = tfbig.predict("runs/first", black, top=3)
+        >>> answer["label"] == answer["top"][0][0], len(answer["top"])
+        (True, 3)
     """
     opened = run if isinstance(run, Run) else Run.open(run)
     request = config.component(opened.experiment.task.request, options)

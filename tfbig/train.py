@@ -46,6 +46,11 @@ def train(
         RunFailure: training could not go on; everything saved before is intact.
 
     Whatever ends a new run before anything was trained, no half-made directory is left.
+
+    Example:
+        >>> run = tfbig.train("mnist_mlp", "train.length=200", run="runs/first")
+        >>> run.read_json("metrics.json")["test"]["metrics"]["accuracy"]["value"] > 0.8
+        True
     """
     if (recipe is None) == (resume is None):
         raise UserError(
