@@ -63,10 +63,9 @@ class Medium:
 
     @classmethod
     def find(cls, inputs: Any) -> tuple[list[Path | str], list[dict[str, str]]]:
-        """The files that a path or several mean, and [{"input", "error"}] of paths among several
-        that mean none.
+        """The files that a path or several mean, and [{"input", "error"}] of paths without any.
 
-        Folders are searched.
+        Folders are searched. A path that means no file is refused, but the others are used.
 
         Raises:
             UserError: no path means a file, or something else than paths was given.
@@ -102,14 +101,15 @@ class Medium:
             return [path]
         if not path.is_dir():
             raise UserError(f"{path}: no such file or folder.")
-        wanted, others = (*cls.suffixes, *cls.unreadable), files_inside(path)
-        inside = [file for file in others if file.suffix.lower() in wanted]
+        wanted = (*cls.suffixes, *cls.unreadable)
+        files = files_inside(path)
+        inside = [file for file in files if file.suffix.lower() in wanted]
         if not inside:
             endings = ", ".join(cls.suffixes)
             raise UserError(f"{path}: holds no {cls.noun}. Expected files ending in {endings}.")
-        if len(inside) < len(others):
-            first = next(file for file in others if file not in inside)
-            count = f"{len(others) - len(inside):,} of {len(others):,} files"
+        if len(inside) < len(files):
+            first = next(file for file in files if file not in inside)
+            count = f"{len(files) - len(inside):,} of {len(files):,} files"
             message = f"{path}: {count} left out, being no {cls.noun}s, such as {first.name}"
             warnings.warn(message, LeftOut, stacklevel=2)
         return inside

@@ -139,8 +139,8 @@ def resampled(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
     from scipy.signal import resample_poly
 
     shared = math.gcd(rate_hz, wanted_hz)
-    made = resample_poly(samples, wanted_hz // shared, rate_hz // shared)
-    return made.astype(np.float32)
+    samples = resample_poly(samples, wanted_hz // shared, rate_hz // shared)
+    return samples.astype(np.float32)
 
 
 def wav(samples: np.ndarray, rate_hz: int) -> bytes:

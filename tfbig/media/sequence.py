@@ -1,6 +1,4 @@
-"""Sequences: DNA, RNA or proteins, from FASTA, FASTQ, plain letters or stdin, packed by gzip or
-not.
-"""
+"""Sequences: DNA, RNA or proteins, from FASTA, FASTQ, plain letters or stdin, also gzipped."""
 
 from __future__ import annotations
 
@@ -188,7 +186,8 @@ def records(text: str, name: str) -> Iterator[tuple[str, str]]:
                 yield title, "".join(parts)
             number += 1
             words = line[1:].split()
-            title, parts = (words[0] if words else f"{number}"), []
+            title = words[0] if words else f"{number}"
+            parts = []
         elif not line.startswith(";"):  # comments of old files
             parts.append("".join(line.split()))
 

@@ -23,10 +23,9 @@ class Text(Medium):
         """Whatever is a text can be used."""
 
     def take(self, inputs) -> Taken:
-        """Texts, "-" for that on stdin; from Python also an array of texts, and a `pathlib.Path`
-        for a file.
+        """Texts, "-" for that on stdin; each text is its own name.
 
-        They are called by themselves.
+        From Python also an array of texts, and a `pathlib.Path` for a file.
         """
         words = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
         if not words:

@@ -163,7 +163,9 @@ def _film_frames(content: bytes, name: str, wanted: int) -> Iterator[np.ndarray]
     with av.open(io.BytesIO(content)) as film:
         codec = film.streams.video[0].codec_context
         _limit(name, (codec.width, codec.height), count)
-        numbers, frame, place = iter(middles(count, wanted)), None, 0
+        numbers = iter(middles(count, wanted))
+        frame = None
+        place = 0
         wanted_now = next(numbers, None)
         for place, frame in enumerate(film.decode(video=0)):
             while wanted_now is not None and wanted_now <= place:

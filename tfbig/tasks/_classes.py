@@ -7,13 +7,14 @@ from tfbig.core.lazy import np
 BINS = 15
 
 
-def by_class(names, label, said) -> dict:
+def by_class(names, label, predicted) -> dict:
     """A table of precision, recall and F1 of each class, the worst class first."""
     from sklearn.metrics import precision_recall_fscore_support
 
     numbers = np.arange(len(names))
     scores = np.stack(
-        precision_recall_fscore_support(label, said, labels=numbers, zero_division=np.nan), axis=1
+        precision_recall_fscore_support(label, predicted, labels=numbers, zero_division=np.nan),
+        axis=1,
     )
     order = np.argsort(np.where(np.isnan(scores[:, 2]), np.inf, scores[:, 2]), kind="stable")
     return {
@@ -42,12 +43,11 @@ def reliability(confidence, right) -> tuple[list[dict], float]:
     for i in range(BINS):
         inside = index == i
         count = int(inside.sum())
-        sure, accuracy = (
-            (float(confidence[inside].mean()), float(right[inside].mean()))
-            if count
-            else (None, None)
-        )
-        error += count / len(right) * abs(sure - accuracy) if count else 0.0
+        sure = accuracy = None
+        if count:
+            sure = float(confidence[inside].mean())
+            accuracy = float(right[inside].mean())
+            error += count / len(right) * abs(sure - accuracy)
         bins.append(
             {
                 "low": i / BINS,

@@ -46,7 +46,7 @@ def serving(task: Task, model, service: Service) -> Serving:
     The split is put through `tensors`: windows of tokens, whole numbers [batch, context + 1], and
     how many of the targets are real [batch].
     """
-    made = TextPrograms(task, model, service)
+    text_programs = TextPrograms(task, model, service)
     windows = {"tokens": tf.TensorSpec([None, task.context + 1], tf.int32)}
     return Serving(
         signature={**windows, "length": tf.TensorSpec([None], tf.int32)},
@@ -55,13 +55,15 @@ def serving(task: Task, model, service: Service) -> Serving:
         answer=_same,
         grade=task.metrics,
         name="tensors",
-        programs=made.programs(),
+        programs=text_programs.programs(),
         by_place=("generate", *(("serving_default",) if service.temperature else ())),
-        stepwise=_stepwise(len(made.cache), functools.partial(_text_trials.greedy, task, model)),
+        stepwise=_stepwise(
+            len(text_programs.cache), functools.partial(_text_trials.greedy, task, model)
+        ),
         trials=functools.partial(_text_trials.trials, task, model, service),
         media=Media(
-            takes={"prompt": "text"} if made.encode else {"tokens": "tokens"},
-            gives={"text": "text"} if made.decode else {"ids": "tokens"},
+            takes={"prompt": "text"} if text_programs.encode else {"tokens": "tokens"},
+            gives={"text": "text"} if text_programs.decode else {"ids": "tokens"},
         ),
         assets=_assets(task, service),
         remarks=tuple(_remarks(task, service)),
@@ -124,30 +126,30 @@ def _assets(task: Task, service: Service) -> dict:
 
 def _remarks(task: Task, service: Service) -> list[str]:
     """Sentences for the model card."""
-    how = (
+    choice = (
         "the most probable token each time"
         if not service.temperature
         else f"at temperature {service.temperature:g}"
     )
-    said = [
+    sentences = [
         (
             f"It continues a prompt of at most {task.context} tokens ({task.tokenizer.kind}):"
-            f" `serving_default` by at most {service.length} tokens, {how}; `generate` as it is"
+            f" `serving_default` by at most {service.length} tokens, {choice}; `generate` as it is"
             f" asked to, by at most {service.limit}. What has outgrown the context goes on from its"
             " last half."
         ),
         "It writes what is likely behind texts like those it was trained on, true or not.",
     ]
     if not graph_text.encoder(task.tokenizer):
-        said.append(
+        sentences.append(
             f"Its tokenizer ({task.tokenizer.kind}) cannot be a part of the graph: token numbers go"
             " in, and assets.extra/tokenizer.json makes them. /v1/completions of tfbig's server"
             " takes texts."
         )
     if task.data.normalize != "none":
         form = task.data.normalize.upper()
-        said.append(
+        sentences.append(
             f"It was trained on text in Unicode's form {form}, and its signatures normalise"
             f" nothing: bring texts to {form} before. /v1/completions of tfbig's server does so."
         )
-    return said
+    return sentences

@@ -1,7 +1,7 @@
-"""The programs of a served language model: generation, scores of texts, and single steps, as graphs
-of core operations.
+"""The programs of a served language model: generation, scores of texts, and single steps.
 
-Signatures (b rows, t tokens, c the context, n new tokens, v tokens of the vocabulary):
+They are graphs of core operations. Signatures (b rows, t tokens, c the context, n new tokens, v
+tokens of the vocabulary):
 
     serving_default   prompt string [b] -> text string [b], tokens int32 [b] (how many were written)
     generate          the same with scalars: length, seed, top_k (0: all) int32, temperature
@@ -45,11 +45,12 @@ class TextPrograms:
     """
 
     def __init__(self, task: Task, model, service: Component):
-        self.task, self.model, self.service, self.context = task, model, service, task.context
-        self.encode, self.decode = (
-            graph_text.encoder(task.tokenizer),
-            graph_text.decoder(task.tokenizer),
-        )
+        self.task = task
+        self.model = model
+        self.service = service
+        self.context = task.context
+        self.encode = graph_text.encoder(task.tokenizer)
+        self.decode = graph_text.decoder(task.tokenizer)
         self.start = task.start
         self.end = -1 if task.tokenizer.separator is None else task.tokenizer.separator
         self.prefill, self.step = task.model.cached(model)
@@ -69,13 +70,14 @@ class TextPrograms:
             "top_p": scalar(tf.float32),
         }
         prompt, text = (self._given(name) for name in ("prompt", "text"))
-        row, many = tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None, None), tf.int32)
+        row = tf.TensorSpec((None,), tf.int32)
+        matrix = tf.TensorSpec((None, None), tf.int32)
         cache = {f"cache_{i}": spec for i, spec in enumerate(self.cache)}
         return {
             "serving_default": Program(function=self._complete, inputs=prompt),
             "generate": Program(function=self._generate, inputs={**prompt, **asked}),
             "score": Program(function=self._score, inputs=text),
-            "prefill": Program(function=self._prefill, inputs={"tokens": many, "count": row}),
+            "prefill": Program(function=self._prefill, inputs={"tokens": matrix, "count": row}),
             "step": Program(function=self._step, inputs={"token": row, "position": row, **cache}),
         }
 
@@ -88,8 +90,9 @@ class TextPrograms:
         }
 
     def _tokens(self, given: dict):
-        """The tokens of texts as the model reads them, behind the start of a document if it knows
-        one, ragged [b, None].
+        """The tokens of texts as the model reads them, ragged [b, None].
+
+        They stand behind the start of a document, if the model knows one.
         """
         if "tokens" in given:
             size = self.task.tokenizer.size
@@ -125,8 +128,9 @@ class TextPrograms:
         drop = tf.where(length == self.context + 1, len(self.start), 0)
         length -= drop
         lengths = tf.concat([length, [0]], 0)  # of no prompts, too
-        longest, number = tf.reduce_max(lengths), tf.argmax(lengths, output_type=tf.int32) + 1
-        told = tf.strings.join(
+        longest = tf.reduce_max(lengths)
+        number = tf.argmax(lengths, output_type=tf.int32) + 1
+        message = tf.strings.join(
             [
                 "prompt ",
                 tf.strings.as_string(number),
@@ -134,7 +138,7 @@ class TextPrograms:
                 tf.strings.as_string(longest - len(self.start)),
             ]
         )
-        _require(longest <= self.context, told)
+        _require(longest <= self.context, message)
         dense = tokens.to_tensor(shape=(None, self.context + 1))
         dense = tf.where(drop[:, None] > 0, tf.roll(dense, -1, 1), dense)
         opening = tf.pad(
@@ -143,9 +147,8 @@ class TextPrograms:
         )
         # Nothing is given: what a text begins behind
         dense = tf.where(length[:, None] == 0, opening[None], dense)
-        return dense[:, : self.context], tf.where(
-            length == 0, min(self.context, len(self.task.opening)), length
-        )
+        length = tf.where(length == 0, min(self.context, len(self.task.opening)), length)
+        return dense[:, : self.context], length
 
     def _complete(self, **given):
         service = self.service
@@ -171,7 +174,7 @@ class TextPrograms:
         tokens, count = self._prompts(given)
         texts = given.get("prompt")
         begins = given["count"] == 0 if texts is None else tf.equal(texts, "")
-        made = continuation(
+        tokens_bn = continuation(
             self.prefill,
             self.step,
             tokens,
@@ -180,13 +183,13 @@ class TextPrograms:
             pick=lambda logits, number: choose(logits, seed, number, **choice),
             end=self.end,
         )
-        ended = tf.equal(made, self.end)
+        ended = tf.equal(tokens_bn, self.end)
         written = tf.where(tf.reduce_any(ended, 1), tf.argmax(ended, 1, tf.int32), length)
         answer = {"tokens": written}
         if self.decode:
-            answer["text"] = self.decode(made, written, begins)
+            answer["text"] = self.decode(tokens_bn, written, begins)
         if not self.encode:
-            answer["ids"] = tf.where(tf.range(length)[None] < written[:, None], made, 0)
+            answer["ids"] = tf.where(tf.range(length)[None] < written[:, None], tokens_bn, 0)
         return answer
 
     def _score(self, **given):
@@ -194,7 +197,8 @@ class TextPrograms:
 
         Its first token is a target of none.
         """
-        tokens, context = self._tokens(given), self.context
+        tokens = self._tokens(given)
+        context = self.context
         length = tf.cast(tokens.row_lengths(), tf.int32)
         targets = tf.maximum(length - 1, 0)
         windows = -(-targets // context)
@@ -212,7 +216,8 @@ class TextPrograms:
         }
         sums = self._log_probability(raw)
         real = tf.range(context)[None] < raw["length"][:, None]
-        before, targets_wc = raw["tokens"][:, :-1], raw["tokens"][:, 1:]
+        before = raw["tokens"][:, :-1]
+        targets_wc = raw["tokens"][:, 1:]
         size = tf.where(real, graph_text.byte_counts(self.task.tokenizer, before, targets_wc), 0)
 
         def total(value):
@@ -232,8 +237,8 @@ class TextPrograms:
                 {name: value[i : i + WINDOWS] for name, value in raw.items()}, False
             )
             real = tf.cast(tf.range(self.context)[None] < ready["length"][:, None], tf.float32)
-            part = tf.reduce_sum(self.task.predict(self.model, ready)["log_probability"] * real, 1)
-            return i + WINDOWS, tf.concat([done, part], 0)
+            sums = tf.reduce_sum(self.task.predict(self.model, ready)["log_probability"] * real, 1)
+            return i + WINDOWS, tf.concat([done, sums], 0)
 
         size = tf.shape(raw["length"])[0]
         shapes = (tf.TensorShape(()), tf.TensorShape((None,)))
@@ -261,7 +266,7 @@ class TextPrograms:
 
     def _named(self, outputs) -> dict:
         logits, *cache = outputs
-        return {"logits": logits, **{f"cache_{i}": part for i, part in enumerate(cache)}}
+        return {"logits": logits, **{f"cache_{i}": tensor for i, tensor in enumerate(cache)}}
 
 
 def _require(condition, message) -> None:

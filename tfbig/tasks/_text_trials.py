@@ -31,13 +31,13 @@ def trials(task: Task, model, service: Component, split: str) -> list[Trial]:
     }
     choice = {"temperature": service.temperature, "top_k": service.top_k, "top_p": service.top_p}
     prompts = _prompts(documents, task.context)
-    made = [
+    continuations = [
         _continued(
             task, model, prompts, "serving_default", service.length, service.seed, choice, {}
         ),
         _continued(task, model, prompts, "generate", int(sampled["length"]), 3, SAMPLED, sampled),
     ]
-    return [*made, _scored(task, model, documents)]
+    return [*continuations, _scored(task, model, documents)]
 
 
 def _documents(task: Task, split: str) -> list:
@@ -50,7 +50,9 @@ def _documents(task: Task, split: str) -> list:
     )
     framing = (task.tokenizer.separator, task.tokenizer.begin)
     around = [token for token in framing if token is not None]
-    texts = (part[~np.isin(part, around)].astype(np.int32) for part in np.split(tokens, ends))
+    texts = (
+        document[~np.isin(document, around)].astype(np.int32) for document in np.split(tokens, ends)
+    )
     documents = [text for text in texts if len(text)]
     return documents or [np.array(task.opening, np.int32)]
 
@@ -63,23 +65,25 @@ def _prompts(documents: list, context: int) -> list:
 
 
 def greedy(task: Task, model, split: str) -> Greedy:
-    """The most probable tokens behind beginnings of different lengths, as many as the context has
-    room for.
+    """The most probable tokens behind beginnings of different lengths.
+
+    As many as the context has room for.
     """
-    context, documents = task.context, _documents(task, split)
+    context = task.context
+    documents = _documents(task, split)
     prompts = [
         task.opened(document[:length].tolist())
         for document, length in zip(documents * 3, (context // 2, context // 4, 1), strict=False)
     ]
     longest = max(map(len, prompts))
-    found = Generator(task.model, model, jit=False, temperature=0).generate(
+    choices = Generator(task.model, model, jit=False, temperature=0).generate(
         prompts, max(1, context - longest)
     )
     tokens = np.zeros((len(prompts), longest), np.int32)
     for place, row in zip(tokens, prompts, strict=True):
         place[: len(row)] = row
     count = np.array([len(row) for row in prompts], np.int32)
-    return Greedy(start={"tokens": tokens, "count": count}, choices=np.array(found, np.int32))
+    return Greedy(start={"tokens": tokens, "count": count}, choices=np.array(choices, np.int32))
 
 
 def _inputs(task: Task, rows: list, name: str) -> dict:
@@ -119,14 +123,14 @@ def _continued(
     asked: dict,
 ) -> Trial:
     generator = Generator(task.model, model, jit=False, seed=seed, **choice)
-    found = generator.generate([task.opened(prompt.tolist()) for prompt in prompts], length)
+    rows = generator.generate([task.opened(prompt.tolist()) for prompt in prompts], length)
     streams = [TextStream(task.tokenizer, begins=not len(prompt)) for prompt in prompts]
-    for stream, tokens in zip(streams, found, strict=True):
+    for stream, tokens in zip(streams, rows, strict=True):
         stream.add(tokens)
         stream.end()
     written = [
         tokens.index(task.tokenizer.separator) if task.tokenizer.separator in tokens else length
-        for tokens in found
+        for tokens in rows
     ]
     expected = {"tokens": np.array(written, np.int32)}
     if graph_text.decoder(task.tokenizer):
@@ -135,7 +139,7 @@ def _continued(
         expected["ids"] = np.array(
             [
                 tokens[:count] + [0] * (length - count)
-                for tokens, count in zip(found, written, strict=True)
+                for tokens, count in zip(rows, written, strict=True)
             ],
             np.int32,
         )
@@ -168,14 +172,14 @@ def _scored(task: Task, model, documents: list) -> Trial:
         autograph=False,
     )
     for first in range(0, len(rows), ROWS):
-        part = rows[first : first + ROWS]
+        batch = rows[first : first + ROWS]
         tokens = np.zeros((ROWS, task.context + 1), np.int32)
-        for place, row in zip(tokens, part, strict=False):
+        for place, row in zip(tokens, batch, strict=False):
             place[: len(row)] = row
-        found = predict(
+        values_wt = predict(
             {"tokens": tf.constant(tokens), "length": tf.zeros((ROWS,), tf.int32)}
         ).numpy()
-        for number, row, values in zip(owner[first : first + ROWS], part, found, strict=False):
+        for number, row, values in zip(owner[first : first + ROWS], batch, values_wt, strict=False):
             log_probability[number] += values[: len(row) - 1].sum(dtype=np.float64)
     counts = task.tokenizer.byte_counts
     framed = [np.concatenate([np.array(task.start, np.int32), text]) for text in texts]

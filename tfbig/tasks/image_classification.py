@@ -54,11 +54,9 @@ class ImageClassification(Task):
         low=0,
     )
 
-    takes, feeds, needs = (
-        frozenset({"image", "label"}),
-        frozenset({"image"}),
-        frozenset({"features"}),
-    )
+    takes = frozenset({"image", "label"})
+    feeds = frozenset({"image"})
+    needs = frozenset({"features"})
     primary = ("accuracy", "max")
     metric_units = {"accuracy": "%", "top_5_accuracy": "%"}
     asked_with = "PICTURE"
@@ -77,23 +75,20 @@ class ImageClassification(Task):
         )
 
     def measure(self, data: Dataset) -> dict:
-        """Mean and standard deviation of each channel over the training split, in intensities of
-        0-255.
-        """
-        size, arrays = data.size("train"), data.arrays("train")
+        """Mean and standard deviation of each channel over the training split, of 0-255."""
+        size = data.size("train")
+        arrays = data.arrays("train")
         rows = np.unique(np.linspace(0, size - 1, min(size, MEASURED)).astype(np.int64))
         total = squares = count = 0
-        for part in np.array_split(rows, max(1, len(rows) // 2048)):
-            # Which training reads in any case
-            image = (
-                data.examples("train", part)["image"] if arrays is None else arrays["image"][part]
-            )
+        for positions in np.array_split(rows, max(1, len(rows) // 2048)):
+            if arrays is None:
+                image = data.examples("train", positions)["image"]
+            else:  # which training reads in any case
+                image = arrays["image"][positions]
             pixels = image.reshape(-1, data.spec["image"].shape[-1]).astype(np.float64)
-            total, squares, count = (
-                total + pixels.sum(0),
-                squares + (pixels**2).sum(0),
-                count + len(pixels),
-            )
+            total += pixels.sum(0)
+            squares += (pixels**2).sum(0)
+            count += len(pixels)
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))
         # A channel that never changes is passed on as zero rather than divided by nothing.
@@ -167,9 +162,7 @@ class ImageClassification(Task):
         return (1 - self.label_smoothing) * exact + self.label_smoothing * uniform
 
     def predict(self, model, inputs):
-        """Returns logits [batch, labels], probability [batch, labels], label [batch] (the most
-        probable one).
-        """
+        """Logits and probability [batch, labels], and the most probable label [batch]."""
         logits = tf.cast(model(inputs["image"], training=False), tf.float32)
         return {
             "logits": logits,
@@ -178,19 +171,21 @@ class ImageClassification(Task):
         }
 
     def metrics(self, outputs, batch):
-        """Accuracy, top-5 accuracy (given more than 10 labels) and the unsmoothed cross-entropy in
-        nats.
+        """Accuracy, top-5 accuracy (given more than 10 labels) and cross-entropy in nats.
+
+        The cross-entropy is unsmoothed.
         """
-        label, logits = tf.cast(batch["label"], tf.int32), outputs["logits"]
-        one = tf.ones_like(logits[:, 0])
+        label = tf.cast(batch["label"], tf.int32)
+        logits = outputs["logits"]
+        ones = tf.ones_like(logits[:, 0])
         measured = {
-            "accuracy": (tf.cast(tf.equal(outputs["label"], label), tf.float32), one),
-            "loss": (tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits), one),
+            "accuracy": (tf.cast(tf.equal(outputs["label"], label), tf.float32), ones),
+            "loss": (tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits), ones),
         }
         if logits.shape[-1] > 10:
             own = tf.gather(logits, label, axis=1, batch_dims=1)
             rank = tf.reduce_sum(tf.cast(logits > own[:, None], tf.int32), axis=1)
-            measured["top_5_accuracy"] = (tf.cast(rank < 5, tf.float32), one)
+            measured["top_5_accuracy"] = (tf.cast(rank < 5, tf.float32), ones)
         return measured
 
     def records(self, outputs, batch):
@@ -243,7 +238,8 @@ class ImageClassification(Task):
         """
         taken = self.picture.take(inputs)
         probability = trained.predict({"image": taken.values})["probability"]
-        names, results = self.labels, []
+        names = self.labels
+        results = []
         for source, row in zip(taken.names, probability, strict=True):
             best = [
                 [names[i], float(row[i])] for i in np.argsort(-row, kind="stable")[: request.top]
@@ -320,32 +316,32 @@ class ImageClassification(Task):
     def grade(self, answers, batch):
         """Accuracy, and top-5 accuracy (given more than 10 labels), from the names answered."""
         true = tf.gather(tf.constant(self.labels), batch["label"])
-        one = tf.ones_like(answers["probability"])
-        graded = {"accuracy": (tf.cast(tf.equal(answers["label"], true), tf.float32), one)}
+        ones = tf.ones_like(answers["probability"])
+        graded = {"accuracy": (tf.cast(tf.equal(answers["label"], true), tf.float32), ones)}
         if len(self.labels) > 10:
             among = tf.reduce_any(tf.equal(answers["labels"], true[:, None]), axis=1)
-            graded["top_5_accuracy"] = (tf.cast(among, tf.float32), one)
+            graded["top_5_accuracy"] = (tf.cast(among, tf.float32), ones)
         return graded
 
     def panels(self, split, positions, records):
-        """Confusion matrix, measures of each class, reliability diagram, and the most confident
-        mistakes as pictures.
-        """
-        confidence, said, names = records["confidence"], records["label"], self.labels
+        """Confusion matrix, measures of each class, reliability, and most confident mistakes."""
+        confidence = records["confidence"]
+        predicted = records["label"]
+        names = self.labels
         arrays = self.data.arrays(split)
-        label = (
-            self.data.examples(split, positions)
-            if arrays is None
-            else {"label": arrays["label"][positions]}
-        )["label"]
+        if arrays is None:
+            label = self.data.examples(split, positions)["label"]
+        else:
+            label = arrays["label"][positions]
         counts = np.zeros((len(names), len(names)), np.int64)
-        np.add.at(counts, (label, said), 1)
-        bins, error = reliability(confidence, said == label)
-        wrong = np.flatnonzero(said != label)
+        np.add.at(counts, (label, predicted), 1)
+        bins, error = reliability(confidence, predicted == label)
+        wrong = np.flatnonzero(predicted != label)
         wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_PICTURES]
         pictures = self.data.examples(split, positions[wrong])["image"] if len(wrong) else []
         captions = [
-            f"true {names[label[i]]}\nsaid {names[said[i]]}, {confidence[i]:.1%}" for i in wrong
+            f"true {names[label[i]]}\nsaid {names[predicted[i]]}, {confidence[i]:.1%}"
+            for i in wrong
         ]
         return [
             {
@@ -354,7 +350,7 @@ class ImageClassification(Task):
                 "labels": list(names),
                 "counts": counts.tolist(),
             },
-            by_class(names, label, said),
+            by_class(names, label, predicted),
             {"kind": "calibration", "title": "Reliability", "bins": bins, "ece": error},
             self.picture.panel("Most confident mistakes", pictures, captions),
         ]

@@ -81,7 +81,9 @@ class TextGeneration(Task):
     primary = ("loss", "min")
     asked_with = "PROMPT"
     preprocess_on = "device"
-    takes, feeds, needs = frozenset({"tokens"}), frozenset({"tokens"}), frozenset({"logits"})
+    takes = frozenset({"tokens"})
+    feeds = frozenset({"tokens"})
+    needs = frozenset({"logits"})
     metric_units = {"accuracy": "%"}
     derived = {"perplexity": ("loss", lambda loss: math.exp(min(loss, LARGEST_EXPONENT)))}
     request = Generation
@@ -99,8 +101,9 @@ class TextGeneration(Task):
         )
 
     def measure(self, data):
-        """The tokenizer, so that a run carries its own, the number of training tokens, and whether
-        separators are among them.
+        """The tokenizer, the number of training tokens, and whether separators are among them.
+
+        A run carries its own tokenizer.
         """
         return {
             "tokenizer": data.read_tokenizer().to_json(),
@@ -136,9 +139,7 @@ class TextGeneration(Task):
         return tf.cast(tf.range(self.context)[None] < batch["length"][:, None], tf.float32)
 
     def loss(self, model, batch, training):
-        """Per text: its tokens' cross-entropies in nats, and as weight how many of them are
-        real.
-        """
+        """Per text: the cross-entropies of its tokens in nats, weighed by how many are real."""
         logits = tf.cast(model(batch["tokens"], training=training), tf.float32)
         real = self._real(batch)
         count = tf.reduce_sum(real, -1)
@@ -150,8 +151,9 @@ class TextGeneration(Task):
         return {"loss": (entropy + penalty, count), "cross_entropy": (entropy, count)}
 
     def predict(self, model, inputs):
-        """Returns, for each target [batch, context], its log_probability in nats and whether it was
-        the likeliest (right).
+        """Of each target [batch, context]: its log_probability in nats, and whether it is right.
+
+        A target is right where it is the likeliest token.
         """
         logits = tf.cast(model(inputs["tokens"], training=False), tf.float32)
         right = tf.equal(tf.argmax(logits, -1, tf.int32), inputs["target"])
@@ -162,13 +164,13 @@ class TextGeneration(Task):
         }
 
     def metrics(self, outputs, batch):
-        """Cross-entropy in nats per token, share of likeliest tokens that were right, and bits per
-        byte of UTF-8.
+        """Cross-entropy in nats per token, accuracy, and bits per byte of UTF-8.
 
-        Bits per byte compares models whatever their tokenizers; separators count neither as bits
-        nor as bytes.
+        Accuracy is the share of targets that were the likeliest token. Bits per byte compares
+        models whatever their tokenizers; separators count neither as bits nor as bytes.
         """
-        real, surprise = self._real(batch), -outputs["log_probability"]
+        real = self._real(batch)
+        surprise = -outputs["log_probability"]
         written = tf.constant(self.tokenizer.byte_lengths() > 0, tf.float32)
         text = tf.gather(written, batch["target"]) * real
         size = graph_text.byte_counts(self.tokenizer, batch["tokens"], batch["target"])
@@ -236,7 +238,8 @@ class TextGeneration(Task):
 
     def samples(self, model, jit):
         """Texts that the model writes."""
-        request, prompt = Generation(length=SAMPLE_LENGTH), self.prompt
+        request = Generation(length=SAMPLE_LENGTH)
+        prompt = self.prompt
         try:
             self._encode(prompt, 1)
         except UserError:
@@ -270,14 +273,14 @@ class TextGeneration(Task):
             return self._search(generator, rows, prompts, request, streams, write)
         write(prompts[0])
 
-        def told(fresh) -> bool:
+        def show(fresh) -> bool:
             for number, (stream, tokens) in enumerate(zip(streams, fresh.T, strict=True)):
                 piece = stream.add(tokens.tolist())
                 if number == 0:
                     write(piece)
             return not all(stream.done for stream in streams)
 
-        generator.generate(rows, request.length, told)
+        generator.generate(rows, request.length, show)
         write(streams[0].end() + "\n")
         for prompt, stream in zip(prompts[1:], streams[1:], strict=True):
             stream.end()
@@ -292,8 +295,10 @@ class TextGeneration(Task):
                 "length: a beam search expects prompt and text within the context of"
                 f" {self.context} tokens, so at most {left}. Received: {request.length}."
             )
-        found, _ = generator.beam(rows, request.length, request.beams, self.tokenizer.separator)
-        for prompt, stream, tokens in zip(prompts, streams, found, strict=True):
+        hypotheses, _ = generator.beam(
+            rows, request.length, request.beams, self.tokenizer.separator
+        )
+        for prompt, stream, tokens in zip(prompts, streams, hypotheses, strict=True):
             stream.add(tokens)
             stream.end()
             write(f"{prompt}{stream.text}\n")
