@@ -304,7 +304,7 @@ def test_average_of_weights(tmp_path):
     assert not np.array_equal(raw, averaged)
     np.testing.assert_array_equal(raw, setup.model.get_weights()[0])
     fresh = Setup(make("train.ema=0.9"), FACTS)
-    checkpoint.load(tmp_path / checkpoint.folder_name(30), fresh.model.variables)
+    checkpoint.load(tmp_path / checkpoint.folder_name(30), fresh.model_files)
     # What is served is what was evaluated
     np.testing.assert_array_equal(fresh.model.get_weights()[0], averaged)
 

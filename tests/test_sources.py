@@ -1,8 +1,11 @@
 """Agents that make their own batches: what they do is resumed bit for bit."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
-from toy_agent import recipe
+import tensorflow as tf
+from toy_agent import Walk, recipe
 from training import Silent, assert_equal
 
 import tfbig
@@ -49,6 +52,46 @@ def test_the_target_follows_every_third_step(tmp_path):
     loop.train(at_six, tmp_path / "six", Silent())
     for follower, weight in zip(run.task_variables, at_six.model.trainable_variables, strict=True):
         np.testing.assert_array_equal(follower.numpy(), weight.numpy())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Journey(Walk):
+    """Judged by where a walker gets to in a few steps."""
+
+    plays = True
+
+    def play(self, act, examples):
+        place = examples["x"]
+        for _ in range(3):
+            place = np.tanh(place + 0.1 * act({"x": place, "y": examples["y"]})["given"][..., None])
+        return {"reached": place[:, 0, 0]}
+
+    def metrics(self, outputs, batch):
+        one = tf.ones_like(outputs["reached"])
+        return {"loss": (outputs["reached"], one), "start": (batch["x"][:, 0, 0], one)}
+
+    def records(self, outputs, batch):
+        return {"reached": outputs["reached"]}
+
+
+@pytest.mark.parametrize("batch_size", [6, 20])
+def test_an_agent_is_judged_by_its_episodes(batch_size):
+    experiment = replace(recipe(), task=Journey())
+    setup = Setup(tfbig.recipe(experiment, f"train.batch_size={batch_size}"), {})
+    result = setup.evaluate("validation")
+    examples = experiment.data.examples("validation", range(20))
+    place = examples["x"]
+    for _ in range(3):
+        place = np.tanh(place + 0.1 * setup.model(place, training=False).numpy())
+    np.testing.assert_allclose(result.records["reached"], place[:, 0, 0], rtol=1e-5)
+    assert result.metrics["loss"]["value"] == pytest.approx(place[:, 0, 0].mean(), rel=1e-5)
+    assert result.metrics["start"]["value"] == pytest.approx(
+        examples["x"][:, 0, 0].mean(), rel=1e-5
+    )
+    outputs, _ = setup.predict(
+        {name: tf.constant(value) for name, value in examples.items()}, False
+    )
+    assert set(outputs) == {"given"}, "predictions are the model's, of observations"
 
 
 def test_several_workers_are_refused(monkeypatch):

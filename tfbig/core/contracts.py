@@ -141,6 +141,9 @@ class Task(Component):
     metric_units: ClassVar[dict[str, str]] = {}
     """The unit of a metric or another logged scalar: "%" for shares; others as they are."""
 
+    plays: ClassVar[bool] = False
+    """Whether an evaluation is made of episodes; see `play`."""
+
     derived: ClassVar[dict[str, tuple[str, Callable[[float], float]]]] = {}
     """Metrics that are an increasing function of another one, such as a perplexity of a mean.
 
@@ -264,6 +267,24 @@ class Task(Component):
         """Model-ready inputs to named outputs [batch, ...].
 
         The only inference path: metrics, command line, export, server.
+        """
+        raise NotImplementedError
+
+    def play(
+        self,
+        act: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
+        examples: dict[str, np.ndarray],
+    ) -> dict[str, np.ndarray]:
+        """Outputs of episodes, for agents that are judged by what comes of their actions.
+
+        Asked where `plays`: on the host, in place of `predict`, which `act` is.
+
+        Args:
+            act: raw observations, name -> [n, ...], to outputs of `predict`.
+            examples: of the dataset, one for each episode, such as its seed: name -> [batch, ...].
+
+        Returns:
+            name -> [batch, ...], what `metrics` and `records` see, together with the examples.
         """
         raise NotImplementedError
 

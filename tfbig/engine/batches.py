@@ -316,7 +316,8 @@ def _evaluation_pipeline(task, take, group, firsts, batch_size) -> tf.data.Datas
     def load(first: tf.Tensor) -> dict[str, tf.Tensor]:
         row = order.positions(first, batch_size) % group.size
         raw = take(row if group.rows is None else tf.gather(group.rows, row), group.padded)
-        return raw if task.preprocess_on == "device" else task.preprocess(raw, training=False)
+        as_stored = task.preprocess_on == "device" or task.plays
+        return raw if as_stored else task.preprocess(raw, training=False)
 
     places = tf.data.Dataset.from_tensor_slices(np.array(firsts, np.int64))
     return places.map(load, num_parallel_calls=cores(), deterministic=True).prefetch(2)

@@ -49,13 +49,36 @@ def compile_predict(task: Task, model, jit: bool) -> Callable:
     def run(batch, with_metrics):
         ready = task.preprocess(batch, training=False) if task.preprocess_on == "device" else batch
         outputs = task.predict(model, ready)
+        return outputs, _measured(task, outputs, ready) if with_metrics else {}
+
+    return _playing(task, run) if task.plays else run
+
+
+def _measured(task: Task, outputs: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]) -> dict:
+    """What an evaluation keeps of each example of a batch."""
+    metrics = {
+        name: tf.stack([exact(total), tf.cast(count, exact(total).dtype)], 1)
+        for name, (total, count) in task.metrics(outputs, batch).items()
+    }
+    return {"metrics": metrics, "records": task.records(outputs, batch)}
+
+
+def _playing(task: Task, predict: Callable) -> Callable:
+    """As the compiled `predict`, but what is measured are episodes, played on the host."""
+
+    def act(observations: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        outputs, _ = predict(tensors(observations), False)
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    def tensors(arrays: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:
+        return {name: tf.constant(value) for name, value in arrays.items()}
+
+    def run(batch, with_metrics):
         if not with_metrics:
-            return outputs, {}
-        metrics = {
-            name: tf.stack([exact(total), tf.cast(count, exact(total).dtype)], 1)
-            for name, (total, count) in task.metrics(outputs, ready).items()
-        }
-        return outputs, {"metrics": metrics, "records": task.records(outputs, ready)}
+            return predict(batch, False)
+        examples = {name: value.numpy() for name, value in batch.items()}
+        outputs = tensors(task.play(act, examples))
+        return outputs, _measured(task, outputs, batch)
 
     return run
 
