@@ -10,6 +10,7 @@ from tfbig.core.dataset import Dataset
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, tf
+from tfbig.core.serving import Media, Serving
 from tfbig.core.source import Source
 
 PLACE = {"x": Feature(shape=(1, 2), dtype="float32"), "y": Feature(shape=(1,), dtype="float32")}
@@ -71,7 +72,7 @@ class Walk(Task):
         return replace(recipe(), task=cls(), train=train)
 
     def preprocess(self, raw, training):
-        return {"x": raw["x"], "y": raw["y"]}
+        return {name: raw[name] for name in ("x", "y") if name in raw}
 
     def build(self):
         body = self.model.build({"x": PLACE["x"]})
@@ -102,6 +103,16 @@ class Walk(Task):
     def metrics(self, outputs, batch):
         error = outputs["given"] - batch["y"]
         return {"loss": (tf.reduce_sum(error**2, 1), tf.ones_like(error[:, 0]))}
+
+    def serving(self, model, options):
+        return Serving(
+            signature={"x": tf.TensorSpec((None, *PLACE["x"].shape))},
+            decode=dict,
+            encode=lambda raw: {"x": raw["x"]},
+            answer=lambda outputs: {"value": outputs["given"]},
+            grade=lambda answers, batch: self.metrics({"given": answers["value"]}, batch),
+            media=Media(takes={"x": "state"}, gives={"value": "number"}),
+        )
 
 
 def recipe():

@@ -1,6 +1,6 @@
 """A toy task on sequences of any length.
 
-The smallest user of free axes, of weights, records and score.
+The smallest user of free axes, of weights, records and score, served as numbers of any length.
 """
 
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ from tfbig.core.dataset import Dataset
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, tf
+from tfbig.core.serving import Media, Serving
 
 SIZES = {"train": 90, "validation": 30, "test": 30}
 LONGEST = 12
@@ -115,6 +116,26 @@ class StepRegression(Task):
             tf.reduce_sum(real, 1),
         ]
         return {"sums": tf.stack([tf.cast(column, tf.float32) for column in columns], 1)}
+
+    def serving(self, model, options):
+        def encode(raw):
+            x = np.zeros((len(raw["x"]), LONGEST, 2), np.float32)
+            for row, value in zip(x, raw["x"], strict=True):
+                row[: len(value)] = value
+            return {"x": x, "x_count": np.array([len(value) for value in raw["x"]], np.int32)}
+
+        return Serving(
+            signature={
+                "x": tf.TensorSpec((None, LONGEST, 2)),
+                "x_count": tf.TensorSpec((None,), tf.int32),
+            },
+            decode=dict,
+            encode=encode,
+            answer=lambda outputs: {"value": outputs["given"]},
+            grade=lambda answers, batch: self.metrics({"given": answers["value"]}, batch),
+            records=lambda answers, batch: self.records({"given": answers["value"]}, batch),
+            media=Media(gives={"value": "number"}),
+        )
 
     def score(self, statistics):
         wrong, total, squares, count = statistics["sums"].astype(np.float64).sum(0)

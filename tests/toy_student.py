@@ -26,9 +26,18 @@ class Student(StepRegression):
     def uses(self):
         return {"teacher": self.teacher}
 
+    def _said(self, inputs):
+        """What the teacher says of them."""
+        return self.parts["teacher"].model(inputs["x"], training=False)[..., 0]
+
     def loss(self, model, batch, training):
-        said = self.parts["teacher"].model(batch["x"], training=False)[..., 0]
-        return super().loss(model, {**batch, "y": tf.stop_gradient(said)}, training)
+        said = tf.stop_gradient(self._said(batch))
+        return super().loss(model, {**batch, "y": said}, training)
+
+    def predict(self, model, inputs):
+        outputs = super().predict(model, inputs)
+        distance = tf.abs(outputs["given"] - self._said(inputs))
+        return {**outputs, "distance": distance}
 
 
 def student():

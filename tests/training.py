@@ -39,7 +39,7 @@ class Silent:
         self.lines.append((step, values["loss"]))
 
     def evaluated(self, step, split, metrics):
-        self.evaluations.append((step, metrics["loss"]["value"]))
+        self.evaluations.append((step, metrics.get("loss", {}).get("value")))
 
     def note(self, text):
         self.notes.append(text)

@@ -187,6 +187,7 @@ def _source(run: Run, step: str, service: Component, console, scratch: Path):
     from tfbig.deploy.bench import Reference
     from tfbig.deploy.programs import Programs
     from tfbig.deploy.variants import Source
+    from tfbig.engine import shapes
     from tfbig.engine.facts import measure
     from tfbig.engine.trained import Trained
 
@@ -199,7 +200,8 @@ def _source(run: Run, step: str, service: Component, console, scratch: Path):
     split = "test"
     console.note("evaluating the model that is exported")
     outputs = _Outputs(scratch, data.size(split))
-    result = setup.evaluate(split, receive=outputs.receive)
+    # Outputs of one shape, as the served model's are
+    result = setup.evaluate(split, receive=outputs.receive, to_longest=True)
     metrics = {
         "split": split,
         "count": result.count,
@@ -213,11 +215,12 @@ def _source(run: Run, step: str, service: Component, console, scratch: Path):
             trained_metrics, result.metrics, task.primary[0], run.experiment.device.precision
         )
     programs = Programs(task, setup.model, service)
-    raw = data.examples(split, result.measured)
+    examples = data.examples(split, result.measured)
+    longest = shapes.free(data.spec)
     serving = programs.serving
     reference = Reference(
-        raw,
-        _served(serving, data, split, result.measured, raw),
+        shapes.padded(examples, longest, data.spec),
+        _served(serving, data, split, result.measured, examples),
         outputs.of(result.measured),
         result.metrics,
         task.primary,
@@ -234,7 +237,8 @@ def _source(run: Run, step: str, service: Component, console, scratch: Path):
         "environment": {key: value for key, value in environment().items() if key != "command"},
         **({"float32": proof} if proof is not None else {}),
     }
-    return Source(programs, reference, data.examples("train", rows), facts)
+    calibration = shapes.padded(data.examples("train", rows), longest, data.spec)
+    return Source(programs, reference, calibration, facts)
 
 
 def _facts_of(run: Run) -> dict:
@@ -252,7 +256,9 @@ def _facts_of(run: Run) -> dict:
     }
 
 
-def _served(serving, data, split: str, positions: np.ndarray, raw: dict) -> dict[str, np.ndarray]:
+def _served(
+    serving, data, split: str, positions: np.ndarray, examples: dict
+) -> dict[str, np.ndarray]:
     """The inputs sent to the served model to examine it.
 
     They are as users send them where the data has them so, up to STORED_BYTES.
@@ -264,7 +270,7 @@ def _served(serving, data, split: str, positions: np.ndarray, raw: dict) -> dict
         stored = data.encoded(split, positions[rows]) if bytes_left > 0 else {}
         bytes_left -= sum(len(item) for items in stored.values() for item in items)
         batches.append(
-            serving.encode({**{name: value[rows] for name, value in raw.items()}, **stored})
+            serving.encode({**{name: value[rows] for name, value in examples.items()}, **stored})
         )
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 

@@ -121,7 +121,8 @@ class Task(Component):
     """
 
     primary: ClassVar[tuple[str, str]] = ("loss", "min")
-    """The metric that picks the best checkpoint, and whether "max" or "min" is better."""
+    """The metric of `metrics` or `score` that picks the best checkpoint, and whether "max" or "min"
+    is better."""
 
     preprocess_on: ClassVar[str] = "host"
     """"device": `preprocess` is numeric and runs inside the compiled step.
@@ -227,6 +228,9 @@ class Task(Component):
     def preprocess(self, raw: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
         """Raw examples to model-ready ones; the only copy: training, evaluation and serving use it.
 
+        A feature with a free axis comes padded, with NAME_count. Served examples hold only what
+        `Serving.decode` gives: of what is not there, nothing is made.
+
         While training, `raw["key"]` (uint32 [batch, 2]) is unique to each example and epoch:
         randomness comes from it alone.
         """
@@ -242,7 +246,8 @@ class Task(Component):
         """Per example (sum, weight), each [batch]: of "loss", which is minimised, and other logs.
 
         The engine divides once, all sums by all weights of the whole batch. Padding weighs 0; a
-        text weighs as much as it has tokens. A weight does not depend on the model.
+        text weighs as much as it has tokens; a picture weighs 1, with or without a box in it. A
+        weight does not depend on the model.
         """
         raise NotImplementedError
 
@@ -264,7 +269,7 @@ class Task(Component):
         """
 
     def predict(self, model: keras.Model, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Model-ready inputs to named outputs [batch, ...].
+        """Model-ready inputs to named outputs [batch, ...]; of padded inputs, padded outputs.
 
         The only inference path: metrics, command line, export, server.
         """
@@ -293,7 +298,8 @@ class Task(Component):
     ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
         """Per example (sum, count), each [batch].
 
-        A metric is all sums over all counts, so padding never counts.
+        A metric is all sums over all counts, so padding never counts. The loss is one of them where
+        outputs are enough to tell it.
         """
         raise NotImplementedError
 
@@ -304,7 +310,7 @@ class Task(Component):
 
         They are what `score`, `panels` and the check of an export see; outputs are not kept.
         Numbers only, of one shape whatever the example's length. Example: 100 boxes with class and
-        score.
+        score, and the true ones, padded to the most that there may be.
         """
         return {}
 

@@ -30,7 +30,8 @@ what is chosen next; whether that is the likeliest."""
 
 @dataclass(frozen=True, kw_only=True)
 class Media:
-    """What people give a served model and are answered, by the names of its default signature.
+    """What people give a served model and are answered, by the names of the signature
+    serving_default.
 
     Attributes:
         takes: input -> one of MEDIA; inputs that no person gives are left out.
@@ -112,7 +113,7 @@ class Greedy:
 
     Attributes:
         start: inputs of the program that starts, name -> [n, ...].
-        choices: int [n, choices].
+        choices: int [n, choices]; behind an end what would be chosen if it went on.
     """
 
     start: Arrays
@@ -149,7 +150,9 @@ class Stepwise:
         unit: what a step makes, in words.
         outputs: output of `Task.predict` -> (output of a step, one of MEASURES): its second axis
             are the outputs of start, if it gives scores, and of the steps.
-        unroll: from raw examples, name -> [n, ...], to what steps are given of them.
+        unroll: from raw examples, name -> [n, ...], to what steps are given of them. What has a
+            free axis is padded to the most that it holds, and so many steps are made: what
+            `Task.predict` gives behind a row's end is compared too.
         greedy: what must be chosen, of a split's examples; None where nothing is chosen.
     """
 
@@ -189,10 +192,12 @@ class Serving:
     Attributes:
         signature: what it receives, name -> tensor specification with a batch axis (encoded
             images, text, samples).
-        decode: served inputs to raw examples as `Task.preprocess` takes them.
-        encode: raw examples to served inputs without loss, the reverse of `decode`: how it is
-            examined on a split. A part that comes as bytes [n] is as its owner stores it (see
-            `Dataset.encoded`), and is what users send.
+        decode: served inputs to raw examples as `Task.preprocess` takes them, with as much of them
+            as `Task.predict` needs: of a picture no true boxes. What has a free axis is padded to
+            the most that it holds, with its NAME_count.
+        encode: raw examples, as `Dataset.examples` gives them, to served inputs without loss, the
+            reverse of `decode`: how it is examined on a split. A part that comes as bytes [n] is as
+            its owner stores it (see `Dataset.encoded`), and is what users send.
         answer: outputs of `Task.predict` to what people are answered: names, probabilities, text;
             each [batch, ...].
         grade: metrics as in `Task.metrics`, the primary one among them unless it is one of

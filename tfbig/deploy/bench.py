@@ -31,7 +31,8 @@ class Reference:
     """What the evaluated model did on a split.
 
     Attributes:
-        raw: the split's raw examples, name -> [n, ...].
+        raw: the raw examples of a split, name -> [n, ...]; of any length, they are padded to the
+            most, with NAME_count.
         served: the same as users send them, name -> [n, ...]; see `Serving.encode`.
         outputs: outputs of `Task.predict`, name -> [n, ...]; may lie on the disk.
         metrics: name -> {"value", "low", "high", "count"}.

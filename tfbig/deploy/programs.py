@@ -64,6 +64,13 @@ class Programs:
             for name, value in {**labels, **serving.assets}.items()
         }
 
+    @property
+    def weights(self) -> list[tf.Variable]:
+        """All variables that leave: the model's, and those of other runs that predictions read."""
+        own = [variable.value for variable in self.model.variables]
+        read = [variable for each in self.signatures.values() for variable in each.traced.variables]
+        return list({id(variable): variable for variable in (*own, *read)}.values())
+
     def _check_steps(self, stepwise: Stepwise) -> None:
         """Steps are compared with the whole prediction, so they must make all of it."""
         expected, made = set(_specs(self.ready)), set(stepwise.outputs)
@@ -83,8 +90,13 @@ class Programs:
         task, serving = self.task, self.serving
         has_score = type(task).score is not Task.score
         raw = {
-            name: tf.TensorSpec((None, *feature.shape), feature.dtype)
+            name: tf.TensorSpec((None, *feature.longest), feature.dtype)
             for name, feature in task.data.spec.items()
+        }
+        raw |= {
+            f"{name}_count": tf.TensorSpec((None,), tf.int32)
+            for name, feature in task.data.spec.items()
+            if feature.most is not None
         }
         examples = {name: raw[name] for name in self.decoded_names}
         module = tf.Module()

@@ -44,7 +44,7 @@ def export(
         RunFailure: something fell short; the message holds the table. Nothing was published.
     """
     if "onnx" in formats:
-        onnx_format.check_size(source.programs.model.variables)
+        onnx_format.check_size(source.programs.weights)
     try:
         destination.mkdir(parents=True, exist_ok=True)
     except OSError as error:

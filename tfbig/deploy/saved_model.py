@@ -20,7 +20,7 @@ def write(programs: Programs, folder: Path, facts: dict) -> None:
             assets.extra/metadata.json; the task's assets stand beside it.
     """
     module = tf.Module()
-    module.weights = [variable.value for variable in programs.model.variables]
+    module.weights = programs.weights
     tf.saved_model.save(
         module,
         str(folder),

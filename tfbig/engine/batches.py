@@ -288,18 +288,25 @@ def share_offsets(batch_size: int, accumulate: int, share: Share) -> np.ndarray:
 
 
 def evaluation_batches(
-    task: Task, split: str, batch_size: int, index: int = 0, count: int = 1
+    task: Task,
+    split: str,
+    batch_size: int,
+    index: int = 0,
+    count: int = 1,
+    to_longest: bool = False,
 ) -> Iterator[tuple[np.ndarray, dict[str, tf.Tensor]]]:
     """Every example of a split once, as (its positions, raw or model-ready batch).
 
     Every batch is full; the rows behind its positions are copies that fill it up. Of `count`
     readers, reader `index` gets every count-th batch; one that would get none gets a batch without
-    positions, so that all of them make calls.
+    positions, so that all of them make calls. `to_longest`: all batches are padded to the longest
+    there may be.
     """
     if task.data.size(split) == 0:
         raise UserError(f"data: the {split} split is empty, so there is nothing to evaluate.")
     take = Reader(task.data, split)
-    groups = shapes.groups(task.data, split, task.facts.get("shapes"))
+    measured = None if to_longest else task.facts.get("shapes")
+    groups = shapes.groups(task.data, split, measured)
     planned = list(shapes.batches_of(groups, batch_size))
     idle = index >= len(planned)
     for group, places in itertools.groupby(planned[index::count] or planned[:1], lambda at: at[0]):

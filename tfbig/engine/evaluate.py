@@ -91,6 +91,7 @@ def evaluate(
     *,
     workers: Workers | None = None,
     receive: Callable | None = None,
+    to_longest: bool = False,
     progress: Callable = lambda done, size: None,
 ) -> Evaluation:
     """Evaluates one split.
@@ -103,6 +104,8 @@ def evaluate(
         workers: the processes that evaluate together, each a part of the split, with one result.
         receive: called with (positions in the split, outputs: name -> [batch, ...]); behind those
             of the positions, a batch may hold others that fill it up.
+        to_longest: examples of any length are all padded to the most there may be, so that outputs
+            have one shape.
         progress: called with the number of examples done, and of all.
     """
     size = task.data.size(split)
@@ -110,7 +113,7 @@ def evaluate(
     kept: dict[str, dict[str, np.ndarray]] = {"metrics": {}, "records": {}}
     mine = (workers.place.index, workers.count) if workers else (0, 1)
     batch_size = min(batch_size, max(1, size))
-    for positions, batch in batches.evaluation_batches(task, split, batch_size, *mine):
+    for positions, batch in batches.evaluation_batches(task, split, batch_size, *mine, to_longest):
         outputs, measured = run(batch, True)
         if receive is not None:
             receive(positions, outputs)

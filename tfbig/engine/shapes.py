@@ -81,6 +81,16 @@ def pad(values: list[np.ndarray], length: int, feature: Feature) -> np.ndarray:
     return padded
 
 
+def padded(examples: dict, lengths: Padded, spec: Spec) -> dict[str, np.ndarray]:
+    """Raw examples as batches hold them: features with a free axis padded to these lengths, and how
+    many of each are real."""
+    arrays = dict(examples)
+    for name, length in lengths.items():
+        arrays[name] = pad(examples[name], length, spec[name])
+        arrays[f"{name}_count"] = counts(examples[name])
+    return arrays
+
+
 def counts(values: list[np.ndarray]) -> np.ndarray:
     """How long each of the arrays is, int32 [n]."""
     return np.array([len(value) for value in values], np.int32)
