@@ -197,7 +197,7 @@ def saved(trained, tmp_path):
     folder, setup = trained
     shutil.copytree(folder, tmp_path / "checkpoints")
     last = folder / checkpoint.folder_name(30)
-    checkpoint.load(last, setup.model.variables, setup.other_variables)
+    checkpoint.load(last, setup.files)
     return tmp_path / "checkpoints", setup
 
 

@@ -470,6 +470,15 @@ WRONG = [
             )
             for part in WRONG
         ),
+        *(
+            (
+                lambda folder, value=value: (folder / "artefact.json").write_text(
+                    '{"files": {}, "purpose": ' + value + "}"
+                ),
+                "cannot be read as JSON",
+            )
+            for value in ("NaN", "1e999", r'"\ud800"', "[" * 900 + "]" * 900, "[" * 40 + "]" * 40)
+        ),  # one such record took the list of all models away
         (lambda folder: add(folder, "../../escape"), "leads out of the artefact"),
         (lambda folder: add(folder, "/etc/passwd"), "leads out of the artefact"),
     ],

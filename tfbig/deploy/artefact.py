@@ -52,6 +52,7 @@ FORM = {
         "unit": str,
     },
 }
+MOST_NESTED = 32
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -94,7 +95,7 @@ def read(folder: Path) -> dict:
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise UserError(f"{path}: refused: expected a plain file.")
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = _passed_on(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise UserError(
             f"{folder}: has no {RECORD}, so nothing says what it should hold. Export it with python"
@@ -105,6 +106,23 @@ def read(folder: Path) -> dict:
     if wrong := saved.misfit(record, FORM):
         raise UserError(f"{path}: {wrong} Export the artefact again.")
     return _upgraded(record)
+
+
+def _passed_on(text: str) -> dict:
+    """A JSON value that a server can pass on: finite numbers, whole characters, little nesting."""
+    record = json.loads(text)
+    json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+    if _nested(record) > MOST_NESTED:
+        raise ValueError(f"expected at most {MOST_NESTED} objects or lists inside of each other")
+    return record
+
+
+def _nested(value) -> int:
+    """How many objects and lists are inside of each other."""
+    if not isinstance(value, dict | list):
+        return 0
+    values = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(_nested, values), default=0)
 
 
 def _upgraded(record: dict) -> dict:

@@ -17,7 +17,7 @@ async function load() {
 function choose() {
   const model = chosen();
   if (!model) { at("about").textContent = "No model is loaded."; return; }
-  const metrics = Object.entries(model.metrics || {}).map(([name, value]) => name + " " + value.toPrecision(4)).join(", ");
+  const metrics = Object.entries(model.metrics || {}).filter(([, value]) => value !== null).map(([name, value]) => name + " " + value.toPrecision(4)).join(", ");
   at("about").textContent = metrics ? "on its test split: " + metrics : "";
   halt();
   const writes = model.writes;
@@ -127,4 +127,4 @@ at("writer").addEventListener("keydown", event => {
 });
 at("inputs").addEventListener("keydown", event => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { ask(); event.preventDefault(); } });
 at("token").addEventListener("keydown", event => { if (event.key === "Enter") load(); });
-load();
+load().catch(error => { at("wrong").textContent = "The list of models cannot be read: " + error.message; });
