@@ -63,7 +63,7 @@ def test_words_are_answered_with_their_reverse(words):
     _, _, record = words
     answers = served(record, text=tf.constant(["abc", "f"]))["text"]
     assert [text.decode() for text in answers] == ["cba", "f"]
-    assert record["stepwise"]["fixed"] == ["memory", "real"]
+    assert record["stepwise"]["fixed"] == ["memory", "real"] and record["stepwise"]["end"] == 0
     report = record["verification"]["onnx"]
     assert report["file"] == "encode.onnx, step.onnx" and report["greedy"]["changed"] == 0
     (trial,) = record["trials"]

@@ -103,7 +103,8 @@ def test_steps_of_a_translator():
         chosen="token",
         first=2,
         position="position",
-        outputs={"log_probability": ("logits", "log_probability")},
+        end=3,
+        outputs={"log_probability": ("logits", "log_probability"), "made": ("logits", "greedy")},
         unroll=lambda raw: Unrolled(start={"source": raw["source"]}, choices=raw["target"]),
     )
 
@@ -119,7 +120,15 @@ def test_steps_of_a_translator():
     unrolled = stepwise.unroll(raw)
     plan = {**stepwise.to_json(), "outputs": stepwise.outputs}
     rows = {"start__source": unrolled.start["source"], "choices": unrolled.choices}
-    found = Stepping(plan, State, step, encode)(rows)["log_probability"]
+    outputs = Stepping(plan, State, step, encode)(rows)
+    found, made = outputs["log_probability"], outputs["made"]
+    for source, choices in zip(raw["source"], made, strict=True):
+        cache, last = 0, 2
+        for place, choice in enumerate(choices):
+            cache += last * (1 + place)
+            last = np.sin(2 * source + cache).argmax() if last != 3 else 3
+            assert choice == (0 if 3 in choices[:place] else last)
+    assert (made == 3).any() and (made[:, -1] != 3).any()
     for source, target, values in zip(raw["source"], raw["target"], found, strict=True):
         cache = 0
         for place, (before, choice) in enumerate(zip([2, *target], target, strict=False)):

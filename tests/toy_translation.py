@@ -82,11 +82,11 @@ class EncoderDecoder(Model):
         its place [batch], state, memory, real] to [logits [batch, values], state].
         """
         layers = {layer.name: layer for layer in model.layers}
-        source = keras.Input((LONGEST,), dtype="int32")
+        source = keras.Input((None,), dtype="int32")
         encode = keras.Model(source, self._remember(layers, source))
         token, place = (keras.Input((), dtype="int32") for _ in range(2))
-        state, memory = keras.Input((WIDTH,)), keras.Input((LONGEST, WIDTH))
-        real = keras.Input((LONGEST,), dtype="bool")
+        state, memory = keras.Input((WIDTH,)), keras.Input((None, WIDTH))
+        real = keras.Input((None,), dtype="bool")
         new, _ = layers["writer"].cell(layers["last"](token) + layers["turns"](place), [state])
         logits = self._look(layers, new[:, None], memory, real)[:, 0]
         return encode, keras.Model([token, place, state, memory, real], [logits, new])
@@ -134,8 +134,23 @@ class Translation(Task):
     def predict(self, model, inputs):
         given = {name: inputs[name] for name in ("source", "before")}
         logits, target = model(given, training=False), inputs["target"]
-        right = tf.argmax(logits, -1, tf.int32) == target
-        return {"log_probability": _log_probability(logits, target), "right": right}
+        return {
+            "log_probability": _log_probability(logits, target),
+            "right": tf.argmax(logits, -1, tf.int32) == target,
+            "made": self._translate(model, inputs["source"], target.shape[1]),
+        }
+
+    def _translate(self, model, source, length):
+        """The likeliest letters, int32 [batch, length], by one step after another."""
+        encode, step = self.model.stepwise(model)
+        memory, real = encode(source)
+
+        def go_on(token, place, kept):
+            logits, state = step([token, place, kept["state"], kept["memory"], kept["real"]])
+            return logits, {"state": state}
+
+        carried, fixed = {"state": tf.zeros_like(memory[:, 0])}, {"memory": memory, "real": real}
+        return greedy.search(go_on, carried, fixed, length=length, first=END, end=END)
 
     def metrics(self, outputs, batch):
         real = batch["real"]
@@ -145,8 +160,8 @@ class Translation(Task):
         return {"loss": (wrong, count), "accuracy": (right, count)}
 
     def records(self, outputs, batch):
-        """Whether the likeliest word is the target: each letter is right behind right ones."""
-        return {"exact": tf.reduce_all(outputs["right"] | (batch["real"] == 0), 1)}
+        is_right = outputs["made"] == batch["target"]
+        return {"exact": tf.reduce_all(is_right | (batch["real"] == 0), 1)}
 
     def score(self, statistics):
         return {"exact": float(statistics["exact"].mean())}
@@ -154,23 +169,17 @@ class Translation(Task):
     def serving(self, model, options):
         encode, step = self.model.stepwise(model)
 
-        def go_on(token, place, kept):
-            logits, state = step([token, place, kept["state"], kept["memory"], kept["real"]])
-            return logits, {"state": state}
-
         def begin(source):
             memory, real = encode(source)
             return {"memory": memory, "real": real, "state": tf.zeros_like(memory[:, 0])}
 
-        def translate(text):
-            kept = begin(_numbers(text, LONGEST)[0])
-            carried = {"state": kept.pop("state")}
-            made = greedy.search(go_on, carried, kept, length=LONGEST + 1, first=END, end=END)
-            return {"text": _text(made)}
+        def go_on(token, place, state, memory, real):
+            logits, state = step([token, place, state, memory, real])
+            return {"logits": logits, "state": state}
 
-        def renew(token, place, **kept):
-            logits, carried = go_on(token, place, kept)
-            return {"logits": logits, **carried}
+        def translate(text):
+            source, _ = _numbers(text, LONGEST)
+            return {"text": _text(self._translate(model, source, LONGEST + 1))}
 
         tokens = tf.TensorSpec((None, LONGEST), tf.int32)
         each = tf.TensorSpec((None,), tf.int32)
@@ -195,7 +204,7 @@ class Translation(Task):
                     function=translate, inputs={"text": TEXT.served("text")}
                 ),
                 "encode": Program(function=begin, inputs={"source": tokens}),
-                "step": Program(function=renew, inputs={"token": each, "place": each, **kept}),
+                "step": Program(function=go_on, inputs={"token": each, "place": each, **kept}),
             },
             stepwise=Stepwise(
                 start="encode",
@@ -204,11 +213,13 @@ class Translation(Task):
                 scores="logits",
                 chosen="token",
                 first=END,
+                end=END,
                 position="place",
                 unit="letter",
                 outputs={
                     "log_probability": ("logits", "log_probability"),
                     "right": ("logits", "likeliest"),
+                    "made": ("logits", "greedy"),
                 },
                 unroll=lambda raw: Unrolled(start={"source": raw["source"]}, choices=raw["target"]),
                 greedy=lambda split: self._greedy(model, split),

@@ -23,9 +23,10 @@ KINDS = ("label", "probabilities", "text", "tokens", "number", "picture", "boxes
 text; numbers; "boxes" [n, 4]: top, left, bottom, right as shares of the picture that the model
 sees; "picture" as bytes or intensities; "audio" as bytes of WAV; ..."""
 
-MEASURES = ("same", "log_probability", "likeliest")
+MEASURES = ("same", "log_probability", "likeliest", "greedy")
 """How a step's output becomes one of `Task.predict`: as it is; the log-probability, in nats, of
-what is chosen next; whether that is the likeliest."""
+what is chosen next; whether that is the likeliest; what is chosen where the likeliest is chosen
+each time, int32, with zeros behind the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,7 @@ class Stepwise:
         scores: the output that is chosen from, [batch, values]; empty where nothing is chosen.
         chosen: the step's input that takes the last choice, int32 [batch].
         first: what stands for a last choice in the first step, where start gives no scores.
+        end: the choice behind which nothing more is chosen; -1: none, or it is not told here.
         position: the step's input that takes the choice's place, int32 [batch].
         count: the input of start that says how many places it takes, int32 [batch].
         unit: what a step makes, in words.
@@ -163,6 +165,7 @@ class Stepwise:
     scores: str = ""
     chosen: str = ""
     first: int = 0
+    end: int = -1
     position: str = ""
     count: str = ""
     unit: str = "step"
@@ -176,7 +179,8 @@ class Stepwise:
 
     def to_json(self) -> dict[str, Any]:
         """What callers that ask step by step need, as artefact.json holds it."""
-        names = ("step", "start", "scores", "chosen", "first", "position", "count", "unit")
+        places = ("scores", "chosen", "first", "end", "position", "count")
+        names = ("step", "start", *places, "unit")
         lists = {name: list(getattr(self, name)) for name in ("carried", "fixed")}
         return {**{name: getattr(self, name) for name in names}, **lists}
 
@@ -205,7 +209,8 @@ class Serving:
         records: as `Task.records`, from nothing but answers and a model-ready batch, where
             `Task.score` has metrics.
         name: the signature that takes what `signature` says and gives what `answer` says: the one
-            a whole split is put through.
+            a whole split is put through. Another than serving_default where what people ask for is
+            one of `programs`, such as a translation of what has no target yet.
         units: what the numbers of model-ready examples are, in words, for callers of the signature
             `tensors`: name -> text.
         programs: further signatures, besides `name` and `tensors`.

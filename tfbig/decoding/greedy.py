@@ -32,9 +32,13 @@ def search(step: Callable, carried: dict, fixed: dict, *, length: int, first: in
         return i + 1, chosen, made, done | (chosen == end), carried
 
     begun = tf.fill([rows], first), tf.zeros((rows, length), tf.int32), tf.zeros((rows,), tf.bool)
+    # Programs leave the number of rows open, also where the first step knows it
+    free = {name: tf.TensorShape((None, *value.shape[1:])) for name, value in carried.items()}
+    row = tf.TensorShape((None,))
     return tf.while_loop(
         lambda i, chosen, made, done, carried: (i < length) & ~tf.reduce_all(done),
         body,
         (tf.constant(0), *begun, carried),
+        shape_invariants=(tf.TensorShape(()), row, tf.TensorShape((None, length)), row, free),
         parallel_iterations=1,
     )[2]

@@ -47,6 +47,7 @@ FORM = {
         "scores": str,
         "chosen": str,
         "first": int,
+        "end?": int,
         "position": str,
         "count": str,
         "unit": str,

@@ -76,8 +76,24 @@ class Stepping:
                 made += 1
             choice = None if choices is None else choices[:, number]
             for name, (source, measure) in self.plan["outputs"].items():
-                found[name].append(MEASURES[measure](outputs[source], choice))
-        return {name: np.stack(values, 1) for name, values in found.items()}
+                if measure != "greedy":
+                    found[name].append(MEASURES[measure](outputs[source], choice))
+        return {
+            name: np.stack(values, 1) if values else self._chosen_freely(rows)
+            for name, values in found.items()
+        }
+
+    def _chosen_freely(self, rows: dict) -> np.ndarray:
+        """The likeliest choices one after another, int32 [b, s], with zeros behind the end."""
+        choices = np.zeros_like(rows["choices"], np.int32)
+        free = {**rows, "choices": choices}
+        state, _ = self._begin(rows)
+        for number in range(choices.shape[1]):
+            if number or state.scores is None:
+                state.take(self.step(state.inputs({}, self._chosen(free, number))))
+            choices[:, number] = state.scores.argmax(-1)
+        is_end = choices == self.plan["end"]
+        return np.where(is_end.cumsum(1) > is_end, np.int32(0), choices)
 
     def _chosen(self, rows: dict, number: int) -> np.ndarray | None:
         """What stands before the choice of this number."""
