@@ -14,161 +14,11 @@ from pathlib import Path
 
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import load
+from tfbig.deploy.operation_lists import ALLOWED, REFUSED, RESTORE, SAVE, refusal
 
-REFUSED = {
-    **dict.fromkeys(
-        (
-            "ReadFile",
-            "MatchingFiles",
-            "WholeFileReader",
-            "WholeFileReaderV2",
-            "FixedLengthRecordReaderV2",
-        ),
-        "reads files",
-    ),
-    **dict.fromkeys(
-        (
-            "TextLineReaderV2",
-            "TFRecordReaderV2",
-            "ReaderReadV2",
-            "TextLineDataset",
-            "TFRecordDataset",
-        ),
-        "reads files",
-    ),
-    **dict.fromkeys(
-        (
-            "InitializeTableFromTextFile",
-            "InitializeTableFromTextFileV2",
-            "Restore",
-            "RestoreSlice",
-            "RestoreV2",
-        ),
-        "reads files",
-    ),
-    **dict.fromkeys(
-        ("LoadDataset", "SnapshotDatasetV2", "CacheDatasetV2", "FileSystemSetConfiguration"),
-        "reads or writes files",
-    ),
-    **dict.fromkeys(
-        (
-            "WriteFile",
-            "Save",
-            "SaveSlices",
-            "SaveV2",
-            "MergeV2Checkpoints",
-            "ShardedFilename",
-            "SaveDatasetV2",
-        ),
-        "writes files",
-    ),
-    **dict.fromkeys(
-        ("WriteSummary", "CreateSummaryFileWriter", "WriteGraphSummary", "DatasetToTFRecord"),
-        "writes files",
-    ),
-    **dict.fromkeys(("Print", "PrintV2"), "prints, and can write files"),
-    **dict.fromkeys(("PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction"), "calls Python"),
-    **dict.fromkeys(
-        ("RemoteCall", "RpcCall", "RpcClient", "RpcServer", "DataServiceDatasetV4", "Send", "Recv"),
-        "talks to other machines",
-    ),
-    **dict.fromkeys(
-        ("DebugIdentity", "DebugIdentityV2", "DebugIdentityV3", "DebugNumericSummaryV2"),
-        "writes files or talks to other machines",
-    ),
-}
-
-# TensorFlow's core operations that only compute, by family.
-ALLOWED = frozenset(
-    """
-    Abs Acos Acosh Add AddN AddV2 All Angle Any ApproximateEqual ArgMax ArgMin Asin Asinh Atan Atan2 Atanh BesselI0e BesselI1e
-    Betainc Bincount DenseBincount Bitcast BitwiseAnd BitwiseOr BitwiseXor Cast Ceil ClipByValue Complex ComplexAbs Conj Cos
-    Cosh Cross Cumprod Cumsum CumulativeLogsumexp Digamma Div DivNoNan Einsum Equal Erf Erfc Erfinv Exp Expm1 Floor FloorDiv
-    FloorMod Greater GreaterEqual Igamma Igammac Imag Inv Invert IsFinite IsInf IsNan LeftShift Less LessEqual Lgamma LinSpace
-    Log Log1p LogicalAnd LogicalNot LogicalOr Max Maximum Mean Min Minimum Mod Mul MulNoNan Ndtri Neg NextAfter NotEqual
-    Polygamma Pow Prod Range Real RealDiv Reciprocal RightShift Rint Round Rsqrt SegmentMax SegmentMean SegmentMin SegmentSum
-    Select SelectV2 Sigmoid Sign Sin Sinh Sqrt Square SquaredDifference Sub Sum Tan Tanh TruncateDiv TruncateMod
-    UnsortedSegmentMax UnsortedSegmentMin UnsortedSegmentSum Xdivy Xlog1py Xlogy Zeta BatchMatMul BatchMatMulV2 BatchMatMulV3
-    Cholesky MatMul MatrixBandPart MatrixDeterminant MatrixDiag MatrixDiagPartV3 MatrixDiagV3 MatrixInverse MatrixSetDiagV3
-    MatrixSolve MatrixTriangularSolve Qr SelfAdjointEigV2 Svd BatchToSpaceND BroadcastArgs BroadcastTo CheckNumerics Concat
-    ConcatOffset ConcatV2 Const DepthToSpace Diag DiagPart Empty EnsureShape ExpandDims ExtractImagePatches
-    ExtractVolumePatches Fill Gather GatherNd GatherV2 Identity IdentityN InvertPermutation MirrorPad OneHot OnesLike Pack Pad
-    PadV2 ParallelConcat Placeholder PlaceholderWithDefault PreventGradient QuantizeAndDequantizeV2 Rank Reshape
-    ResourceGather ResourceGatherNd Reverse ReverseSequence ReverseV2 ScatterNd ScatterNdNonAliasingAdd LowerBound UpperBound
-    Shape ShapeN Size Slice Snapshot SpaceToBatchND SpaceToDepth Split SplitV Squeeze StopGradient StridedSlice
-    TensorScatterAdd TensorScatterMax TensorScatterMin TensorScatterSub TensorScatterUpdate Tile Transpose Unique UniqueV2
-    UniqueWithCounts Unpack UnravelIndex Where ZerosLike TopK TopKV2 InTopKV2 NthElement Roll Bucketize HistogramFixedWidth
-    AvgPool AvgPool3D BatchNormWithGlobalNormalization BiasAdd BiasAddV1 Conv Conv2D Conv2DBackpropInput Conv3D
-    Conv3DBackpropInputV2 DepthwiseConv2dNative Dilation2D Elu FractionalAvgPool FusedBatchNorm FusedBatchNormV2
-    FusedBatchNormV3 L2Loss LeakyRelu LogSoftmax LRN MaxPool MaxPool3D MaxPoolV2 MaxPoolWithArgmax Relu Relu6 Selu Softmax
-    Softplus Softsign SoftmaxCrossEntropyWithLogits SparseSoftmaxCrossEntropyWithLogits CTCGreedyDecoder CTCBeamSearchDecoder
-    CudnnRNNV3 GRUBlockCell LSTMBlockCell BlockLSTM BlockLSTMV2 UniformDequantize UniformQuantize Dequantize QuantizeV2
-    FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel AdjustContrastv2 AdjustHue
-    AdjustSaturation CombinedNonMaxSuppression CropAndResize DecodeAndCropJpeg DecodeBmp DecodeGif DecodeImage DecodeJpeg
-    DecodePng DecodeWebP EncodeJpeg EncodePng ExtractGlimpseV2 ExtractJpegShape HSVToRGB ImageProjectiveTransformV2
-    ImageProjectiveTransformV3 NonMaxSuppressionV3 NonMaxSuppressionV4 NonMaxSuppressionV5 ResizeArea ResizeBicubic
-    ResizeBilinear ResizeNearestNeighbor RGBToHSV ScaleAndTranslate AudioSpectrogram DecodeWav EncodeWav Mfcc FFT FFT2D FFT3D
-    IFFT IFFT2D IFFT3D IRFFT IRFFT2D RFFT RFFT2D AsString DecodeBase64 DecodeCompressed DecodeCSV DecodeJSONExample
-    DecodePaddedRaw DecodeRaw EncodeBase64 ParseExample ParseExampleV2 ParseSequenceExampleV2 ParseSingleExample ParseTensor
-    ReduceJoin RegexFullMatch RegexReplace SerializeTensor StaticRegexFullMatch StaticRegexReplace StringFormat StringJoin
-    StringLength StringLower StringNGrams StringSplit StringSplitV2 StringStrip StringToHashBucket StringToHashBucketFast
-    StringToHashBucketStrong StringToNumber StringUpper Substr UnicodeDecode UnicodeDecodeWithOffsets UnicodeEncode
-    UnicodeScript UnicodeTranscode UnsortedSegmentJoin RaggedBincount RaggedCross RaggedGather RaggedRange
-    RaggedTensorFromVariant RaggedTensorToSparse RaggedTensorToTensor RaggedTensorToVariant SparseConcat SparseCross
-    SparseFillEmptyRows SparseReorder SparseReshape SparseSegmentMean SparseSegmentSum SparseSegmentSqrtN SparseSlice
-    SparseTensorDenseMatMul SparseToDense EmptyTensorList TensorListConcatV2 TensorListElementShape TensorListFromTensor
-    TensorListGather TensorListGetItem TensorListLength TensorListPopBack TensorListPushBack TensorListReserve
-    TensorListResize TensorListScatterV2 TensorListSetItem TensorListSplit TensorListStack TensorArrayV3 TensorArrayCloseV3
-    TensorArrayConcatV3 TensorArrayGatherV3 TensorArrayReadV3 TensorArrayScatterV3 TensorArraySizeV3 TensorArraySplitV3
-    TensorArrayWriteV3 Assert Case Enter Exit If LoopCond Merge NextIteration NoOp PartitionedCall StatefulPartitionedCall
-    StatelessCase StatelessIf StatelessWhile Switch While ControlTrigger DisableCopyOnRead Assign AssignVariableOp
-    AssignAddVariableOp DestroyResourceOp IsVariableInitialized ReadVariableOp VarHandleOp VarIsInitializedOp Variable
-    VariableV2 VariableShape HashTable HashTableV2 InitializeTable InitializeTableV2 LookupTableExportV2 LookupTableFind
-    LookupTableFindV2 LookupTableImportV2 LookupTableSize LookupTableSizeV2 MutableHashTableV2 Multinomial RandomShuffle
-    RandomStandardNormal RandomUniform RandomUniformInt StatelessMultinomial StatelessParameterizedTruncatedNormal
-    StatelessRandomGetAlg StatelessRandomGetKeyCounter StatelessRandomNormal StatelessRandomNormalV2 StatelessRandomUniform
-    StatelessRandomUniformFullInt StatelessRandomUniformFullIntV2 StatelessRandomUniformInt StatelessRandomUniformIntV2
-    StatelessRandomUniformV2 StatelessTruncatedNormalV2 StatelessShuffle RandomIndexShuffle
-    """.split()  # noqa: SIM905 - a page of names reads better without quotes
-)
-PICTURE_DECODERS = frozenset(
-    (
-        "DecodeAndCropJpeg",
-        "DecodeBmp",
-        "DecodeGif",
-        "DecodeImage",
-        "DecodeJpeg",
-        "DecodePng",
-        "DecodeWebP",
-    )
-)
-LOOPS = frozenset(("While", "StatelessWhile", "LoopCond", "Loop", "Scan"))
-SAVE = frozenset(("SaveV2", "MergeV2Checkpoints", "ShardedFilename"))
-# Loaders run the restore operation by themselves: it may fill variables and tables, nothing else.
-RESTORE = frozenset(
-    (
-        "AssignVariableOp",
-        "Const",
-        "Identity",
-        "LookupTableImportV2",
-        "NoOp",
-        "PartitionedCall",
-        "Placeholder",
-        "StatefulPartitionedCall",
-    )
-)
 DEEPEST = 100  # functions that call each other
 MOST_NODES = 1 << 20  # of an ONNX model, those of functions once for each call
 ONNX_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
-
-
-def refusal(op: str) -> str:
-    """Why an operation is refused, in words."""
-    return (
-        f"operation {op} {REFUSED[op]}"
-        if op in REFUSED
-        else f"operation {op} is not among those that a served model may use"
-    )
 
 
 def check_saved_model(folder: Path) -> None:
@@ -224,7 +74,8 @@ def operations(graph, signature: str) -> set[str]:
     """The operations behind a signature of a checked MetaGraphDef, those of functions included."""
     nodes = {node.name: node for node in graph.graph_def.node}
     functions = {function.signature.name: function for function in graph.graph_def.library.function}
-    reached, waiting = {}, [info.name for info in graph.signature_def[signature].outputs.values()]
+    reached = {}
+    waiting = [info.name for info in graph.signature_def[signature].outputs.values()]
     while waiting:
         name = waiting.pop().lstrip("^").partition(":")[0]
         if name in nodes and name not in reached:
@@ -250,8 +101,10 @@ def check_onnx(path: Path) -> set[str]:
         raise UserError(
             f"{path}: is no ONNX model that can be read: {type(error).__name__}."
         ) from error
-    parts = [part for graph in (model.graph, *model.functions) for part in _onnx_parts(graph)]
-    for node in (node for part in parts for node in part.node):
+    graphs = [
+        graph for owner in (model.graph, *model.functions) for graph in _onnx_subgraphs(owner)
+    ]
+    for node in (node for graph in graphs for node in graph.node):
         if node.domain not in ONNX_DOMAINS:
             raise UserError(
                 f"{path}: refused: operator {node.op_type} is from {node.domain!r}, not among"
@@ -259,24 +112,26 @@ def check_onnx(path: Path) -> set[str]:
             )
     if any(
         tensor.data_location == onnx.TensorProto.EXTERNAL
-        for part in parts
-        for tensor in _onnx_tensors(part)
+        for graph in graphs
+        for tensor in _onnx_tensors(graph)
     ):
         raise UserError(f"{path}: refused: it keeps data outside its own file.")
     _check_expansion(path, model)
-    return {node.op_type for part in parts for node in part.node}
+    return {node.op_type for graph in graphs for node in graph.node}
 
 
 def _check_expansion(path: Path, model) -> None:
-    """Raises UserError where an ONNX model's functions become too much once they stand in place of
-    their calls, as they do when it is loaded: 40 that each call the one before twice are 2^40.
+    """Raises UserError where an ONNX model's functions are too many operators once substituted.
+
+    They replace their calls when the model is loaded: 40 functions that each call the one before
+    twice are 2^40 operators.
     """
-    functions = {(part.domain, part.name): part for part in model.functions}
+    functions = {(function.domain, function.name): function for function in model.functions}
     sizes: dict[tuple[str, str], int] = {}
 
     def size(graph, depth: int) -> int:
         total = 0
-        for node in (node for part in _onnx_parts(graph) for node in part.node):
+        for node in (node for inner in _onnx_subgraphs(graph) for node in inner.node):
             key = node.domain, node.op_type
             if key in functions and key not in sizes:
                 if depth > DEEPEST:
@@ -297,20 +152,17 @@ def _check_expansion(path: Path, model) -> None:
 
 
 def _onnx_attributes(graph) -> list:
-    """The attributes of a graph's or function's nodes, and the values that a function's own
-    attributes have by default.
-    """
-    return [attribute for node in graph.node for attribute in node.attribute] + list(
-        getattr(graph, "attribute_proto", ())
-    )
+    """The attributes of a graph's or function's nodes, and a function's own defaults."""
+    of_nodes = [attribute for node in graph.node for attribute in node.attribute]
+    return of_nodes + list(getattr(graph, "attribute_proto", ()))
 
 
-def _onnx_parts(graph):
+def _onnx_subgraphs(graph):
     """A graph or function and its subgraphs."""
     yield graph
     for attribute in _onnx_attributes(graph):
         for inner in [attribute.g] * attribute.HasField("g") + list(attribute.graphs):
-            yield from _onnx_parts(inner)
+            yield from _onnx_subgraphs(inner)
 
 
 def _onnx_tensors(graph):
@@ -320,8 +172,8 @@ def _onnx_tensors(graph):
     for attribute in _onnx_attributes(graph):
         yield from (attribute.t, *attribute.tensors)
         sparse += (attribute.sparse_tensor, *attribute.sparse_tensors)
-    for one in sparse:
-        yield from (one.values, one.indices)
+    for tensor in sparse:
+        yield from (tensor.values, tensor.indices)
 
 
 def _parsed(path: Path):
@@ -338,8 +190,9 @@ def _parsed(path: Path):
 
 
 def _saver_nodes(graph) -> tuple[list, list]:
-    """The nodes that save and that restore a SavedModel's variables, unless something else uses
-    them too.
+    """The nodes that save and that restore a SavedModel's variables.
+
+    Those that something else uses too are left out.
     """
     used = {
         text.lstrip("^").partition(":")[0] for node in graph.graph_def.node for text in node.input
@@ -392,15 +245,17 @@ def _reach(nodes, functions: dict) -> set[str]:
 
 
 def _reach_names(names, functions: dict) -> set[str]:
-    found, waiting = set(), [name for name in names if name in functions]
+    """The functions with these names, and those that they call, directly or not."""
+    reached = set()
+    waiting = [name for name in names if name in functions]
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in reached:
+            reached.add(name)
             waiting += [
                 inner for node in functions[name].node_def for inner in _called(node, functions)
             ]
-    return found
+    return reached
 
 
 def _check_nesting(path: Path, functions: dict) -> None:

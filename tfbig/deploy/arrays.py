@@ -18,24 +18,28 @@ class Writer:
     """
 
     def __init__(self, path: Path):
-        self.path, self.rows, self.ends = str(path), 0, []
-        self.dtype, self.row = "float32", ()
+        self.path = str(path)
+        self.rows = 0
+        self.ends = []
+        self.dtype = "float32"
+        self.row = ()
         self.file = Path(f"{path}.data").open("wb")  # noqa: SIM115 - closed by `close`
 
-    def add(self, part: np.ndarray) -> None:
+    def add(self, rows: np.ndarray) -> None:
         """Adds rows [n, ...] to those that are there."""
-        self.row, self.rows = part.shape[1:], self.rows + len(part)
-        self._write(part)
+        self.row = rows.shape[1:]
+        self.rows += len(rows)
+        self._write(rows)
 
-    def _write(self, part: np.ndarray) -> None:
-        if part.dtype.kind in "OS":
+    def _write(self, rows: np.ndarray) -> None:
+        if rows.dtype.kind in "OS":
             self.dtype = "bytes"
-            for item in part.reshape(-1):
+            for item in rows.reshape(-1):
                 self.file.write(item)
                 self.ends.append(self.file.tell())
         else:
-            self.dtype = part.dtype.name
-            self.file.write(np.ascontiguousarray(part).tobytes())
+            self.dtype = rows.dtype.name
+            self.file.write(np.ascontiguousarray(rows).tobytes())
 
     def close(self) -> str:
         """Ends the array; returns what `read` takes."""
@@ -56,7 +60,9 @@ class Bytes:
     dtype = np.dtype(object)
 
     def __init__(self, path: str, shape: tuple[int, ...]):
-        self.path, self.shape, self.ndim = path, shape, len(shape)
+        self.path = path
+        self.shape = shape
+        self.ndim = len(shape)
         self.ends = np.fromfile(f"{path}.ends", np.int64)
 
     def __len__(self) -> int:
@@ -95,27 +101,30 @@ def read(path: str) -> np.ndarray | Bytes:
 
 
 class Differences:
-    """How outputs differ from those expected: for each name the largest difference of numbers
-    (relative to 1 + |expected|), or how many texts and whole numbers differ."""
+    """How outputs differ from those expected.
+
+    For each name the largest difference of numbers (relative to 1 + |expected|), or how many texts
+    and whole numbers differ.
+    """
 
     def __init__(self):
         self.outputs: dict[str, dict] = {}
 
-    def add(self, found: dict, expected: dict) -> None:
+    def add(self, actual: dict, expected: dict) -> None:
         """Compares some rows of each output."""
         for name, value in expected.items():
-            if name not in found or found[name].shape != value.shape:
+            if name not in actual or actual[name].shape != value.shape:
                 self.outputs[name] = {"missing": True}
             elif not self.outputs.get(name, {}).get("missing"):
-                self._compare(name, found[name], value)
+                self._compare(name, actual[name], value)
 
-    def _compare(self, name: str, found: np.ndarray, expected: np.ndarray) -> None:
+    def _compare(self, name: str, actual: np.ndarray, expected: np.ndarray) -> None:
         if expected.dtype.kind != "f":
             before = self.outputs.get(name, {"changed": 0})["changed"]
-            self.outputs[name] = {"changed": before + int((found != expected).sum())}
+            self.outputs[name] = {"changed": before + int((actual != expected).sum())}
             return
         before = self.outputs.get(name, {"largest": 0.0})["largest"]
-        gap = np.abs(found.astype(np.float64) - expected) / (1 + np.abs(expected))
+        gap = np.abs(actual.astype(np.float64) - expected) / (1 + np.abs(expected))
         finite = before is not None and bool(np.isfinite(gap).all())
         largest = max(before, float(gap.max(initial=0.0))) if finite else None
         self.outputs[name] = {"largest": largest}
@@ -124,8 +133,8 @@ class Differences:
     def largest(self) -> float | None:
         """Of all outputs; None where one is missing or not finite."""
         if any(
-            part.get("missing") or part.get("largest", 0.0) is None
-            for part in self.outputs.values()
+            output.get("missing") or output.get("largest", 0.0) is None
+            for output in self.outputs.values()
         ):
             return None
-        return max((part.get("largest", 0.0) for part in self.outputs.values()), default=0.0)
+        return max((output.get("largest", 0.0) for output in self.outputs.values()), default=0.0)

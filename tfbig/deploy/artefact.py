@@ -137,17 +137,15 @@ def _upgraded(record: dict) -> dict:
         return record
     try:
         stepwise = _steps_of(signatures["prefill"], signatures["step"])
-        chancy = {name for name, part in signatures.items() if "seed" in part["inputs"]}
+        sampled = {name for name, entry in signatures.items() if "seed" in entry["inputs"]}
     except (KeyError, ValueError):  # other programs of these names
         return record
-    by_place = sorted({"serving_default", *chancy})
+    by_place = sorted({"serving_default", *sampled})
     return {**record, "by_place": by_place, "stepwise": stepwise}
 
 
 def _media_of(signatures: dict) -> dict:
-    """What schema 1 meant by a signature of encoded pictures, which names and probabilities
-    answered.
-    """
+    """What schema 1 meant by a signature of pictures, answered by names and probabilities."""
     asked, ready = (signatures.get(name, {}) for name in ("serving_default", "tensors"))
     answers = {"label": "label", "probability": "number"}
     answers |= {"labels": "label", "probabilities": "probabilities"}
@@ -162,15 +160,16 @@ def _steps_of(start: dict, step: dict) -> dict:
     """What schema 1 meant by a start and a step with these signatures."""
     carried = sorted(set(step["inputs"]) & set(step["outputs"]))
     (chosen,) = set(step["inputs"]) - {"position", *carried}
-    (count,) = (name for name, part in start["inputs"].items() if len(part["shape"]) == 1)
+    (count,) = (name for name, info in start["inputs"].items() if len(info["shape"]) == 1)
     steps = {"step": "step", "start": "prefill", "carried": carried, "fixed": [], "first": 0}
     places = {"position": "position", "count": count}
     return {**steps, **places, "scores": "logits", "chosen": chosen, "unit": chosen}
 
 
 def check(folder: Path) -> dict:
-    """Raises UserError unless the directory holds exactly the files that artefact.json lists,
-    unchanged. Returns its content.
+    """The content of artefact.json, whose files are checked.
+
+    Raises UserError unless the directory holds exactly the files that it lists, unchanged.
     """
     check_paths(folder)
     record = read(folder)
@@ -180,10 +179,10 @@ def check(folder: Path) -> dict:
             raise UserError(
                 f"{folder / RECORD}: refused: the path {name!r} leads out of the artefact."
             )
-    there = {
+    present = {
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     } - {RECORD}
-    for name in sorted(there - set(record["files"])):
+    for name in sorted(present - set(record["files"])):
         raise UserError(f"{folder / name}: refused: {RECORD} does not list this file.")
     for name, entry in record["files"].items():
         path = folder / name
@@ -198,9 +197,7 @@ def check(folder: Path) -> dict:
 
 
 def check_paths(folder: Path) -> None:
-    """Raises UserError if anything in the directory is a link or otherwise no plain file or
-    folder.
-    """
+    """Raises UserError if the directory holds anything but plain files and folders."""
     for path in [folder, *folder.rglob("*")]:
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise UserError(f"{path}: refused: expected plain files and folders only, no links.")

@@ -1,5 +1,7 @@
-"""The bench that artefacts are examined on: each in a process of its own, which knows neither this
-package nor Keras, on what the evaluated model was given and answered.
+"""The bench that artefacts are examined on, each in a process of its own.
+
+The process knows neither this package nor Keras. It asks the artefact what the evaluated model was
+asked, and compares the answers.
 """
 
 from __future__ import annotations
@@ -54,7 +56,10 @@ class Bench:
     """Examines artefacts in fresh processes; its working files live in `folder`."""
 
     def __init__(self, programs: Programs, reference: Reference, folder: Path):
-        self.programs, self.reference, self.folder, self.calls = programs, reference, folder, 0
+        self.programs = programs
+        self.reference = reference
+        self.folder = folder
+        self.calls = 0
         with tf.device("CPU"):
             tf.saved_model.save(programs.examiner(), str(folder / "examiner"))
         self.raw = self._keep("raw", reference.raw)
@@ -95,12 +100,13 @@ class Bench:
         """What people are answered, of the expected outputs."""
         from tfbig.deploy import arrays
 
-        outputs, writers = self.reference.outputs, {}
+        outputs = self.reference.outputs
+        writers = {}
         for first in range(0, len(next(iter(outputs.values()))), ROWS):
-            part = {
+            batch = {
                 name: tf.constant(value[first : first + ROWS]) for name, value in outputs.items()
             }
-            for name, value in self.programs.serving.answer(part).items():
+            for name, value in self.programs.serving.answer(batch).items():
                 if name not in writers:
                     writers[name] = arrays.Writer(self.folder / f"answers_{name}")
                 writers[name].add(value.numpy())
@@ -111,7 +117,12 @@ class Bench:
     ) -> dict:
         """The worker's report on one artefact, with its metrics; see `worker.examine`."""
         through_raw = signature == self.programs.serving.name
-        inputs = self.served if through_raw else {} if signature == READY else self.tensors
+        if through_raw:
+            inputs = self.served
+        elif signature == READY:
+            inputs = {}
+        else:
+            inputs = self.tensors
         job = {
             "inputs": inputs,
             "ready": [] if inputs else self.ready,
@@ -130,26 +141,27 @@ class Bench:
             files: the ONNX file of each program; none: they are signatures of the SavedModel.
         """
         stepwise = self.programs.serving.stepwise
-        unrolled, greedy = stepwise.unroll(self.reference.raw), self.reference.greedy
+        unrolled = stepwise.unroll(self.reference.raw)
+        greedy = self.reference.greedy
         given = {f"start__{name}": value for name, value in unrolled.start.items()}
         given |= {f"given__{name}": value for name, value in unrolled.given.items()}
         if unrolled.choices is not None:
             given["choices"] = unrolled.choices
-        begun = {}
+        greedy_inputs = {}
         if greedy:
-            begun = {f"start__{name}": value for name, value in greedy.start.items()}
-            begun["choices"] = greedy.choices
-        where = {
-            name: {"path": str(folder / files[name])}
-            if files
-            else {"path": str(folder), "signature": name}
-            for name in stepwise.programs
-        }
+            greedy_inputs = {f"start__{name}": value for name, value in greedy.start.items()}
+            greedy_inputs["choices"] = greedy.choices
+        if files:
+            programs = {name: {"path": str(folder / files[name])} for name in stepwise.programs}
+        else:
+            programs = {
+                name: {"path": str(folder), "signature": name} for name in stepwise.programs
+            }
         job = {
             "inputs": self._keep("steps", given),
-            "greedy": self._keep("greedy", begun),
+            "greedy": self._keep("greedy", greedy_inputs),
             "plan": {**stepwise.to_json(), "outputs": stepwise.outputs, "zeros": self._zeros()},
-            "steps": {"kind": "onnx" if files else "savedmodel", **where},
+            "steps": {"kind": "onnx" if files else "savedmodel", **programs},
             "ready": [],
             "judge": "metrics",
             "expected": self.outputs,
@@ -195,11 +207,11 @@ class Bench:
     def _worker(self, job: dict, what: str) -> dict:
         """The report of a process that has neither this package nor Keras."""
         self.calls += 1
-        paths = [self.folder / f"{part}_{self.calls}.json" for part in ("job", "report")]
+        paths = [self.folder / f"{name}_{self.calls}.json" for name in ("job", "report")]
         paths[0].write_text(json.dumps(job), "utf-8")
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-P", str(WORKER), *map(str, paths)],
                 env=environment,
                 capture_output=True,
@@ -208,9 +220,9 @@ class Bench:
             )
         except subprocess.TimeoutExpired as error:
             raise RunFailure(f"verification of {what}: no report after {TIMEOUT_S} s.") from error
-        if done.returncode:
-            last = [line for line in done.stderr.strip().splitlines() if line.strip()][-1:] or [
-                f"exit code {done.returncode}"
+        if process.returncode:
+            last = [line for line in process.stderr.strip().splitlines() if line.strip()][-1:] or [
+                f"exit code {process.returncode}"
             ]
             raise RunFailure(f"verification of {what}: the artefact does not run: {last[0][:300]}")
         report = json.loads(paths[1].read_text("utf-8"))
@@ -221,8 +233,10 @@ class Bench:
 
 
 def metrics_of(task: Task, folder: Path) -> dict[str, dict]:
-    """Each metric of an artefact, as it should be, and how many examples it differs in, from what
-    the worker's `judge` wrote; none where it could not judge."""
+    """Each metric of an artefact, as it should be, and how many examples it differs in.
+
+    From what the worker's `judge` wrote; none where it could not judge.
+    """
     from tfbig.deploy import arrays
 
     own, expected = (
@@ -250,37 +264,38 @@ def compared(own: dict, expected: dict) -> dict[str, dict]:
     """The metrics that are sums over counts: METRIC__sum and METRIC__count -> [n]."""
     metrics = {}
     for name in sorted(key.removesuffix("__sum") for key in own if key.endswith("__sum")):
-        one, other = (side[f"{name}__sum"].astype(np.float64) for side in (own, expected))
+        own_sum, expected_sum = (
+            side[f"{name}__sum"].astype(np.float64) for side in (own, expected)
+        )
         count = own[f"{name}__count"].sum(dtype=np.float64)
         if not count:
             continue  # nothing of what it counts is in the split, so it has no value
-        value, should = float(one.sum() / count), float(other.sum() / count)
         metrics[name] = {
-            "value": value,
-            "expected": should,
-            "changed": int(_rows_differ(one, other).sum()),
+            "value": float(own_sum.sum() / count),
+            "expected": float(expected_sum.sum() / count),
+            "changed": int(_rows_differ(own_sum, expected_sum).sum()),
         }
     return metrics
 
 
 def scored(task: Task, own: dict, expected: dict) -> dict[str, dict]:
     """The metrics of `Task.score`, from records of all examples."""
-    values, wanted = (task.score(task.examine(side)) for side in (own, expected))
+    own_values, expected_values = (task.score(task.examine(side)) for side in (own, expected))
     changed = np.zeros(len(next(iter(own.values()))), bool)
     for name, value in own.items():
         changed |= _rows_differ(value, expected[name])
     return {
         name: {
             "value": float(value),
-            "expected": float(wanted[name]),
+            "expected": float(expected_values[name]),
             "changed": int(changed.sum()),
         }
-        for name, value in values.items()
-        if value is not None and wanted[name] is not None
+        for name, value in own_values.items()
+        if value is not None and expected_values[name] is not None
     }
 
 
-def _rows_differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    one, other = one.astype(np.float64), other.astype(np.float64)
-    differ = np.abs(one - other) > 1e-3 * (1 + np.abs(other))
-    return differ.reshape(len(one), -1).any(1)
+def _rows_differ(own: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    own, expected = own.astype(np.float64), expected.astype(np.float64)
+    differ = np.abs(own - expected) > 1e-3 * (1 + np.abs(expected))
+    return differ.reshape(len(own), -1).any(1)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 def text(record: dict) -> str:
     """card.md of an artefact, from its record."""
-    config, data, metrics = record["config"], record["data"], record["metrics"]
+    config = record["config"]
+    data = record["data"]
+    metrics = record["metrics"]
     kinds = {key: config[key]["name"] for key in ("task", "model", "data")}
     lines = [
         f"# {record['name']}, version {record['version']}",
@@ -52,25 +54,7 @@ def text(record: dict) -> str:
             for name, entry in record["signatures"].items()
         ),
         "",
-        "## Limits",
-        "",
-        *(line for remark in record.get("remarks", []) for line in (remark, "")),
-        (
-            f"It was measured on examples like those of `{kinds['data']}` and on no others: inputs"
-            " of another origin, size or style may be"
-        ),
-        "answered wrongly and with high confidence, since it knows only what it was trained on"
-        + (
-            f" ({len(record['labels'])} labels:"
-            f" {', '.join(record['labels'][:20])}{', ...' if len(record['labels']) > 20 else ''})."
-            if record["labels"]
-            else "."
-        ),
-        (
-            "Its behaviour for groups of people, under deliberate attack and over time was not"
-            " examined."
-        ),
-        "",
+        *_limits(record, kinds["data"]),
         "## Licence",
         "",
         (
@@ -82,26 +66,52 @@ def text(record: dict) -> str:
     return "\n".join(lines)
 
 
+def _limits(record: dict, data: str) -> list[str]:
+    """What the model was not measured for; `data` is what it was trained on."""
+    labels = record["labels"]
+    known = ""
+    if labels:
+        more = ", ..." if len(labels) > 20 else ""
+        known = f" ({len(labels)} labels: {', '.join(labels[:20])}{more})"
+    return [
+        "## Limits",
+        "",
+        *(line for remark in record.get("remarks", []) for line in (remark, "")),
+        (
+            f"It was measured on examples like those of `{data}` and on no others: inputs"
+            " of another origin, size or style may be"
+        ),
+        (
+            "answered wrongly and with high confidence, since it knows only what it was trained on"
+            f"{known}."
+        ),
+        (
+            "Its behaviour for groups of people, under deliberate attack and over time was not"
+            " examined."
+        ),
+        "",
+    ]
+
+
 def _interval(metric: dict) -> str:
-    return (
-        "too few examples"
-        if metric["low"] is None
-        else f"{metric['low']:.4f} to {metric['high']:.4f}"
-    )
+    if metric["low"] is None:
+        return "too few examples"
+    return f"{metric['low']:.4f} to {metric['high']:.4f}"
 
 
 def _row(name: str, entry: dict, count: int) -> str:
     metrics = ", ".join(f"{key} {m['value']:.4f}" for key, m in entry["metrics"].items())
     metrics += f" (first {entry['count']:,} examples)" if entry["count"] != count else ""
-    fast, many = entry["latency"]["1"], entry["latency"]["32"]
+    single = entry["latency"]["1"]
+    batched = entry["latency"]["32"]
     gap = (
         f"{entry['largest_difference']:.2g}"
         if entry["largest_difference"] is not None
         else "not finite"
     )
     return (
-        f"| {name} | {entry['size'] / 1e6:.2f} MB | {metrics} | {gap} | {fast['p50_ms']:.2f} ms |"
-        f" {many['examples_per_s']:,.0f} {entry.get('unit', 'example')}s/s |"
+        f"| {name} | {entry['size'] / 1e6:.2f} MB | {metrics} | {gap} | {single['p50_ms']:.2f} ms |"
+        f" {batched['examples_per_s']:,.0f} {entry.get('unit', 'example')}s/s |"
         f" {entry['peak_memory_mb']:.0f} MB | {entry['cold_start_s']:.1f} s |"
     )
 

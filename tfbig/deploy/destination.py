@@ -20,14 +20,15 @@ def check_request(
         if need in formats:
             module.require()
     check_destination(destination)
-    found = find_baseline(baseline) if baseline else None
-    if found:
-        allowlist.check_saved_model(found)  # it will be run, to measure its latency
-    return found
+    if not baseline:
+        return None
+    version = find_baseline(baseline)
+    allowlist.check_saved_model(version)  # it will be run, to measure its latency
+    return version
 
 
 def check_destination(folder: Path) -> None:
-    """Raises UserError if a version written there would spoil what is there.
+    """Raises UserError if a version written there would spoil what exists.
 
     Another version, or a directory of models.
     """
@@ -36,11 +37,11 @@ def check_destination(folder: Path) -> None:
             f"{folder}: is an exported version, which must hold nothing else. Expected the"
             f" directory of its model: {folder.parent}."
         )
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(
-            f"{folder}: cannot be made: {there}"
-            f" {'cannot be written to' if there.is_dir() else 'is no directory'}."
+            f"{folder}: cannot be made: {existing}"
+            f" {'cannot be written to' if existing.is_dir() else 'is no directory'}."
         )
     models = sorted({path.parent.parent.name for path in folder.glob(f"*/*/{artefact.RECORD}")})
     if models:
@@ -64,17 +65,16 @@ def check_compatible(folder: Path, labels: list[str], signatures: dict | None = 
     newest = max(artefact.versions(folder), default=None)
     if newest is None:
         return
-    before, wrong = artefact.read(folder / str(newest)), ""
+    before = artefact.read(folder / str(newest))
+    wrong = ""
     if before.get("labels", labels) != labels:
         wrong = f"its labels are {_few(before['labels'])}, the new ones {_few(labels)}"
-    for name, entry in (before.get("signatures", {}) if signatures is not None else {}).items():
-        if "model." not in name and _without_units(entry) != _without_units(
-            signatures.get(name, {})
-        ):
-            wrong = (
-                wrong
-                or f"the new one has {'another' if name in signatures else 'no'} signature {name!r}"
-            )
+    known = before.get("signatures", {}) if signatures is not None else {}
+    for name, entry in known.items():
+        same = _without_units(entry) == _without_units(signatures.get(name, {}))
+        if not wrong and not same and "model." not in name:
+            has = "another" if name in signatures else "no"
+            wrong = f"the new one has {has} signature {name!r}"
     if wrong:
         raise UserError(
             f"{folder}: version {newest} cannot be followed by this one: {wrong}. Servers would"
@@ -93,8 +93,8 @@ def _without_units(signature: dict) -> dict:
     A unit tells how numbers are scaled, which may change with the data.
     """
     return {
-        side: {name: (part["dtype"], part["shape"]) for name, part in parts.items()}
-        for side, parts in signature.items()
+        side: {name: (info["dtype"], info["shape"]) for name, info in tensors.items()}
+        for side, tensors in signature.items()
     }
 
 
@@ -103,18 +103,16 @@ def find_baseline(path: Path) -> Path:
 
     A version's directory, or the newest in a model's directory.
     """
-    found = (
-        path
-        if (path / artefact.RECORD).is_file()
-        else path / str(max(artefact.versions(path), default=0))
-    )
-    if not (found / artefact.RECORD).is_file():
+    version = path
+    if not (path / artefact.RECORD).is_file():
+        version = path / str(max(artefact.versions(path), default=0))
+    if not (version / artefact.RECORD).is_file():
         raise UserError(
             f"--baseline {path}: expected an exported artefact, a directory with {artefact.RECORD}"
             " or with versions. Found none."
         )
-    if not artefact.check(found).get("metrics"):
+    if not artefact.check(version).get("metrics"):
         raise UserError(
             f"--baseline {path}: its {artefact.RECORD} holds no metrics to compare with."
         )
-    return found
+    return version

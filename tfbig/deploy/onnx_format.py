@@ -15,6 +15,7 @@ from tfbig.deploy import allowlist
 OPSET = 18  # the newest that tf2onnx 1.17 writes; onnxruntime reads newer ones
 
 LARGEST = 2**31  # bytes of a protocol buffer
+AXES = ("batch", "length")  # names of the first axes, where they are free
 
 
 def write(function, path: Path, facts: dict[str, str]) -> None:
@@ -104,7 +105,7 @@ class _Examples:
 
     def __init__(self, examples: dict[str, np.ndarray], size: int = 64):
         total = len(next(iter(examples.values())))
-        self.parts = iter(
+        self.batches = iter(
             [
                 {name: value[i : i + size] for name, value in examples.items()}
                 for i in range(0, total, size)
@@ -112,7 +113,7 @@ class _Examples:
         )
 
     def get_next(self):
-        return next(self.parts, None)
+        return next(self.batches, None)
 
 
 def check_size(variables: list) -> None:
@@ -154,14 +155,14 @@ def _rename(graph, outputs: list[str]) -> None:
     """
     names = {old.name: new for old, new in zip(graph.output, outputs, strict=True)}
     for node in graph.node:
-        for part in (node.input, node.output):
-            part[:] = [names.get(name, name) for name in part]
+        for listed in (node.input, node.output):
+            listed[:] = [names.get(name, name) for name in listed]
     for value in graph.output:
         value.name = names[value.name]
     for value in [*graph.input, *graph.output]:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if not dim.dim_value:
-                dim.dim_param = "batch" if axis == 0 else f"length_{axis}" if axis > 1 else "length"
+                dim.dim_param = AXES[axis] if axis < len(AXES) else f"length_{axis}"
 
 
 def _teach_erfc() -> None:
@@ -175,7 +176,8 @@ def _teach_erfc() -> None:
     class Erfc:
         @classmethod
         def version_9(cls, ctx, node, **_):
-            dtype, shape = ctx.get_dtype(node.output[0]), ctx.get_shape(node.output[0])
+            dtype = ctx.get_dtype(node.output[0])
+            shape = ctx.get_shape(node.output[0])
             erf = ctx.make_node("Erf", [node.input[0]], dtypes=[dtype], shapes=[shape])
             one = ctx.make_const(f"{node.name}_one", np.array(1, np.float32))
             ctx.remove_node(node.name)

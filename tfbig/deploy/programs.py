@@ -73,11 +73,12 @@ class Programs:
 
     def _check_steps(self, stepwise: Stepwise) -> None:
         """Steps are compared with the whole prediction, so they must make all of it."""
-        expected, made = set(_specs(self.ready)), set(stepwise.outputs)
-        if expected != made:
+        expected = set(_specs(self.ready))
+        actual = set(stepwise.outputs)
+        if expected != actual:
             raise ValueError(
                 f"stepwise.outputs: expected {', '.join(sorted(expected))}, as"
-                f" {type(self.task).__name__} predicts. Received: {', '.join(sorted(made))}."
+                f" {type(self.task).__name__} predicts. Received: {', '.join(sorted(actual))}."
             )
 
     def examiner(self) -> tf.Module:
@@ -87,7 +88,8 @@ class Programs:
         answers or outputs (named given__X) -> per-example sums and counts (named METRIC__sum and
         METRIC__count) and, where the task has a score of all examples, its records (record__X).
         """
-        task, serving = self.task, self.serving
+        task = self.task
+        serving = self.serving
         has_score = type(task).score is not Task.score
         raw = {
             name: tf.TensorSpec((None, *feature.longest), feature.dtype)
@@ -101,7 +103,8 @@ class Programs:
         examples = {name: raw[name] for name in self.decoded_names}
         module = tf.Module()
         module.ready = _traced(lambda **given: task.preprocess(given, False), examples)
-        answers, outputs = _specs(self.raw), _specs(self.ready)
+        answers = _specs(self.raw)
+        outputs = _specs(self.ready)
         module.grade = self._judge(serving.grade, serving.records, raw, answers)
         records = task.records if has_score else None
         module.metrics = self._judge(task.metrics, records, raw, outputs)
@@ -116,11 +119,12 @@ class Programs:
                     if name.startswith(prefix)
                 }
 
-            answers, batch = pick("given__"), self.task.preprocess(pick("raw__"), False)
+            answers = pick("given__")
+            batch = self.task.preprocess(pick("raw__"), False)
             sums = {
-                f"{name}__{part}": value
+                f"{name}__{term}": value
                 for name, pair in measure(answers, batch).items()
-                for part, value in zip(("sum", "count"), pair, strict=True)
+                for term, value in zip(("sum", "count"), pair, strict=True)
             }
             kept = keep(answers, batch) if keep else {}
             return {**sums, **{f"{RECORD}{name}": value for name, value in kept.items()}}
@@ -136,9 +140,9 @@ def _traced(function: Callable, specs: dict[str, tf.TensorSpec]):
     """A tf.function of keyword arguments, traced for these specifications."""
     named = {name: tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()}
     # Names alone, never places
-    made = tf.function(lambda **given: function(**given), autograph=False)
-    made.traced = made.get_concrete_function(**named)
-    return made
+    traced = tf.function(lambda **given: function(**given), autograph=False)
+    traced.traced = traced.get_concrete_function(**named)
+    return traced
 
 
 def _specs(function) -> dict[str, tf.TensorSpec]:

@@ -77,10 +77,12 @@ def export(
 def _against(
     baseline: Path, variant: Variant, bench, primary: tuple[str, str], factor: float
 ) -> list[verify.Check]:
-    """The new SavedModel against the one in service, whose latency is measured again, here and
-    now.
+    """Checks of the new SavedModel against the one in service.
+
+    The latency of the one in service is measured again, on this machine.
     """
-    record, (metric, better) = artefact.check(baseline), primary
+    record = artefact.check(baseline)
+    metric, better = primary
     interval = record["metrics"]["metrics"].get(metric)
     if interval is None:
         raise UserError(f"--baseline {baseline}: was not measured by {metric}.")

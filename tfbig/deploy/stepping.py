@@ -1,5 +1,4 @@
-"""Runs a model by its stepwise programs, and measures what they make as its whole prediction is
-measured.
+"""A model that runs by its stepwise programs, measured as its whole prediction is.
 
 Part of `worker.py`'s process.
 
@@ -37,17 +36,17 @@ class Stepping:
     def __call__(self, rows: dict) -> dict:
         size = len(next(iter(rows.values())))
         state, _ = self._begin({name: value[:1] for name, value in rows.items()})
-        most = max(1, KEPT_BYTES // max(1, sum(part.nbytes for part in state.kept.values())))
-        parts = [
+        most = max(1, KEPT_BYTES // max(1, sum(kept.nbytes for kept in state.kept.values())))
+        chunks = [
             self._unrolled({name: value[i : i + most] for name, value in rows.items()})
             for i in range(0, size, most)
         ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
     def _begin(self, rows: dict) -> tuple:
         """The state before the first step, and what the start gave."""
         size = len(next(iter(rows.values())))
-        start = _part(rows, "start__")
+        start = _without_prefix(rows, "start__")
         place = np.zeros(size, np.int32)
         if self.plan["count"]:
             place = np.asarray(start[self.plan["count"]], np.int32)
@@ -62,25 +61,26 @@ class Stepping:
 
     def _unrolled(self, rows: dict) -> dict:
         state, outputs = self._begin(rows)
-        given, choices = _part(rows, "given__"), rows.get("choices")
-        found: dict[str, list] = {name: [] for name in self.plan["outputs"]}
+        given = _without_prefix(rows, "given__")
+        choices = rows.get("choices")
+        measured: dict[str, list] = {name: [] for name in self.plan["outputs"]}
         total = next(iter(given.values())).shape[1] if choices is None else choices.shape[1]
-        made = 0
+        step = 0
         for number in range(total):
             if number or state.scores is None:
                 chosen = self._chosen(rows, number)
                 outputs = self.step(
-                    state.inputs({name: _at(value, made) for name, value in given.items()}, chosen)
+                    state.inputs({name: _at(value, step) for name, value in given.items()}, chosen)
                 )
                 state.take(outputs)
-                made += 1
+                step += 1
             choice = None if choices is None else choices[:, number]
             for name, (source, measure) in self.plan["outputs"].items():
                 if measure != "greedy":
-                    found[name].append(MEASURES[measure](outputs[source], choice))
+                    measured[name].append(MEASURES[measure](outputs[source], choice))
         return {
             name: np.stack(values, 1) if values else self._chosen_freely(rows)
-            for name, values in found.items()
+            for name, values in measured.items()
         }
 
     def _chosen_freely(self, rows: dict) -> np.ndarray:
@@ -115,20 +115,22 @@ class Stepping:
         """
         rows = {**start, "choices": choices}
         state, _ = self._begin(rows)
-        each, changed, ties = np.arange(len(choices)), 0, 0
+        row = np.arange(len(choices))
+        changed = ties = 0
         for number, wanted in enumerate(choices.T):
             if number or state.scores is None:
                 state.take(self.step(state.inputs({}, self._chosen(rows, number))))
             best = state.scores.max(-1)
             other = state.scores.argmax(-1) != wanted
-            near = best - state.scores[each, wanted] <= TIE * (1 + np.abs(best))
-            ties, changed = ties + int((other & near).sum()), changed + int((other & ~near).sum())
+            near = best - state.scores[row, wanted] <= TIE * (1 + np.abs(best))
+            ties += int((other & near).sum())
+            changed += int((other & ~near).sum())
         return {"choices": int(choices.size), "changed": changed, "ties": ties}
 
-    def one(self, rows: dict) -> dict:
+    def first_inputs(self, rows: dict) -> dict:
         """Inputs of the first step of these rows."""
         state, _ = self._begin(rows)
-        given = {name: _at(value, 0) for name, value in _part(rows, "given__").items()}
+        given = {name: _at(value, 0) for name, value in _without_prefix(rows, "given__").items()}
         return state.inputs(given, self._chosen(rows, 0 if state.scores is None else 1))
 
 
@@ -150,7 +152,7 @@ def _same(output: np.ndarray, choice_b: np.ndarray | None) -> np.ndarray:
 MEASURES = {"same": _same, "log_probability": _log_probability, "likeliest": _likeliest}
 
 
-def _part(rows: dict, prefix: str) -> dict:
+def _without_prefix(rows: dict, prefix: str) -> dict:
     return {name[len(prefix) :]: value for name, value in rows.items() if name.startswith(prefix)}
 
 

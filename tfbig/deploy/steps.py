@@ -24,7 +24,9 @@ class State:
             place: how many places are taken before the first step, int32 [rows].
             kept: outputs of the program that starts; without one, zeros for what is carried.
         """
-        self.plan, self.place, self.scores = plan, place, kept.get(plan["scores"])
+        self.plan = plan
+        self.place = place
+        self.scores = kept.get(plan["scores"])
         self.kept = {name: kept[name] for name in (*plan["carried"], *plan["fixed"])}
 
     def inputs(self, given: dict, chosen=None) -> dict:

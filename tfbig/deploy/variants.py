@@ -32,9 +32,7 @@ class Source:
 
 @dataclass
 class Variant:
-    """One exported folder or some of its files, the report of the verification and the checks it
-    went through.
-    """
+    """One exported folder or some of its files, with the report and checks of its verification."""
 
     name: str
     path: Path
@@ -46,20 +44,21 @@ class Variant:
 
 
 def write_float32(source: Source, bench: Bench, folder: Path, formats, say) -> list[Variant]:
-    """Writes and examines the SavedModel, through the signatures a whole split can be put through,
-    and the other formats.
+    """Writes and examines the SavedModel and the other formats.
+
+    The SavedModel is examined through the signatures that a whole split can be put through.
     """
     programs = source.programs
     facts = {key: source.facts[key] for key in ("config", "data", "metrics")}
     say("writing and verifying savedmodel")
     saved_model.write(programs, folder, facts)
     raw = programs.serving.name
-    made = [
+    variants = [
         Variant("savedmodel" if name == raw else f"savedmodel, {name}", folder, "savedmodel", name)
         for name in dict.fromkeys((raw, READY))
     ]
     if programs.serving.stepwise:
-        made.append(Variant("savedmodel, steps", folder, "steps"))
+        variants.append(Variant("savedmodel, steps", folder, "steps"))
     if "onnx" in formats:
         say("writing and verifying onnx")
         facts = {
@@ -69,19 +68,21 @@ def write_float32(source: Source, bench: Bench, folder: Path, formats, say) -> l
         }
         for name, function in programs.portable.items():
             onnx_format.write(function, folder / f"{name}.onnx", facts)
-        made.append(_onnx("onnx", programs, folder, ".onnx"))
+        variants.append(_onnx("onnx", programs, folder, ".onnx"))
     if "litert" in formats:
         say("writing and verifying litert")
         litert_format.write(programs, folder / "model.tflite")
-        made.append(Variant("litert", folder / "model.tflite", "litert", files=("model.tflite",)))
-    for variant in made:
+        variants.append(
+            Variant("litert", folder / "model.tflite", "litert", files=("model.tflite",))
+        )
+    for variant in variants:
         variant.report = _examine(bench, variant)
         variant.checks = tuple(verify.exact(variant.name, variant.report, source.reference))
-    return made
+    return variants
 
 
 def _onnx(name: str, programs: Programs, folder: Path, ending: str) -> Variant:
-    files = tuple(f"{part}{ending}" for part in programs.portable)
+    files = tuple(f"{program}{ending}" for program in programs.portable)
     if programs.serving.stepwise:
         return Variant(name, folder, "steps", files=files)
     return Variant(name, folder / files[0], "onnx", files=files)
@@ -96,29 +97,24 @@ def _examine(bench: Bench, variant: Variant) -> dict:
 
 def write_int8(source: Source, bench: Bench, folder: Path, formats, say) -> list[Variant]:
     """Makes int8 variants and keeps those that pass; what fails is told and left out."""
-    programs, kept = source.programs, []
+    programs = source.programs
+    kept = []
     attempts = []
     if "onnx" in formats:
         # Ranges of activations are measured on examples, of which single steps have none
-        for how in ("dynamic",) if programs.serving.stepwise else ("static", "dynamic"):
-            attempts.append((how, _onnx(f"onnx, int8 {how}", programs, folder, ".int8.onnx")))
+        methods = ("dynamic",) if programs.serving.stepwise else ("static", "dynamic")
+        for method in methods:
+            attempts.append((method, _onnx(f"onnx, int8 {method}", programs, folder, ".int8.onnx")))
     if "litert" in formats:
+        file = "model.int8.tflite"
         attempts.append(
-            (
-                "static",
-                Variant(
-                    "litert, int8 static",
-                    folder / "model.int8.tflite",
-                    "litert",
-                    files=("model.int8.tflite",),
-                ),
-            )
+            ("static", Variant("litert, int8 static", folder / file, "litert", files=(file,)))
         )
-    for how, variant in attempts:
+    for method, variant in attempts:
         if any(variant.files == other.files for other in kept):
             continue
         try:
-            _quantize(source, folder, variant, how)
+            _quantize(source, folder, variant, method)
             variant.report = _examine(bench, variant)
             variant.checks = tuple(verify.close(variant.name, variant.report, source.reference))
             verify.refuse(variant.checks, "its checks")
@@ -136,7 +132,7 @@ def write_int8(source: Source, bench: Bench, folder: Path, formats, say) -> list
     return kept
 
 
-def _quantize(source: Source, folder: Path, variant: Variant, how: str) -> None:
+def _quantize(source: Source, folder: Path, variant: Variant, method: str) -> None:
     programs = source.programs
     examples = {name: source.calibration[name] for name in programs.decoded_names}
     if programs.tensors is programs.ready:
@@ -147,4 +143,6 @@ def _quantize(source: Source, folder: Path, variant: Variant, how: str) -> None:
         if file.endswith(".tflite"):
             litert_format.write(programs, folder / file, examples)
         else:
-            onnx_format.quantize(folder / file.replace(".int8", ""), folder / file, examples, how)
+            onnx_format.quantize(
+                folder / file.replace(".int8", ""), folder / file, examples, method
+            )

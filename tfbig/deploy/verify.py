@@ -36,33 +36,30 @@ def exact(name: str, report: dict, reference: Reference) -> list[Check]:
             largest is not None and largest <= DIFFERENCE,
         )
     )
-    for metric, found in report["metrics"].items():
+    for metric, measured in report["metrics"].items():
         checks.append(
             Check(
                 name,
                 f"{metric}, examples changed",
                 f"at most {ties} of {report['count']:,} (ties)",
-                str(found["changed"]),
-                found["changed"] <= ties,
+                str(measured["changed"]),
+                measured["changed"] <= ties,
             )
         )
         if metric in reference.metrics:
-            value, should = (
-                found["value"],
-                (
-                    reference.metrics[metric]["value"]
-                    if _whole(report, reference)
-                    else found["expected"]
-                ),
-            )
-            allowed = min(ties, found["changed"]) / report["count"] + DIFFERENCE * (1 + abs(should))
+            value = measured["value"]
+            expected = measured["expected"]
+            if _whole(report, reference):
+                expected = reference.metrics[metric]["value"]
+            share = min(ties, measured["changed"]) / report["count"]
+            allowed = share + DIFFERENCE * (1 + abs(expected))
             checks.append(
                 Check(
                     name,
                     metric,
-                    f"{should:.6g} within {allowed:.2g}",
+                    f"{expected:.6g} within {allowed:.2g}",
                     f"{value:.6g}",
-                    abs(value - should) <= allowed,
+                    abs(value - expected) <= allowed,
                 )
             )
     return [*checks, _has_primary(name, report, reference), *_greedy(name, report)]
@@ -71,51 +68,44 @@ def exact(name: str, report: dict, reference: Reference) -> list[Check]:
 def tried(report: dict) -> list[Check]:
     """Checks of a program that was tried."""
     checks = []
-    for output, part in report["outputs"].items():
-        gap = part.get("largest", 0.0)
-        right = (
-            not part.get("missing")
-            and not part.get("changed")
-            and gap is not None
-            and gap <= DIFFERENCE
-        )
-        found = (
-            "the same"
-            if right
-            else (
-                "missing or in another shape"
-                if part.get("missing")
-                else f"{part['changed']} others"
-                if "changed" in part
-                else f"difference of {gap}"
-            )
-        )
+    for output, difference in report["outputs"].items():
+        found = _in_words(difference)
         checks.append(
             Check(
                 "savedmodel",
                 f"{report['program']}: {output} of {report['rows']:,} rows",
                 "the same",
                 found,
-                right,
+                found == "the same",
             )
         )
     return checks
 
 
+def _in_words(difference: dict) -> str:
+    """How an output differs, from `arrays.Differences`."""
+    if difference.get("missing"):
+        return "missing or in another shape"
+    if difference.get("changed"):
+        return f"{difference['changed']} others"
+    gap = difference.get("largest", 0.0)
+    if gap is not None and gap <= DIFFERENCE:
+        return "the same"
+    return f"difference of {gap}"
+
+
 def _greedy(name: str, report: dict) -> list[Check]:
-    """The likeliest choices step by step are those of the evaluated model, but for counted
-    ties.
-    """
+    """A check that the likeliest choices are the evaluated model's, but for counted ties."""
     if "greedy" not in report:
         return []
-    found = report["greedy"]
+    greedy = report["greedy"]
     return [
         Check(
             name,
             "likeliest choices changed",
-            f"0 of {found['choices']:,}",
-            f"{found['changed']} ({found['ties']} ties)",
-            not found["changed"],
+            f"0 of {greedy['choices']:,}",
+            f"{greedy['changed']} ({greedy['ties']} ties)",
+            not greedy["changed"],
         )
     ]
 
@@ -127,13 +117,11 @@ def close(name: str, report: dict, reference: Reference) -> list[Check]:
     """
     checks = [_shape(name, report), _has_primary(name, report, reference)]
     metric, better = reference.primary
-    found = report["metrics"].get(metric)
-    if found:  # of a part of the split, the difference counts
-        value = (
-            found["value"]
-            if _whole(report, reference)
-            else reference.metrics[metric]["value"] + found["value"] - found["expected"]
-        )
+    measured = report["metrics"].get(metric)
+    if measured:  # of a part of the split, the difference counts
+        value = measured["value"]
+        if not _whole(report, reference):
+            value = reference.metrics[metric]["value"] + value - measured["expected"]
         checks.append(
             not_worse(
                 name,
@@ -168,7 +156,9 @@ def not_worse(
 
 
 def _shape(name: str, report: dict) -> Check:
-    wrong = sorted(output for output, part in report["outputs"].items() if part.get("missing"))
+    wrong = sorted(
+        output for output, difference in report["outputs"].items() if difference.get("missing")
+    )
     return Check(
         name,
         "outputs",
@@ -179,13 +169,13 @@ def _shape(name: str, report: dict) -> Check:
 
 
 def _has_primary(name: str, report: dict, reference: Reference) -> Check:
-    there = reference.primary[0] in report["metrics"]
+    computed = reference.primary[0] in report["metrics"]
     return Check(
         name,
         f"{reference.primary[0]} over the split",
         "computed",
-        "computed" if there else "not computed",
-        there,
+        "computed" if computed else "not computed",
+        computed,
     )
 
 
@@ -204,11 +194,16 @@ def table(checks: list[Check]) -> str:
         ("", "format", "check", "expected", "found"),
         *(("ok" if c.passed else "FAIL", c.format, c.what, c.expected, c.found) for c in checks),
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    return "\n".join(
+    return "\n".join(_aligned(rows))
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows of cells as lines, whose columns are aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
-    )
+    ]
 
 
 def summary(record: dict) -> str:
@@ -227,26 +222,23 @@ def summary(record: dict) -> str:
     ]
     for name, entry in record["verification"].items():
         metrics = ", ".join(
-            f"{metric} {found['value']:.4f}" for metric, found in entry["metrics"].items()
+            f"{metric} {measured['value']:.4f}" for metric, measured in entry["metrics"].items()
         )
-        one, many = entry["latency"]["1"], entry["latency"]["32"]
+        single = entry["latency"]["1"]
+        batched = entry["latency"]["32"]
         rows.append(
             (
                 name,
                 metrics,
-                f"{one['p50_ms']:.2f} ms",
-                f"{one['p99_ms']:.2f} ms",
-                f"{many['examples_per_s']:,.0f} {entry.get('unit', 'example')}s/s",
+                f"{single['p50_ms']:.2f} ms",
+                f"{single['p99_ms']:.2f} ms",
+                f"{batched['examples_per_s']:,.0f} {entry.get('unit', 'example')}s/s",
                 f"{entry['size'] / 1e6:.2f} MB",
                 f"{entry['peak_memory_mb']:.0f} MB",
                 f"{entry['cold_start_s']:.1f} s",
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    lines = _aligned(rows)
     lines += [
         f"{trial['program']}: {trial['per_s']:,.0f} {trial['unit']}s/s ({trial['rows']} rows"
         " together)"

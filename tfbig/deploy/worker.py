@@ -59,8 +59,8 @@ def onnx(job: dict):
 
     session = onnxruntime.InferenceSession(job["path"], providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    said = [name.removeprefix("new_") for name in names]  # an output called like an input
-    return lambda rows: dict(zip(said, session.run(names, rows), strict=True))
+    outputs = [name.removeprefix("new_") for name in names]  # an output called like an input
+    return lambda rows: dict(zip(outputs, session.run(names, rows), strict=True))
 
 
 def litert(job: dict):
@@ -72,9 +72,10 @@ def litert(job: dict):
 
 def steps(job: dict):
     """A model by its stepwise programs, each of another runtime's kind."""
-    plan, where = job["plan"], job["steps"]
+    plan = job["plan"]
+    programs = job["steps"]
     calls = {
-        name: RUNTIMES[where["kind"]]({**job, **where[name]})
+        name: RUNTIMES[programs["kind"]]({**job, **programs[name]})
         for name in (plan["start"], plan["step"])
         if name
     }
@@ -136,14 +137,16 @@ def ready(job: dict, raw: dict) -> dict:
     """Model-ready tensors of the whole split."""
     import tensorflow as tf
 
-    examiner, total, parts = tf.saved_model.load(job["examiner"]), len(next(iter(raw.values()))), {}
+    examiner = tf.saved_model.load(job["examiner"])
+    total = len(next(iter(raw.values())))
+    batches = {}
     for first in range(0, total, ROWS):
-        made = examiner.ready(
+        tensors = examiner.ready(
             **{name: tf.constant(raw[name][first : first + ROWS]) for name in job["ready"]}
         )
-        for name, value in made.items():
-            parts.setdefault(name, []).append(value.numpy())
-    return {name: np.concatenate(values) for name, values in parts.items()}
+        for name, value in tensors.items():
+            batches.setdefault(name, []).append(value.numpy())
+    return {name: np.concatenate(values) for name, values in batches.items()}
 
 
 def trials(job: dict) -> dict:
@@ -153,12 +156,13 @@ def trials(job: dict) -> dict:
     """
     import tensorflow as tf
 
-    loaded, report = tf.saved_model.load(job["path"]), []
+    loaded = tf.saved_model.load(job["path"])
+    report = []
     for trial in job["trials"]:
         function = loaded.signatures[trial["program"]]
         inputs, expected = (
-            {name: arrays.read(path)[...] for name, path in trial[part].items()}
-            for part in ("inputs", "expected")
+            {name: arrays.read(path)[...] for name, path in trial[side].items()}
+            for side in ("inputs", "expected")
         )
         size = max((len(value) for value in inputs.values() if value.ndim), default=1)
 
@@ -166,7 +170,7 @@ def trials(job: dict) -> dict:
             answers = function(**{name: tf.constant(value) for name, value in rows.items()})
             return {name: value.numpy() for name, value in answers.items()}
 
-        parts, seconds = [], []
+        batches, seconds = [], []
         for first in range(0, size, ROWS):
             rows = {
                 name: value[first : first + ROWS] if value.ndim else value
@@ -174,13 +178,13 @@ def trials(job: dict) -> dict:
             }
             call(rows)  # the first call of a shape prepares it
             before = time.perf_counter()
-            parts.append(call(rows))
+            batches.append(call(rows))
             seconds.append(time.perf_counter() - before)
-        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        made = int(found[trial["counts"]].sum()) if trial["counts"] else size
+        answers = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+        made = int(answers[trial["counts"]].sum()) if trial["counts"] else size
         speed = {"unit": trial["unit"], "made": made, "per_s": round(made / sum(seconds), 1)}
         gaps = arrays.Differences()
-        gaps.add(found, expected)
+        gaps.add(answers, expected)
         report.append({"program": trial["program"], "rows": size, **speed, "outputs": gaps.outputs})
     return {"trials": report}
 
@@ -207,15 +211,16 @@ def examine(job: dict) -> dict:
     report = {"cold_start_s": round(job["start_s"] + time.perf_counter() - before, 3)}
     report["unit"] = job["plan"]["unit"] if stepwise else "example"
     report["latency"] = {
-        str(size): latency(call.step, call.one(some(inputs, 0, size)), size, job["seconds"])
+        str(size): latency(
+            call.step, call.first_inputs(some(inputs, 0, size)), size, job["seconds"]
+        )
         if stepwise
         else latency(call, inputs, size, job["seconds"])
         for size in job["batches"]
     }
     if job["measure_only"]:
         return report
-    answered = answer(job, call, inputs)
-    report |= answered
+    report |= answer(job, call, inputs)
     report["peak_memory_mb"] = peak_memory_mb()
     if job.get("greedy"):
         report["greedy"] = call.greedy(
@@ -231,20 +236,24 @@ def answer(job: dict, call, inputs: dict) -> dict:
 
     Of a split that takes too long step by step, only the first part.
     """
-    stepwise, total = job["kind"] == "steps", len(next(iter(inputs.values())))
+    stepwise = job["kind"] == "steps"
+    total = len(next(iter(inputs.values())))
     size, most_s = (STEPPED_ROWS, STEPPED_SECONDS) if stepwise else (ROWS, float("inf"))
     expected = {name: arrays.read(path) for name, path in job["expected"].items()}
-    writers, gaps, seconds, count = {}, arrays.Differences(), 0.0, 0
+    writers = {}
+    gaps = arrays.Differences()
+    seconds = 0.0
+    count = 0
     while count < total and seconds <= most_s:
         rows = {
             name: np.ascontiguousarray(value[count : count + size])
             for name, value in inputs.items()
         }
         before = time.perf_counter()
-        found = call(rows)
+        answers = call(rows)
         seconds += time.perf_counter() - before
-        gaps.add(found, {name: value[count : count + size] for name, value in expected.items()})
-        for name, value in found.items():
+        gaps.add(answers, {name: value[count : count + size] for name, value in expected.items()})
+        for name, value in answers.items():
             if name not in writers:
                 writers[name] = arrays.Writer(Path(job["answers"]) / name)
             writers[name].add(value)
@@ -260,12 +269,16 @@ def answer(job: dict, call, inputs: dict) -> dict:
 
 
 def judge(job: dict, raw: dict, count: int) -> None:
-    """Writes what metrics are made of, example by example, of the answers that came ("own") and of
-    those expected: sums, counts and records, as the examiner's program names them."""
+    """Writes what metrics are made of, example by example.
+
+    Sums, counts and records, as the examiner's program names them, of the artefact's answers
+    ("own") and of those expected.
+    """
     import tensorflow as tf
 
     examiner = tf.saved_model.load(job["examiner"])
-    function, writers = getattr(examiner, job["judge"]), {}
+    function = getattr(examiner, job["judge"])
+    writers = {}
     sides = {
         "own": {name: arrays.read(str(Path(job["answers"]) / name)) for name in job["expected"]},
         "expected": {name: arrays.read(path) for name, path in job["expected"].items()},

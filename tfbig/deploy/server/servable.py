@@ -16,6 +16,7 @@ from tfbig.core.lazy import np, tf
 from tfbig.core.pictures import MOST_PIXELS, claimed_pixels
 from tfbig.core.workers import cores
 from tfbig.deploy import allowlist, artefact
+from tfbig.deploy.operation_lists import LOOPS, PICTURE_DECODERS
 from tfbig.deploy.server.status import CODES, Failure
 
 DEFAULT = "serving_default"
@@ -69,7 +70,7 @@ class Servable:
         self._steady = {
             key
             for key, found in signatures.items()
-            if _has_one_size(found) and not self.operations.get(key, set()) & allowlist.LOOPS
+            if _has_one_size(found) and not self.operations.get(key, set()) & LOOPS
         }
         self._row_bytes = {key: _row_bytes(found) for key, found in signatures.items()}
         self.dtypes = {
@@ -113,8 +114,8 @@ class Servable:
                 "INVALID_ARGUMENT", f"expected at most {most} rows in a request. Received: {rows}."
             )
         operations = self.operations.get(signature, set())
-        if not operations & allowlist.PICTURE_DECODERS:
-            if operations & allowlist.LOOPS:
+        if not operations & PICTURE_DECODERS:
+            if operations & LOOPS:
                 self._check_looped(signature, inputs)
             return None
         pixels = _pixels(inputs, rows)
