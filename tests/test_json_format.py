@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
-from tfbig.deploy.server import json_format
+from tfbig.deploy.server import json_answers, json_format
 from tfbig.deploy.server.status import Failure
 
 FLOAT, DOUBLE, INT32, UINT8, STRING, INT64, BOOL = 1, 2, 3, 4, 7, 9, 10
@@ -130,11 +130,11 @@ def test_hostile_depth_is_found_fast():
 )
 def test_answers_without_a_batch(value, shown):
     assert (
-        json_format.predictions({"y": value}, False).replace(b" ", b"")
+        json_answers.predictions({"y": value}, False).replace(b" ", b"")
         == b'{"outputs":' + shown + b"}"
     )
     with pytest.raises(Failure, match="Tensor name: y has no shape information"):
-        json_format.predictions({"y": value}, True)
+        json_answers.predictions({"y": value}, True)
 
 
 def test_answers():
@@ -143,24 +143,24 @@ def test_answers():
         "p": np.array([0.1, 1.0], np.float32),
         "raw_bytes": np.array([b"\x00", b"b"], object),
     }
-    rows = json.loads(json_format.predictions(outputs, True))["predictions"]
+    rows = json.loads(json_answers.predictions(outputs, True))["predictions"]
     assert (
         rows[0] == {"label": "a", "p": 0.1, "raw_bytes": {"b64": "AA=="}}
         and rows[1]["label"] == "\ufffd"
     )
     # Stays a decimal number
-    assert b"1.0" in json_format.predictions({"p": np.array([1.0], np.float32)}, True)
-    assert json.loads(json_format.predictions({"p": np.array([0.1, 0.2], np.float32)}, False)) == {
+    assert b"1.0" in json_answers.predictions({"p": np.array([1.0], np.float32)}, True)
+    assert json.loads(json_answers.predictions({"p": np.array([0.1, 0.2], np.float32)}, False)) == {
         "outputs": [0.1, 0.2]
     }
     assert (
-        json_format.predictions({"p": np.array([np.nan, np.inf])}, True)
+        json_answers.predictions({"p": np.array([np.nan, np.inf])}, True)
         == b'{"predictions": [NaN, Infinity]}'
     )
     with pytest.raises(Failure, match="inconsistent batch size: 1 expecting: 2"):
-        json_format.predictions({"a": np.zeros(2), "b": np.zeros(1)}, True)
+        json_answers.predictions({"a": np.zeros(2), "b": np.zeros(1)}, True)
     with pytest.raises(Failure, match="has no shape information"):
-        json_format.predictions({"a": np.float32(1).reshape(())}, True)
+        json_answers.predictions({"a": np.float32(1).reshape(())}, True)
 
 
 @pytest.mark.parametrize("by_row", [True, False])
@@ -171,20 +171,20 @@ def test_large_answers_are_written_in_parts(by_row, names, monkeypatch):
         "b": np.arange(20),
         "t": np.array([b"x"] * 20, object),
     }
-    outputs, sizes, dumps = {name: values[name] for name in names}, [], json_format.dumps
-    whole = json_format.predictions(outputs, by_row)
-    monkeypatch.setattr(json_format, "LARGE", 100)
+    outputs, sizes, dumps = {name: values[name] for name in names}, [], json_answers.dumps
+    whole = json_answers.predictions(outputs, by_row)
+    monkeypatch.setattr(json_answers, "LARGE", 100)
     monkeypatch.setattr(
-        json_format, "dumps", lambda value: [sizes.append(len(dumps(value))), dumps(value)][1]
+        json_answers, "dumps", lambda value: [sizes.append(len(dumps(value))), dumps(value)][1]
     )
-    assert json_format.predictions(outputs, by_row) == whole
+    assert json_answers.predictions(outputs, by_row) == whole
     assert max(sizes) < len(whole) / 2
 
 
 def test_answers_with_half_characters_and_huge_numbers():
     """As one model's record may hold them: the others are listed all the same."""
     value = {"purpose": "\ud800", "count": 10**30, "p": np.array([0.5], np.float32)}
-    assert json.loads(json_format.dumps(value)) == {
+    assert json.loads(json_answers.dumps(value)) == {
         "purpose": "\ud800",
         "count": 10**30,
         "p": [0.5],

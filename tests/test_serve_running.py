@@ -18,7 +18,7 @@ from PIL import Image
 from serving import SHIPPED, P, Server, b64, grpc_predict, png
 from tensorflow_serving.apis import predict_pb2
 
-from tfbig.deploy.server import completions, json_format
+from tfbig.deploy.server import completions, json_answers
 
 
 def test_labels_wait_for_their_model(tmp_path):
@@ -194,7 +194,7 @@ def test_what_cannot_be_read_is_skipped_and_said_once(tmp_path, monkeypatch):
         )
         await catalogue.refresh()
         await catalogue.refresh()
-        listed = json_format.dumps(completions.models(catalogue))
+        listed = json_answers.dumps(completions.models(catalogue))
         states = catalogue.states("odd")
         catalogue.close()
         return listed, states

@@ -191,11 +191,14 @@ class Admission:
         A body must come at the pace of the limits; what came faster buys no more than their
         patience (a leaky bucket).
         """
-        limits, loop = self.limits, asyncio.get_running_loop()
+        limits = self.limits
+        loop = asyncio.get_running_loop()
         for key, value in headers:
             if key == b"content-length" and (not value.isdigit() or int(value) > limits.body):
                 raise _too_large(limits.body)
-        parts, size, start = [], 0, loop.time()
+        pieces = []
+        size = 0
+        start = loop.time()
         due = start + limits.patience_s
         try:
             async with asyncio.timeout_at(min(due, start + limits.seconds)) as timer:
@@ -204,13 +207,13 @@ class Admission:
                     if message["type"] == "http.disconnect":
                         raise Failure("CANCELLED", "The client went away")
                     piece = message.get("body", b"")
-                    parts.append(piece)
+                    pieces.append(piece)
                     size += len(piece)
                     self.held += len(piece)
                     if size > limits.body:
                         raise _too_large(limits.body)
                     if not message.get("more_body"):
-                        return parts[0] if len(parts) == 1 else b"".join(parts)
+                        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
                     if self.held > limits.bodies:
                         raise _too_much(limits.bodies)
                     due = min(loop.time() + limits.patience_s, due + len(piece) / limits.pace)

@@ -1,10 +1,8 @@
-"""Dynamic batching: requests that wait while a model computes are answered together by its next
-call.
+"""Dynamic batching: requests that wait during a call are answered together by the next one.
 
 No request is held back to fill a batch, so a lone request pays nothing for it (compare Crankshaw et
-al. 2017, Clipper).
-Nor does one keep the others: large ones are answered in parts, and while a call goes on for long
-another thread answers the rest.
+al. 2017, Clipper). Nor does one block the others: large ones are answered in parts, and while a
+call takes long another thread answers the rest.
 """
 
 from __future__ import annotations
@@ -49,7 +47,8 @@ class Job:
 
     def parts(self, most_rows: int) -> list[slice]:
         """Its rows in calls of bounded size."""
-        starts, pixels = [0], 0
+        starts = [0]
+        pixels = 0
         for row in range(self.rows):
             weight = 0 if self.pixels is None else int(self.pixels[row])
             if row > starts[-1] and (
@@ -78,12 +77,10 @@ class Batcher:
         most_waiting: int = MOST_WAITING,
         pixels: Budget | None = None,
     ):
-        self.servable, self.loop, self.most_rows, self.most_waiting = (
-            servable,
-            loop,
-            most_rows,
-            most_waiting,
-        )
+        self.servable = servable
+        self.loop = loop
+        self.most_rows = most_rows
+        self.most_waiting = most_waiting
         self.pixels = pixels or Budget("pixels of pictures", PIXELS_AT_ONCE)
         self.queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.usual_s: dict[str, float] = {}  # of a call with one row of numbers, by signature
@@ -100,7 +97,8 @@ class Batcher:
 
         The one before ends with its call.
         """
-        self.threads, self.since = self.threads + 1, None
+        self.threads = self.threads + 1
+        self.since = None
         name = f"{ANSWERING}{self.servable.name}-{self.servable.version}"
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
         self.thread.start()
@@ -170,8 +168,9 @@ class Batcher:
         return await self.submit(signature, inputs, pixels)
 
     def close(self) -> None:
-        """Lets the thread end once everything queued so far is answered, and all that is asked by
-        those who hold it.
+        """Lets the thread end once everything queued so far is answered.
+
+        It goes on for those who hold it (`held`), until they let it go.
         """
         self.closed = True
         if not self.users:
@@ -214,7 +213,8 @@ class Batcher:
         self.next_job = None
         if first is None:
             return [], True
-        batch, rows = [first], first.rows
+        batch = [first]
+        rows = first.rows
         while len(first.key) > 1 and rows < self.most_rows:
             try:
                 job = self.queue.get_nowait()
@@ -265,11 +265,9 @@ class Batcher:
 
         A large one is left between its parts if its client has gone.
         """
-        parts = (
-            job.parts(self.most_rows)
-            if job.rows > 0 and self.servable.is_by_row(job.signature)
-            else [slice(None)]
-        )
+        parts = [slice(None)]
+        if job.rows > 0 and self.servable.is_by_row(job.signature):
+            parts = job.parts(self.most_rows)
         if len(parts) == 1:
             return self._timed(job.signature, job.inputs)
         outputs = []
@@ -301,8 +299,8 @@ class Batcher:
         started = time.perf_counter()
         outputs = self.servable.run(signature, inputs)
         if is_one_row(inputs):
-            took = time.perf_counter() - started
-            self.usual_s[signature] = 0.9 * self.usual_s.get(signature, took) + 0.1 * took
+            seconds = time.perf_counter() - started
+            self.usual_s[signature] = 0.9 * self.usual_s.get(signature, seconds) + 0.1 * seconds
         return outputs
 
     def _alone(self, job: Job):
@@ -330,8 +328,6 @@ def is_one_row(inputs: dict[str, np.ndarray]) -> bool:
 
 
 def _failure(error: Exception) -> Failure:
-    return (
-        error
-        if isinstance(error, Failure)
-        else Failure("INTERNAL", f"{type(error).__name__}: {error}")
-    )
+    if isinstance(error, Failure):
+        return error
+    return Failure("INTERNAL", f"{type(error).__name__}: {error}")

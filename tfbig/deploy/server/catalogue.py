@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tfbig.core.errors import UserError
 from tfbig.deploy import artefact
-from tfbig.deploy.server import servable
+from tfbig.deploy.server import model_config, servable
 from tfbig.deploy.server.admission import Budget
 from tfbig.deploy.server.batching import PIXELS_AT_ONCE, Batcher
 from tfbig.deploy.server.loading import beside
@@ -107,7 +107,7 @@ class Catalogue:
         self.changing = asyncio.Lock()  # one change at a time: each awaits loading
         self._config_seen = _fingerprint(config) if config is not None else ()
         if config is not None:
-            self.apply(read_config(config))
+            self.apply(model_config.read(config))
 
     async def folders(self) -> dict[str, list[int]]:
         """The versions that the directory holds of each model, in service or not, without links.
@@ -130,19 +130,16 @@ class Catalogue:
             Failure: NOT_FOUND or INVALID_ARGUMENT, in TensorFlow Serving's words.
         """
         entry = self.entries.get(name)
-        available = (
-            {number: found for number, found in entry.versions.items() if found.batcher}
-            if entry
-            else {}
-        )
+        versions = entry.versions if entry else {}
+        batchers = {number: held.batcher for number, held in versions.items() if held.batcher}
         if label is not None:
             if entry is None or label not in entry.labels:
                 raise Failure("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
             version = entry.labels[label]
-        if not available or (version is not None and version not in available):
+        if not batchers or (version is not None and version not in batchers):
             wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise Failure("NOT_FOUND", f"Servable not found for request: {wanted}")
-        return available[version if version is not None else max(available)].batcher
+        return batchers[max(batchers) if version is None else version]
 
     def states(
         self, name: str, version: int | None = None, label: str | None = None
@@ -153,25 +150,16 @@ class Catalogue:
             if label not in entry.labels:
                 raise Failure("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
             version = entry.labels[label]
-        found = (
-            [
-                (number, one.state, one.error)
-                for number, one in sorted(entry.versions.items(), reverse=True)
-            ]
-            if entry
-            else []
-        )
-        found = [one for one in found if version in (None, one[0])]
-        if not found:
-            raise Failure(
-                "NOT_FOUND",
-                (
-                    f"Could not find any versions of model {name}"
-                    if version is None
-                    else f"Could not find version {version} of model {name}"
-                ),
-            )
-        return found
+        versions = sorted(entry.versions.items(), reverse=True) if entry else []
+        states = [
+            (number, held.state, held.error)
+            for number, held in versions
+            if version in (None, number)
+        ]
+        if not states:
+            wanted = "any versions" if version is None else f"version {version}"
+            raise Failure("NOT_FOUND", f"Could not find {wanted} of model {name}")
+        return states
 
     async def refresh(self, config=None) -> None:
         """Brings what is served in line with the directory, and with a ModelServerConfig if one is
@@ -193,7 +181,7 @@ class Catalogue:
         }
         for name, versions in folders.items():
             entry = self.entries.setdefault(name, Entry())
-            wanted = _chosen(versions, entry.policy)
+            wanted = model_config.chosen(versions, entry.policy)
             for number in wanted:
                 folder = self.root if self.single else self.root / name
                 await self._load(name, entry, number, folder / str(number))
@@ -228,6 +216,13 @@ class Catalogue:
             for version in entry.versions.values()
         )
 
+    def served(self) -> dict[str, list[int]]:
+        """The versions of each model that can be asked, ascending."""
+        return {
+            name: sorted(number for number, version in entry.versions.items() if version.batcher)
+            for name, entry in self.entries.items()
+        }
+
     async def _load(self, name: str, entry: Entry, number: int, folder: Path) -> None:
         """Begins to load a version that is new, or changed since it was refused.
 
@@ -241,12 +236,10 @@ class Catalogue:
             fingerprint = await beside(_fingerprint, folder)
             if fingerprint == version.fingerprint:
                 return  # refused before, and unchanged since
-            version.state, version.error, version.fingerprint, version.waited = (
-                "LOADING",
-                "",
-                fingerprint,
-                False,
-            )
+            version.state = "LOADING"
+            version.error = ""
+            version.fingerprint = fingerprint
+            version.waited = False
             version.loading = asyncio.create_task(self._loaded(name, version, number, folder))
         if not version.waited:
             await asyncio.wait({version.loading}, timeout=PATIENCE_S)
@@ -265,22 +258,24 @@ class Catalogue:
         started = time.monotonic()
         try:
             async with asyncio.timeout(self.loading_s) as timer:
-                how = (folder, self.engine, self.unverified)
-                loaded = await beside(servable.load, name, number, *how)
+                source = (folder, self.engine, self.unverified)
+                loaded = await beside(servable.load, name, number, *source)
         except Exception as error:
-            reason = (
-                str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            )
+            reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, UserError):
+                reason = str(error)
             if timer.expired():
                 reason = (
                     f"{folder}: was not loaded within {self.loading_s:g} s; given up until it"
                     " changes."
                 )
-            version.state, version.error = "END", _readable(reason)
+            version.state = "END"
+            version.error = _readable(reason)
             self.say("refused", {"model": name, "version": number, "error": version.error})
         else:
             version.batcher = Batcher(loaded, asyncio.get_running_loop(), pixels=self.pixels)
-            version.state, version.loaded = "AVAILABLE", int(time.time())
+            version.state = "AVAILABLE"
+            version.loaded = int(time.time())
             self.say(
                 "loaded",
                 {"model": name, "version": number, "seconds": round(time.monotonic() - started, 3)},
@@ -304,12 +299,12 @@ class Catalogue:
 
         One that cannot be read changes nothing.
         """
-        seen = _fingerprint(self.config) if self.config is not None else ()
-        if seen == self._config_seen:
+        fingerprint = _fingerprint(self.config) if self.config is not None else ()
+        if fingerprint == self._config_seen:
             return
-        self._config_seen = seen
+        self._config_seen = fingerprint
         try:
-            self.apply(read_config(self.config))
+            self.apply(model_config.read(self.config))
         except UserError as error:
             self.say("refused", {"file": str(self.config), "error": str(error)})
 
@@ -318,47 +313,12 @@ class Catalogue:
 
         Base paths are not followed: names count.
         """
-        listed = {one.name: one for one in config.model_config_list.config}
+        listed = {model.name: model for model in config.model_config_list.config}
         self.configured = set(listed)
-        for name, one in listed.items():
+        for name, model in listed.items():
             entry = self.entries.setdefault(name, Entry())
-            entry.labels, entry.policy = dict(one.version_labels), _policy(one)
-
-
-def read_config(path: Path):
-    """A ModelServerConfig from a file of protobuf text."""
-    from google.protobuf import text_format
-    from tensorflow_serving.config import model_server_config_pb2
-
-    try:
-        made = text_format.Parse(
-            path.read_text("utf-8"), model_server_config_pb2.ModelServerConfig()
-        )
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}.") from error
-    except text_format.ParseError as error:
-        raise UserError(f"{path}: is no ModelServerConfig: {error}.") from error
-    if made.WhichOneof("config") != "model_config_list":
-        raise UserError(f"{path}: expected a model_config_list.")
-    return made
-
-
-def _policy(one) -> tuple:
-    policy = one.model_version_policy
-    kind = policy.WhichOneof("policy_choice")
-    if kind == "specific":
-        return ("specific", *policy.specific.versions)
-    return ("all",) if kind == "all" else ("latest", policy.latest.num_versions or 1)
-
-
-def _chosen(versions: list[int], policy: tuple) -> list[int]:
-    if policy[0] == "all":
-        return versions
-    return (
-        [number for number in versions if number in policy[1:]]
-        if policy[0] == "specific"
-        else versions[-policy[1] :]
-    )
+            entry.labels = dict(model.version_labels)
+            entry.policy = model_config.policy_of(model)
 
 
 def _is_model(root: Path) -> bool:
@@ -398,11 +358,11 @@ def _readable(text: object) -> str:
 def _fingerprint(path: Path) -> tuple:
     """Changes whenever a file's name, size or time does."""
     files = [path] if path.is_file() else sorted(path.rglob("*"))
-    found = []
+    states = []
     for file in files:
         try:
             state = file.lstat()
         except OSError:
             continue  # it went while we looked
-        found.append((str(file), state.st_size, state.st_mtime_ns))
-    return tuple(found)
+        states.append((str(file), state.st_size, state.st_mtime_ns))
+    return tuple(states)

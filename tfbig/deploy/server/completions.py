@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from tfbig.deploy.server import json_format, writing
+from tfbig.deploy.server import json_answers, json_format, writing
 from tfbig.deploy.server.admission import Admission
 from tfbig.deploy.server.catalogue import Catalogue
 from tfbig.deploy.server.loading import beside
@@ -74,8 +74,12 @@ class Completions:
     """
 
     def __init__(self, catalogue: Catalogue, admission: Admission, read: Callable | None):
-        self.catalogue, self.admission, self.read = catalogue, admission, read
-        self.limits, self.running, self.ends = admission.limits, 0, float("inf")
+        self.catalogue = catalogue
+        self.admission = admission
+        self.read = read
+        self.limits = admission.limits
+        self.running = 0
+        self.ends = float("inf")
         self.writers: WeakKeyDictionary = WeakKeyDictionary()
         self.numbers = itertools.count(1)
 
@@ -112,33 +116,33 @@ class Completions:
         prompt = _prompt(document)
         choice = _choice(document, writer.facts, begins=not prompt)
         tokens = await asyncio.get_running_loop().run_in_executor(None, writer.tokens, prompt)
-        out = (_Events if document.get("stream") else _Whole)(
-            send, next(self.numbers), name, len(tokens)
-        )
+        form = _Events if document.get("stream") else _Whole
+        out = form(send, next(self.numbers), name, len(tokens))
         writing = asyncio.create_task(self._write(writer, batcher, tokens, choice, out))
-        left = asyncio.create_task(gone(receive))
+        leaving = asyncio.create_task(gone(receive))
         try:
             # A text ends by itself after stream_seconds, but not while its client reads nothing of
             # it.
             longest = self.limits.stream_seconds + self.limits.seconds
             await asyncio.wait(
-                {writing, left}, timeout=longest, return_when=asyncio.FIRST_COMPLETED
+                {writing, leaving}, timeout=longest, return_when=asyncio.FIRST_COMPLETED
             )
             if not writing.done():
-                if left.done():
+                if leaving.done():
                     raise Failure("CANCELLED", "The client went away")
                 failure = Failure("DEADLINE_EXCEEDED", f"No whole text within {longest:g} s")
                 failure.told = out.started
                 raise failure
             await writing
         finally:
-            for task in (writing, left):
+            for task in (writing, leaving):
                 task.cancel()
-            await asyncio.gather(writing, left, return_exceptions=True)
+            await asyncio.gather(writing, leaving, return_exceptions=True)
 
     async def _write(self, writer: Writer, batcher, tokens: list[int], choice: Choice, out) -> None:
         """Sends a text; one that takes too long, or goes on while the server stops, is ended."""
-        loop, reason = asyncio.get_running_loop(), "length"
+        loop = asyncio.get_running_loop()
+        reason = "length"
         end = loop.time() + self.limits.stream_seconds
         pieces = writer.write(batcher, tokens, choice)
         async with contextlib.aclosing(pieces):
@@ -153,19 +157,17 @@ class Completions:
             except Exception as error:
                 if not out.started:
                     raise
-                failure = (
-                    error
-                    if isinstance(error, Failure)
-                    else Failure("INTERNAL", type(error).__name__)
-                )
+                failure = error
+                if not isinstance(error, Failure):
+                    failure = Failure("INTERNAL", type(error).__name__)
                 await out.fail(failure)
                 failure.told = True
                 raise failure from error
             await out.end(reason)
 
     async def _writer(self, servable) -> Writer:
-        found = self.writers.get(servable)
-        if found is None:
+        writer = self.writers.get(servable)
+        if writer is None:
             if not writing.is_language_model(servable) or self.read is None:
                 raise invalid(
                     f"model: {servable.name} version {servable.version} is no language model"
@@ -177,21 +179,25 @@ class Completions:
                     f"model: {servable.name}: generation.json: {wrong}: of an unexpected kind",
                 )
             try:
-                made = await beside(self.read, servable.assets)
+                parts = await beside(self.read, servable.assets)
             except Exception as error:  # whatever libraries raise for files of others
                 raise Failure(
                     "FAILED_PRECONDITION",
                     f"model: {servable.name}: its tokenizer cannot be read: {error}",
                 ) from None
-            found = self.writers[servable] = Writer(facts, *made)
-        return found
+            writer = self.writers[servable] = Writer(facts, *parts)
+        return writer
 
 
 class _Whole:
     """One JSON answer at the end."""
 
-    def __init__(self, send, number: int, model: str, given: int):
-        self.send, self.given, self.made, self.parts, self.started = send, given, 0, [], False
+    def __init__(self, send, number: int, model: str, prompt_tokens: int):
+        self.send = send
+        self.prompt_tokens = prompt_tokens
+        self.written_tokens = 0
+        self.pieces = []
+        self.started = False
         self.frame = {
             "id": f"cmpl-{number}",
             "object": "text_completion",
@@ -200,17 +206,16 @@ class _Whole:
         }
 
     async def add(self, piece: str) -> None:
-        self.made += 1
-        self.parts.append(piece)
+        self.written_tokens += 1
+        self.pieces.append(piece)
 
     async def end(self, reason: str) -> None:
-        usage = {
-            "prompt_tokens": self.given,
-            "completion_tokens": self.made,
-            "total_tokens": self.given + self.made,
-        }
-        body = json_format.dumps(
-            {**self.frame, "choices": [_one("".join(self.parts), reason)], "usage": usage}
+        body = json_answers.dumps(
+            {
+                **self.frame,
+                "choices": [_choice_json("".join(self.pieces), reason)],
+                "usage": self._usage(),
+            }
         )
         self.started = True
         await self.send(
@@ -225,25 +230,29 @@ class _Whole:
         )
         await self.send({"type": "http.response.body", "body": body})
 
+    def _usage(self) -> dict:
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.written_tokens,
+            "total_tokens": self.prompt_tokens + self.written_tokens,
+        }
+
 
 class _Events(_Whole):
     """A server-sent event for each piece that is not empty, then [DONE]."""
 
     async def add(self, piece: str) -> None:
-        self.made += 1
+        self.written_tokens += 1
         if not self.started:
             self.started = True
             await self.send({"type": "http.response.start", "status": 200, "headers": EVENTS})
         if piece:
-            await self._event({**self.frame, "choices": [_one(piece, None)]})
+            await self._event({**self.frame, "choices": [_choice_json(piece, None)]})
 
     async def end(self, reason: str) -> None:
-        usage = {
-            "prompt_tokens": self.given,
-            "completion_tokens": self.made,
-            "total_tokens": self.given + self.made,
-        }
-        await self._event({**self.frame, "choices": [_one("", reason)], "usage": usage})
+        await self._event(
+            {**self.frame, "choices": [_choice_json("", reason)], "usage": self._usage()}
+        )
         await self.send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
     async def fail(self, failure: Failure) -> None:
@@ -254,13 +263,13 @@ class _Events(_Whole):
         await self.send(
             {
                 "type": "http.response.body",
-                "body": b"data: " + json_format.dumps(value) + b"\n\n",
+                "body": b"data: " + json_answers.dumps(value) + b"\n\n",
                 "more_body": True,
             }
         )
 
 
-def _one(text: str, reason: str | None) -> dict:
+def _choice_json(text: str, reason: str | None) -> dict:
     return {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
 
 
@@ -301,26 +310,25 @@ async def gone(receive) -> None:
 
 
 def _model(document: dict) -> tuple[str, int | None]:
-    name, _, number = (
-        document["model"] if isinstance(document.get("model"), str) else ""
-    ).partition("/")
+    model = document.get("model")
+    name, _, number = model.partition("/") if isinstance(model, str) else ("", "", "")
     if not name or (number and not (number.isascii() and number.isdigit() and len(number) < 19)):
         raise invalid("model: expected NAME or NAME/VERSION")
     return name, int(number) if number else None
 
 
 def _prompt(document: dict) -> str:
-    given = document.get("prompt", "")
-    given = given[0] if isinstance(given, list) and len(given) == 1 else given
-    if not isinstance(given, str):
+    prompt = document.get("prompt", "")
+    prompt = prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
+    if not isinstance(prompt, str):
         raise invalid("prompt: expected one text")
     try:
-        given.encode()
+        prompt.encode()
     except UnicodeEncodeError as error:
         raise invalid(
             f"prompt: holds half a character (a lone surrogate) at character {error.start + 1}"
         ) from None
-    return given
+    return prompt
 
 
 def _choice(document: dict, facts: dict[str, Any], begins: bool) -> Choice:
@@ -333,9 +341,10 @@ def _choice(document: dict, facts: dict[str, Any], begins: bool) -> Choice:
     if not isinstance(document.get("stream") or False, bool):
         raise invalid("stream: expected true or false")
     stop = document.get("stop") or []
-    stop = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, list) else (None,)
-    if len(stop) > MOST_STOPS or not all(
-        isinstance(one, str) and 0 < len(one) <= LONGEST_STOP for one in stop
+    stops = (stop,) if isinstance(stop, str) else stop
+    fits = isinstance(stops, (list, tuple)) and len(stops) <= MOST_STOPS
+    if not fits or not all(
+        isinstance(text, str) and 0 < len(text) <= LONGEST_STOP for text in stops
     ):
         raise invalid(
             f"stop: expected at most {MOST_STOPS} texts of 1 to {LONGEST_STOP} characters"
@@ -351,7 +360,7 @@ def _choice(document: dict, facts: dict[str, Any], begins: bool) -> Choice:
         top_k=number("top_k", facts["top_k"], 0, 2**31, int) or None,
         top_p=number("top_p", facts["top_p"], 0, 1, float),
         seed=number("seed", None, 0, 2**63, int),
-        stop=stop,
+        stop=tuple(stops),
         begins=begins,
     )
 

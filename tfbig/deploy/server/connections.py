@@ -17,8 +17,9 @@ WRITE_PACE = 16 << 10  # bytes per second at which it must be
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, closing connections whose request line and headers are too long or do not
-    come to an end.
+    """uvicorn's protocol, closing connections whose heads are too long or do not end.
+
+    A head is the request line and the headers.
 
     The head's time counts from the connection's start, then from each request's first byte; between
     requests uvicorn's own keep-alive limit holds. What comes in place of a body's next bytes, such
@@ -28,7 +29,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport) -> None:
         super().connection_made(transport)
-        self._head, self._body, self._size, self._timer, self._unread = True, False, 0, None, None
+        self._head = True
+        self._body = False
+        self._size = 0
+        self._timer = None
+        self._unread = None
         if len(self.connections) > CONNECTIONS:
             transport.abort()
         else:
@@ -63,11 +68,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= AHEAD:
             raise ValueError("requests ahead of their answers")  # ends the connection with 400
         super().on_message_begin()
-        self._head, self._size = True, 0
+        self._head = True
+        self._size = 0
         self._wait()
 
     def on_headers_complete(self) -> None:
-        self._head, self._body, self._size = False, True, 0
+        self._head = False
+        self._body = True
+        self._size = 0
         self._rest()
         super().on_headers_complete()
 

@@ -15,15 +15,17 @@ FLUSH_S = 1.0
 
 
 class Log:
-    """A log that keeps nobody waiting: where its disk is full, or its pipe is not read, lines are
-    lost, and how many is said with the next one.
+    """A log that keeps nobody waiting.
+
+    Where its disk is full, or its pipe is not read, lines are lost; the next one says how many.
 
     Args:
         file: the number of an open file.
     """
 
     def __init__(self, file: int = 2):
-        self._file, self._lost = file, 0
+        self._file = file
+        self._lost = 0
         self._lines: queue.Queue[bytes] = queue.Queue(MOST_LINES)
         threading.Thread(target=self._write, name="log", daemon=True).start()
 

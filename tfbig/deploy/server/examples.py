@@ -7,7 +7,7 @@ regressor.cc.
 from __future__ import annotations
 
 from tfbig.core.lazy import np
-from tfbig.deploy.server import json_format
+from tfbig.deploy.server import json_tensor
 from tfbig.deploy.server.servable import DEFAULT, ROWS, Servable
 from tfbig.deploy.server.status import Failure, invalid
 
@@ -21,7 +21,8 @@ def from_json(document: dict):
     """The Input message of a classify or regress request."""
     from tensorflow_serving.apis import input_pb2
 
-    made, context = input_pb2.Input(), document.get("context")
+    message = input_pb2.Input()
+    context = document.get("context")
     if "examples" not in document:
         raise invalid("When method is classify, key 'examples' is expected and was not found")
     if not isinstance(document["examples"], list):
@@ -29,16 +30,16 @@ def from_json(document: dict):
     if not document["examples"]:
         raise invalid("'examples' value is an empty array")
     if context is not None:
-        _example(context, made.example_list_with_context.context)
-    held = made.example_list_with_context if context is not None else made.example_list
-    for one in document["examples"]:
-        _example(one, held.examples.add())
-    return made
+        _example(context, message.example_list_with_context.context)
+    listed = message.example_list_with_context if context is not None else message.example_list
+    for example in document["examples"]:
+        _example(example, listed.examples.add())
+    return message
 
 
 def _example(value, example) -> None:
     if not isinstance(value, dict):
-        raise invalid(f"Example must be JSON object but got JSON {json_format.type_name(value)}")
+        raise invalid(f"Example must be JSON object but got JSON {json_tensor.type_name(value)}")
     for name, content in value.items():
         try:
             name.encode()
@@ -50,18 +51,21 @@ def _example(value, example) -> None:
 
 def _add(value, name: str, feature) -> None:
     if isinstance(value, (bool, int)):
-        kind, value = "int64_list", int(value)
+        kind = "int64_list"
+        value = int(value)
         if value not in INT64:
             raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.")
     elif isinstance(value, float):
         kind = "float_list"
     elif isinstance(value, str):
-        kind, value = "bytes_list", value.encode("utf-8", "surrogatepass")
-    elif json_format.is_base64(value):
-        kind, value = "bytes_list", json_format.decode_base64(value)
+        kind = "bytes_list"
+        value = value.encode("utf-8", "surrogatepass")
+    elif json_tensor.is_base64(value):
+        kind = "bytes_list"
+        value = json_tensor.decode_base64(value)
     else:
         raise invalid(
-            f"Feature: {name} has element with unexpected JSON type: {json_format.type_name(value)}"
+            f"Feature: {name} has element with unexpected JSON type: {json_tensor.type_name(value)}"
         )
     if feature.WhichOneof("kind") not in (None, kind):
         raise invalid(
@@ -80,14 +84,14 @@ def prepare(
         given: the request's Input message.
     """
     name = signature or DEFAULT
-    found = servable.signatures.get(name)
-    if found is None:
+    definition = servable.signatures.get(name)
+    if definition is None:
         raise invalid(f"No signature was found with the name: {name}")
-    check(found, name, method)
+    check(definition, name, method)
     return name, {INPUTS: serialised(given)}
 
 
-def check(found, name: str, method: str) -> None:
+def check(definition, name: str, method: str) -> None:
     """Raises Failure unless a signature can classify or regress.
 
     By names and numbers of inputs and outputs, whatever method it declares: TensorFlow 2 declares
@@ -95,23 +99,23 @@ def check(found, name: str, method: str) -> None:
     --enable_signature_method_name_check off.
     """
     kind, counts = ("classification", (1, 2)) if method == "classify" else ("regression", (1,))
-    if len(found.inputs) != 1:
+    if len(definition.inputs) != 1:
         raise invalid("Expected one input Tensor.")
-    if len(found.outputs) not in counts:
+    if len(definition.outputs) not in counts:
         raise invalid(
-            f"Expected one or two output Tensors, found {len(found.outputs)}"
+            f"Expected one or two output Tensors, found {len(definition.outputs)}"
             if method == "classify"
             else "Expected one output Tensor."
         )
-    if INPUTS not in found.inputs:
+    if INPUTS not in definition.inputs:
         raise Failure("FAILED_PRECONDITION", f"No {kind} inputs found in SignatureDef: {name}")
-    if method == "classify" and not {"classes", "scores"} & set(found.outputs):
+    if method == "classify" and not {"classes", "scores"} & set(definition.outputs):
         raise Failure(
             "FAILED_PRECONDITION",
             'Expected classification signature outputs to contain at least one of "classes" or'
             f' "scores". Signature was: {name}',
         )
-    if method == "regress" and "outputs" not in found.outputs:
+    if method == "regress" and "outputs" not in definition.outputs:
         raise Failure("FAILED_PRECONDITION", f"No regression outputs found in SignatureDef: {name}")
 
 
@@ -140,9 +144,9 @@ def serialised(given) -> np.ndarray:
         merged = list(given.example_list.examples)
     if not merged:
         raise invalid("Input is empty.")
-    made = np.empty(len(merged), object)
-    made[:] = [one.SerializeToString() for one in merged]
-    return made
+    texts = np.empty(len(merged), object)
+    texts[:] = [example.SerializeToString() for example in merged]
+    return texts
 
 
 def size(texts: np.ndarray) -> int:
@@ -152,7 +156,8 @@ def size(texts: np.ndarray) -> int:
 
 def classifications(outputs: dict[str, np.ndarray], rows: int) -> list[list[tuple[str, float]]]:
     """For each example its (label, score) pairs."""
-    classes, scores = outputs.get("classes"), outputs.get("scores")
+    classes = outputs.get("classes")
+    scores = outputs.get("scores")
     for name, value in (("classes", classes), ("scores", scores)):
         if value is not None and (value.ndim != 2 or len(value) != rows):
             raise invalid(

@@ -14,11 +14,11 @@ from tfbig.deploy.server.status import Failure, invalid
 
 def arrays(protos, most_bytes: int) -> dict[str, np.ndarray]:
     """Named TensorProtos as arrays that are together no larger than `most_bytes`."""
-    made = {}
+    values = {}
     for name, proto in protos.items():
-        made[name] = array(proto, most_bytes)
-        most_bytes -= made[name].nbytes
-    return made
+        values[name] = array(proto, most_bytes)
+        most_bytes -= values[name].nbytes
+    return values
 
 
 def array(proto, most_bytes: int) -> np.ndarray:
@@ -45,17 +45,14 @@ def array(proto, most_bytes: int) -> np.ndarray:
             raise invalid(
                 f"tensor_shape: {dims[:8]} needs {math.prod(dims)} texts. Received: {len(texts)}."
             )
-        made = np.empty(len(texts), object)
-        made[:] = list(texts)
-        return made.reshape(dims)
+        values = np.empty(len(texts), object)
+        values[:] = list(texts)
+        return values.reshape(dims)
     try:
-        made = tf.make_ndarray(proto)
+        return tf.make_ndarray(proto)
     except (TypeError, ValueError, OverflowError, AttributeError, KeyError) as error:
-        raise invalid(
-            "Invalid TensorProto:"
-            f" {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from None
-    return made
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise invalid(f"Invalid TensorProto: {reason}") from None
 
 
 def tensor(value: np.ndarray):
@@ -80,10 +77,8 @@ def metadata(servable: Servable):
     """A GetModelMetadataResponse with the signatures."""
     from tensorflow_serving.apis import get_model_metadata_pb2
 
-    response, signatures = (
-        get_model_metadata_pb2.GetModelMetadataResponse(),
-        get_model_metadata_pb2.SignatureDefMap(),
-    )
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    signatures = get_model_metadata_pb2.SignatureDefMap()
     response.model_spec.name = servable.name
     response.model_spec.version.value = servable.version
     for name, signature in servable.signatures.items():
@@ -97,7 +92,8 @@ def metadata_json(servable: Servable) -> bytes:
     from google.protobuf import json_format
     from tensorflow_serving.apis import get_model_metadata_pb2
 
-    response, signatures = metadata(servable), get_model_metadata_pb2.SignatureDefMap()
+    response = metadata(servable)
+    signatures = get_model_metadata_pb2.SignatureDefMap()
     if not response.metadata["signature_def"].Unpack(signatures):
         raise Failure("INTERNAL", "Failed to unpack 'Any' object to 'SignatureDefMap'.")
 

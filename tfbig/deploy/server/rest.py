@@ -16,6 +16,7 @@ from tfbig.core.lazy import np
 from tfbig.deploy.server import (
     completions,
     examples,
+    json_answers,
     json_format,
     messages,
     monitoring,
@@ -54,15 +55,14 @@ class Rest:
         say,
         log_requests: bool = False,
     ):
-        self.catalogue, self.monitor, self.admission, self.say, self.log_requests = (
-            catalogue,
-            monitor,
-            admission,
-            say,
-            log_requests,
-        )
+        self.catalogue = catalogue
+        self.monitor = monitor
+        self.admission = admission
+        self.say = say
+        self.log_requests = log_requests
         self.written = written
-        self.limits, self.draining = admission.limits, False
+        self.limits = admission.limits
+        self.draining = False
         self.page = page()
 
     async def __call__(self, scope, receive, send):
@@ -70,18 +70,17 @@ class Rest:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close"})
             return
-        started, method, path = (
-            time.perf_counter(),
-            scope["method"],
-            scope["raw_path"].decode("latin-1").partition("?")[0],
-        )
+        started = time.perf_counter()
+        method = scope["method"]
+        path = scope["raw_path"].decode("latin-1").partition("?")[0]
         model = name = ""
         code, status, kind, body = "OK", 200, JSON, None
         try:
             self.admission.check_names(scope["headers"])
             asked = ASK.fullmatch(path) if method == "POST" else None
             if asked:
-                model, name = unquote(asked[1]), asked[4].lower()
+                model = unquote(asked[1])
+                name = asked[4].lower()
                 body = await self._admitted(scope, receive, model, asked, name)
             elif method == "POST" and path in (completions.PATH, completions.CHAT):
                 name = "completions"
@@ -89,29 +88,20 @@ class Rest:
             else:
                 status, kind, body = await self._get(scope, method, path, receive)
         except Failure as failure:
-            code, status = failure.code, failure.http
-            if failure.told:
-                self.say(
-                    "error",
-                    {"path": path[:200], "error": f"{code}: {failure.__cause__ or failure}"[:500]},
-                )
-            else:
-                body = (
-                    json_format.dumps(completions.error(failure))
-                    if name == "completions"
-                    else _error(failure.message)
-                )
+            code = failure.code
+            status = failure.http
+            body = self._refusal(failure, name, path)
         except TimeoutError:
-            code, status, body = (
-                "DEADLINE_EXCEEDED",
-                504,
-                _error(f"No answer within {self.limits.seconds:g} s"),
-            )
+            code = "DEADLINE_EXCEEDED"
+            status = 504
+            body = _error(f"No answer within {self.limits.seconds:g} s")
         except (asyncio.CancelledError, ConnectionError):
             code, status = "CANCELLED", 499
             raise
         except Exception as error:
-            code, status, body = "INTERNAL", 500, _error(f"{type(error).__name__}")
+            code = "INTERNAL"
+            status = 500
+            body = _error(f"{type(error).__name__}")
             self.say(
                 "error", {"path": path[:200], "error": f"{type(error).__name__}: {error}"[:500]}
             )
@@ -132,6 +122,16 @@ class Rest:
                 )
         if body is not None and code != "CANCELLED":
             await _send(send, status, kind, body)
+
+    def _refusal(self, failure: Failure, name: str, path: str) -> bytes | None:
+        """What a client is answered instead; None where it knows already, which is logged."""
+        if failure.told:
+            reason = f"{failure.code}: {failure.__cause__ or failure}"
+            self.say("error", {"path": path[:200], "error": reason[:500]})
+            return None
+        if name == "completions":
+            return json_answers.dumps(completions.error(failure))
+        return _error(failure.message)
 
     async def _write(self, scope, path: str, receive, send) -> str:
         """Answers a completion that may be asked for.
@@ -168,18 +168,7 @@ class Rest:
     async def _get(self, scope, method: str, path: str, receive) -> tuple[int, bytes, bytes]:
         """Everything but predictions: health, page, metrics, status, metadata."""
         if method == "GET" and path == "/healthz":
-            ready = not self.draining and self.catalogue.serves()
-            return (
-                (200 if ready else 503),
-                JSON,
-                json_format.dumps(
-                    {
-                        "status": (
-                            "draining" if self.draining else "ok" if ready else "no model is loaded"
-                        )
-                    }
-                ),
-            )
+            return self._health()
         if method == "GET" and path == "/":
             return 200, HTML, self.page
         self.admission.check_token(_header(scope, b"authorization"))
@@ -188,24 +177,19 @@ class Rest:
         if method == "GET" and path == "/models.json":
             return 200, JSON, self._overview()
         if method == "GET" and path.rstrip("/").lower() == completions.MODELS:
-            return 200, JSON, json_format.dumps(completions.models(self.catalogue))
+            return 200, JSON, json_answers.dumps(completions.models(self.catalogue))
         look = LOOK.fullmatch(path) if method == "GET" else None
         if look is None:
             self.admission.release(await self.admission.read(scope["headers"], receive))
             if not path.lower().startswith("/v1/"):
                 raise Failure("NOT_FOUND", f"Not found: {method} {path}")
             raise invalid(f"Malformed request: {method} {path}")
-        model, version, label = (
-            unquote(look[1]),
-            int(look[2]) if look[2] else None,
-            unquote(look[3]) if look[3] else None,
-        )
+        model = unquote(look[1])
+        version = int(look[2]) if look[2] else None
+        label = unquote(look[3]) if look[3] else None
         if look[4]:
-            return (
-                200,
-                JSON,
-                messages.metadata_json(self.catalogue.find(model, version, label).servable),
-            )
+            servable = self.catalogue.find(model, version, label).servable
+            return 200, JSON, messages.metadata_json(servable)
         states = self.catalogue.states(model, version, label)
         shown = [
             {
@@ -215,48 +199,53 @@ class Rest:
             }
             for n, state, error in states
         ]
-        return (
-            200,
-            JSON,
-            json.dumps({"model_version_status": shown}, indent=1, ensure_ascii=False).encode(),
-        )
+        document = json.dumps({"model_version_status": shown}, indent=1, ensure_ascii=False)
+        return 200, JSON, document.encode()
+
+    def _health(self) -> tuple[int, bytes, bytes]:
+        state = "ok" if self.catalogue.serves() else "no model is loaded"
+        if self.draining:
+            state = "draining"
+        return 200 if state == "ok" else 503, JSON, json_answers.dumps({"status": state})
 
     def _overview(self) -> bytes:
         """What the page shows: each model's versions, states, signature and labels."""
         shown = []
         for name, entry in sorted(self.catalogue.entries.items()):
-            for number, found in sorted(entry.versions.items(), reverse=True):
-                one = {"name": name, "version": number, "state": found.state, "error": found.error}
-                if found.batcher:
-                    loaded = found.batcher.servable
-                    one["inputs"] = messages.shapes(loaded.signatures.get(DEFAULT))
-                    one["tensors"] = messages.shapes(loaded.signatures.get("tensors"))
-                    one["writes"] = writing.defaults(loaded)
-                    one["media"] = loaded.record.get("media", {})
-                    one["labels"] = loaded.record.get("labels", [])
-                    one["purpose"] = loaded.record.get("purpose", "")
-                    one["metrics"] = {
+            for number, version in sorted(entry.versions.items(), reverse=True):
+                facts = {
+                    "name": name,
+                    "version": number,
+                    "state": version.state,
+                    "error": version.error,
+                }
+                if version.batcher:
+                    loaded = version.batcher.servable
+                    facts["inputs"] = messages.shapes(loaded.signatures.get(DEFAULT))
+                    facts["tensors"] = messages.shapes(loaded.signatures.get("tensors"))
+                    facts["writes"] = writing.defaults(loaded)
+                    facts["media"] = loaded.record.get("media", {})
+                    facts["labels"] = loaded.record.get("labels", [])
+                    facts["purpose"] = loaded.record.get("purpose", "")
+                    facts["metrics"] = {
                         key: m["value"]
                         for key, m in loaded.record.get("metrics", {}).get("metrics", {}).items()
                     }
-                shown.append(one)
-        return json_format.dumps({"models": shown})
+                shown.append(facts)
+        return json_answers.dumps({"models": shown})
 
     async def _ask(
         self, model: str, version: str | None, label: str | None, method: str, body: bytes, receive
     ) -> bytes:
         choice = (model, int(version) if version else None, unquote(label) if label else None)
-        servable, read = (
-            self.catalogue.find(*choice).servable,
-            (_read_predict if method == "predict" else _read_examples),
-        )
+        servable = self.catalogue.find(*choice).servable
+        read = _read_predict if method == "predict" else _read_examples
         if len(body) > json_format.LARGE:  # others are answered meanwhile
-            made = await asyncio.get_running_loop().run_in_executor(
-                None, read, servable, method, body
-            )
+            loop = asyncio.get_running_loop()
+            request = await loop.run_in_executor(None, read, servable, method, body)
         else:
-            made = read(servable, method, body)
-        name, inputs, by_row, pixels = made
+            request = read(servable, method, body)
+        name, inputs, by_row, pixels = request
         batcher = self.catalogue.find(*choice)  # the version may have been replaced meanwhile
         if batcher.servable is not servable:
             batcher.servable.signature(name)
@@ -269,14 +258,14 @@ class Rest:
             answer = batcher.ask(name, inputs, self.admission.running == 1, pixels)
             outputs = await (answer if is_one_row(inputs) else _unless_gone(answer, receive))
             if method == "predict":
-                write = json_format.predictions
+                write = json_answers.predictions
                 if sum(value.nbytes for value in outputs.values()) <= json_format.LARGE:
                     return write(outputs, by_row)
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(None, write, outputs, by_row)
         rows = len(inputs[examples.INPUTS])
         results = examples.classifications if method == "classify" else examples.regressions
-        return json_format.dumps({"results": results(outputs, rows)})
+        return json_answers.dumps({"results": results(outputs, rows)})
 
 
 def page() -> bytes:
@@ -292,10 +281,8 @@ def page() -> bytes:
 
 async def _unless_gone(answer, receive):
     """What is awaited, unless the client goes away before: it is not gone on with then."""
-    answering, gone = (
-        asyncio.ensure_future(answer),
-        asyncio.ensure_future(completions.gone(receive)),
-    )
+    answering = asyncio.ensure_future(answer)
+    gone = asyncio.ensure_future(completions.gone(receive))
     try:
         await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
@@ -311,13 +298,10 @@ def _read_predict(servable, _: str, body: bytes) -> tuple[str, dict, bool, np.nd
 
     The document's many small lists end here.
     """
-    plain = (
-        json_format.plain_rows(body, servable.signatures[DEFAULT].inputs)
-        if DEFAULT in servable.signatures
-        else None
-    )
-    if plain is not None:
-        return DEFAULT, plain, True, servable.check(DEFAULT, plain)
+    if DEFAULT in servable.signatures:
+        plain = json_format.plain_rows(body, servable.signatures[DEFAULT].inputs)
+        if plain is not None:
+            return DEFAULT, plain, True, servable.check(DEFAULT, plain)
     document = json_format.parse(body)
     name = json_format.signature_name(document)
     inputs, by_row = json_format.predict_inputs(document, servable.signature(name).inputs)

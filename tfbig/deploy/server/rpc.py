@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+from google.protobuf.message import DecodeError
+
 from tfbig.core.lazy import np
 from tfbig.deploy.server import examples, messages
 from tfbig.deploy.server.admission import Admission, Arrivals
@@ -23,6 +25,7 @@ PATIENCE_S = 1.0  # that a message may take to come while others wait for its pl
 PACE = 8 << 20  # bytes per second; the largest message may take what it needs at this pace
 # Calls open for each one that may be answered at once; the others' messages are still coming
 WAITING = 4
+MANAGING = ("HandleReloadConfigRequest",)  # methods that may take longer than a request
 
 
 class Service:
@@ -32,7 +35,9 @@ class Service:
     """
 
     def __init__(self, catalogue: Catalogue, admission: Admission):
-        self.catalogue, self.admission, self.limits = catalogue, admission, admission.limits
+        self.catalogue = catalogue
+        self.admission = admission
+        self.limits = admission.limits
 
     def _find(self, spec):
         if not spec.name:
@@ -48,7 +53,8 @@ class Service:
         from tensorflow_serving.apis import predict_pb2
 
         batcher = self._find(request.model_spec)
-        servable, name = batcher.servable, request.model_spec.signature_name or DEFAULT
+        servable = batcher.servable
+        name = request.model_spec.signature_name or DEFAULT
         if name not in servable.signatures:
             raise Failure("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
         signature = servable.signatures[name]
@@ -92,7 +98,8 @@ class Service:
 
     async def _examples(self, request, method: str):
         batcher = self._find(request.model_spec)
-        servable, asked = batcher.servable, request.model_spec.signature_name
+        servable = batcher.servable
+        asked = request.model_spec.signature_name
 
         def read():
             name, inputs = examples.prepare(servable, asked, method, request.input)
@@ -124,8 +131,9 @@ class Service:
         return response
 
     async def multi_inference(self, request):
-        """Several classifications and regressions of the same examples, as TensorFlow Serving's
-        multi_inference.cc.
+        """Several classifications and regressions of the same examples.
+
+        As TensorFlow Serving's multi_inference.cc.
         """
         from tensorflow_serving.apis import inference_pb2
 
@@ -134,7 +142,9 @@ class Service:
             if request.tasks
             else inference_pb2.InferenceTask().model_spec
         )
-        servable, asked, tensors = batcher.servable, {}, set()
+        servable = batcher.servable
+        asked = {}
+        tensors = set()
         for task in request.tasks:
             name = task.model_spec.signature_name or DEFAULT
             if not task.model_spec.name:
@@ -166,17 +176,17 @@ class Service:
             size = examples.size(inputs[examples.INPUTS])
             size += sum(servable.answer_bytes(name, inputs) for name in asked)
             with self.admission.holding(size):
-                found = await asyncio.gather(
+                results = await asyncio.gather(
                     *(batcher.submit(name, inputs, pixels[name]) for name in asked)
                 )
         response = inference_pb2.MultiInferenceResponse()
-        for (name, method), outputs in zip(asked.items(), found, strict=True):
-            one = response.results.add()
-            self._spec(one.model_spec, servable, name)
+        for (name, method), outputs in zip(asked.items(), results, strict=True):
+            result = response.results.add()
+            self._spec(result.model_spec, servable, name)
             if method == "classify":
-                _classified(one.classification_result, outputs, len(inputs[examples.INPUTS]))
+                _classified(result.classification_result, outputs, len(inputs[examples.INPUTS]))
             else:
-                _regressed(one.regression_result, outputs, len(inputs[examples.INPUTS]))
+                _regressed(result.regression_result, outputs, len(inputs[examples.INPUTS]))
         return response
 
     async def get_model_metadata(self, request):
@@ -190,17 +200,19 @@ class Service:
     async def get_model_status(self, request):
         from tensorflow_serving.apis import get_model_status_pb2
 
-        spec, response = request.model_spec, get_model_status_pb2.GetModelStatusResponse()
+        spec = request.model_spec
+        response = get_model_status_pb2.GetModelStatusResponse()
         choice = spec.WhichOneof("version_choice")
         for number, state, error in self.catalogue.states(
             spec.name,
             spec.version.value if choice == "version" else None,
             spec.version_label if choice == "version_label" else None,
         ):
-            one = response.model_version_status.add(
+            listed = response.model_version_status.add(
                 version=number, state=get_model_status_pb2.ModelVersionStatus.State.Value(state)
             )
-            one.status.error_code, one.status.error_message = (2, error) if error else (0, "")
+            listed.status.error_code = 2 if error else 0  # UNKNOWN or OK
+            listed.status.error_message = error
         return response
 
     async def reload_config(self, request):
@@ -210,7 +222,9 @@ class Service:
             raise invalid("Expected a model_config_list.")
         known = await self.catalogue.folders()
         unknown = [
-            one.name for one in request.config.model_config_list.config if one.name not in known
+            model.name
+            for model in request.config.model_config_list.config
+            if model.name not in known
         ]
         if unknown:
             raise invalid(
@@ -222,16 +236,17 @@ class Service:
 
     @staticmethod
     def _spec(spec, servable, signature: str) -> None:
-        spec.name, spec.signature_name = servable.name, signature
+        spec.name = servable.name
+        spec.signature_name = signature
         spec.version.value = servable.version
 
 
 def _classified(result, outputs: dict, rows: int) -> None:
     """Fills a ClassificationResult."""
     for row in examples.classifications(outputs, rows):
-        one = result.classifications.add()
+        classification = result.classifications.add()
         for label, score in row:
-            one.classes.add(label=label, score=score)
+            classification.classes.add(label=label, score=score)
 
 
 def _regressed(result, outputs: dict, rows: int) -> None:
@@ -240,10 +255,87 @@ def _regressed(result, outputs: dict, rows: int) -> None:
         result.regressions.add(value=value)
 
 
-def build(catalogue: Catalogue, monitor, admission: Admission, say):
-    """A grpc.aio server with both services, not yet bound to a port."""
-    import grpc
-    from google.protobuf.message import DecodeError
+class Handlers:
+    """Makes gRPC handlers, from bytes to a response; one for all methods of a server.
+
+    The message is parsed here, so that a broken one is the client's error. To gRPC a call is one of
+    a stream of requests, of which the first is read: a unary call looks the same from outside, but
+    one whose message does not come would hold its place here without end.
+    """
+
+    def __init__(self, monitor, admission: Admission, say):
+        import grpc
+
+        limits = admission.limits
+        places = max(1, limits.bodies // limits.body)
+        patience_s = max(PATIENCE_S, limits.body / PACE)
+        self.arrivals = Arrivals(places, limits.seconds, patience_s)
+        self.codes = {code.value[0]: code for code in grpc.StatusCode}
+        self.monitor = monitor
+        self.admission = admission
+        self.limits = limits
+        self.say = say
+
+    def handler(self, name: str, call, kind):
+        """The handler of a method that takes a message of this kind."""
+        import grpc
+
+        async def answer(messages, context):
+            return await self._answer(name, call, kind, messages, context)
+
+        return grpc.stream_unary_rpc_method_handler(
+            answer, response_serializer=lambda message: message.SerializeToString()
+        )
+
+    async def _first(self, messages) -> bytes:
+        async with self.arrivals.place():
+            async for body in messages:
+                return body
+        raise invalid("Expected a request message.")
+
+    async def _answer(self, name: str, call, kind, messages, context):
+        started = time.perf_counter()
+        code = "OK"
+        request = None
+        try:
+            if self.limits.token is not None:
+                token = dict(context.invocation_metadata()).get("authorization", "")
+                self.admission.check_token(str(token).encode())
+            body = await self._first(messages)
+            with self.admission.holding(len(body)):
+                request = kind.FromString(body)
+                body = b""  # what it became is held alone
+                self.admission.enter()
+                try:
+                    seconds = None if name in MANAGING else self.limits.seconds
+                    async with asyncio.timeout(seconds):
+                        return await call(request)
+                finally:
+                    self.admission.leave()
+        except Failure as failure:
+            code = failure.code
+            message = failure.message
+        except DecodeError as error:
+            code = "INVALID_ARGUMENT"
+            message = str(error)
+        except asyncio.CancelledError:  # the client went away, or its deadline passed
+            code = "CANCELLED"
+            raise
+        except TimeoutError:
+            code = "DEADLINE_EXCEEDED"
+            message = f"No answer within {self.limits.seconds:g} s"
+        except Exception as error:
+            code = "INTERNAL"
+            message = type(error).__name__
+            self.say("error", {"method": name, "error": f"{message}: {error}"[:500]})
+        finally:
+            model = getattr(getattr(request, "model_spec", None), "name", "")
+            self.monitor.count(model, "GRPC", name, code, time.perf_counter() - started)
+        return await context.abort(self.codes[CODES[code][0]], message)
+
+
+def _methods(service: Service) -> dict[str, dict[str, tuple]]:
+    """The methods of both gRPC services: name -> (call, kind of its message)."""
     from tensorflow_serving.apis import (
         classification_pb2,
         get_model_metadata_pb2,
@@ -254,94 +346,35 @@ def build(catalogue: Catalogue, monitor, admission: Admission, say):
         regression_pb2,
     )
 
-    limits = admission.limits
-    places, patience_s = max(1, limits.bodies // limits.body), max(PATIENCE_S, limits.body / PACE)
-    arrivals = Arrivals(places, limits.seconds, patience_s)
-    service, codes = (
-        Service(catalogue, admission),
-        {code.value[0]: code for code in grpc.StatusCode},
-    )
-
-    def method(call, kind, name: str, managing: bool = False):
-        """Bytes to a response: the message is parsed here, so that a broken one is the client's
-        error.
-
-        To gRPC the call is one of a stream of requests, of which the first is read: a unary call
-        looks the same from outside, but one whose message does not come would hold its place here
-        without end.
-        """
-
-        async def first(messages) -> bytes:
-            async with arrivals.place():
-                async for body in messages:
-                    return body
-            raise invalid("Expected a request message.")
-
-        async def answer(messages, context):
-            started, code, request = time.perf_counter(), "OK", None
-            try:
-                if limits.token is not None:
-                    admission.check_token(
-                        str(dict(context.invocation_metadata()).get("authorization", "")).encode()
-                    )
-                body = await first(messages)
-                with admission.holding(len(body)):
-                    request, body = kind.FromString(body), b""
-                    admission.enter()
-                    try:
-                        async with asyncio.timeout(None if managing else limits.seconds):
-                            return await call(request)
-                    finally:
-                        admission.leave()
-            except Failure as failure:
-                code, message = failure.code, failure.message
-            except DecodeError as error:
-                code, message = "INVALID_ARGUMENT", str(error)
-            except asyncio.CancelledError:  # the client went away, or its deadline passed
-                code = "CANCELLED"
-                raise
-            except TimeoutError:
-                code, message = "DEADLINE_EXCEEDED", f"No answer within {limits.seconds:g} s"
-            except Exception as error:
-                code, message = "INTERNAL", type(error).__name__
-                say("error", {"method": name, "error": f"{type(error).__name__}: {error}"[:500]})
-            finally:
-                model = getattr(getattr(request, "model_spec", None), "name", "")
-                monitor.count(model, "GRPC", name, code, time.perf_counter() - started)
-            return await context.abort(codes[CODES[code][0]], message)
-
-        return name, grpc.stream_unary_rpc_method_handler(
-            answer, response_serializer=lambda message: message.SerializeToString()
-        )
-
-    predictions = dict(
-        (
-            method(service.predict, predict_pb2.PredictRequest, "Predict"),
-            method(service.classify, classification_pb2.ClassificationRequest, "Classify"),
-            method(service.regress, regression_pb2.RegressionRequest, "Regress"),
-            method(service.multi_inference, inference_pb2.MultiInferenceRequest, "MultiInference"),
-            method(
+    return {
+        "PredictionService": {
+            "Predict": (service.predict, predict_pb2.PredictRequest),
+            "Classify": (service.classify, classification_pb2.ClassificationRequest),
+            "Regress": (service.regress, regression_pb2.RegressionRequest),
+            "MultiInference": (service.multi_inference, inference_pb2.MultiInferenceRequest),
+            "GetModelMetadata": (
                 service.get_model_metadata,
                 get_model_metadata_pb2.GetModelMetadataRequest,
-                "GetModelMetadata",
             ),
-        )
-    )
-    models = dict(
-        (
-            method(
+        },
+        "ModelService": {
+            "GetModelStatus": (
                 service.get_model_status,
                 get_model_status_pb2.GetModelStatusRequest,
-                "GetModelStatus",
             ),
-            method(
+            "HandleReloadConfigRequest": (
                 service.reload_config,
                 model_management_pb2.ReloadConfigRequest,
-                "HandleReloadConfigRequest",
-                managing=True,
             ),
-        )
-    )
+        },
+    }
+
+
+def build(catalogue: Catalogue, monitor, admission: Admission, say):
+    """A grpc.aio server with both services, not yet bound to a port."""
+    import grpc
+
+    limits = admission.limits
     server = grpc.aio.server(
         maximum_concurrent_rpcs=WAITING * limits.at_once,
         options=[
@@ -355,8 +388,10 @@ def build(catalogue: Catalogue, monitor, admission: Admission, say):
             ("grpc.http2.bdp_probe", 0),  # it would let messages come that nobody reads yet
         ],
     )
-    for name, handlers in (("PredictionService", predictions), ("ModelService", models)):
+    handlers = Handlers(monitor, admission, say)
+    for service, methods in _methods(Service(catalogue, admission)).items():
+        of_service = {name: handlers.handler(name, *method) for name, method in methods.items()}
         server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(f"tensorflow.serving.{name}", handlers),)
+            (grpc.method_handlers_generic_handler(f"tensorflow.serving.{service}", of_service),)
         )
     return server

@@ -147,10 +147,8 @@ def _end(say: Callable, log: Log) -> None:
 
 
 async def _serve(settings: Settings, say, last: threading.Timer) -> dict:
-    import uvicorn
-
     from tfbig.deploy.server import rpc
-    from tfbig.deploy.server.connections import CONNECTIONS, IDLE_SECONDS, BoundedProtocol
+    from tfbig.deploy.server.connections import CONNECTIONS
 
     _allow_files(2 * CONNECTIONS + OTHER_FILES)
     listening = _bound(settings.host, settings.port)
@@ -164,25 +162,80 @@ async def _serve(settings: Settings, say, last: threading.Timer) -> dict:
         settings.config,
         settings.loading_s,
     )
-    monitor, stop, loop = Monitor(), asyncio.Event(), asyncio.get_running_loop()
+    monitor = Monitor()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     # From here on, not only once it serves: an interrupt that is raised while models are loaded can
     # be lost in what it interrupts.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, stop, last)
-    loading, stopping = asyncio.ensure_future(catalogue.first()), asyncio.ensure_future(stop.wait())
-    await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
-    if stop.is_set():
-        loading.cancel()
+    stopping = asyncio.ensure_future(stop.wait())
+    if not await _load_first(catalogue, stop, stopping):
         catalogue.close()
         say("stopped", {"answered": 0})
         return {"answered": 0}
+    _spare_collector()
+    _check_serves(catalogue, settings, say)
+    admission = Admission(settings.limits)
+    written = Completions(catalogue, admission, settings.read_assets)
+    application = Rest(catalogue, monitor, admission, written, say, settings.log_requests)
+    server = _rest_server(application, settings)
+    _listen(listening, settings)
+    remote = grpc_port = None
+    if settings.grpc_port is not None:
+        remote = rpc.build(catalogue, monitor, admission, say)
+        grpc_port = _bind(remote, settings)
+        await remote.start()
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    beside = [
+        asyncio.create_task(_poll(catalogue, settings.poll_s, say)),
+        asyncio.create_task(_tidy()),
+    ]
+    host = _in_address(settings.host)
+    addresses = {
+        "rest": f"http://{host}:{listening.getsockname()[1]}",
+        "grpc": f"{host}:{grpc_port}" if grpc_port else None,
+    }
+    say("serving", {**addresses, "models": catalogue.served()})
+    await stopping
+    say("draining", {"running": admission.running, "streams": written.running})
+    written.ends = loop.time() + STREAM_SHARE * settings.drain_s
+    application.draining = True
+    server.should_exit = True
+    for task in beside:
+        task.cancel()
+    if remote:
+        await remote.stop(settings.drain_s)
+    await serving
+    catalogue.close()
+    answered = sum(monitor.requests.values())
+    say("stopped", {"answered": answered})
+    return {"answered": answered}
+
+
+async def _load_first(catalogue: Catalogue, stop: asyncio.Event, stopping: asyncio.Future) -> bool:
+    """Waits for the first models; whether they came before the server was asked to stop."""
+    loading = asyncio.ensure_future(catalogue.first())
+    await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        loading.cancel()
+        return False
     await loading
+    return True
+
+
+def _spare_collector() -> None:
+    """Lets Python's garbage collector run seldom."""
     # Requests are trees of lists that reference counting frees. Walking all of TensorFlow's objects
     # for them, which the default thresholds make the collector do many times a second, took most of
     # the time under load.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+
+
+def _check_serves(catalogue: Catalogue, settings: Settings, say) -> None:
+    """Raises UserError if no model can be served; says which configured ones are absent."""
     absent = [
         f"{name}: {settings.config} names it, but {settings.root} holds no version of it that it"
         " asks for."
@@ -191,27 +244,24 @@ async def _serve(settings: Settings, say, last: threading.Timer) -> dict:
     ]
     if not catalogue.serves():
         reasons = absent + [
-            f"{name}/{number}: {found.error}"
+            f"{name}/{number}: {version.error}"
             for name, entry in catalogue.entries.items()
-            for number, found in entry.versions.items()
+            for number, version in entry.versions.items()
         ]
+        if not reasons:
+            reasons = ["Expected NAME/VERSION/..., as python -m tfbig.export writes them."]
         catalogue.close()
-        raise UserError(
-            "\n".join(
-                [
-                    f"{settings.root}: nothing in it can be served.",
-                    *(
-                        reasons
-                        or ["Expected NAME/VERSION/..., as python -m tfbig.export writes them."]
-                    ),
-                ]
-            )
-        )
+        raise UserError("\n".join([f"{settings.root}: nothing in it can be served.", *reasons]))
     for reason in absent:
         say("absent", {"error": reason})
-    admission = Admission(settings.limits)
-    written = Completions(catalogue, admission, settings.read_assets)
-    application = Rest(catalogue, monitor, admission, written, say, settings.log_requests)
+
+
+def _rest_server(application: Rest, settings: Settings):
+    """uvicorn's server of the application, not yet listening."""
+    import uvicorn
+
+    from tfbig.deploy.server.connections import IDLE_SECONDS, BoundedProtocol
+
     config = uvicorn.Config(
         application,
         host=settings.host,
@@ -229,43 +279,7 @@ async def _serve(settings: Settings, say, last: threading.Timer) -> dict:
     server = uvicorn.Server(config)
     # Signals are ours: health goes down before the door closes
     server.capture_signals = contextlib.nullcontext
-    _listen(listening, settings)
-    remote = (
-        rpc.build(catalogue, monitor, admission, say) if settings.grpc_port is not None else None
-    )
-    grpc_port = _bind(remote, settings) if remote else None
-    if remote:
-        await remote.start()
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    beside = [
-        asyncio.create_task(_poll(catalogue, settings.poll_s, say)),
-        asyncio.create_task(_tidy()),
-    ]
-    host = _in_address(settings.host)
-    say(
-        "serving",
-        {
-            "rest": f"http://{host}:{listening.getsockname()[1]}",
-            "grpc": f"{host}:{grpc_port}" if grpc_port else None,
-            "models": {
-                name: sorted(n for n, v in entry.versions.items() if v.batcher)
-                for name, entry in catalogue.entries.items()
-            },
-        },
-    )
-    await stopping
-    say("draining", {"running": admission.running, "streams": written.running})
-    written.ends = loop.time() + STREAM_SHARE * settings.drain_s
-    application.draining, server.should_exit = True, True
-    for task in beside:
-        task.cancel()
-    if remote:
-        await remote.stop(settings.drain_s)
-    await serving
-    catalogue.close()
-    answered = sum(monitor.requests.values())
-    say("stopped", {"answered": answered})
-    return {"answered": answered}
+    return server
 
 
 def _stop(stop: asyncio.Event, last: threading.Timer) -> None:
@@ -281,18 +295,18 @@ def _bound(host: str, port: int, option: str = "--port") -> socket.socket:
     """
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((host, port))
+        listener.bind((host, port))
     except (OSError, OverflowError) as error:
-        made.close()
+        listener.close()
         raise UserError(
             f"--host {host} {option} {port}: cannot listen there:"
             f" {getattr(error, 'strerror', None) or error}. Choose another one."
         ) from error
-    made.setblocking(False)
-    return made
+    listener.setblocking(False)
+    return listener
 
 
 def _listen(made: socket.socket, settings: Settings) -> None:

@@ -62,31 +62,36 @@ class Servable:
         assets: dict | None = None,
         operations: dict[str, set[str]] | None = None,
     ):
-        self.name, self.version, self.signatures, self.record = name, version, signatures, record
-        self.assets, self.stepwise = assets or {}, record.get("stepwise")
+        self.name = name
+        self.version = version
+        self.signatures = signatures
+        self.record = record
+        self.assets = assets or {}
+        self.stepwise = record.get("stepwise")
         self.by_place = set(record.get("by_place", ()))
-        self._call, self.operations = call, operations or {}
-        self._by_row = {key for key, found in signatures.items() if _all_have_rows(found)}
+        self._call = call
+        self.operations = operations or {}
+        self._by_row = {key for key, signature in signatures.items() if _all_have_rows(signature)}
         self._steady = {
             key
-            for key, found in signatures.items()
-            if _has_one_size(found) and not self.operations.get(key, set()) & LOOPS
+            for key, signature in signatures.items()
+            if _has_one_size(signature) and not self.operations.get(key, set()) & LOOPS
         }
-        self._row_bytes = {key: _row_bytes(found) for key, found in signatures.items()}
+        self._row_bytes = {key: _row_bytes(signature) for key, signature in signatures.items()}
         self.dtypes = {
-            key: {n: _numpy_type(info.dtype) for n, info in found.inputs.items()}
-            for key, found in signatures.items()
+            key: {n: _numpy_type(info.dtype) for n, info in signature.inputs.items()}
+            for key, signature in signatures.items()
         }
 
     def signature(self, name: str):
         """The SignatureDef of this name, or of the default signature for ""."""
-        found = self.signatures.get(name or DEFAULT)
-        if found is None:
+        signature = self.signatures.get(name or DEFAULT)
+        if signature is None:
             raise Failure(
                 "INVALID_ARGUMENT",
                 f'Serving signature name: "{name or DEFAULT}" not found in signature def',
             )
-        return found
+        return signature
 
     def is_by_row(self, signature: str) -> bool:
         """Whether rows can be answered in parts: inputs and outputs have them, independent ones."""
@@ -146,10 +151,8 @@ class Servable:
         """Raises Failure unless these are the names of the signature's inputs."""
         expected = self.signatures[signature].inputs
         if set(inputs) != set(expected):
-            extra, missing = (
-                sorted(set(inputs) - set(expected)),
-                sorted(set(expected) - set(inputs)),
-            )
+            extra = sorted(set(inputs) - set(expected))
+            missing = sorted(set(expected) - set(inputs))
             raise Failure(
                 "INVALID_ARGUMENT",
                 f"input size does not match signature: {len(inputs)}!={len(expected)}. Sent extra:"
@@ -160,7 +163,8 @@ class Servable:
         self.check_names(signature, inputs)
         expected = self.signatures[signature].inputs
         for name, value in inputs.items():
-            wanted, info = self.dtypes[signature][name], expected[name]
+            wanted = self.dtypes[signature][name]
+            info = expected[name]
             if value.dtype != wanted:
                 raise Failure(
                     "INVALID_ARGUMENT",
@@ -219,11 +223,11 @@ def load(name: str, version: int, folder: Path, engine: str, unverified: bool) -
                 f"{folder}: has no model.onnx for --engine onnx. Export it with --format onnx."
             )
         operations = {key: allowlist.check_onnx(path) for key, path in paths.items()}
-        parts = {key: _onnx(path) for key, path in paths.items()}
-        signatures = {key: signature for key, (signature, _) in parts.items()}
+        sessions = {key: _onnx(path) for key, path in paths.items()}
+        signatures = {key: signature for key, (signature, _) in sessions.items()}
 
         def call(key, inputs):
-            return parts[key][1](inputs)
+            return sessions[key][1](inputs)
 
     else:
         allowlist.check_saved_model(folder)
@@ -232,8 +236,10 @@ def load(name: str, version: int, folder: Path, engine: str, unverified: bool) -
 
 
 def _assets(folder: Path, record: dict) -> dict[str, object]:
-    """The JSON values of assets.extra that the record lists, but for metadata, which is for
-    people."""
+    """The JSON values of assets.extra that the record lists, but for metadata.
+
+    Metadata is for people.
+    """
     paths = [folder / name for name in record.get("files", ())]
     listed = [path for path in paths if path.parent.name == "assets.extra"]
     assets = {}
@@ -254,7 +260,9 @@ def _tensorflow(folder: Path) -> tuple[dict, Callable, dict[str, set[str]]]:
     ).meta_graphs[0]
     loaded = tf.saved_model.load(str(folder))
     functions = dict(loaded.signatures)
-    signatures = {name: found for name, found in graph.signature_def.items() if name in functions}
+    signatures = {
+        name: signature for name, signature in graph.signature_def.items() if name in functions
+    }
 
     def call(signature, inputs, keep=loaded):  # `keep`: its variables live as long as it does
         outputs = functions[signature](
@@ -285,25 +293,21 @@ def _onnx(path: Path) -> tuple[object, Callable]:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     signature = meta_graph_pb2.SignatureDef(method_name=PREDICT)
-    files = [part.name for part in session.get_outputs()]
-    new = {f"new_{part.name}": part.name for part in session.get_inputs()}
-    names = [new.get(name, name) for name in files]
-    for parts, side in (
+    outputs = [tensor.name for tensor in session.get_outputs()]
+    new = {f"new_{tensor.name}": tensor.name for tensor in session.get_inputs()}
+    names = [new.get(name, name) for name in outputs]
+    for tensors, side in (
         (session.get_inputs(), signature.inputs),
         (session.get_outputs(), signature.outputs),
     ):
-        for part in parts:
-            inner, one = (
-                part.type.removeprefix("tensor(").removesuffix(")"),
-                side[new.get(part.name, part.name)],
-            )
-            one.name, one.dtype = (
-                part.name,
-                tf.as_dtype(ONNX_TYPES.get(inner, inner)).as_datatype_enum,
-            )
-            for dim in part.shape:
-                one.tensor_shape.dim.add(size=dim if isinstance(dim, int) else -1)
-    return signature, lambda inputs: dict(zip(names, session.run(files, inputs), strict=True))
+        for tensor in tensors:
+            inner = tensor.type.removeprefix("tensor(").removesuffix(")")
+            info = side[new.get(tensor.name, tensor.name)]
+            info.name = tensor.name
+            info.dtype = tf.as_dtype(ONNX_TYPES.get(inner, inner)).as_datatype_enum
+            for dim in tensor.shape:
+                info.tensor_shape.dim.add(size=dim if isinstance(dim, int) else -1)
+    return signature, lambda inputs: dict(zip(names, session.run(outputs, inputs), strict=True))
 
 
 def _all_have_rows(signature) -> bool:
@@ -342,8 +346,8 @@ def _pixels(inputs: dict[str, np.ndarray], rows: int) -> np.ndarray:
     pixels = np.zeros(rows, np.int64)
     for value in inputs.values():
         if value.dtype == object:
-            for row, part in enumerate(value if value.ndim else [value]):
-                pixels[row] += sum(_claimed(item) for item in np.ravel(part))
+            for row, items in enumerate(value if value.ndim else [value]):
+                pixels[row] += sum(_claimed(item) for item in np.ravel(items))
     return pixels
 
 

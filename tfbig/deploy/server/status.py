@@ -42,7 +42,10 @@ class Failure(Exception):
         message = message.encode("utf-8", "replace").decode()
         message = message if len(message) <= LONGEST else message[: LONGEST - 4] + " ..."
         super().__init__(message)
-        self.code, self.message, self.http, self.told = code, message, http or CODES[code][1], False
+        self.code = code
+        self.message = message
+        self.http = http or CODES[code][1]
+        self.told = False
 
 
 def invalid(message: str) -> Failure:

@@ -25,7 +25,9 @@ class Steps:
 
     def __init__(self, batcher: Batcher):
         servable = batcher.servable
-        self.batcher, self.plan, self.state = batcher, servable.stepwise, None
+        self.batcher = batcher
+        self.plan = servable.stepwise
+        self.state = None
         if self.plan is None:
             raise invalid(
                 f"model: {servable.name} version {servable.version} is not asked step by step"
@@ -41,7 +43,8 @@ class Steps:
         Returns:
             What the start gives; nothing where no program starts.
         """
-        plan, outputs = self.plan, {}
+        plan = self.plan
+        outputs = {}
         place = np.zeros(rows, np.int32)
         if plan["start"]:
             outputs = await self._ask(plan["start"], inputs)

@@ -76,8 +76,9 @@ def defaults(servable: Servable) -> dict | None:
 
 
 class Writer:
-    """A language model's tokenizer and the facts of its artefact (assets.extra/tokenizer.json and
-    generation.json).
+    """A language model's tokenizer, and what its artefact says of how it writes.
+
+    From assets.extra: tokenizer.json and generation.json.
 
     Args:
         facts: context, start, opening, separator, and the defaults of a Choice.
@@ -98,38 +99,39 @@ class Writer:
 
         Behind the start of a document if it knows one and there is room.
         """
-        context, start = self.facts["context"], self.facts["start"]
+        context = self.facts["context"]
+        start = self.facts["start"]
         if len(prompt) > self.most_characters:  # before anything is made of it
             raise invalid(
                 f"prompt: expected at most the model's context of {context} tokens. "
                 f"Received: {len(prompt):,} characters."
             )
         try:
-            given = self.tokenizer.encode(self.plain(prompt)).tolist()
+            encoded = self.tokenizer.encode(self.plain(prompt)).tolist()
         except UserError as error:
             raise invalid(f"prompt: {error}") from None
-        if len(given) > context:
+        if len(encoded) > context:
             raise invalid(
                 f"prompt: expected at most the model's context of {context} tokens. Received:"
-                f" {len(given)}."
+                f" {len(encoded)}."
             )
-        whole = start + given if len(start) + len(given) <= context else given
+        whole = start + encoded if len(start) + len(encoded) <= context else encoded
         return whole or list(self.facts["opening"][:context])
 
     async def write(
         self, batcher: Batcher, tokens: list[int], choice: Choice
     ) -> AsyncIterator[tuple[str, bool]]:
-        """Pieces of text as they become certain, one for each token and perhaps empty, and whether
-        the text came to its end.
+        """Pieces of text, one for each token and perhaps empty, and whether the text ended.
 
-        Whole characters only: what may be a part of one, or of a stop text, waits for the next
-            token. The batcher is to be held.
+        A piece is sent as soon as it is certain, in whole characters: what may be a part of one, or
+        of a stop text, waits for the next token. The batcher is to be held.
         """
         context = self.facts["context"]
         seed = secrets.randbits(32) if choice.seed is None else choice.seed
         options = {name: getattr(choice, name) for name in ("temperature", "top_k", "top_p")}
         reader = self.reader(self.tokenizer, *map(self.plain, choice.stop), begins=choice.begins)
-        tokens, steps = list(tokens), Steps(batcher)
+        tokens = list(tokens)
+        steps = Steps(batcher)
         for number in range(choice.length):
             drop = num_dropped(len(tokens), context)
             if number == 0 or drop:
