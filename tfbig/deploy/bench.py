@@ -97,7 +97,7 @@ class Bench:
         return paths
 
     def _keep_answers(self) -> dict[str, str]:
-        """What people are answered, of the expected outputs."""
+        """Writes what users should be answered, from the expected outputs."""
         from tfbig.deploy import arrays
 
         outputs = self.reference.outputs

@@ -1,4 +1,4 @@
-"""Where an export goes: what can be said of it before anything is computed."""
+"""Checks of an export that come before anything is computed: its destination and baseline."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tfbig.deploy import allowlist, artefact, litert_format, onnx_format
 def check_request(
     destination: Path, formats: tuple[str, ...], baseline: Path | None
 ) -> Path | None:
-    """What can be said before anything is computed.
+    """The baseline's version, if there is one.
 
-    Raises UserError for what could not be published; returns the baseline's version.
+    Raises UserError for a request that could not be published.
     """
     for need, module in (("onnx", onnx_format), ("litert", litert_format)):
         if need in formats:

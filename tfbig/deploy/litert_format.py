@@ -55,7 +55,7 @@ def write(programs: Programs, path: Path, examples: dict[str, np.ndarray] | None
 
 @contextlib.contextmanager
 def _quietly():
-    """Keeps away what the converter's native code writes to stderr.
+    """Silences what the converter's native code writes to stderr.
 
     Its errors come as exceptions too.
     """

@@ -195,7 +195,7 @@ def _teach_erfc() -> None:
 
 @contextlib.contextmanager
 def _quietly():
-    """Keeps the converters' chatter away; their errors still come as exceptions."""
+    """Silences the converters' logs; their errors still come as exceptions."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

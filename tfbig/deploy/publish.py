@@ -38,7 +38,7 @@ def export(
         baseline: an artefact in service, as `destination.check_request` gives it; a worse metric or
             a latency beyond `latency_factor` times its own is refused.
         latency_factor: see `baseline`.
-        say: is told what happens, line by line.
+        say: called with each line about what happens.
 
     Raises:
         RunFailure: something fell short; the message holds the table. Nothing was published.

@@ -96,7 +96,7 @@ def _examine(bench: Bench, variant: Variant) -> dict:
 
 
 def write_int8(source: Source, bench: Bench, folder: Path, formats, say) -> list[Variant]:
-    """Makes int8 variants and keeps those that pass; what fails is told and left out."""
+    """Makes int8 variants and keeps those that pass; what fails is reported and left out."""
     programs = source.programs
     kept = []
     attempts = []

@@ -106,8 +106,8 @@ def peak_memory_mb() -> float:
         )
 
 
-def some(inputs: dict, first: int, size: int) -> dict:
-    """So many rows from the first on, again from the beginning where they end."""
+def rows_from(inputs: dict, first: int, size: int) -> dict:
+    """`size` rows from `first` on, starting over behind the last one."""
     rows = np.arange(first, first + size) % len(next(iter(inputs.values())))
     return {name: np.ascontiguousarray(value[rows]) for name, value in inputs.items()}
 
@@ -117,7 +117,7 @@ def latency(call, inputs: dict, size: int, seconds: float) -> dict:
     times, row = [], 0
     until = time.perf_counter() + seconds
     while len(times) < 3 or (len(times) < CALLS and time.perf_counter() < until):
-        rows = some(inputs, row, size)
+        rows = rows_from(inputs, row, size)
         before = time.perf_counter()
         call(rows)
         times.append(time.perf_counter() - before)
@@ -212,7 +212,7 @@ def examine(job: dict) -> dict:
     report["unit"] = job["plan"]["unit"] if stepwise else "example"
     report["latency"] = {
         str(size): latency(
-            call.step, call.first_inputs(some(inputs, 0, size)), size, job["seconds"]
+            call.step, call.first_inputs(rows_from(inputs, 0, size)), size, job["seconds"]
         )
         if stepwise
         else latency(call, inputs, size, job["seconds"])

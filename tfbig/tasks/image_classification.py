@@ -83,7 +83,7 @@ class ImageClassification(Task):
         for positions in np.array_split(rows, max(1, len(rows) // 2048)):
             if arrays is None:
                 image = data.examples("train", positions)["image"]
-            else:  # which training reads in any case
+            else:  # training reads them in any case
                 image = arrays["image"][positions]
             pixels = image.reshape(-1, data.spec["image"].shape[-1]).astype(np.float64)
             total += pixels.sum(0)
@@ -140,7 +140,7 @@ class ImageClassification(Task):
         body = self.model.build(
             {"image": Feature(shape=shape, dtype="float32", unit="standard deviations")}
         )
-        # Never halves
+        # Logits are in float32 at least, whatever the policy
         exact = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
         head = keras.layers.Dense(len(self.labels), dtype=exact, name="head")
         return keras.Model(body.input, head(body.output), name=type(self.model).__name__.lower())

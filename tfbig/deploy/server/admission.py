@@ -131,7 +131,7 @@ class Arrivals:
 
 
 class Admission:
-    """Counts what is there, over both protocols; for the event loop's thread alone.
+    """Counts requests and bytes over both protocols; for the event loop's thread alone.
 
     Attributes:
         running: requests being answered.
@@ -164,7 +164,7 @@ class Admission:
         self.running -= 1
 
     def full(self) -> None:
-        """Raises Failure if no request more can be answered now."""
+        """Raises Failure if no further request can be answered now."""
         if self.running >= self.limits.at_once:
             raise Failure("RESOURCE_EXHAUSTED", f"More than {self.limits.at_once} requests at once")
 

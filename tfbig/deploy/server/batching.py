@@ -178,9 +178,9 @@ class Batcher:
 
     @contextlib.contextmanager
     def held(self):
-        """For who asks several times.
+        """Keeps the queue open meanwhile, for a caller that asks several times.
 
-        The queue is answered until the end, even if another version takes its place.
+        It is answered until the end, even if another version takes its place.
         """
         self.users += 1
         try:
@@ -263,7 +263,7 @@ class Batcher:
     def _in_parts(self, job: Job) -> dict[str, np.ndarray]:
         """The outputs for one request.
 
-        A large one is left between its parts if its client has gone.
+        A large one stops between its parts if its client has gone.
         """
         parts = [slice(None)]
         if job.rows > 0 and self.servable.is_by_row(job.signature):
@@ -291,7 +291,7 @@ class Batcher:
     def _is_usual(self, signature: str, inputs: dict[str, np.ndarray]) -> bool:
         """Whether a call takes as long as others.
 
-        What texts, pictures and loops take depends on them.
+        How long texts, pictures and loops take depends on their content.
         """
         return is_one_row(inputs) and self.servable.is_steady(signature)
 

@@ -2,7 +2,7 @@
 
 Found in a directory, loaded beside the ones in service, and replaced without a gap.
 
-What cannot be read is skipped and said. A model that takes long to load, or loops, is waited for
+What cannot be read is skipped and logged. A model that takes long to load, or loops, is waited for
 only so long. All of them, unless a ModelServerConfig (TensorFlow Serving's models.config) is asked
 for: then those it names, by its rules.
 """
@@ -67,7 +67,7 @@ class Catalogue:
         root: a directory of models (NAME/VERSION/...), or of one model's versions.
         engine: "tensorflow" or "onnx".
         unverified: whether models without artefact.json are served.
-        say: is told events as (event, values).
+        say: called with each event and its values.
         config: a ModelServerConfig as text, read again when it changes; None serves every model and
             version.
         loading_s: seconds after which a model that is still not loaded is given up.
@@ -112,7 +112,7 @@ class Catalogue:
     async def folders(self) -> dict[str, list[int]]:
         """The versions that the directory holds of each model, in service or not, without links.
 
-        What cannot be read, or asked for, is said once and skipped.
+        What cannot be read, or asked for, is skipped and logged once.
         """
         if self.single:
             return {self.single: await beside(artefact.versions, self.root)}
@@ -162,8 +162,7 @@ class Catalogue:
         return states
 
     async def refresh(self, config=None) -> None:
-        """Brings what is served in line with the directory, and with a ModelServerConfig if one is
-        given.
+        """Serves what the directory holds now, by a ModelServerConfig if one is given.
 
         New versions are loaded first, then old ones are let go.
         """

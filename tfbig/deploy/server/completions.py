@@ -86,7 +86,7 @@ class Completions:
     async def answer(self, content: bytes, receive, send) -> str:
         """Answers one request and returns the model's name.
 
-        Failures are raised, also those that it has told.
+        Failures are raised, also those that the client has been told of.
         """
         if len(content) > json_format.LARGE:  # others are answered meanwhile
             document = await asyncio.get_running_loop().run_in_executor(
@@ -282,9 +282,9 @@ def error(failure: Failure) -> dict:
 
 
 def no_chat() -> Failure:
-    """What a chat is answered.
+    """The refusal of a chat.
 
-    No template makes a model that goes on with texts a partner in talks.
+    No template makes a model converse that was trained to continue texts.
     """
     return invalid(
         f"messages: no model here was trained to chat. POST {PATH} with model and prompt: "

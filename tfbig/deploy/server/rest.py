@@ -134,9 +134,9 @@ class Rest:
         return _error(failure.message)
 
     async def _write(self, scope, path: str, receive, send) -> str:
-        """Answers a completion that may be asked for.
+        """Answers a request for a completion.
 
-        It takes a place among those that are written, not among the quick ones.
+        It takes a place among the texts being written, not a slot among quick requests.
         """
         self.admission.check_token(_header(scope, b"authorization"))
         content = await self.admission.read(scope["headers"], receive)
@@ -148,9 +148,9 @@ class Rest:
             self.admission.release(content)
 
     async def _admitted(self, scope, receive, model: str, asked, method: str) -> bytes:
-        """The answer to a request that may ask.
+        """The answer to a request for predictions.
 
-        Only then is its body read, and only with its body there does it take a slot.
+        Its body is read once its token is right, and it takes a slot once its body has come.
         """
         self.admission.check_token(_header(scope, b"authorization"))
         self.admission.full()
@@ -280,7 +280,7 @@ def page() -> bytes:
 
 
 async def _unless_gone(answer, receive):
-    """What is awaited, unless the client goes away before: it is not gone on with then."""
+    """What is awaited; it is cancelled if the client goes away before."""
     answering = asyncio.ensure_future(answer)
     gone = asyncio.ensure_future(completions.gone(receive))
     try:

@@ -91,7 +91,7 @@ class Service:
 
     @staticmethod
     async def _beside(request, read, *arguments):
-        """What is read of a request, while others are answered if it is large."""
+        """What `read` returns; a large request is read in another thread."""
         if request.ByteSize() <= LARGE:
             return read(*arguments)
         return await asyncio.get_running_loop().run_in_executor(None, read, *arguments)

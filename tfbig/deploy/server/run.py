@@ -335,8 +335,9 @@ def _bind(server, settings: Settings) -> int:
 
 
 async def _tidy() -> None:
-    """Keeps memory level: by the thresholds above it would be collected after tens of thousands of
-    requests only.
+    """Keeps memory level by collecting often.
+
+    By the thresholds above, tens of thousands of requests would come between two collections.
     """
     while True:
         await asyncio.sleep(TIDY_S)
