@@ -1,5 +1,8 @@
 """Tasks of unlike kinds are exported and verified: truth of any size, sequences to sequences."""
 
+import asyncio
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,12 +10,14 @@ import toy_boxes
 import toy_translation
 
 import tfbig
+from tfbig.deploy.server.catalogue import Catalogue
+from tfbig.deploy.server.steps import Steps
 
 
 def export(toy, home):
     """The toy, its run, and what is recorded of its exported version."""
     run = tfbig.train(toy.recipe(), run=home / "run")
-    return toy, run, tfbig.export(run, home / "model", formats=("onnx",))
+    return toy, run, tfbig.export(run, home / "models" / "toy", formats=("onnx",))
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +73,38 @@ def test_words_are_answered_with_their_reverse(words):
     assert report["file"] == "encode.onnx, step.onnx" and report["greedy"]["changed"] == 0
     (trial,) = record["trials"]
     assert trial["program"] == "serving_default" and trial["made"] == 40
+
+
+@pytest.mark.parametrize("engine", ["tensorflow", "onnx"])
+def test_words_are_served_letter_by_letter(words, engine):
+    """By the server itself: it encodes once, and keeps the memory beside the state."""
+    toy, run, record = words
+    data = run.experiment.data
+    positions = np.arange(3)
+    expected = tfbig.load(run).predict(data.examples("test", positions))["made"]
+
+    async def write(batcher, word):
+        steps, letters, chosen = Steps(batcher), [], None
+        await steps.start({"source": np.pad(word, (0, toy.LONGEST - len(word)))[None]})
+        while not letters or letters[-1] != record["stepwise"]["end"]:
+            outputs = await steps.step(chosen=chosen)
+            chosen = outputs["logits"].argmax(-1).astype(np.int32)
+            letters.append(int(chosen[0]))
+        return letters
+
+    async def look():
+        folder = Path(record["path"]).parent
+        catalogue = Catalogue(folder.parent, engine, False, lambda event, values: None)
+        await catalogue.refresh()
+        batcher = catalogue.find(folder.name)
+        with batcher.held():
+            source = data.examples("test", positions)["source"]
+            written = await asyncio.gather(*(write(batcher, word) for word in source))
+        catalogue.close()
+        return written
+
+    for letters, row in zip(asyncio.run(look()), expected, strict=True):
+        assert letters == row[: len(letters)].tolist()
 
 
 def test_average_precision_by_hand():
