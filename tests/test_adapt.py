@@ -1,5 +1,7 @@
 """Adapters: transforms of a built model, saved apart, merged into the plain model that leaves."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 from toy_sequences import Sequences, recipe
@@ -7,7 +9,9 @@ from training import Silent, assert_equal
 
 import tfbig
 from tfbig.core import config
+from tfbig.core.contracts import Model
 from tfbig.core.errors import UserError
+from tfbig.core.lazy import keras
 from tfbig.core.run import Run
 from tfbig.engine import checkpoint, evaluate, job, loop
 from tfbig.engine.setup import Setup, merged
@@ -15,8 +19,20 @@ from tfbig.engine.setup import Setup, merged
 LORA = ("adapt=lora", "adapt.rank=1", "adapt.layers=hidden")
 
 
-def trained(path, *settings):
-    run = Run.create(path, tfbig.recipe(recipe(), *settings))
+@dataclass(frozen=True, kw_only=True)
+class Wide(Model):
+    """The same first layer, and another one that makes the head wider."""
+
+    takes, gives = frozenset({"steps"}), frozenset({"sequence"})
+
+    def build(self, spec):
+        inputs = keras.Input(spec["x"].shape, name="x", dtype=spec["x"].dtype)
+        hidden = keras.layers.Dense(8, "tanh", name="hidden")(inputs)
+        return keras.Model(inputs, keras.layers.Concatenate(name="wide")([hidden, inputs]))
+
+
+def trained(path, *settings, experiment=None):
+    run = Run.create(path, tfbig.recipe(experiment or recipe(), *settings))
     job.train(run, Silent())
     return run
 
@@ -100,9 +116,12 @@ def test_a_run_starts_from_an_adapted_one_as_it_answers(adapted, tmp_path):
     )
 
 
-def test_resumes_bit_equal(tmp_path):
+def test_resumes_bit_equal(base, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    made = [tfbig.recipe(recipe(), *LORA, f"train.length={n}", "train.ema=0.5") for n in (7, 3, 7)]
+    init = f"init={base.path}"
+    made = [
+        tfbig.recipe(recipe(), *LORA, init, f"train.length={n}", "train.ema=0.5") for n in (7, 3, 7)
+    ]
     facts = made[0].task.measure(made[0].data)
     setups = [Setup(experiment, facts) for experiment in made]
     for setup, folder in zip(setups, (whole, parts, parts), strict=True):
@@ -116,6 +135,8 @@ def test_resumes_bit_equal(tmp_path):
         (("adapt=loraa",), "Did you mean lora?"),
         (("adapt.rank=3",), "is a setting of adapt=lora; this experiment has adapt=none"),
         (("adapt=lora", "adapt.layers=("), "adapt.layers: expected a regular expression"),
+        (("adapt.r=3",), "adapt.rank is a setting of adapt=lora; this experiment has adapt=none"),
+        (("lora=8",), "Did you mean adapt=lora?"),
     ],
 )  # fmt: skip
 def test_wrong_settings_are_told(settings, message):
@@ -124,15 +145,43 @@ def test_wrong_settings_are_told(settings, message):
     assert message in str(caught.value)
 
 
-def test_layers_that_do_not_exist_are_told(tmp_path):
-    with pytest.raises(UserError, match="such as hidden, head. Received: 'heads'"):
-        trained(tmp_path / "run", "adapt=lora", "adapt.layers=heads")
+@pytest.mark.parametrize("setting", ["layers", "whole"])
+def test_layers_that_do_not_exist_are_told(base, tmp_path, setting):
+    with pytest.raises(UserError, match=f"adapt.{setting}: .*such as hidden, head. Rec.*'heads'"):
+        trained(tmp_path / "run", f"init={base.path}", "adapt=lora", f"adapt.{setting}=heads")
 
 
-def test_is_kept_in_json_and_left_out_again():
-    made = tfbig.recipe(recipe(), *LORA)
+def test_updates_of_nothing_known_are_refused(base, tmp_path):
+    """Random weights would stay random."""
+    with pytest.raises(UserError, match="init: expected weights that know something already"):
+        tfbig.recipe(recipe(), "adapt=lora")
+    other = replace(recipe(), model=Wide())
+    with pytest.raises(UserError, match="has no head/kernel of this model's shape"):
+        trained(tmp_path / "run", f"init={base.path}", "adapt=lora", experiment=other)
+    run = trained(
+        tmp_path / "whole", f"init={base.path}", "adapt=lora", "adapt.whole=head", experiment=other
+    )
+    assert run.read_json("summary.json")["steps"] == 12
+
+
+def test_a_head_alone_can_be_trained(base, tmp_path):
+    run = trained(tmp_path / "run", f"init={base.path}", "adapt=lora", "adapt.whole=head|hidden")
+    setup = Setup(run.experiment, run.read_json("data.json")["facts"])
+    assert not any("lora" in v.path for v in setup.model.variables)
+
+
+def test_a_rank_is_no_larger_than_a_matrix_has(base):
+    setup = Setup(
+        tfbig.recipe(recipe(), f"init={base.path}", "adapt=lora", "adapt.rank=999999999"), {}
+    )
+    shapes = {v.path: tuple(v.shape) for v in setup.model.trainable_variables}
+    assert shapes["hidden/lora_kernel_a"] == (2, 2) and shapes["head/lora_kernel_a"] == (8, 1)
+
+
+def test_is_kept_in_json_and_left_out_again(base):
+    made = tfbig.recipe(recipe(), *LORA, f"init={base.path}")
     assert config.from_json(config.to_json(made)) == made
-    assert config.override(made, ["adapt=none"]) == tfbig.recipe(recipe())
+    assert config.override(made, ["adapt=none", "init=none"]) == tfbig.recipe(recipe())
     saved = config.to_json(tfbig.recipe(recipe()))
     del saved["adapt"]  # of a version that knew no adapters
     assert config.from_json(saved) == tfbig.recipe(recipe())

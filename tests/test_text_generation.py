@@ -432,7 +432,7 @@ def test_no_prompts():
 
 def test_stdin_that_is_no_text(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\xff"), "utf-8"))
-    with pytest.raises(UserError, match="stdin: expected text in utf-8. Received: the byte 0xff"):
+    with pytest.raises(UserError, match="stdin: .*0xff"):
         TextGeneration().respond(None, "-", Generation(), None)
 
 

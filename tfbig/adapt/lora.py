@@ -7,6 +7,7 @@ first step starts from exactly what the model knew.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ class LoRA(Adapter):
         python -m tfbig.train sotu_gpt init=runs/shakespeare adapt=lora adapt.rank=8
     """
 
-    rank: int = knob(8, "of the updates", low=1)
+    needs_init = True
+
+    rank: int = knob(8, "of the updates; of a smaller matrix, its own", low=1)
     alpha: float = knob(16.0, "updates count alpha / rank", above=0)
     layers: str = knob(
         "", "regular expression found in the names of the layers that get one; empty: all dense"
@@ -43,30 +46,31 @@ class LoRA(Adapter):
                 yield name, f"expected a regular expression. Received: {received!r} ({error})."
 
     def adapt(self, model):
-        fitting = re.compile(self.layers)
-        whole = re.compile(self.whole) if self.whole else None
-        updated = []
-        for layer in _layers(model):
-            if whole is not None and whole.search(layer.name):
-                continue
-            if _is_dense(layer) and fitting.search(layer.name):
-                updated.append(self._update(layer))
+        layers = list(_layers(model))
+        whole = [layer for layer in layers if self.whole and re.search(self.whole, layer.name)]
+        others = [layer for layer in layers if layer not in whole]
+        dense = [layer for layer in others if _is_dense(layer)]
+        updated = [layer for layer in dense if re.search(self.layers, layer.name)]
+        if self.whole and not whole:
+            raise _no_match("whole", self.whole, layers)
+        if not updated and (self.layers or not whole):
+            raise _no_match("layers", self.layers, dense)
+        for layer in others:
+            if layer in updated:
+                self._update(layer)
             else:
                 layer.trainable = False  # batch normalisation keeps its statistics, too
-        if not updated:
-            names = ", ".join(layer.name for layer in _layers(model) if _is_dense(layer))
-            expected = f"the name of a dense layer to match, such as {names or 'none: it has none'}"
-            raise UserError(f"adapt.layers: expected {expected}. Received: {self.layers!r}.")
         return model
 
-    def _update(self, layer):
+    def _update(self, layer) -> None:
         """Freezes a layer's weights, the bias too, and puts a low-rank update beside its kernel."""
         for variable in layer.variables:
             variable.trainable = False
-        layer.enable_lora(self.rank, lora_alpha=self.alpha)
+        shape = layer.kernel.shape
+        rank = min(self.rank, math.prod(shape[:-1]), shape[-1])
+        layer.enable_lora(rank, lora_alpha=self.alpha * rank / self.rank)
         for variable in layer.trainable_variables:
             variable.regularizer = None  # the kernel's, which would draw the update to zero
-        return layer
 
     def own(self, model):
         return model.trainable_variables
@@ -78,6 +82,14 @@ class LoRA(Adapter):
                 (frozen,) = (v for v in layer.variables if v.path.endswith("/kernel"))
                 kernels[frozen.path] = keras.ops.convert_to_numpy(layer.kernel)
         return kernels
+
+
+def _no_match(setting: str, pattern: str, layers: list) -> UserError:
+    names = ", ".join(layer.name for layer in layers if layer.weights) or "none: there is none"
+    return UserError(
+        f"adapt.{setting}: expected what is found in a layer's name, such as {names}. Received:"
+        f" {pattern!r}."
+    )
 
 
 def _is_dense(layer) -> bool:

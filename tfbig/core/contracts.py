@@ -85,6 +85,9 @@ class Adapter(Component):
     model again, with the weights that `merged` returns.
     """
 
+    needs_init: ClassVar[bool] = False
+    """Whether it makes sense only on weights that know something already: those of `init`."""
+
     def adapt(self, model: keras.Model) -> keras.Model:
         """The model that trains: `model` itself, changed, or a functional clone of it.
 

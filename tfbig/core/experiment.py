@@ -10,6 +10,7 @@ from tfbig.core import duration
 from tfbig.core.component import Component, knob
 from tfbig.core.contracts import Adapter, Model, Task
 from tfbig.core.dataset import Dataset
+from tfbig.core.errors import Needed
 
 OPTIMIZERS = {  # name -> the settings of Optim that it understands besides rate, decay and clipping
     "sgd": ("momentum", "nesterov"),
@@ -267,4 +268,12 @@ class Experiment(Component):
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.name or "/" in self.name or self.name.startswith("."):
             yield "name", f"expected a word that can name a directory. Received: {self.name!r}."
+        if self.adapt is not None and self.adapt.needs_init and self.init is None:
+            yield (
+                "init",
+                Needed(
+                    "expected weights that know something already, for adapt changes little of"
+                    " them. Received: none. Set init=RUN."
+                ),
+            )
         yield from self.task.fits(self.model, self.data)

@@ -113,17 +113,18 @@ def lock(folder: Path, doing: str) -> Iterator[None]:
 def disk_failure(path: Path, size: int, error: OSError) -> RunFailure:
     """An operating system's error while writing, as one message.
 
-    It says where, what was needed and what to do.
+    It says where, what was needed (unless `size` is 0, not known) and what to do.
     """
     if error.errno in FULL:
+        needed = f"Needed: {size_text(size)}; " if size else ""
         try:
             disk = os.statvfs(path.parent)
             free = f"{size_text(disk.f_bavail * disk.f_frsize)} are free there"
         except OSError:
             free = "the free space there is unknown"
         return DiskFull(
-            f"{path}: could not be written, the disk or quota is full. Needed: {size_text(size)};"
-            f" {free}. What was saved before is intact. Free some space, then try again."
+            f"{path}: could not be written, the disk or quota is full. {needed}{free}. What was"
+            " saved before is intact. Free some space, then try again."
         )
     return RunFailure(
         f"{path}: could not be written: {error.strerror or error}. What was saved before is intact."

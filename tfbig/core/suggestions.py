@@ -39,8 +39,10 @@ def unknown_setting(
         _filled(target, value, ending) for target in targets if _key(target) in (*known, *BESIDES)
     ]
     elsewhere = _elsewhere(word, experiment, fitting=True)
+    likely = [each for each in meant if owner and _key(each).startswith(f"{owner}.")]
     if elsewhere or named or meant:
-        return f"{elsewhere or 'no such setting.'}{_question(named or meant[:1])}"
+        names = likely[:1] or named or meant[:1]
+        return f"{elsewhere or 'no such setting.'}{_question(names)}"
     others = [*map(_key, targets), *(() if owner else (f"{kind}.{name}" for kind in PARTS))]
     for fitting in (True, False):
         for other in others:
@@ -102,7 +104,7 @@ def _key(target: str) -> str:
 def _filled(target: str, value: str, ending: str) -> str:
     """A target as it is to be typed, with the value that was given if that is a plain one."""
     key = _key(target)
-    if key in PARTS:
+    if key in PARTS and (target == key or "{value}" in target):
         kind = next(kind for kind, name in registry.KEYS.items() if name == key)
         chosen = registry.closest(value, registry.describe(kind))
         return f"{key}={chosen}" if chosen else key

@@ -85,6 +85,11 @@ SETTINGS = {
         "distribute_strategy accelerator"
     ),
     "device.sync_batch_norm": "sync_bn sync_batchnorm syncbn",
+    "adapt=lora": "lora peft use_lora use_peft peft_config lora_config",
+    "adapt.rank": "r lora_r lora_rank lora_dim",
+    "adapt.alpha": "lora_alpha",
+    "adapt.layers": "target_modules lora_target_modules",
+    "adapt.whole": "modules_to_save",
     "seed": "random_seed random_state rng manual_seed rng_seed rand_seed global_seed data_seed",
     "model.width": (
         "hidden_size hidden_dim hidden_units hidden n_hidden d_model dim embed_dim embedding_dim "

@@ -25,7 +25,7 @@ from tfbig.core.lazy import np
 from tfbig.prep import text as prep
 from tfbig.prep import tokenizers, vocabularies
 
-FORMAT = 5  # raised when the same settings would write other files
+FORMAT = 6  # raised when the same settings would write other files, or are refused now
 BLOCK = 64  # characters in a row whose reappearance in training text counts as a leak
 BATCH_CHARACTERS = 4_000_000  # tokenised at once
 

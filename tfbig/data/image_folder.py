@@ -7,6 +7,7 @@ import filecmp
 import functools
 import hashlib
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from tfbig.data._splits import stratified
 MEMORY_BYTES = 512 * 2**20
 TOLD_BY = 4096  # bytes at each of three places of a file that tell whether it is another one
 UNREAD = "none"  # instead of the digest of a file that cannot be read
+LIKE_A_PART = re.compile(r"(^|[^a-z])(train|valid|val|test|eval)", re.IGNORECASE)
 PARTS = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid"),
@@ -347,9 +349,21 @@ def _refuse_parts_inside(folders: dict[str, list[Path]]) -> None:
             )
 
 
+def _refuse_parts_as_classes(folder: Path, folders: dict[str, list[Path]]) -> None:
+    """Refuses splits of other names, which would be learnt as classes."""
+    inside = {name: {*_class_folders(paths[0])} for name, paths in folders.items()}
+    alike = len({frozenset(names) for names in inside.values()}) == 1
+    if alike and all(map(LIKE_A_PART.search, folders)) and len(next(iter(inside.values()))) > 1:
+        raise UserError(
+            f"data.path: expected folders named train and test, with the classes inside. Received:"
+            f" {', '.join(folders)} in {folder}. Rename them."
+        )
+
+
 def _classes(folder: Path) -> tuple[str, ...]:
     folders = _class_folders(folder)
     _refuse_parts_inside(folders)
+    _refuse_parts_as_classes(folder, folders)
     names = tuple(folders)
     odd = [name for name in names if name.encode("utf-8", "replace").decode() != name]
     if odd:

@@ -6,6 +6,7 @@ Write beside, verify, describe, seal, rename. What falls short is never publishe
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from tfbig.core import files
 from tfbig.core.errors import RunFailure, UserError
+from tfbig.core.lazy import tf
 from tfbig.deploy import artefact, card, onnx_format, verify
 from tfbig.deploy.bench import Bench
 from tfbig.deploy.record import record_of
@@ -70,6 +72,13 @@ def export(
                 variants += write_int8(source, bench, beside, formats, say)
         record = record_of(source, version, variants, trials, checks, beside, baseline)
         return _publish(beside, destination, record)
+    except OSError as error:
+        raise files.disk_failure(beside, 0, error) from error
+    except tf.errors.ResourceExhaustedError as error:  # TensorFlow writes the SavedModel itself
+        if "No space left" not in error.message:
+            raise
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise files.disk_failure(beside, 0, full) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

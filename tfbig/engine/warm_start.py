@@ -122,6 +122,9 @@ def _from_run(setup: Setup, run: Run, console: Observer) -> None:
     for path, variable in shared.items():
         variable.assign(saved[path])
     fresh = [path for path in variables if path not in shared]
+    if setup.experiment.adapt is not None:
+        own = {*checkpoint.named(setup.model_files[checkpoint.ADAPTER])}
+        _refuse_frozen(run, [path for path in fresh if path not in own])
     unused = [
         path for path, value in saved.items() if path not in shared and value.dtype.kind == "f"
     ]
@@ -133,6 +136,16 @@ def _from_run(setup: Setup, run: Run, console: Observer) -> None:
     message += f"; fresh: {_some(fresh)}" if fresh else ""
     message += f"; left there: {_some(unused)}" if unused else ""
     console.note(message + (f"; its data had other {', '.join(other)}" if other else ""))
+
+
+def _refuse_frozen(run: Run, fresh: list[str]) -> None:
+    """Refuses weights that the other run has not, and that the adapter would never train."""
+    if fresh:
+        raise UserError(
+            f"init={run.path}: has no {_some(fresh)} of this model's shape, and adapt would leave"
+            " what they begin with as it is. Let them train whole (adapt.whole=LAYER), or take"
+            " another run."
+        )
 
 
 def _some(paths) -> str:

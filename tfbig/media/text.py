@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,12 +57,4 @@ class Text(Medium):
 def _text(word: str | Path) -> str:
     if isinstance(word, Path):
         return prep.decode(read(word), str(word))
-    if word != "-":
-        return word
-    try:
-        return sys.stdin.read()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"stdin: expected text in {error.encoding}. Received: the byte"
-            f" 0x{error.object[error.start]:02x} ({error.reason})."
-        ) from error
+    return prep.decode(read(Path("-")), "stdin") if word == "-" else word
