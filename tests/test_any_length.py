@@ -206,6 +206,14 @@ def test_groups_in_two_splits_are_told_and_intervals_are_of_groups():
     assert (low, high) != (grouped_low, grouped_high)
 
 
+@pytest.mark.parametrize("groups", [["a"] * 89, [None] * 90, [0.5] * 90])
+def test_groups_of_another_kind_are_refused_before_training(groups):
+    data = Sequences()
+    object.__setattr__(data, "groups", lambda split: groups if split == "train" else None)
+    with pytest.raises(UserError, match="groups of the train split as numbers or names, one for"):
+        notes(data)
+
+
 def test_metrics_without_a_value_do_not_end_a_training(tmp_path, monkeypatch):
     """The last checkpoint is then what is evaluated, and a finished run stays finished."""
     setup = made("train.length=4", "train.evaluate_every=2", "train.final_split=test")

@@ -479,6 +479,10 @@ WRONG = [
             )
             for value in ("NaN", "1e999", r'"\ud800"', "[" * 900 + "]" * 900, "[" * 40 + "]" * 40)
         ),  # one such record took the list of all models away
+        (
+            lambda folder: (folder / "artefact.json").write_text('{"schema": 99, "files": {}}'),
+            "schema: expected at most 2. Received: 99",
+        ),
         (lambda folder: add(folder, "../../escape"), "leads out of the artefact"),
         (lambda folder: add(folder, "/etc/passwd"), "leads out of the artefact"),
     ],

@@ -493,14 +493,27 @@ def test_facts_of_an_artefact_are_checked(folder, tmp_path):
     copy = shutil.copytree(folder / "tiny" / "1", tmp_path / "tiny" / "1")
     path, record = copy / "assets.extra" / "generation.json", artefact.read(copy)
     facts = json.loads(path.read_text())
-    path.write_text(json.dumps({**facts, "context": "x"}))
-    artefact.seal(copy, {"stepwise": record["stepwise"]})
+    steps = {"stepwise": record["stepwise"]}
+    for name, value in (
+        ("context", "x"),
+        ("context", 0),
+        ("temperature", float("nan")),
+        ("start", ["x"]),
+        ("opening", [10**6]),
+    ):
+        path.write_text(json.dumps({**facts, name: value}))
+        artefact.seal(copy, steps)
 
-    async def look(desk):
-        status, content = await desk.ask({"model": "tiny"})
-        assert status == 400 and b"generation.json: context: of an unexpected kind" in content
+        async def look(desk, name=name):
+            status, content = await desk.ask({"model": "tiny"})
+            assert status == 400 and f"generation.json: {name}: of an".encode() in content
 
-    on_desk(tmp_path, look)
+        on_desk(tmp_path, look)
+    path.write_text(json.dumps(facts))
+    for wrong in ({"step": "nope"}, {"carried": ["nope"]}, {"position": "nope"}):
+        artefact.seal(copy, {"stepwise": {**record["stepwise"], **wrong}})
+        with pytest.raises(UserError, match="stepwise: expected nope among what the model's"):
+            servable.load("tiny", 1, copy, "tensorflow", False)
     path.write_text("{")
     artefact.seal(copy, {})
     with pytest.raises(UserError, match="cannot be read"):
@@ -513,7 +526,10 @@ def test_artefacts_of_schema_1_are_written_with_as_before(folder, tmp_path):
     record, loaded = artefact.read(copy), tf.saved_model.load(str(copy))
     signatures = {
         name: {
-            side: {key: {"shape": [None] * spec.shape.rank} for key, spec in sorted(parts.items())}
+            side: {
+                key: {"dtype": spec.dtype.name, "shape": [None] * spec.shape.rank}
+                for key, spec in sorted(parts.items())
+            }
             for side, parts in (
                 ("inputs", function.structured_input_signature[1]),
                 ("outputs", function.structured_outputs),

@@ -209,9 +209,12 @@ def test_choices_follow_the_distribution():
     np.testing.assert_allclose(
         share(temperature=1.0, top_p=0.9), np.array([0.5, 0.3, 0.15, 0]) / 0.95, atol=0.03
     )
-    assert (
-        share(temperature=1.0, top_p=0.4).tolist() == share(temperature=0).tolist() == [1, 0, 0, 0]
-    )
+    assert share(temperature=1.0, top_p=0.4).tolist() == share(temperature=0).tolist() == [
+        1,
+        0,
+        0,
+        0,
+    ] and share(temperature=1.0, top_p=1e-300).tolist() == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("options", [{}, {"top_k": 5}, {"top_p": 0.9}, {"top_k": 9, "top_p": 0.5}])

@@ -68,6 +68,8 @@ def test_gpt2_files(tmp_path):
     with pytest.raises(
         UserError, match="expected a folder with tokenizer.json, or with vocab.json and merges.txt"
     ):
+        vocabularies.ready(tmp_path / "vocab.json")
+    with pytest.raises(UserError, match="nothing does not exist. .* --resume RUN data.vocabulary"):
         vocabularies.ready(tmp_path / "nothing")
     (tmp_path / "vocab.json").write_text(
         json.dumps({word: i for i, word in enumerate(word for word in words if word not in "xz")})

@@ -11,6 +11,8 @@ from __future__ import annotations
 from tfbig.core.lazy import np, ops_of, tf
 from tfbig.prep import random
 
+SMALLEST = 1.1754944e-38  # the least normal float32: what is smaller may count as 0
+
 
 def choose(logits_bv, seed, number, *, temperature, top_k=None, top_p=None):
     """One token of each row's distribution, int32 [b].
@@ -32,8 +34,7 @@ def choose(logits_bv, seed, number, *, temperature, top_k=None, top_p=None):
     known = isinstance(temperature, (int, float))
     if known and temperature == 0:
         return likeliest_b
-    smallest = np.finfo(np.float32).tiny  # what is smaller may count as 0
-    warmth = max(temperature, smallest) if known else ops.maximum(temperature, smallest)
+    warmth = max(temperature, SMALLEST) if known else ops.maximum(temperature, SMALLEST)
     scores_bv = ops.array(logits_bv, "float32")
     with np.errstate(over="ignore"):  # a tiny temperature leaves 0 and -inf
         scores_bv = (scores_bv - ops.max(scores_bv, axis=-1, keepdims=True)) / warmth
@@ -68,7 +69,9 @@ def _only_top_p(scores_bv, top_p):
     weight_bv = ops.exp(ordered_bv)
     share_bv = weight_bv / ops.sum(weight_bv, axis=-1, keepdims=True)
     before_bv = ops.cumsum(share_bv, axis=-1) - share_bv  # of all that are more probable
-    kept_bv = (before_bv < top_p) | (top_p >= 1)
+    known = isinstance(top_p, (int, float))
+    share = max(top_p, SMALLEST) if known else ops.maximum(top_p, SMALLEST)
+    kept_bv = (before_bv < share) | (share >= 1)
     least_b1 = ops.min(ops.where(kept_bv, ordered_bv, np.inf), axis=-1, keepdims=True)
     return ops.where(scores_bv < least_b1, -np.inf, scores_bv)
 

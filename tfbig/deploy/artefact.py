@@ -36,7 +36,7 @@ FORM = {
     "labels?": [str],
     "purpose?": str,
     "metrics?": {"metrics?": {...: {"value": saved.NUMBER}}},
-    "signatures?": {...: {"inputs?": {...: dict}, "outputs?": {...: dict}}},
+    "signatures?": {...: {"inputs": {...: {"dtype": str}}, "outputs": {...: {"dtype": str}}}},
     "media?": {"takes?": {...: str}, "gives?": {...: str}, "forms?": {...: dict}},
     "by_place?": [str],
     "stepwise?": {
@@ -106,6 +106,11 @@ def read(folder: Path) -> dict:
         raise UserError(f"{path}: cannot be read as JSON: {error}.") from error
     if wrong := saved.misfit(record, FORM):
         raise UserError(f"{path}: {wrong} Export the artefact again.")
+    if record.get("schema", 1) > SCHEMA:
+        raise UserError(
+            f"{path}: schema: expected at most {SCHEMA}. Received: {record['schema']}, of a later"
+            " version of this package. Install that one."
+        )
     return _upgraded(record)
 
 
@@ -162,7 +167,7 @@ def _steps_of(start: dict, step: dict) -> dict:
     (chosen,) = set(step["inputs"]) - {"position", *carried}
     (count,) = (name for name, info in start["inputs"].items() if len(info["shape"]) == 1)
     steps = {"step": "step", "start": "prefill", "carried": carried, "fixed": [], "first": 0}
-    places = {"position": "position", "count": count}
+    places = {"position": "position", "count": count, "end": -1}
     return {**steps, **places, "scores": "logits", "chosen": chosen, "unit": chosen}
 
 

@@ -73,7 +73,7 @@ def export(
         record = record_of(source, version, variants, trials, checks, beside, baseline)
         return _publish(beside, destination, record)
     except OSError as error:
-        raise files.disk_failure(beside, 0, error) from error
+        raise files.disk_failure(Path(error.filename or beside), 0, error) from error
     except tf.errors.ResourceExhaustedError as error:  # TensorFlow writes the SavedModel itself
         if "No space left" not in error.message:
             raise

@@ -48,3 +48,25 @@ class State:
         self.kept |= {name: outputs[name] for name in self.plan["carried"]}
         self.scores = outputs.get(self.plan["scores"])
         self.place = self.place + 1
+
+
+def missing(steps: dict, signatures: dict, engine: str) -> str:
+    """A name that steps are declared by and no program has; empty if all are there.
+
+    ONNX may lack the programs themselves: the model is not asked step by step then.
+    """
+    programs = [steps[name] for name in ("start", "step") if steps[name]]
+    absent = [name for name in programs if name not in signatures]
+    if absent:
+        return absent[0] if engine == "tensorflow" else ""
+    step = signatures[steps["step"]]
+    wanted = [
+        (step.inputs, [*steps["carried"], *steps["fixed"], steps["chosen"], steps["position"]]),
+        (step.outputs, [*steps["carried"], steps["scores"]]),
+    ]
+    if steps["start"]:
+        start = signatures[steps["start"]]
+        wanted.append((start.inputs, [steps["count"]]))
+        wanted.append((start.outputs, [*steps["carried"], *steps["fixed"]]))
+    names = ((known, name) for known, needed in wanted for name in needed if name)
+    return next((name for known, name in names if name not in known), "")

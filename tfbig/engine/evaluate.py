@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tfbig.core.contracts import Task
 from tfbig.core.lazy import np, tf
 from tfbig.engine import batches
+from tfbig.engine.readable import groups_of
 from tfbig.engine.strategy import Workers, exact
 
 Z95 = 1.959964  # standard normal deviate of a two-sided 95 % interval
@@ -135,7 +136,7 @@ def evaluate(
     if len(measured) < size:
         for kind in ("metrics", "records"):
             kept[kind] = {name: rows[measured] for name, rows in kept[kind].items()}
-    groups = task.data.groups(split)
+    groups = groups_of(task.data, split)
     if groups is not None:
         groups = np.unique(groups[measured], return_inverse=True)[1]
     metrics = metrics_of(task, kept["metrics"], kept["records"], groups)

@@ -143,6 +143,20 @@ class Readable:
             )
 
 
+def groups_of(data: Dataset | Readable, split: str) -> np.ndarray | None:
+    """What `Dataset.groups` says of a split's examples, once it is known to be of all of them."""
+    groups = data.groups(split)
+    if groups is None:
+        return None
+    groups = np.asarray(groups)
+    if groups.shape != (data.size(split),) or groups.dtype.kind not in "iuSU":
+        raise UserError(
+            f"data: expected groups of the {split} split as numbers or names, one for each of its"
+            f" {data.size(split):,} examples. Received: {groups.dtype} {list(groups.shape)}."
+        )
+    return groups
+
+
 def not_finite(examples: dict[str, np.ndarray]) -> dict[int, str]:
     """The rows (by their place) that hold NaN or an infinite number, and in which part."""
     wrong = {}

@@ -68,6 +68,11 @@ def ready_files(path: Path) -> list[Path]:
         models = sorted(path.glob("*.model")) if path.is_dir() else []
         sets += [models] * (len(models) == 1)
         chosen = next((files for files in sets if all(file.is_file() for file in files)), [])
+    if not path.exists():
+        raise UserError(
+            f"data.vocabulary_path: {path} does not exist. Bring it back; a run that was trained"
+            " with it takes another place by train --resume RUN data.vocabulary_path=PATH."
+        )
     if not chosen:
         raise UserError(
             "data.vocabulary_path: expected a folder with tokenizer.json, or with vocab.json and "

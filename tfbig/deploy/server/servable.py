@@ -18,6 +18,7 @@ from tfbig.core.workers import cores
 from tfbig.deploy import allowlist, artefact
 from tfbig.deploy.operation_lists import LOOPS, PICTURE_DECODERS
 from tfbig.deploy.server.status import CODES, Failure
+from tfbig.deploy.steps import missing
 
 DEFAULT = "serving_default"
 PREDICT = "tensorflow/serving/predict"
@@ -67,7 +68,8 @@ class Servable:
         self.signatures = signatures
         self.record = record
         self.assets = assets or {}
-        self.stepwise = record.get("stepwise")
+        steps = record.get("stepwise")
+        self.stepwise = steps if steps and steps["step"] in signatures else None
         self.by_place = set(record.get("by_place", ()))
         self._call = call
         self.operations = operations or {}
@@ -232,6 +234,12 @@ def load(name: str, version: int, folder: Path, engine: str, unverified: bool) -
     else:
         allowlist.check_saved_model(folder)
         signatures, call, operations = _tensorflow(folder)
+    steps = record.get("stepwise")
+    if steps and (absent := missing(steps, signatures, engine)):
+        raise UserError(
+            f"{folder / artefact.RECORD}: stepwise: expected {absent} among what the model's"
+            " programs take and give. Export the artefact again."
+        )
     return Servable(name, version, signatures, call, record, _assets(folder, record), operations)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -16,16 +17,6 @@ from tfbig.deploy.server.servable import Servable
 from tfbig.deploy.server.status import invalid
 from tfbig.deploy.server.steps import Steps
 
-FACTS = {
-    "context": int,
-    "length": int,
-    "limit": int,
-    "temperature": (int, float),
-    "top_k": (int, type(None)),
-    "top_p": (int, float, type(None)),
-    "start": list,
-    "opening": list,
-}
 DEFAULTS = ("length", "limit", "temperature", "top_k", "top_p")
 COMPOSED = 4  # characters that normalisation makes one of, at most
 
@@ -63,9 +54,29 @@ def wrong_fact(facts: dict) -> str | None:
     """The first value of generation.json that nobody could write by."""
     if not isinstance(facts, dict):
         return "its content"
-    return next(
-        (name for name, kind in FACTS.items() if not isinstance(facts.get(name), kind)), None
-    )
+    values = facts.get("values")
+    fits = {
+        "values": _is_whole(values),
+        **{name: _is_whole(facts.get(name)) for name in ("context", "length", "limit")},
+        "temperature": _is_within(facts.get("temperature"), 0, math.inf),
+        "top_k": facts.get("top_k") is None or _is_whole(facts["top_k"]),
+        "top_p": facts.get("top_p") is None or _is_within(facts["top_p"], 0, 1),
+    }
+    for name in ("start", "opening"):
+        tokens = facts.get(name)
+        fits[name] = isinstance(tokens, list) and all(
+            isinstance(token, int) and _is_whole(values) and 0 <= token < values for token in tokens
+        )
+    return next((name for name, is_fit in fits.items() if not is_fit), None)
+
+
+def _is_whole(value: object) -> bool:
+    """Whether it is a whole number above 0."""
+    return type(value) is int and value > 0
+
+
+def _is_within(value: object, low: float, high: float) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and low <= value <= high
 
 
 def defaults(servable: Servable) -> dict | None:
