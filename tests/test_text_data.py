@@ -625,10 +625,15 @@ def test_wrong_settings(tmp_path):
     ):
         tfbig.recipe("gpt2_124m")
     (tmp_path / "a.txt").write_text("text")
-    with pytest.raises(UserError, match="data.vocabulary_path: expected a folder"):
-        TextFiles(path=str(tmp_path), tokenizer="ready", vocabulary_path=str(tmp_path / "no")).size(
-            "train"
+    for path, message in (
+        ("no", "no does not exist"),
+        ("", "expected a folder with tokenizer.json"),
+    ):
+        data = TextFiles(
+            path=str(tmp_path), tokenizer="ready", vocabulary_path=str(tmp_path / path)
         )
+        with pytest.raises(UserError, match=f"data.vocabulary_path: .*{message}"):
+            data.size("train")
 
 
 def test_characters_that_training_text_lacks(tmp_path):

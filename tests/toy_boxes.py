@@ -40,8 +40,12 @@ class Rectangles(Dataset):
 
     def examples(self, split, positions):
         drawn = [self._draw(np.random.default_rng([len(split), int(i)])) for i in positions]
-        images, boxes, classes = zip(*drawn, strict=True)
-        return {"image": np.stack(images), "boxes": list(boxes), "classes": list(classes)}
+        images = [image for image, _, _ in drawn]
+        return {
+            "image": np.reshape(images, (-1, *SHAPE)).astype(np.uint8),
+            "boxes": [boxes for _, boxes, _ in drawn],
+            "classes": [classes for _, _, classes in drawn],
+        }
 
     def _draw(self, random):
         image = random.integers(0, 60, SHAPE).astype(np.uint8)

@@ -36,7 +36,7 @@ FORM = {
     "labels?": [str],
     "purpose?": str,
     "metrics?": {"metrics?": {...: {"value": saved.NUMBER}}},
-    "signatures?": {...: {"inputs": {...: {"dtype": str}}, "outputs": {...: {"dtype": str}}}},
+    "signatures?": {...: {"inputs?": {...: {"dtype": str}}, "outputs?": {...: {"dtype": str}}}},
     "media?": {"takes?": {...: str}, "gives?": {...: str}, "forms?": {...: dict}},
     "by_place?": [str],
     "stepwise?": {
@@ -154,7 +154,9 @@ def _media_of(signatures: dict) -> dict:
     asked, ready = (signatures.get(name, {}) for name in ("serving_default", "tensors"))
     answers = {"label": "label", "probability": "number"}
     answers |= {"labels": "label", "probabilities": "probabilities"}
-    if list(asked.get("inputs", {})) != ["image_bytes"] or set(asked["outputs"]) != set(answers):
+    if list(asked.get("inputs", {})) != ["image_bytes"]:
+        return {}
+    if set(asked.get("outputs", {})) != set(answers):
         return {}
     shape = ready.get("inputs", {}).get("image", {}).get("shape", [])[1:]
     forms = {"image_bytes": {"shape": shape}} if shape else {}
