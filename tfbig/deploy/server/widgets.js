@@ -76,7 +76,7 @@ const WIDGETS = {
       } catch { /* the server says what is wrong with it */ }
       changed();
     }
-    const files = chooser(name, "or drop or paste a picture, or choose one", "image/png,image/jpeg,image/bmp,image/gif", false, picked);
+    const files = chooser(name, "Draw above, or drop, paste or choose a picture", "image/png,image/jpeg,image/bmp,image/gif", false, picked);
     clear();
     return {
       node: [pad, files.node], clear, picked,
