@@ -472,7 +472,10 @@ WORDS = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
             ),
             "a token for each of the 256 bytes.*none for 256 of them .<0x00>",
         ),
-        (changed(BYTEWISE, "model", value=WORDS), "a model of the kind BPE. Received: WordLevel"),
+        (
+            changed(BYTEWISE, "model", value=WORDS),
+            "of the kind BPE or WordPiece. Received: WordLevel",
+        ),
         (
             changed(BYTEWISE, "model", "dropout", value=0.1),
             "a model without dropout. Received: 0.1",

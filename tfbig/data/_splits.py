@@ -25,3 +25,15 @@ def stratified(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, n
     ]
     held = np.sort(np.concatenate([np.empty(0, np.int64), *held]))
     return np.setdiff1d(np.arange(len(labels)), held, assume_unique=True), held
+
+
+def grouped(labels: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """About `count` rows to hold out, sorted, rows of a group together.
+
+    Each group counts for the label of its first row. Where all rows are groups of their own, these
+    are `stratified`'s.
+    """
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    wanted = max(1, round(count * len(first) / len(labels)))
+    _, held = stratified(labels[first], wanted, seed)
+    return np.flatnonzero(np.isin(group, held))

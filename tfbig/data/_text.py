@@ -20,7 +20,10 @@ from tfbig.data import _text_store as store
 from tfbig.prep import text as prep
 from tfbig.prep import tokenizers, vocabularies
 
-READY = "folder with tokenizer.json, or vocab.json and merges.txt; SentencePiece .model; or a run"
+READY = (
+    "folder with tokenizer.json, vocab.json and merges.txt, or vocab.txt; SentencePiece .model; or"
+    " a run"
+)
 
 TOLD_LEAK = 0.00005  # share of a held-out split found in training text: what is not 0.00 %
 
@@ -44,9 +47,14 @@ class TextWindows(Dataset):
         low=1,
     )
     tokenizer: str = knob(
-        "characters", "how text becomes tokens", choices=("characters", "bytes", "bpe", "ready")
+        "characters",
+        "how text becomes tokens; wordpiece: for masked language models, gives no text back",
+        choices=("characters", "bytes", "bpe", "wordpiece", "ready"),
     )
-    vocabulary: int = knob(4096, "bpe: number of tokens to learn from the training split", low=258)
+    vocabulary: int = knob(
+        4096, "bpe, wordpiece: number of tokens to learn from the training split", low=258
+    )
+    cased: bool = knob(False, "wordpiece: large letters are others than small ones")
     vocabulary_path: str | None = knob(None, f"ready: {READY}", path=True)
     min_count: int = knob(
         1, "characters: those rarer in the training split share one unknown token", low=1

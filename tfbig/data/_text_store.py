@@ -24,6 +24,7 @@ from tfbig.core.features import SPLITS
 from tfbig.core.lazy import np
 from tfbig.prep import text as prep
 from tfbig.prep import tokenizers, vocabularies
+from tfbig.prep.wordpiece import WordPiece
 
 FORMAT = 6  # raised when the same settings would write other files, or are refused now
 BLOCK = 64  # characters in a row whose reappearance in training text counts as a leak
@@ -58,6 +59,7 @@ class Rules:
     tokenizer: str
     vocabulary: int
     vocabulary_path: str | None
+    cased: bool
     min_count: int
 
 
@@ -292,6 +294,8 @@ def _tokenizer(texts: Iterable[str], rules: Rules, packed: bool):
         return tokenizers.Bytes()
     if rules.tokenizer == "ready":
         return vocabularies.ready(Path(rules.vocabulary_path or "").expanduser())
+    if rules.tokenizer == "wordpiece":
+        return WordPiece.train(texts, rules.vocabulary, lowercase=not rules.cased)
     return tokenizers.BPE.train(texts, rules.vocabulary)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 
 from tfbig.core.lazy import np, tf
+from tfbig.prep import graph_wordpiece
 from tfbig.prep.tokenizers import UNKNOWN, Tokenizer
 
 
@@ -22,7 +23,7 @@ def encoder(tokenizer: Tokenizer):
         return _encode_bytes
     if tokenizer.kind == "characters":
         return functools.partial(_encode_characters, tokenizer)
-    return None
+    return graph_wordpiece.encoder(tokenizer) if tokenizer.kind == "wordpiece" else None
 
 
 def decoder(tokenizer: Tokenizer):

@@ -1,5 +1,7 @@
 """Tokenizers: text to whole numbers and back. Characters, bytes, byte-level BPE, SentencePiece.
 
+WordPiece, which gives back no text but its words, stands in `prep.wordpiece`.
+
 A tokenizer is a value: `to_json` gives everything that it is, and `from_json` gives it back, so
 that a run carries its own. Where documents are packed behind each other, `separator` is the token
 between them, and `begin` stands before each where a vocabulary has one; no text is ever encoded to
@@ -30,9 +32,11 @@ class Tokenizer:
         size: number of tokens, the separator included.
         separator: the token behind a document; None: there is none.
         begin: the token before each document and prompt; None: there is none.
+        lossless: whether every text can be had back from its tokens.
     """
 
     kind = ""
+    lossless = True
     size: int
     separator: int | None = None
     begin: int | None = None
@@ -429,6 +433,10 @@ def from_json(saved: dict) -> Tokenizer:
         return Bytes()
     if saved["kind"] == "bpe":
         return BPE(saved["definition"], begin=saved.get("begin"), separator=saved.get("separator"))
+    if saved["kind"] == "wordpiece":
+        from tfbig.prep.wordpiece import WordPiece  # which is built on this file
+
+        return WordPiece(**{name: value for name, value in saved.items() if name != "kind"})
     return SentencePiece(base64.b64decode(saved["model"]), begin=saved.get("begin"))
 
 

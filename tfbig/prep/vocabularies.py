@@ -1,7 +1,8 @@
 """Vocabularies made elsewhere: which files hold one, and what tokenizer they describe.
 
-A folder's tokenizer.json comes before all else, then GPT-2's two files, then a SentencePiece
-model. The tokens around texts are those that tokenizer_config.json or special_tokens_map.json name.
+A folder's tokenizer.json comes before all else, then GPT-2's two files, then BERT's vocab.txt, then
+a SentencePiece model. The tokens around texts are those that tokenizer_config.json or
+special_tokens_map.json name.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from pathlib import Path
 
 from tfbig.core.errors import UserError
+from tfbig.prep import wordpiece
 from tfbig.prep.tokenizers import (
     BPE,
     BYTES,
@@ -27,6 +29,7 @@ from tfbig.prep.tokenizers import (
 WHOLE = "tokenizer.json"
 OF_RUN = "data.json"
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+ALONE = (WHOLE, wordpiece.VOCABULARY)
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
 ENDS = (SEPARATOR, "<|end_of_text|>", "</s>")  # the usual names of what is behind a text
 # What a tokenizer may do and still give every text back.
@@ -46,6 +49,8 @@ def ready(path: Path) -> Tokenizer:
             return _whole(first, beside)
         if first.name == OF_RUN:
             return _of_run(first)
+        if first.name == wordpiece.VOCABULARY:
+            return wordpiece.from_vocabulary(first, beside)
         return _pair(first, files[1], beside)
     except OSError as error:
         raise UserError(
@@ -58,13 +63,14 @@ def ready_files(path: Path) -> list[Path]:
 
     Args:
         path: a folder with tokenizer.json, with vocab.json and merges.txt (or encoder.json and
-            vocab.bpe), or with one SentencePiece .model; or a tokenizer.json or a .model itself; or
-            the directory of a run that has learnt one.
+            vocab.bpe), with vocab.txt, or with one SentencePiece .model; or a tokenizer.json, a
+            vocab.txt or a .model itself; or the directory of a run that has learnt one.
     """
-    if path.is_file() and (path.suffix == ".model" or path.name == WHOLE):
+    if path.is_file() and (path.suffix == ".model" or path.name in ALONE):
         chosen = [path]
     else:
-        sets = [[path / name for name in names] for names in ((WHOLE,), *PAIRS, (OF_RUN,))]
+        named = ((WHOLE,), *PAIRS, (wordpiece.VOCABULARY,), (OF_RUN,))
+        sets = [[path / name for name in names] for names in named]
         models = sorted(path.glob("*.model")) if path.is_dir() else []
         sets += [models] * (len(models) == 1)
         chosen = next((files for files in sets if all(file.is_file() for file in files)), [])
@@ -76,7 +82,8 @@ def ready_files(path: Path) -> list[Path]:
     if not chosen:
         raise UserError(
             "data.vocabulary_path: expected a folder with tokenizer.json, or with vocab.json and "
-            f"merges.txt, a SentencePiece .model file, or a run of text. Received: {path}."
+            "merges.txt, or with vocab.txt, a SentencePiece .model file, or a run of text."
+            f" Received: {path}."
         )
     return [*chosen, *(file for name in BESIDE if (file := chosen[0].parent / name).is_file())]
 
@@ -183,7 +190,7 @@ def _pair(vocabulary: Path, merges: Path, settings: dict) -> BPE:
     return tokenizer
 
 
-def _whole(path: Path, settings: dict) -> BPE:
+def _whole(path: Path, settings: dict) -> Tokenizer:
     """A tokenizer.json: its normaliser, its cuts, its merges, and its tokens around texts."""
     with _one_message(f"{path}: is no tokenizer that can be read"):
         content = path.read_text("utf-8")
@@ -192,6 +199,8 @@ def _whole(path: Path, settings: dict) -> BPE:
             _check_numbers(numbers)
         parsed = optional("tokenizers").Tokenizer.from_str(content)
         definition = parsed.to_str()
+        if json.loads(definition)["model"]["type"] == "WordPiece":
+            return wordpiece.from_definition(path, json.loads(definition))
         tokens = parsed.get_vocab(with_added_tokens=True)
         _refuse_what_loses_text(path, json.loads(definition), tokens)
         before, behind = _around(parsed)
@@ -246,8 +255,8 @@ def _refuse_what_loses_text(path: Path, definition: dict, tokens: dict[str, int]
     model = definition["model"]
     if model["type"] != "BPE":
         raise UserError(
-            f"{path}: expected a model of the kind BPE. Received: {model['type']}. Give a "
-            "byte-level vocabulary, or a SentencePiece .model file by itself."
+            f"{path}: expected a model of the kind BPE or WordPiece. Received: {model['type']}. "
+            "Give a byte-level vocabulary, or a SentencePiece .model file by itself."
         )
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):

@@ -105,8 +105,14 @@ class TextGeneration(Task):
 
         A run carries its own tokenizer.
         """
+        tokenizer = data.read_tokenizer()
+        if not tokenizer.lossless:
+            raise UserError(
+                "data.tokenizer: expected one that gives every text back, since text is written"
+                f" with it. Received: {tokenizer.kind}. Set data.tokenizer=bpe."
+            )
         return {
-            "tokenizer": data.read_tokenizer().to_json(),
+            "tokenizer": tokenizer.to_json(),
             "tokens": len(data.tokens("train")),
             "separated": data.separated,
         }
