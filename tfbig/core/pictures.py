@@ -15,6 +15,15 @@ MOST_PARTS = 1 << 16
 KINDS = "JPEG, PNG, GIF or BMP"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif")
 NO_IHDR = "expected a PNG that begins with the chunk IHDR"
+# Each scan goes over the whole picture again, however few bytes it takes; progressive JPEGs have
+# about 10
+MOST_SCANS = 100
+MANY_SCANS = f"expected a JPEG of at most {MOST_SCANS} scans"
+# Chunks of text inflate a thousandfold, so they are cut out before a PNG is decoded, by a walk that
+# takes at most so many steps: FEW_CHUNKS, and one for each CHUNK_BYTES of the file
+FEW_CHUNKS, CHUNK_BYTES = 64, 512
+MANY_CHUNKS = f"expected a PNG with text to have more than {CHUNK_BYTES} bytes a chunk on average"
+TEXT_CHUNKS = (b"zTXt", b"iTXt")
 
 # Of a JPEG; what stands between segments is passed over, as decoders do
 _MARKER = re.compile(rb"\xff([\x01-\xfe])")
@@ -22,6 +31,8 @@ _MARKER = re.compile(rb"\xff([\x01-\xfe])")
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LAST = frozenset((0xD9, 0xDA))  # EOI, SOS: no size comes behind them
 _BARE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a segment
+# SOS, its length, and the number of components, which decides the length
+_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
 
 def claimed_pixels(encoded: bytes) -> int:
@@ -34,13 +45,18 @@ def claimed_pixels(encoded: bytes) -> int:
         refused undecoded.
 
     Raises:
-        ValueError: the size stands where it should not; such a picture is refused.
+        ValueError: the size stands where it should not, or what is not counted in pixels would
+            take long; such a picture is refused.
     """
     if encoded.startswith(b"\xff\xd8\xff"):
+        if sum(1 for _ in _SCAN.finditer(encoded)) > MOST_SCANS:
+            raise ValueError(MANY_SCANS)
         return _jpeg(encoded)
     if encoded.startswith(b"\x89PNG"):
         if encoded[12:16] != b"IHDR":
             raise ValueError(NO_IHDR)
+        if any(name in encoded for name in TEXT_CHUNKS) and not _ends_within_bounds(encoded):
+            raise ValueError(MANY_CHUNKS)
         return _product(">II", encoded, 16)
     if encoded.startswith(b"GIF8"):
         return max(_product("<HH", encoded, 6), _first_frame(encoded))
@@ -55,6 +71,16 @@ def _product(form: str, encoded: bytes, place: int) -> int:
         return 0
     first, second = struct.unpack_from(form, encoded, place)
     return first * second
+
+
+def _ends_within_bounds(png: bytes) -> bool:
+    """Whether a walk over a PNG's chunks comes to its end soon enough."""
+    place = 8
+    for _ in range(FEW_CHUNKS + len(png) // CHUNK_BYTES):
+        if place >= len(png) or png[place + 4 : place + 8] == b"IEND":
+            return True
+        place += 12 + int.from_bytes(png[place : place + 4], "big")
+    return place >= len(png)
 
 
 def _jpeg(encoded: bytes) -> int:

@@ -6,7 +6,7 @@ Its kind, size, orientation; core operations, graph-safe.
 from __future__ import annotations
 
 from tfbig.core.lazy import tf
-from tfbig.core.pictures import MOST_PARTS
+from tfbig.core.pictures import CHUNK_BYTES, FEW_CHUNKS, MOST_PARTS, MOST_SCANS, TEXT_CHUNKS
 
 MAGICS = JPEG, PNG, GIF, BMP = b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM"
 # Of 24 or 32 bits a pixel, neither compressed nor with a palette
@@ -15,9 +15,14 @@ GREY_BMP = rb"BM\C{12}\x28\x00{3}\C{10}\x08\x00{5}\C*"  # of 8 bits; grey if the
 PLAIN_BMP_ONLY = (
     "expected a BMP of 24 or 32 bits a pixel or of greys, uncompressed; save this one so, or as PNG"
 )
-EXIF_WITHIN = 1024  # segments or chunks of a file
+# EXIF is looked for in so many segments or chunks of a file at most: EXIF_WITHIN, or EXIF_FIRST and
+# one for each EXIF_BYTES, for each takes time
+EXIF_WITHIN, EXIF_FIRST, EXIF_BYTES = 1024, 16, 64
+FILLING = 4096  # bytes that may fill the place before a marker, passed over at once
 GREYS = b"".join(bytes((grey, grey, grey, 0)) for grey in range(256))
-MAY_HOLD_EXIF = rb"\C*(Exif\x00\x00|eXIf)(II|MM)\C*"
+JPEG_EXIF, PNG_EXIF = rb"Exif\x00\x00(II|MM)", b"eXIf(II|MM)"
+# How the header of a scan goes on behind its marker, which no expression for UTF-8 can name
+SCAN = rb"\x00(\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)"
 
 
 def kind(encoded: tf.Tensor) -> tf.Tensor:
@@ -56,7 +61,18 @@ def may_be_transparent(encoded: tf.Tensor) -> tf.Tensor:
 
     True by chance for few others.
     """
-    return tf.strings.regex_full_match(encoded, rb"\C{25}[\x04\x06]\C*|\C*tRNS\C*")
+    kind = tf.strings.substr(encoded + b"\0" * 26, 25, 1)
+    return tf.reduce_any(tf.equal(kind, [b"\x04", b"\x06"])) | holds(encoded, b"tRNS")
+
+
+def holds(encoded: tf.Tensor, expression: bytes) -> tf.Tensor:
+    """Whether a regular expression matches anywhere.
+
+    Where it begins with a letter or more that are given, cutting the match out is several times
+    quicker than to match everything.
+    """
+    cut = tf.strings.regex_replace(encoded, expression, b"", replace_global=False)
+    return tf.strings.length(cut) < tf.strings.length(encoded)
 
 
 def bytes_at(encoded: tf.Tensor, place: tf.Tensor | int, count: int) -> tf.Tensor:
@@ -83,10 +99,59 @@ def jpeg_shape(jpeg: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.image.extract_jpeg_shape(jpeg), tf.int64)
 
 
+def has_many_scans(jpeg: tf.Tensor) -> tf.Tensor:
+    """Whether a JPEG has more than MOST_SCANS scans."""
+
+    def counted():
+        content = tf.concat([tf.io.decode_raw(jpeg, tf.uint8), tf.zeros((4,), tf.uint8)], 0)
+        first, second, third, length, components = (content[i : i - 4 or None] for i in range(5))
+        begins = (first == 0xFF) & (second == 0xDA) & (third == 0)
+        begins &= (components >= 1) & (components <= 4) & (length == 6 + 2 * components)
+        return tf.math.count_nonzero(begins) > MOST_SCANS
+
+    # Quicker than to look at each byte, and seldom more than there are
+    cut = tf.strings.length(jpeg) - tf.strings.length(tf.strings.regex_replace(jpeg, SCAN, b""))
+    return tf.cond(cut > 3 * MOST_SCANS, counted, lambda: tf.constant(False))
+
+
 def png_pixels(png: tf.Tensor) -> tf.Tensor:
     """Height times width as the header states them (int64 scalar); so do the next two."""
     size = bytes_at(png, 16, 8)
     return number(size[:4], False) * number(size[4:], False)
+
+
+def without_text(png: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A PNG without its chunks of text that may be compressed.
+
+    Its decoder would inflate them, each to 8 MB.
+
+    Returns:
+        The PNG, and whether its end was reached within the steps that are made (bool scalar).
+    """
+    length = tf.cast(tf.strings.length(png), tf.int64)
+
+    def look(number_of, place, kept):
+        head = bytes_at(png, place, 8)
+        size = 12 + number(head[:4], False)
+        name = tf.strings.substr(_from(png, place, tf.constant(8, tf.int64)) + b"\0" * 8, 4, 4)
+        is_text = tf.reduce_any(tf.equal(name, TEXT_CHUNKS))
+        piece = tf.cond(is_text, lambda: tf.constant(b""), lambda: _from(png, place, size))
+        place = tf.where(tf.equal(name, b"IEND"), length, place + size)
+        return number_of + 1, place, kept.write(number_of, piece)
+
+    def going(_, place, __):
+        return place < length
+
+    def cut():
+        kept = tf.TensorArray(tf.string, 1, dynamic_size=True, element_shape=())
+        kept = kept.write(0, tf.strings.substr(png, 0, 8))
+        start = (tf.constant(1), tf.constant(8, tf.int64), kept)
+        most = tf.cast(FEW_CHUNKS + length // CHUNK_BYTES, tf.int32)
+        _, place, kept = tf.while_loop(going, look, start, maximum_iterations=most)
+        return tf.strings.reduce_join(kept.stack()), place >= length
+
+    has_text = tf.reduce_any([holds(png, name) for name in TEXT_CHUNKS])
+    return tf.cond(has_text, cut, lambda: (png, tf.constant(True)))
 
 
 def gif_pixels(gif: tf.Tensor) -> tf.Tensor:
@@ -134,14 +199,6 @@ def first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.strings.substr(encoded, tf.zeros((), tf.int64), place) + b";", pixels
 
 
-def has_exif(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether there may be EXIF in a picture.
-
-    Quicker found out by a look at all bytes than by a walk through its parts.
-    """
-    return tf.strings.regex_full_match(encoded, MAY_HOLD_EXIF)
-
-
 def jpeg_orientation(jpeg: tf.Tensor) -> tf.Tensor:
     """How a picture is to be turned, int64 scalar, 1 to 8.
 
@@ -149,44 +206,58 @@ def jpeg_orientation(jpeg: tf.Tensor) -> tf.Tensor:
 
     Source: CIPA DC-008 (Exif 3.0), 4.6.5.
     """
-    return _orientation_in(_exif(jpeg, 2, _segment))
+    return _orientation(jpeg, JPEG_EXIF, 2, _segment)
 
 
 def png_orientation(png: tf.Tensor) -> tf.Tensor:
     """The same, of the chunk eXIf (PNG specification, third edition, 11.3.2.12)."""
-    return _orientation_in(_exif(png, 8, _chunk))
+    return _orientation(png, PNG_EXIF, 8, _chunk)
+
+
+def _orientation(encoded: tf.Tensor, exif: bytes, start: int, part) -> tf.Tensor:
+    """The same, of a picture whose parts begin at `start`."""
+    # A look at all bytes is quicker than a walk through the parts
+    return tf.cond(
+        holds(encoded, exif),
+        lambda: _orientation_in(_exif(encoded, start, part)),
+        lambda: tf.constant(1, tf.int64),
+    )
 
 
 def _exif(encoded: tf.Tensor, start: int, part) -> tf.Tensor:
-    """The TIFF block that a picture's parts hold; empty if none of the first EXIF_WITHIN does."""
+    """The TIFF block that a picture's parts hold; empty if none of the first ones does."""
     length = tf.cast(tf.strings.length(encoded), tf.int64)
 
     def look(place, _):
-        size, behind, is_exif = part(bytes_at(encoded, place, 10))
+        size, behind, is_exif = part(encoded, place)
         return tf.where(is_exif, place + behind, place + size), tf.where(is_exif, size, 0)
 
     def going(place, size):
         return (size == 0) & (place < length)
 
     first = (tf.constant(start, tf.int64), tf.zeros((), tf.int64))
-    place, size = tf.while_loop(going, look, first, maximum_iterations=EXIF_WITHIN)
+    most = tf.minimum(EXIF_WITHIN, tf.cast(EXIF_FIRST + length // EXIF_BYTES, tf.int32))
+    place, size = tf.while_loop(going, look, first, maximum_iterations=most)
     return _from(encoded, place, size)
 
 
-def _segment(head: tf.Tensor) -> tuple[tf.Tensor, int, tf.Tensor]:
-    """A JPEG's segment, by its first bytes: its size, where EXIF would begin in it, and whether."""
+def _segment(jpeg: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, int, tf.Tensor]:
+    """A JPEG's segment at a place: its size, where EXIF would begin in it, and whether."""
+    head = bytes_at(jpeg, place, 10)
     named = tf.reduce_all(tf.equal(head[4:], list(b"Exif\0\0"))) & tf.equal(head[1], 0xE1)
-    filling = tf.equal(head[1], 0xFF)  # of a row of these bytes the last one begins a marker
     pixels = tf.not_equal(head[0], 0xFF) | tf.equal(head[1], 0xDA)
-    single = tf.constant(1, tf.int64)
     far = tf.constant(1 << 40, tf.int64)
-    size = tf.where(pixels, far, tf.where(filling, single, 2 + number(head[2:4], False)))
+    # Of a row of these bytes the last one begins a marker
+    row = tf.io.decode_raw(_from(jpeg, place, tf.constant(FILLING, tf.int64)), tf.uint8)
+    filling = tf.reduce_sum(tf.math.cumprod(tf.cast(tf.equal(row, 0xFF), tf.int64))) - 1
+    size = tf.where(pixels, far, tf.where(filling > 0, filling, 2 + number(head[2:4], False)))
     return size, 10, named & ~pixels
 
 
-def _chunk(head: tf.Tensor) -> tuple[tf.Tensor, int, tf.Tensor]:
+def _chunk(png: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, int, tf.Tensor]:
     """The same of a PNG's chunk."""
-    return 12 + number(head[:4], False), 8, tf.reduce_all(tf.equal(head[4:8], list(b"eXIf")))
+    head = bytes_at(png, place, 8)
+    return 12 + number(head[:4], False), 8, tf.reduce_all(tf.equal(head[4:], list(b"eXIf")))
 
 
 def _orientation_in(tiff: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 
 from tfbig.core.lazy import tf
-from tfbig.core.pictures import KINDS, MOST_PIXELS, NO_IHDR
+from tfbig.core.pictures import KINDS, MANY_CHUNKS, MANY_SCANS, MOST_PIXELS, NO_IHDR
 from tfbig.prep import headers, random
 
 # One stream of a key's random numbers for each use.
@@ -110,8 +110,8 @@ def decode(
 
     Refused with an InvalidArgumentError: other formats that TensorFlow reads (WebP, JPEG XL), for
     what size they claim is not known before they are decoded; BMPs with a palette of colours, masks
-    or compression, for TensorFlow would make other colours of them; more than MOST_PIXELS; what is
-    damaged or torn, as far as its format can tell.
+    or compression, for TensorFlow would make other colours of them; more than MOST_PIXELS; JPEGs of
+    more than MOST_SCANS; what is damaged or torn, as far as its format can tell.
     """
     with tf.device("CPU"):
         decoders = {headers.BMP: _bmp, headers.GIF: _gif, headers.PNG: _png, headers.JPEG: _jpeg}
@@ -158,7 +158,8 @@ def reason(error: tf.errors.OpError) -> str:
 
 def _jpeg(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
     size = headers.jpeg_shape(encoded)
-    encoded = _unless(_too_large(size[0] * size[1]), encoded)
+    large = _too_large(size[0] * size[1])
+    encoded = _unless(tf.where(headers.has_many_scans(encoded), MANY_SCANS, large), encoded)
 
     # The exact DCT, which gives the same everywhere; the quick one differs by some grey levels.
     def exact(components):
@@ -174,7 +175,9 @@ def _jpeg(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
 
 def _png(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
     large = _too_large(headers.png_pixels(encoded))
-    encoded = _unless(tf.where(headers.begins_with_ihdr(encoded), large, NO_IHDR), encoded)
+    refusal = tf.where(headers.begins_with_ihdr(encoded), large, NO_IHDR)
+    encoded, is_whole = headers.without_text(encoded)
+    encoded = _unless(tf.where(is_whole, refusal, MANY_CHUNKS), encoded)
 
     def plain():
         return tf.io.decode_png(encoded, channels=channels)
@@ -234,11 +237,8 @@ def in_channels(image_hw3: tf.Tensor, channels: int) -> tf.Tensor:
 
 def _upright(image_hwc: tf.Tensor, encoded: tf.Tensor, orientation: Callable) -> tf.Tensor:
     """A picture turned as its EXIF says, if it has any."""
-
-    def noted():
-        return turned(image_hwc, orientation(encoded))
-
-    return tf.cond(headers.has_exif(encoded), noted, lambda: image_hwc)
+    number = orientation(encoded)
+    return tf.cond(number > 1, lambda: turned(image_hwc, number), lambda: image_hwc)
 
 
 def turned(image_hwc: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
