@@ -141,7 +141,7 @@ def test_no_word_stands_twice_at_one_name():
         (
             "mnist_mlp",
             "max_length=3",
-            "data.context is a setting of data=sotu, text_files, tiny_shakespeare; this",
+            "data.context is a setting of data=sotu, text_files, ",
         ),
         ("mnist_mlp", "dataset=imagenet", "Did you mean data=tfds_images?"),
         ("mnist_mlp", "arch=resnet50", "Did you mean model=cnn?"),

@@ -305,11 +305,12 @@ def _divided(data: LabelledTexts, rows: Rows, marks: np.ndarray) -> np.ndarray:
     split_of = np.array(rows.splits or [""] * len(rows.texts), object)
     split_of[split_of == ""] = "train"
     strata = _strata(rows.labels)
+    total = int((split_of == "train").sum())
     for number, (split, share) in enumerate((("test", data.test), ("validation", data.validation))):
         if (split_of == split).any():
             continue
         rest = np.flatnonzero(split_of == "train")
-        count = max(1, round(share * len(rest)))
+        count = max(1, round(share * total))
         seed = (data.split_seed + number) % 2**32
         held = grouped(strata[rest], marks[rest], count, seed)
         split_of[rest[held]] = split

@@ -1,0 +1,315 @@
+"""Your own labelled texts: a table in CSV, TSV or JSON lines, or a folder for each class."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfbig.core.component import knob
+from tfbig.core.errors import Needed, UserError
+from tfbig.core.features import SPLITS
+from tfbig.core.folders import files_inside, is_hidden
+from tfbig.core.lazy import np
+from tfbig.data._labelled_texts import LabelledTexts, Rows
+from tfbig.prep import text as prep
+
+LINES = (".jsonl", ".ndjson")
+TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+TEXTS = (".txt", ".md", ".text")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+MOST_FIELD = 2**27  # characters of a cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTable(LabelledTexts):
+    """Your own labelled texts.
+
+    CSV or TSV with a header, JSON lines, or a folder: PATH/CLASS/*.txt, or PATH/train/CLASS/*.txt
+    beside PATH/test and perhaps PATH/validation.
+    """
+
+    path: str = knob("", "the file or folder", path=True)
+    text: str = knob("text", "column (key of JSON lines) of the text")
+    second: str = knob("", "column of the second text of a pair; empty: there is none")
+    label: str = knob("label", "column of the label")
+    split: str = knob(
+        "", "column that names each row's split: train, validation, test; empty: divided here"
+    )
+    target: str = knob(
+        "label",
+        "what the label is: one label, several labels, or a number",
+        choices=("label", "labels", "number"),
+    )
+    label_separator: str = knob(
+        ";", "target=labels: stands between labels; JSON lines may also hold a list"
+    )
+
+    @classmethod
+    def smallest(cls, folder):
+        """Sentences whose words tell what they are about."""
+        random = np.random.RandomState(0)
+        words = {
+            "animals": ["cat", "dog", "horse", "cow", "owl"],
+            "tools": ["saw", "file", "axe", "plane", "vice"],
+        }
+        lines = ["text,label"]
+        for i in range(100):
+            name = ("animals", "tools")[i % 2]
+            chosen = random.choice(words[name] + ["the", "a", "and"] * 2, 2 + i % 7)
+            lines.append(f'"{" ".join([words[name][i % 5], *chosen])}, {i}",{name}')
+        (folder / "table.csv").write_text("\n".join(lines), "utf-8")
+        return cls(
+            path=str(folder / "table.csv"), context=16, vocabulary=260, validation=0.2, test=0.2
+        )
+
+    def problems(self):
+        yield from super().problems()
+        if not self.path:
+            expected = "expected a table of texts and labels, or a folder for each class"
+            yield "path", Needed(f"{expected}. Received: nothing. Set data.path=PATH.")
+
+    def check(self):
+        self._files()
+
+    @property
+    def root(self) -> Path:
+        return Path(self.path).expanduser()
+
+    def _files(self) -> list[Path]:
+        """The table, or the text files of a folder."""
+        if self.root.is_file():
+            ending = self.root.suffix.lower()
+            if ending not in (*TABLES, *LINES):
+                raise UserError(
+                    "data.path: expected a file ending in"
+                    f" {', '.join((*TABLES, *LINES))}, or a folder. Received: {self.root}."
+                )
+            return [self.root]
+        if not self.root.is_dir():
+            raise UserError(
+                f"data.path: expected a file or folder. Received: {self.path}, which does not"
+                " exist."
+            )
+        files = [file for file in files_inside(self.root) if file.suffix.lower() in TEXTS]
+        if not files:
+            raise UserError(
+                f"data.path: expected a folder with a subfolder of files ending in"
+                f" {', '.join(TEXTS)} for each class. Received: {self.root}, which holds none."
+            )
+        return files
+
+    def content(self):
+        names = ("text", "second", "label", "split", "target", "label_separator")
+        digest = hashlib.sha256(repr([getattr(self, name) for name in names]).encode())
+        for file in self._files():
+            digest.update(str(file.relative_to(self.root)).encode("utf-8", "surrogateescape"))
+            digest.update(hashlib.sha256(_read(file)).digest())
+        return digest.hexdigest()
+
+    def rows(self):
+        if self.root.is_dir():
+            return self._of_folder()
+        ending = self.root.suffix.lower()
+        content = prep.decode(_read(self.root), str(self.root))
+        read = self._of_lines(content) if ending in LINES else self._of_table(content, ending)
+        texts, seconds, labels, splits = [], [], [], []
+        empty = 0
+        for place, row in read:
+            text = self._cell(row, self.text, place)
+            if not text.strip():
+                empty += 1
+                continue
+            texts.append(text)
+            labels.append(self._label(row, place))
+            if self.second:
+                seconds.append(self._cell(row, self.second, place))
+            if self.split:
+                splits.append(_split(self._cell(row, self.split, place), place))
+        if not texts:
+            raise UserError(f"{self.root}: expected rows with texts. Received: none.")
+        notes = (f"{empty:,} rows are left out, whose text is empty",) if empty else ()
+        values, names = self._labels(labels)
+        return Rows(texts, values, names, seconds, splits, notes)
+
+    def _of_table(self, content: str, ending: str) -> Iterator[tuple[str, dict]]:
+        """The rows of a CSV or TSV, each with the place that messages name."""
+        csv.field_size_limit(MOST_FIELD)
+        reader = csv.DictReader(io.StringIO(content), delimiter=TABLES[ending], strict=True)
+        try:
+            header = reader.fieldnames or []
+            twice = [name for name, count in Counter(header).items() if count > 1]
+            if twice:
+                raise UserError(f"{self.root}: expected each column once. Twice: {twice[0]!r}.")
+            for row in reader:
+                place = f"{self.root}, line {reader.line_num:,}"
+                cells = len(header) if None not in row else len(header) + len(row[None])
+                if None in row or None in row.values():
+                    cells -= sum(value is None for value in row.values())
+                    raise UserError(
+                        f"{place}: expected {len(header)} cells, as the header has. Received:"
+                        f" {cells}. Put texts that hold a separator between quotes."
+                    )
+                yield place, row
+        except csv.Error as error:
+            raise UserError(f"{self.root}, line {reader.line_num:,}: {error}.") from error
+
+    def _of_lines(self, content: str) -> Iterator[tuple[str, dict]]:
+        for number, line in enumerate(content.split("\n"), 1):
+            if not line.strip():
+                continue
+            place = f"{self.root}, line {number:,}"
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{place}: expected a JSON object. Received: {error}.") from error
+            if not isinstance(row, dict):
+                raise UserError(f"{place}: expected a JSON object. Received: {type(row).__name__}.")
+            yield place, row
+
+    def _cell(self, row: dict, column: str, place: str) -> str:
+        value = _present(row, column, place)
+        if not isinstance(value, str):
+            raise UserError(
+                f"{place}: expected text under {column!r}. Received: {type(value).__name__}."
+            )
+        prep.refuse_surrogates(value, place)
+        return prep.newlines(value)
+
+    def _label(self, row: dict, place: str):
+        """A row's label: a name, names, or a number."""
+        value = _present(row, self.label, place)
+        if self.target == "labels":
+            names = value if isinstance(value, list) else str(value).split(self.label_separator)
+            return [str(name).strip() for name in names if str(name).strip()]
+        if self.target == "label":
+            name = str(value).strip()
+            if isinstance(value, (list, dict)) or value is None or not name:
+                raise UserError(f"{place}: expected a label under {self.label!r}. Received: none.")
+            return name
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(
+                f"{place}: expected a number under {self.label!r}. Received: {str(value)[:40]!r}."
+                " Set data.target=label if these are names."
+            )
+        return number
+
+    def _labels(self, labels: list) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Labels as numbers, and the names of the classes."""
+        if self.target == "number":
+            return np.array(labels, np.float32), ()
+        each = labels if self.target == "labels" else [[label] for label in labels]
+        names = tuple(sorted({name for row in each for name in row}, key=_in_order))
+        fewest = 1 if self.target == "labels" else 2
+        if len(names) < fewest:
+            raise UserError(
+                f"{self.root}: expected at least {fewest} labels. Received: {len(names)}"
+                f" ({', '.join(names)})."
+            )
+        if self.target == "label" and len(names) > max(100, len(labels) // 2):
+            raise UserError(
+                f"{self.root}: expected labels that come several times. Received: {len(names):,}"
+                f" different ones in {len(labels):,} rows. Set data.target=number if these are"
+                " numbers."
+            )
+        numbers = {name: number for number, name in enumerate(names)}
+        if self.target == "label":
+            return np.array([numbers[label] for label in labels], np.int32), names
+        values = np.zeros((len(labels), len(names)), np.uint8)
+        for i, row in enumerate(labels):
+            values[i, [numbers[name] for name in row]] = 1
+        return values, names
+
+    def _of_folder(self) -> Rows:
+        """Text files by the names of their folders: classes, perhaps inside of splits."""
+        if self.target != "label":
+            raise UserError(
+                f"data.target: expected label for a folder. Received: {self.target}, for"
+                f" {self.root}."
+            )
+        inside = [
+            path for path in self.root.iterdir() if path.is_dir() and not is_hidden(path.name)
+        ]
+        by_split = any(path.name.lower() == "train" for path in inside)
+        if by_split:
+            strange = [path.name for path in inside if path.name.lower() not in SPLIT_NAMES]
+            if strange:
+                raise UserError(
+                    f"data.path: expected the splits train, validation, test in {self.root}."
+                    f" Received: {strange[0]}."
+                )
+        texts, labels, splits = [], [], []
+        empty = 0
+        depth = 2 if by_split else 1
+        for file in self._files():
+            parts = file.relative_to(self.root).parts
+            if len(parts) <= depth:
+                raise UserError(f"data.path: expected {file} inside of a class's folder.")
+            text = prep.decode(_read(file), str(file))
+            if not text.strip():
+                empty += 1
+                continue
+            texts.append(text)
+            labels.append(parts[depth - 1])
+            splits += [SPLIT_NAMES[parts[0].lower()]] if by_split else []
+        notes = (f"{empty:,} files are left out, which are empty",) if empty else ()
+        values, names = self._labels(labels)
+        return Rows(texts, values, names, splits=splits, notes=notes)
+
+    def source_card(self):
+        return {
+            "title": f"Labelled texts in {self.root.name}",
+            "source": self.path,
+            "licence": "the user's own",
+            "citation": "none",
+        }
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
+
+
+def _present(row: dict, column: str, place: str):
+    if column not in row:
+        names = ", ".join(map(repr, row))
+        raise UserError(
+            f"{place}: expected a column {column!r}. Received: {names}. Name the columns by"
+            " data.text, data.second, data.label and data.split."
+        )
+    return row[column]
+
+
+def _split(name: str, place: str) -> str:
+    split = SPLIT_NAMES.get(name.strip().lower())
+    if split is None:
+        raise UserError(
+            f"{place}: expected one of {', '.join(SPLITS)} as split. Received: {name[:40]!r}."
+        )
+    return split
+
+
+def _in_order(name: str) -> tuple:
+    """Sorts whole numbers by their values, and names behind them."""
+    return (0, int(name), "") if name.lstrip("-").isdecimal() else (1, 0, name)
