@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -165,6 +166,14 @@ class LabelledTexts(Dataset):
         """The texts at `positions` as they were read: "text" and, of pairs, "second"."""
         part = self._split(split)
         return {name: [values[i] for i in positions] for name, values in part.texts.items()}
+
+    def documents(self) -> Iterator[tuple[None, str, str]]:
+        """(None, name, text) of each text of the training split, for corpora made of several."""
+        split_of = _divided(self, rows := self.rows(), _marks(rows))
+        for i in np.flatnonzero(split_of == "train"):
+            for values in (rows.texts, rows.seconds):
+                if values:
+                    yield None, f"row {i:,}", prep.newlines(values[i])
 
     def read_tokenizer(self) -> tokenizers.Tokenizer:
         """The tokenizer that the tokens were made by."""

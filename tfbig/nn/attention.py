@@ -168,3 +168,42 @@ def self_attention(
     mixed = attend(qkv[:, :heads], qkv[:, heads : 2 * heads], qkv[:, 2 * heads :])
     out = layers.Dense(width, kernel_initializer=initializer, name=f"{name}_out")(join_heads(mixed))
     return layers.Dropout(dropout, name=f"{name}_dropout")(out) if dropout else out
+
+
+def heads_of(x_btd, heads: int, name: str) -> list:
+    """Queries, keys and values [b, n, t, h] of [b, t, 3 * n * h], of any length t.
+
+    Args:
+        x_btd: a symbolic input.
+        heads: n.
+        name: prefix of the layers' names.
+    """
+    layers = keras.layers
+    width = x_btd.shape[-1] // (3 * heads)
+    x = layers.Reshape((-1, 3 * heads, width), name=f"{name}_split")(x_btd)
+    x = keras.ops.transpose(x, (0, 2, 1, 3))
+    return [x[:, i * heads : (i + 1) * heads] for i in range(3)]
+
+
+def attend_to(q_bnth, k_bnsh, v_bnsh, real_bs, name: str):
+    """Scaled dot-product attention to places that are real, of any lengths t and s.
+
+    Args:
+        q_bnth: symbolic queries.
+        k_bnsh: keys.
+        v_bnsh: values.
+        real_bs: whether each key is real rather than padding, boolean.
+        name: prefix of the layers' names.
+
+    Returns:
+        [b, t, n * h]. Scores are normalised in float32 at least.
+    """
+    ops = keras.ops
+    heads, width = q_bnth.shape[1], q_bnth.shape[3]
+    scores = ops.matmul(q_bnth * width**-0.5, ops.transpose(k_bnsh, (0, 1, 3, 2)))
+    if scores.dtype != "float64":
+        scores = ops.cast(scores, "float32")
+    scores = ops.where(real_bs[:, None, None], scores, -1e30)
+    share = ops.cast(ops.softmax(scores), v_bnsh.dtype)
+    mixed = ops.transpose(ops.matmul(share, v_bnsh), (0, 2, 1, 3))
+    return keras.layers.Reshape((-1, heads * width), name=f"{name}_join")(mixed)
