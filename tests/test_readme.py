@@ -18,6 +18,7 @@ from tfbig.core import registry
 from tfbig.core.experiment import Train
 from tfbig.data.image_folder import ImageFolder
 from tfbig.data.text_files import TextFiles
+from tfbig.data.text_table import TextTable
 from tfbig.engine import processes
 from tfbig.tuning import trials, workers
 
@@ -96,6 +97,7 @@ def in_small(tmp_path, monkeypatch):
     ImageFolder.smallest(tmp_path)
     (tmp_path / "my_texts").mkdir()
     TextFiles.smallest(tmp_path / "my_texts")
+    TextTable.smallest(tmp_path)
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "digit.png")
     return tmp_path
 
