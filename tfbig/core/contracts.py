@@ -41,7 +41,7 @@ class Model(Component):
     """The kinds of output that it has.
 
     "features" [batch, width], on which a task puts its head; "logits" [batch, length, values],
-    scores of each next token; "sequence" [batch, length, width]; "pyramid", a list of maps from
+    scores of each next token, in the target where there is one; "sequence" [batch, length, width]; "pyramid", a list of maps from
     fine to coarse; ...
     """
 
@@ -72,6 +72,24 @@ class Model(Component):
             (prefill, step). Prefill takes [tokens [batch, length], count [batch]] to [logits
             [batch, values] of the token behind the first `count`, *cache]; step takes [token
             [batch], position [batch], *cache] to [logits, *cache].
+        """
+        raise NotImplementedError
+
+
+    def transducer(self, model: keras.Model, spec: Spec) -> tuple[keras.Model, keras.Model]:
+        """Two functional models that write a target, for models that give its logits from a source.
+
+        They share the weights of `model`, whose inputs are "source" [batch, length],
+        "source_count" [batch] and "before" [batch, target length], what stands before each choice.
+
+        Args:
+            model: what `build` returned.
+            spec: what it was built from.
+
+        Returns:
+            (encode, step), from and to named tensors. Encode takes source and source_count to what
+            steps are given; step takes token [batch], place [batch] and those to logits [batch,
+            values] and, by the same names, what of it has changed.
         """
         raise NotImplementedError
 
@@ -156,6 +174,9 @@ class Task(Component):
 
     asked_with: ClassVar[str] = "INPUT"
     """What a prediction is made of, as a word of the command line."""
+
+    evaluation: ClassVar[type[Component]] = Component
+    """The knobs of an evaluation (`--knob VALUE` of the evaluate command); see `conclude`."""
 
     request: ClassVar[type[Component]] = Component
     """The knobs of a prediction (`--knob VALUE` of the predict command); see `respond`."""
@@ -295,6 +316,33 @@ class Task(Component):
             name -> [batch, ...], what `metrics` and `records` see, together with the examples.
         """
         raise NotImplementedError
+
+    def conclude(
+        self, model: keras.Model, inputs: dict[str, tf.Tensor], options: Component
+    ) -> dict[str, tf.Tensor]:
+        """Further outputs that are too dear for the evaluations between steps.
+
+        Such as texts that are written token by token. `metrics` and `records` see them beside those
+        of `predict`, after training and when the evaluate command asks; between steps they see
+        those of `predict` alone, and give no metric that needs more. `primary` is given always.
+
+        Args:
+            model: the trained model.
+            inputs: a model-ready batch.
+            options: an instance of this task's `evaluation`.
+        """
+        return {}
+
+    def measured_by(self, options: Component) -> dict[str, str]:
+        """How metrics are measured, where their names do not say it: metric -> words.
+
+        Such as a signature that says how a text was divided. They are shown and kept with the
+        metrics.
+
+        Args:
+            options: an instance of this task's `evaluation`.
+        """
+        return {}
 
     def metrics(
         self, outputs: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]

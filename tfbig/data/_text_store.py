@@ -71,10 +71,18 @@ def prepared(documents: Callable[[], Documents], fingerprint: str, rules: Rules)
         fingerprint: changes when the documents or a ready vocabulary change.
         rules: what else decides the files.
     """
-    key = hashlib.sha256(
-        json.dumps([FORMAT, fingerprint, {**vars(rules), "vocabulary_path": None}]).encode()
-    ).hexdigest()[:24]
-    final = cache() / key
+    key = json.dumps([FORMAT, fingerprint, {**vars(rules), "vocabulary_path": None}])
+    return kept(key, lambda folder: _write(folder, documents, rules))
+
+
+def kept(key: str, write: Callable[[Path], None]) -> Path:
+    """The folder of the cache that belongs to a key, written if it is not there or not whole.
+
+    Args:
+        key: all that decides its files, as a text.
+        write: writes them to a folder, and ends with `finish`.
+    """
+    final = cache() / hashlib.sha256(key.encode()).hexdigest()[:24]
     if (final / "store.json").is_file():
         if _whole(final):
             return final
@@ -85,7 +93,7 @@ def prepared(documents: Callable[[], Documents], fingerprint: str, rules: Rules)
     except OSError as error:
         raise files.disk_failure(final, 0, error) from error
     try:
-        _write(beside, documents, rules)
+        write(beside)
         try:
             os.rename(beside, final)
         except OSError:
@@ -97,6 +105,15 @@ def prepared(documents: Callable[[], Documents], fingerprint: str, rules: Rules)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return final
+
+
+def finish(folder: Path, tokenizer: tokenizers.Tokenizer, store: dict, names: list[str]) -> None:
+    """Writes tokenizer.json and, with the digests of all files, store.json."""
+    (folder / "tokenizer.json").write_text(
+        json.dumps(tokenizer.to_json(), ensure_ascii=False), "utf-8"
+    )
+    digests = {name: _sha256(folder / name) for name in [*names, "tokenizer.json"]}
+    files.write_json(folder / "store.json", {**store, "files": digests})
 
 
 def _whole(folder: Path) -> bool:
@@ -266,23 +283,17 @@ def _write(folder: Path, documents: Callable[[], Documents], rules: Rules) -> No
         split: _tokenize(folder / f"{split}.bin", of(split), tokenizer, packed=number[split] > 1)
         for split in SPLITS
     }
-    (folder / "tokenizer.json").write_text(
-        json.dumps(tokenizer.to_json(), ensure_ascii=False), "utf-8"
-    )
-    described = {split: {"documents": number[split], **sizes[split]} for split in SPLITS}
-    names = [f"{split}.bin" for split in SPLITS] + ["tokenizer.json"]
     store = {
         "cleaning": counts,
-        "splits": described,
+        "splits": {split: {"documents": number[split], **sizes[split]} for split in SPLITS},
         "overlap": overlap(of),
-        "dtype": _dtype(tokenizer),
+        "dtype": dtype_of(tokenizer),
     }
-    files.write_json(
-        folder / "store.json", {**store, "files": {name: _sha256(folder / name) for name in names}}
-    )
+    finish(folder, tokenizer, store, [f"{split}.bin" for split in SPLITS])
 
 
-def _dtype(tokenizer) -> str:
+def dtype_of(tokenizer: tokenizers.Tokenizer) -> str:
+    """The type of token files: the smallest that holds the vocabulary."""
     return "uint16" if tokenizer.size <= 2**16 else "uint32"
 
 
@@ -320,7 +331,7 @@ def _tokenize(path: Path, texts: Iterable[str], tokenizer, packed: bool) -> dict
                 ) from error
             for document in encoded:
                 opened = begin if begin != end or not tokens else []  # a token for both stands once
-                framed = np.concatenate([opened, document, end]).astype(_dtype(tokenizer))
+                framed = np.concatenate([opened, document, end]).astype(dtype_of(tokenizer))
                 file.write(framed.tobytes())
                 tokens += len(framed)
             characters += sum(map(len, batch))

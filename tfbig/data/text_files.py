@@ -13,6 +13,7 @@ from pathlib import Path
 from tfbig.core.component import knob
 from tfbig.core.errors import Needed, UserError
 from tfbig.core.folders import is_hidden
+from tfbig.data._packed import PACKED, ending, reading, unpacked
 from tfbig.data._text import TextWindows
 from tfbig.prep import text as prep
 
@@ -21,7 +22,6 @@ PART = 2**20  # bytes of each part
 KINDS = 5  # of files left out that are named
 PLAIN = (".txt", ".md", ".text")
 LINES = (".jsonl", ".ndjson")
-PACKED = (".xz", ".gz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class TextFiles(TextWindows):
 
     def _separator_missing(self) -> list[str]:
         """Says that a separator is in none of the files, which are a document each then."""
-        files = [file for file in self._files() if _ending(_unpacked(file)) not in LINES]
+        files = [file for file in self._files() if ending(unpacked(file)) not in LINES]
         if not self.separator or not files or self._opened[0]["cleaning"]["read"] > len(files):
             return []
         return [f"data.separator: {self.separator!r} stands in no file, so each is one document"]
@@ -123,10 +123,10 @@ class TextFiles(TextWindows):
             try:
                 with path.open("rb") as file:
                     digest.update(
-                        hashlib.file_digest(file, "sha256").digest() + _ending(path).encode()
+                        hashlib.file_digest(file, "sha256").digest() + ending(path).encode()
                     )
                 # The same bytes, read otherwise
-                if _ending(path) in PACKED and _ending(_unpacked(path)) in LINES:
+                if ending(path) in PACKED and ending(unpacked(path)) in LINES:
                     digest.update(b"lines")
             except OSError as error:
                 raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
@@ -134,7 +134,7 @@ class TextFiles(TextWindows):
 
     def documents(self):
         for path in self._files():
-            texts = self._lines(path) if _ending(_unpacked(path)) in LINES else self._plain(path)
+            texts = self._lines(path) if ending(unpacked(path)) in LINES else self._plain(path)
             for number, (place, text) in enumerate(texts):
                 yield None, place or f"{path}:{number}", text
 
@@ -158,7 +158,7 @@ class TextFiles(TextWindows):
             yield None, rest
 
     def _lines(self, path: Path) -> Iterator[tuple[str, str]]:
-        for number, line in enumerate(_reading(path, iter), 1):
+        for number, line in enumerate(reading(path, iter), 1):
             line = line.removesuffix(b"\n")
             if not line.strip():
                 continue
@@ -215,7 +215,7 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _is_text(path: Path) -> bool:
-    return _ending(_unpacked(path)) in PLAIN + LINES and path.is_file()
+    return ending(unpacked(path)) in PLAIN + LINES and path.is_file()
 
 
 def _kind(path: Path) -> str:
@@ -224,17 +224,7 @@ def _kind(path: Path) -> str:
         return "links that lead nowhere"
     if not path.is_file():
         return "no regular files"
-    return _ending(path) or "without an ending"
-
-
-def _unpacked(path: Path) -> Path:
-    """A file's name without the ending that says it is packed."""
-    return path.with_suffix("") if _ending(path) in PACKED else path
-
-
-def _ending(path: Path) -> str:
-    """A file name's ending, which tells its kind; some systems write it in capitals."""
-    return path.suffix.lower()
+    return ending(path) or "without an ending"
 
 
 def _parts(path: Path) -> Iterator[tuple[int, int, bytes]]:
@@ -242,12 +232,12 @@ def _parts(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
     It comes at once if it is small, else in parts cut behind line ends.
     """
-    beginning = b"".join(_reading(path, lambda file: iter([file.read(LARGE)])))
+    beginning = b"".join(reading(path, lambda file: iter([file.read(LARGE)])))
     if len(beginning) < LARGE:
         yield 0, 1, beginning
         return
     first_byte, first_line, rest = 0, 1, b""
-    for content in _reading(path, lambda file: iter(lambda: file.read(PART), b"")):
+    for content in reading(path, lambda file: iter(lambda: file.read(PART), b"")):
         content = rest + content
         end = content.rfind(b"\n") + 1 or _character_end(content)
         rest = content[end:]
@@ -269,15 +259,3 @@ def _character_end(content: bytes) -> int:
         len(content),
     )
 
-
-def _reading(path: Path, read: Callable) -> Iterator[bytes]:
-    """What `read` yields from the open file, unpacked; any error is one message."""
-    import gzip
-    import lzma
-    import zlib
-
-    try:
-        with {".gz": gzip.open, ".xz": lzma.open}.get(_ending(path), open)(path, "rb") as file:
-            yield from read(file)
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read: {error}.") from error

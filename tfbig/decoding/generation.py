@@ -41,7 +41,7 @@ class Generator:
         compiled = tf.function(jit_compile=jit or None, autograph=False)
         self._start = compiled(self._start)
         self._go_on = compiled(self._go_on)
-        self._search = compiled(functools.partial(beam.search, self.prefill, self.step))
+        self._search = compiled(functools.partial(hypotheses, self.prefill, self.step))
 
     def _pick(self, logits_bv, number):
         return choose(logits_bv, self.seed, number, **self.choice)
@@ -148,6 +148,27 @@ class Generator:
         score = score.numpy()
         best = [row[i].tolist() for row, i in zip(history, score.argmax(-1), strict=True)]
         return best, score.max(-1)
+
+
+def hypotheses(prefill, step, tokens, count, *, length: int, beams: int, end: int):
+    """Continuations by beam search, int32 [b, k, length], and their log-probabilities [b, k].
+
+    Args:
+        prefill, step: the programs of `Model.cached`.
+        tokens: prompts, int32 [b, context]; prompt and continuation fit in the context.
+        count: how many tokens of each count, int32 [b].
+        length, beams, end: as of `beam.search`.
+    """
+    logits, *cache = prefill([tokens, count])
+    names = [f"cache_{i}" for i in range(len(cache))]
+
+    def go_on(token, place, kept):
+        logits, *cache = step([token, place, *(kept[name] for name in names)])
+        return logits, dict(zip(names, cache, strict=True))
+
+    carried = dict(zip(names, cache, strict=True))
+    options = {"length": length, "beams": beams, "end": end}
+    return beam.search(go_on, carried, {}, scores=logits, place=count, **options)
 
 
 def continuation(prefill, step, tokens, count, *, length, pick: Callable, end: int):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tfbig.core.component import Component
 from tfbig.core.contracts import Task
 from tfbig.core.lazy import np, tf
 from tfbig.engine import batches
@@ -39,18 +40,29 @@ class Evaluation:
         return len(self.measured)
 
 
-def compile_predict(task: Task, model, jit: bool) -> Callable:
+def compile_predict(
+    task: Task, model, jit: bool, concluding: Component | None = None
+) -> Callable:
     """Compiles raw or model-ready batches -> (outputs, what an evaluation keeps of each example).
 
     One program for evaluation and prediction. What is kept: metric -> [batch, 2], its sum and its
     count, under "metrics"; and `Task.records` under "records".
+
+    Args:
+        task, model: what predicts.
+        jit: whether XLA compiles.
+        concluding: an instance of `Task.evaluation` for evaluations that see what `Task.conclude`
+            gives; None: for those between steps.
     """
 
     @tf.function(jit_compile=jit or None, autograph=False)
     def run(batch, with_metrics):
         ready = task.preprocess(batch, training=False) if task.preprocess_on == "device" else batch
         outputs = task.predict(model, ready)
-        return outputs, _measured(task, outputs, ready) if with_metrics else {}
+        if not with_metrics:
+            return outputs, {}
+        more = {} if concluding is None else task.conclude(model, ready, concluding)
+        return outputs, _measured(task, {**outputs, **more}, ready)
 
     return _playing(task, run) if task.plays else run
 

@@ -267,7 +267,7 @@ class averaged_weights:
 
 def evaluate(setup: Setup, state: State, observer: Observer) -> dict[str, dict]:
     """Evaluates on the validation split and remembers the best step so far."""
-    metrics = setup.evaluate("validation", workers=setup.workers).metrics
+    metrics = setup.evaluate("validation", between_steps=True, workers=setup.workers).metrics
     setup.data.merge(setup.workers.gather(json.dumps(setup.data.skipped)))
     name, better = setup.task.primary
     value = metrics[name]["value"]

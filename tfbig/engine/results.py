@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from tfbig.core.component import Component
 from tfbig.core.errors import UserError
 from tfbig.core.run import Run
 from tfbig.engine import facts, loop
@@ -23,14 +24,26 @@ def record(run: Run, setup: Setup, split: str, step: int, console: loop.Observer
 
 
 def evaluate_split(
-    run: Run, setup: Setup, split: str, step: int, console: loop.Observer
+    run: Run,
+    setup: Setup,
+    split: str,
+    step: int,
+    console: loop.Observer,
+    asked: Component | None = None,
 ) -> tuple[dict, dict[str, list[dict]]]:
-    """The split's entry of metrics.json, and the report's panels by section: see `write_panels`."""
+    """The split's entry of metrics.json, and the report's panels by section: see `write_panels`.
+
+    `asked`: an instance of `Task.evaluation`; None: its defaults. Only those have panels.
+    """
     facts.measure(run, run.experiment, setup.data)  # refuses data that has changed
     run.read_json("metrics.json")  # written again afterwards: a damaged one is reported now
     known = told(setup.data.skipped)
-    result = setup.evaluate(split)
+    asked = asked or setup.task.evaluation()
+    result = setup.evaluate(split, asked=asked)
     console.evaluated(step, split, result.metrics)
+    measured_by = setup.task.measured_by(asked)
+    for name, words in measured_by.items():
+        console.note(f"{name}: {words}")
     if told(setup.data.skipped) != known:
         console.note(told(setup.data.skipped))
     entry = {
@@ -39,12 +52,26 @@ def evaluate_split(
         "count": result.count,
         "step": step,
         "metrics": result.metrics,
+        **({"measured_by": measured_by} if measured_by else {}),
     }
+    if choices := changed(asked):
+        return {**entry, "asked": choices}, {}
     samples = setup.task.samples(setup.model, setup.jit)
     return entry, {
         "samples": samples,
         split: setup.task.panels(split, result.measured, result.records),
     }
+
+
+def changed(asked: Component) -> dict:
+    """The knobs of an evaluation that are not at their defaults, by name."""
+    defaults = vars(type(asked)())
+    return {name: value for name, value in vars(asked).items() if value != defaults[name]}
+
+
+def key_of(split: str, asked: dict) -> str:
+    """Where metrics.json holds an evaluation: the split and what was asked otherwise than usual."""
+    return " ".join([split, *(f"{name}={value}" for name, value in asked.items())])
 
 
 def write_panels(run: Run, sections: dict[str, list[dict]], step: int) -> None:
@@ -70,8 +97,10 @@ def write_panels(run: Run, sections: dict[str, list[dict]], step: int) -> None:
 def write_result(run: Run, setup: Setup, entry: dict, panels: dict[str, list[dict]]) -> None:
     """Writes an evaluation to metrics.json, panels.json and data.json."""
     split = entry["split"]
-    run.write_json("metrics.json", {**(run.read_json("metrics.json") or {}), split: entry})
-    write_panels(run, panels, entry["step"])
+    key = key_of(split, entry.get("asked", {}))
+    run.write_json("metrics.json", {**(run.read_json("metrics.json") or {}), key: entry})
+    if panels:
+        write_panels(run, panels, entry["step"])
     if any(setup.data.skipped.values()):
         run.write_json("skipped.json", setup.data.skipped)
         with contextlib.suppress(UserError):  # a damaged summary, which is for people only

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tfbig.core import duration
+from tfbig.core.component import Component
 from tfbig.core.contracts import Task
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
@@ -206,10 +207,38 @@ class Setup:
         """The compiled prediction program; see `compile_predict`."""
         return evaluate.compile_predict(self.task, self.model, self.jit)
 
-    def evaluate(self, split: str, **options) -> evaluate.Evaluation:
-        return evaluate.evaluate(
-            self.task, self.predict, split, evaluation_batch(self.experiment), **options
-        )
+    def evaluate(
+        self,
+        split: str,
+        *,
+        asked: Component | None = None,
+        between_steps: bool = False,
+        **options,
+    ) -> evaluate.Evaluation:
+        """The metrics of a split.
+
+        Args:
+            split: "train", "validation" or "test".
+            asked: an instance of `Task.evaluation`; None: its defaults.
+            between_steps: whether it does without what `Task.conclude` gives.
+            options: further ones of `evaluate.evaluate`.
+        """
+        has_more = type(self.task).conclude is not Task.conclude and not between_steps
+        run = self._concluding(asked or self.task.evaluation()) if has_more else self.predict
+        size = evaluation_batch(self.experiment)
+        return evaluate.evaluate(self.task, run, split, size, **options)
+
+    def _concluding(self, asked: Component) -> Callable:
+        """The compiled program of evaluations with what `Task.conclude` gives, kept for others."""
+        if asked not in self._concluders:
+            self._concluders[asked] = evaluate.compile_predict(
+                self.task, self.model, self.jit, asked
+            )
+        return self._concluders[asked]
+
+    @cached_property
+    def _concluders(self) -> dict[Component, Callable]:
+        return {}
 
 
 def merged(setup: Setup) -> Setup:

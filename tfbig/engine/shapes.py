@@ -16,6 +16,7 @@ from tfbig.core.features import Feature, Spec
 from tfbig.core.lazy import np
 
 Padded = dict[str, int]
+CANDIDATES = 64  # lengths among which those of shapes are chosen
 WINDOW = 64  # slabs whose shapes are shuffled among each other
 
 
@@ -25,13 +26,13 @@ def free(spec: Spec) -> dict[str, int]:
 
 
 def measured(data: Dataset, count: int, batch_size: int) -> list[Padded]:
-    """At most `count` shapes, from short to long, each of about equally many training examples."""
+    """At most `count` shapes, from short to long, by which training examples are padded least."""
     lengths = lengths_of(data, "train")
     most = free(data.spec)
     if lengths is None:
         return [most]
     relative = _relative(lengths, most)
-    edges = np.unique(np.quantile(relative, np.arange(1, count + 1) / count, method="higher"))
+    edges = _edges(relative, count)
     shapes, below = [], 0
     for edge in edges:
         inside = relative <= edge
@@ -41,6 +42,31 @@ def measured(data: Dataset, count: int, batch_size: int) -> list[Padded]:
         # No axis of length 0, which few layers can be built on
         shapes.append({name: max(1, int(values[inside].max())) for name, values in lengths.items()})
     return shapes
+
+
+def _edges(relative: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` lengths, ascending, to which examples are padded with the least sum.
+
+    Each example is padded to the next edge that is no shorter. Among CANDIDATES lengths the best
+    ones are found by dynamic programming.
+    """
+    quantiles = np.arange(1, CANDIDATES + 1) / CANDIDATES
+    values = np.unique(np.quantile(relative, quantiles, method="higher"))
+    below = np.searchsorted(np.sort(relative), values, side="right")  # examples up to each
+    least = below * values  # of the examples up to each, where it is the only edge
+    chosen = []
+    for _ in range(1, min(count, len(values))):
+        between = below[:, None] - below[None]
+        sums = least[None] + between * values[:, None]
+        sums[np.triu_indices(len(values))] = np.inf  # an edge before another one is shorter
+        chosen.append(np.argmin(sums, axis=1))
+        least = sums.min(axis=1)
+    last = len(values) - 1
+    edges = [values[last]]
+    for before in reversed(chosen):
+        last = before[last]
+        edges.append(values[last])
+    return np.array(edges[::-1])
 
 
 def lengths_of(data: Dataset, split: str) -> dict[str, np.ndarray] | None:

@@ -18,7 +18,8 @@ def attend(q_bnth, k_bmsh, v_bmsh, mask=None):
 
     Args:
         q_bnth: queries.
-        k_bmsh: keys; m divides n, and each serves n / m neighbouring heads.
+        k_bmsh: keys; m divides n, and each serves n / m neighbouring heads. Where they are fewer
+            heads, t and s are known.
         v_bmsh: values.
         mask: boolean, [b or 1, t, s], true where a query may look; None: everywhere.
 
@@ -28,15 +29,21 @@ def attend(q_bnth, k_bmsh, v_bmsh, mask=None):
     ops = keras.ops
     heads, length, width = q_bnth.shape[1:]
     groups = k_bmsh.shape[1]
-    # The queries of a group stand in one matrix, so that keys and values are never copied.
-    q = ops.reshape(q_bnth * width**-0.5, (-1, groups, heads // groups * length, width))
+    grouped = groups != heads
+    q = q_bnth * width**-0.5
+    if grouped:
+        # The queries of a group stand in one matrix, so that keys and values are never copied.
+        q = ops.reshape(q, (-1, groups, heads // groups * length, width))
     scores = ops.matmul(q, ops.swapaxes(k_bmsh, -1, -2))
     if scores.dtype != "float64":
         scores = ops.cast(scores, "float32")
-    scores = ops.reshape(scores, (-1, heads, length, k_bmsh.shape[2]))
+    if grouped:
+        scores = ops.reshape(scores, (-1, heads, length, k_bmsh.shape[2]))
     if mask is not None:
         scores = ops.where(mask[:, None], scores, -1e30)
     share = ops.cast(ops.softmax(scores), v_bmsh.dtype)
+    if not grouped:
+        return ops.matmul(share, v_bmsh)
     share = ops.reshape(share, (-1, groups, heads // groups * length, k_bmsh.shape[2]))
     return ops.reshape(ops.matmul(share, v_bmsh), (-1, heads, length, width))
 
@@ -96,18 +103,24 @@ def _blocked_attention():
 
 
 def split_heads(x_btd, heads: int):
-    """[b, t, n * h] to [b, n, t, h]."""
+    """[b, t, n * h] to [b, n, t, h]; t may be unknown."""
     ops = keras.ops
+    length, width = x_btd.shape[1:]
+    if length is None:  # of a symbolic input: only a layer may leave two axes open
+        return ops.transpose(keras.layers.Reshape((-1, heads, width // heads))(x_btd), (0, 2, 1, 3))
     return ops.transpose(
-        ops.reshape(x_btd, (-1, x_btd.shape[1], heads, x_btd.shape[2] // heads)), (0, 2, 1, 3)
+        ops.reshape(x_btd, (-1, length, heads, width // heads)), (0, 2, 1, 3)
     )
 
 
 def join_heads(x_bnth):
-    """[b, n, t, h] to [b, t, n * h]."""
+    """[b, n, t, h] to [b, t, n * h]; t may be unknown."""
     ops = keras.ops
     heads, length, width = x_bnth.shape[1:]
-    return ops.reshape(ops.transpose(x_bnth, (0, 2, 1, 3)), (-1, length, heads * width))
+    x_btnh = ops.transpose(x_bnth, (0, 2, 1, 3))
+    if length is None:
+        return keras.layers.Reshape((-1, heads * width))(x_btnh)
+    return ops.reshape(x_btnh, (-1, length, heads * width))
 
 
 def rotate(x_bnth, position_bt, base: float = 10_000.0):
@@ -139,6 +152,13 @@ def positions(x_bt):
     return (
         ops.cumsum(ops.max(ops.ones_like(x_bt, dtype="int32"), axis=0, keepdims=True), axis=1) - 1
     )
+
+
+def sinusoids(length: int, width: int) -> np.ndarray:
+    """Vectors of positions by sines and cosines (Vaswani et al. 2017), float32 [length, width]."""
+    speed = 10_000.0 ** (-np.arange(0, width, 2) / width)
+    angle = np.arange(length)[:, None] * speed
+    return np.stack([np.sin(angle), np.cos(angle)], -1).reshape(length, -1)[:, :width].astype("f")
 
 
 def self_attention(
