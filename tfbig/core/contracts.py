@@ -41,8 +41,8 @@ class Model(Component):
     """The kinds of output that it has.
 
     "features" [batch, width], on which a task puts its head; "logits" [batch, length, values],
-    scores of each next token, in the target where there is one; "sequence" [batch, length, width]; "pyramid", a list of maps from
-    fine to coarse; ...
+    scores of each next token, in the target where there is one; "sequence" [batch, length, width];
+    "pyramid", a list of maps from fine to coarse; ...
     """
 
     @classmethod
@@ -74,7 +74,6 @@ class Model(Component):
             [batch], position [batch], *cache] to [logits, *cache].
         """
         raise NotImplementedError
-
 
     def transducer(self, model: keras.Model, spec: Spec) -> tuple[keras.Model, keras.Model]:
         """Two functional models that write a target, for models that give its logits from a source.

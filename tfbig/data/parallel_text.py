@@ -19,7 +19,11 @@ from tfbig.prep import text as prep
 
 TABLES = (".tsv", ".csv")
 LINES = (".jsonl", ".ndjson")
-STEMS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+STEMS = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
 SPLIT_NAMES = {stem: split for split, stems in STEMS.items() for stem in stems}
 
 
@@ -131,7 +135,9 @@ class ParallelText(TextPairs):
         return self._files_of(path)
 
     def _files_of(self, folder: Path) -> dict[str, list[Path]]:
-        inside = sorted(file for file in folder.iterdir() if file.is_file() and not is_hidden(file.name))
+        inside = sorted(
+            file for file in folder.iterdir() if file.is_file() and not is_hidden(file.name)
+        )
         sides = {
             language: {
                 unpacked(file).stem: file
@@ -209,7 +215,7 @@ class ParallelText(TextPairs):
         if ending(unpacked(path)) == ".tsv":
             rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         else:
-            rows = csv.reader(lines)
+            rows = csv.reader(f"{line}\n" for line in lines)  # a quoted text may have several
         header = next(rows, [])
         for number, row in enumerate(rows, 2):
             if not row:

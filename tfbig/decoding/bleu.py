@@ -62,7 +62,9 @@ def bleu_counts(text: str, reference: str, tokenizer: str) -> list[int]:
     own, other = (words(each, tokenizer) for each in (text, reference))
     matches, totals = [], []
     for n in range(1, ORDER + 1):
-        grams, known = (Counter(zip(*(x[i:] for i in range(n)), strict=False)) for x in (own, other))
+        grams, known = (
+            Counter(zip(*(x[i:] for i in range(n)), strict=False)) for x in (own, other)
+        )
         matches.append(sum((grams & known).values()))
         totals.append(max(0, len(own) - n + 1))
     return [len(own), len(other), *matches, *totals]
@@ -73,9 +75,7 @@ def chrf_counts(text: str, reference: str) -> list[int]:
     own, other = ("".join(each.split()) for each in (text, reference))
     counts = []
     for n in range(1, CHARACTERS + 1):
-        grams, known = (
-            Counter(x[i : i + n] for i in range(len(x) - n + 1)) for x in (own, other)
-        )
+        grams, known = (Counter(x[i : i + n] for i in range(len(x) - n + 1)) for x in (own, other))
         matches = sum((grams & known).values())
         # An order that the reference is too short for does not count
         counts += [sum(grams.values()) if known else 0, sum(known.values()), matches]

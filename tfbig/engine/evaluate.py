@@ -40,9 +40,7 @@ class Evaluation:
         return len(self.measured)
 
 
-def compile_predict(
-    task: Task, model, jit: bool, concluding: Component | None = None
-) -> Callable:
+def compile_predict(task: Task, model, jit: bool, concluding: Component | None = None) -> Callable:
     """Compiles raw or model-ready batches -> (outputs, what an evaluation keeps of each example).
 
     One program for evaluation and prediction. What is kept: metric -> [batch, 2], its sum and its

@@ -35,9 +35,7 @@ class EncoderDecoder(Model):
         "how order is known: sines and cosines (Vaswani et al. 2017), or rotation (Su et al. 2021)",
         choices=("sinusoidal", "rope"),
     )
-    normalization: str = knob(
-        "rms", "before attention and hidden layer", choices=("rms", "layer")
-    )
+    normalization: str = knob("rms", "before attention and hidden layer", choices=("rms", "layer"))
     activation: str = knob(
         "relu",
         "of the hidden layer; swiglu: Shazeer 2020",
@@ -85,9 +83,7 @@ class EncoderDecoder(Model):
         begun = {name: keras.ops.cast(empty, first.dtype) for name in names}
         inputs = {"source": source, "source_count": count}
         encode = keras.Model(inputs, {**fixed, **begun}, name="encode")
-        token, place = (
-            keras.Input((), dtype="int32", name=name) for name in ("token", "place")
-        )
+        token, place = (keras.Input((), dtype="int32", name=name) for name in ("token", "place"))
         kept = {
             name: keras.Input(value.shape[1:], dtype=value.dtype, name=name)
             for name, value in encode.output.items()

@@ -108,9 +108,7 @@ def split_heads(x_btd, heads: int):
     length, width = x_btd.shape[1:]
     if length is None:  # of a symbolic input: only a layer may leave two axes open
         return ops.transpose(keras.layers.Reshape((-1, heads, width // heads))(x_btd), (0, 2, 1, 3))
-    return ops.transpose(
-        ops.reshape(x_btd, (-1, length, heads, width // heads)), (0, 2, 1, 3)
-    )
+    return ops.transpose(ops.reshape(x_btd, (-1, length, heads, width // heads)), (0, 2, 1, 3))
 
 
 def join_heads(x_bnth):

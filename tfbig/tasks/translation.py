@@ -249,7 +249,10 @@ class Translation(Task):
         transducer = self.transducer(model)
         program = tf.function(
             lambda source, count: transducer.write(source, count, **vars(request)),
-            input_signature=[tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None,), tf.int32)],
+            input_signature=[
+                tf.TensorSpec((None, None), tf.int32),
+                tf.TensorSpec((None,), tf.int32),
+            ],
             autograph=False,
         )
         answers = []
