@@ -13,6 +13,7 @@ from tfbig import __main__ as program
 from tfbig.core import cli, config, registry, words
 from tfbig.core.errors import UserError
 from tfbig.core.features import SPLITS
+from tfbig.core.run import Run
 from tfbig.export import FORMATS
 from tfbig.tuning.parameter import KINDS
 from tfbig.tuning.settings import Settings
@@ -194,7 +195,6 @@ def test_settings_of_a_search():
         ("tune mnist_mlp --n-trials 3", "Did you mean tune.trials"),
         ("tune mnist_mlp optim.learning_rate=loguniform:1e-3..1", "Did you mean log?"),
         ("plan mnist_mlp --gpu a100", "Did you mean --hardware?"),
-        ("evaluate runs/a --checkpoint 5", "Did you mean --step?"),
         ("trian mnist_mlp", "trian: no such command. Did you mean train?"),
         ("fit mnist_mlp", "fit: no such command. Did you mean train?"),
         ("mnist_mlp seed=1", "It is a recipe: tfbig train mnist_mlp seed=1"),
@@ -209,6 +209,15 @@ def test_commands(capsys, monkeypatch, command, message):
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/tfbig"])
     assert program.main(command.split()) == 2
     assert message in capsys.readouterr().err.replace("\n       ", " ")
+
+
+def test_commands_whose_options_a_run_decides(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/tfbig"])
+    run = Run.create(tmp_path / "run", tfbig.recipe("mnist_mlp"))
+    assert program.main(["evaluate", str(run.path), "--checkpoint", "5"]) == 2
+    assert "Did you mean --step?" in capsys.readouterr().err.replace("\n       ", " ")
+    assert program.main(["evaluate", "runs/a", "--checkpoint", "5"]) == 2
+    assert "expected a run directory" in capsys.readouterr().err
 
 
 def test_a_run_where_a_recipe_is_expected(tmp_path, capsys, monkeypatch):

@@ -19,6 +19,7 @@ from tfbig.media.text import Text
 from tfbig.models.encoder_decoder import EncoderDecoder
 from tfbig.prep import tokenizers
 from tfbig.prep.text import plain, refuse_surrogates
+from tfbig.tasks import _served_translation
 
 LARGEST_EXPONENT = 700.0  # exp of more is no float
 SHOWN = 8  # best and worst translations of a report
@@ -68,6 +69,7 @@ class Translation(Task):
     metric_units = {"accuracy": "%"}
     derived = {"perplexity": ("loss", lambda loss: math.exp(min(loss, LARGEST_EXPONENT)))}
     evaluation = request = Search
+    service = _served_translation.Service
 
     @classmethod
     def smallest(cls, folder):
@@ -233,19 +235,23 @@ class Translation(Task):
             for name in ("written", "target")
         )
 
+    def serving(self, model, options):
+        return _served_translation.serving(self, model, options)
+
     def respond(self, trained, inputs, request, write):
         """Texts to their translations: [{"input", "text", "score"}]; "-" is the text on stdin."""
         texts = Text().take(inputs).values
         sources = [self.encode(text, number) for number, text in enumerate(texts, 1)]
         translations = self.translate(trained.model, sources, request)
         answers = []
-        for text, (translation, score) in zip(texts, translations, strict=True):
+        for text, (tokens, score) in zip(texts, translations, strict=True):
+            translation = self.tokenizer.decode(tokens)
             write(f"{translation}\n")
-            answers.append({"input": text, "text": translation, "score": score})
+            answers.append({"input": text, "text": translation, "score": round(score, 6)})
         return answers
 
-    def translate(self, model, sources: list, request: Search) -> list[tuple[str, float]]:
-        """The translation of each source (tokens) and its log-probability in nats."""
+    def translate(self, model, sources: list, request: Search) -> list[tuple[np.ndarray, float]]:
+        """The translation of each source, both as tokens, and its log-probability in nats."""
         transducer = self.transducer(model)
         program = tf.function(
             lambda source, count: transducer.write(source, count, **vars(request)),
@@ -264,7 +270,7 @@ class Translation(Task):
             counts = np.array([len(tokens) for tokens in some], np.int32)
             written, score, count = (value.numpy() for value in program(padded, counts))
             answers += [
-                (self.tokenizer.decode(tokens[:own]), round(float(value), 6))
+                (tokens[:own][tokens[:own] != self.end], float(value))
                 for tokens, own, value in zip(written, count, score, strict=True)
             ]
         return answers

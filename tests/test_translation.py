@@ -1,0 +1,214 @@
+"""Translation: its loss, its searches, what it answers, and how it leaves."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfbig
+from tfbig.core.errors import UserError
+from tfbig.decoding import greedy
+from tfbig.engine.readable import Readable
+from tfbig.engine.setup import Setup, training_facts
+from tfbig.prep import graph_bpe
+from tfbig.prep.tokenizers import BPE
+from tfbig.tasks.translation import Translation
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        small = Translation.smallest(tmp_path_factory.mktemp("data"))
+        data = dataclasses.replace(small.data, tokenizer="bpe", vocabulary=300)
+        train = dataclasses.replace(small.train, length="150", evaluate_every="100%")
+        yield dataclasses.replace(small, data=data, train=train)
+
+
+@pytest.fixture(scope="module")
+def run(experiment, tmp_path_factory):
+    return tfbig.train(experiment, run=tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def trained(run):
+    return tfbig.load(run)
+
+
+@pytest.fixture(scope="module")
+def sources(trained):
+    task = trained.task
+    return task.data.examples("test", np.arange(task.data.size("test")))["source"]
+
+
+def padded(rows, more=0):
+    array = np.zeros((len(rows), max(map(len, rows)) + more), np.int32)
+    for place, row in zip(array, rows, strict=True):
+        place[: len(row)] = row
+    return array, np.array([len(row) for row in rows], np.int32)
+
+
+def test_loss_is_smoothed_cross_entropy(experiment):
+    setup = Setup(experiment, training_facts(experiment, Readable(experiment.data)))
+    slab, first = setup.slabs.at(0)
+    batch = setup.task.preprocess({name: value[first] for name, value in slab.items()}, False)
+    total, count = setup.task.loss(setup.model, batch, False)["loss"]
+    given = {name: batch[name] for name in ("source", "source_count", "before")}
+    log_p = tf.nn.log_softmax(setup.model(given, training=False)).numpy()
+    for row, (target, size) in enumerate(zip(batch["target"], batch["target_count"], strict=True)):
+        own = log_p[row, np.arange(size), target[:size]]
+        expected = -(0.9 * own.sum() + 0.1 * log_p[row, :size].mean(-1).sum())
+        assert total[row] == pytest.approx(expected, rel=1e-4) and count[row] == size
+    assert batch["before"][:, 0].numpy().tolist() == [setup.task.end] * 16
+
+
+def test_bleu_comes_at_the_end_with_how_it_was_measured(run, experiment):
+    entry = run.read_json("metrics.json")["test"]
+    between = run.history("evaluation")[0]["metrics"]
+    assert set(between) == {"loss", "accuracy", "perplexity"}
+    assert set(entry["metrics"]) == {*between, "bleu", "chrf"}
+    value = entry["metrics"]["bleu"]
+    assert 0 < value["low"] <= value["value"] <= value["high"] <= 100
+    signature = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|as:sacrebleu-2.6|beams:1"
+    assert entry["measured_by"]["bleu"] == signature
+
+
+def test_what_is_asked_otherwise_stands_beside(run):
+    before = run.read_json("metrics.json")["test"]
+    entry = tfbig.evaluate(run, beams=3)
+    assert entry["asked"] == {"beams": 3}
+    assert entry["measured_by"]["bleu"].endswith("|beams:3|penalty:1")
+    kept = run.read_json("metrics.json")
+    assert kept["test"] == before and kept["test beams=3"] == entry
+    assert entry["metrics"]["loss"]["value"] == pytest.approx(before["metrics"]["loss"]["value"])
+    with pytest.raises(UserError, match="beams: expected at least 1"):
+        tfbig.evaluate(run, beams=0)
+
+
+def test_greedy_is_a_beam_of_one_and_needs_no_cache(trained, sources):
+    transducer = trained.task.transducer(trained.model)
+    source, count = padded(sources)
+    written, score, choices = transducer.write(source, count)
+    kept = transducer.encode({"source": source, "source_count": count})
+    parts = [{n: kept[n] for n in names} for names in (transducer.carried, transducer.fixed)]
+    options = {"length": transducer.length, "first": trained.task.end, "end": trained.task.end}
+    alone = greedy.search(transducer.go_on, *parts, **options)
+    np.testing.assert_array_equal(written, alone)
+    whole = transducer.write_uncached(trained.model, source, count).numpy()
+    for row, size in enumerate(choices.numpy()):
+        np.testing.assert_array_equal(whole[row, :size], written[row, :size])
+    assert len(set(choices.numpy())) > 1 and (score < 0).numpy().all()
+
+
+def test_batch_mates_order_and_padding_change_nothing(trained, sources):
+    transducer = trained.task.transducer(trained.model)
+    for options in ({}, {"beams": 4}):
+        together, score, _ = transducer.write(*padded(sources), **options)
+        back, other, _ = transducer.write(*padded(sources[::-1], more=5), **options)
+        np.testing.assert_array_equal(together, back[::-1])
+        np.testing.assert_allclose(score, other[::-1], rtol=1e-4)
+        for row in (0, len(sources) // 2):
+            alone, own, _ = transducer.write(*padded(sources[row : row + 1]), **options)
+            np.testing.assert_array_equal(alone[0], together[row])
+            np.testing.assert_allclose(own[0], score[row], rtol=1e-4)
+
+
+def test_a_beam_finds_more_probable_translations(trained, sources):
+    transducer = trained.task.transducer(trained.model)
+    written, score, _ = transducer.write(*padded(sources))
+    best, other, choices = transducer.write(*padded(sources), beams=8, penalty=0.0)
+    assert (other >= score - 1e-4).numpy().all()
+    batch = {"source": padded(sources)[0], "source_count": padded(sources)[1]}
+    before = np.concatenate([np.full((len(best), 1), trained.task.end), best[:, :-1]], 1)
+    log_p = tf.nn.log_softmax(trained.model({**batch, "before": before.astype(np.int32)}))
+    own = tf.gather(log_p, best, batch_dims=2).numpy()
+    for row, size in enumerate(choices.numpy()):
+        assert other[row] == pytest.approx(own[row, :size].sum(), rel=1e-3)
+
+
+def test_predictions_are_texts(run):
+    shown = []
+    (answer,) = tfbig.predict(run, "three red ba", write=shown.append)
+    assert set(answer) == {"input", "text", "score"} and shown == [answer["text"] + "\n"]
+    assert answer["score"] < 0 and set(answer["text"]) <= set("abcdefghijklmnopqrstuvwxyz ")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "text 1: expected something to translate. Received: an empty text"),
+        (" \n", "text 1: expected something to translate"),
+        ("one red ba " * 100, r"text 1: expected at most 23 tokens. Received: \d+, of 300 words"),
+        ("собака", "text 1: expected text like that of the training sources. Received: 'собака'"),
+        ("\udc80", "text 1: expected text in Unicode"),
+    ],
+)
+def test_what_cannot_be_translated_is_told(run, text, message):
+    with pytest.raises(UserError, match=message):
+        tfbig.predict(run, [text])
+
+
+def test_tokens_that_no_target_has_are_one(experiment):
+    """They are never written, and weigh as any other token."""
+    data = experiment.data
+    task = Setup(experiment, training_facts(experiment, Readable(data))).task
+    last = task.facts["scored"] - 1
+    raw = {
+        "source": np.array([[1, task.end]], np.int32),
+        "source_count": np.array([2], np.int32),
+        "target": np.array([[last + 3, 2, task.end]], np.int32),
+        "target_count": np.array([3], np.int32),
+    }
+    ready = task.preprocess(raw, False)
+    assert ready["target"].numpy().tolist() == [[last, 2, task.end]]
+    assert ready["before"].numpy().tolist() == [[task.end, last, 2]]
+
+
+def test_byte_pairs_in_a_graph_are_those_of_the_library():
+    random = np.random.default_rng(0)
+    words = ["the", "house's", "we'll", "Größe", "naïve", "中文", "日本語", "don't", "😀", "3.14"]
+    marks = [" ", "  ", "\n", "\t\n ", "\u3000", ", ", "-", "'", "\u0301", "", "½", "\u00a0"]
+    texts = [
+        "".join(random.choice(words) + random.choice(marks) for _ in range(size))
+        for size in random.integers(0, 12, 500)
+    ]
+    tokenizer = BPE.train([*texts, "the there then house houses"], 320)
+    encode = graph_bpe.encoder(tokenizer)
+    texts += ["", " ", "\n\n a", "   ", "a" * 300]
+    for text, tokens in zip(texts, encode(tf.constant(texts)).to_list(), strict=True):
+        assert tokens == tokenizer.encode(text).tolist(), repr(text)
+    assert encode(tf.constant([], tf.string)).to_list() == []
+    with pytest.raises(tf.errors.InvalidArgumentError, match="words of at most 2048 bytes"):
+        encode(tf.constant(["a" * 3000]))
+
+
+def test_export_takes_and_gives_text(run, trained, tmp_path):
+    record = tfbig.export(run, tmp_path / "models" / "t", formats=("onnx",), beams=2)
+    reports = record["verification"]
+    assert set(reports) >= {"savedmodel", "savedmodel, steps", "onnx"}
+    (trial,) = record["trials"]
+    assert trial["program"] == "serving_default" and trial["rows"] > 10
+    served = tf.saved_model.load(record["path"]).signatures["serving_default"]
+    texts = ["three red ba", "one green ko"]
+    answer = served(text=tf.constant(texts))
+    own = tfbig.predict(run, texts, beams=2)
+    assert [text.decode() for text in answer["text"].numpy()] == [entry["text"] for entry in own]
+    np.testing.assert_allclose(answer["score"], [entry["score"] for entry in own], rtol=1e-3)
+    for text, words in ((" ", "text 2: expected something"), ("ba " * 90, "text 2: expected at")):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+            served(text=tf.constant(["one ba", text]))
+    assert record["media"]["takes"] == {"text": "text"}
+
+
+def test_characters_and_bytes(experiment, tmp_path):
+    for tokenizer in ("characters", "bytes"):
+        data = dataclasses.replace(
+            experiment.data, tokenizer=tokenizer, max_source=32, max_target=32
+        )
+        train = dataclasses.replace(experiment.train, length="2")
+        small = dataclasses.replace(experiment, data=data, train=train)
+        run = tfbig.train(small, run=tmp_path / tokenizer)
+        assert "bleu" in run.read_json("metrics.json")["test"]["metrics"]
