@@ -42,7 +42,7 @@ class Transducer:
             (choices int32 [b, m] with zeros behind the end, their log-probability float32 [b],
             how many they are, int32 [b]).
         """
-        kept = self.encode({"source": source, "source_count": count}, training=False)
+        kept = self.encode(_inputs(source, count), training=False)
         carried = {name: kept[name] for name in self.carried}
         fixed = {name: kept[name] for name in self.fixed}
         history, total = beam.search(
@@ -58,11 +58,16 @@ class Transducer:
 
     def write_uncached(self, model, source, count):
         """The same as a beam of one by the whole model for each choice, for comparison."""
-        rows = tf.shape(source)[0]
-        before = tf.fill((rows, 1), self.end)
+        given = _inputs(source, count)
+        before = tf.fill((len(source), 1), self.end)
         for _ in range(self.length):
-            given = {"source": source, "source_count": count, "before": before}
-            logits = model(given, training=False)
+            logits = model({**given, "before": before}, training=False)
             chosen = tf.argmax(logits[:, -1], -1, tf.int32)
             before = tf.concat([before, chosen[:, None]], 1)
         return before[:, 1:]
+
+
+def _inputs(source, count) -> dict:
+    """A model's inputs, which must all be tensors."""
+    source, count = (tf.convert_to_tensor(value, tf.int32) for value in (source, count))
+    return {"source": source, "source_count": count}
