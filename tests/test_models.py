@@ -75,6 +75,17 @@ VARIANTS = [
         },
     ),
     ("lstm_lm", {"width": 4, "units": (4, 3), "dropout": 0.1}),
+    (
+        "encoder_decoder",
+        {
+            "encoder_depth": 2,
+            "positions": "rope",
+            "normalization": "layer",
+            "activation": "swiglu",
+            "dropout": 0.0,
+        },
+    ),
+    ("gru_attention", {"dropout": 0.0}),
 ]
 IMAGE = {"image": Feature(shape=(8, 8, 3), dtype="float32")}
 TASKS = components.classes("tasks")

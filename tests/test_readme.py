@@ -17,6 +17,7 @@ from tfbig import train
 from tfbig.core import registry
 from tfbig.core.experiment import Train
 from tfbig.data.image_folder import ImageFolder
+from tfbig.data.parallel_text import ParallelText
 from tfbig.data.text_files import TextFiles
 from tfbig.data.text_table import TextTable
 from tfbig.engine import processes
@@ -98,6 +99,8 @@ def in_small(tmp_path, monkeypatch):
     (tmp_path / "my_texts").mkdir()
     TextFiles.smallest(tmp_path / "my_texts")
     TextTable.smallest(tmp_path)
+    (tmp_path / "pairs").mkdir()
+    ParallelText.smallest(tmp_path / "pairs")
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "digit.png")
     return tmp_path
 

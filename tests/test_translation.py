@@ -78,6 +78,16 @@ def test_bleu_comes_at_the_end_with_how_it_was_measured(run, experiment):
     assert entry["measured_by"]["bleu"] == signature
 
 
+def test_the_report_shows_translations_and_bleu_by_length(run):
+    panels = [panel for panel in run.read_json("panels.json") if panel["section"] == "test"]
+    bars, best, worst = panels
+    assert bars["kind"] == "bars" and sum("words (" in label for label in bars["labels"]) >= 1
+    assert len(best["items"]) == len(worst["items"]) == 8
+    source, written, reference, _ = best["items"][0].splitlines()
+    assert written.removeprefix("→ ") == reference.removeprefix("= ") and source
+    assert "BLEU by length" in (run.path / "report.html").read_text("utf-8")
+
+
 def test_what_is_asked_otherwise_stands_beside(run):
     before = run.read_json("metrics.json")["test"]
     entry = tfbig.evaluate(run, beams=3)

@@ -230,6 +230,12 @@ def _tokenizer(pairs: list[Pair], rules: Rules) -> tuple[tokenizers.Tokenizer, i
         chosen = tokenizers.Bytes()
     else:
         chosen = vocabularies.ready(Path(rules.vocabulary_path or "").expanduser())
+    if not chosen.lossless:
+        raise UserError(
+            "data.vocabulary_path: expected a vocabulary that gives every text back, since"
+            f" translations are texts. Received: {rules.vocabulary_path}, {chosen.kind}. Give a"
+            " byte-pair or SentencePiece vocabulary."
+        )
     if chosen.separator is None:
         raise UserError(
             "data.vocabulary_path: expected a vocabulary with a token behind a text, such as </s>."

@@ -62,13 +62,13 @@ class ParallelText(TextPairs):
         lines += [
             (f"{n} {t}", f"{things[t]} {numbers[n]}") for n, t in itertools.product(numbers, things)
         ]
-        for number, name in enumerate(("train.en", "train.xx")):
+        for number, name in enumerate(("train.en", "train.eo")):
             text = "\n".join(pair[number] for pair in lines)
             (folder / name).write_text(text + "\n", "utf-8")
         return cls(
             path=str(folder),
             source="en",
-            target="xx",
+            target="eo",
             tokenizer="characters",
             max_source=24,
             max_target=24,

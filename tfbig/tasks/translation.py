@@ -235,6 +235,40 @@ class Translation(Task):
             for name in ("written", "target")
         )
 
+    def panels(self, split, positions, records):
+        """BLEU by length, and the translations that are most and least like their references."""
+        if not records:
+            return []
+        statistics = self.examine(records)
+        each = np.array([bleu.chrf(counts[None]) for counts in statistics["chrf"]])
+        lengths = statistics["bleu"][:, 1]
+        order = np.argsort(-each, kind="stable")
+        order = order[lengths[order] >= SHORTEST] if (lengths >= SHORTEST).any() else order
+        shown = {
+            "Translations that are most like their references": order[:SHOWN],
+            "Translations that are least like their references": order[::-1][:SHOWN],
+        }
+        return [
+            _by_length(statistics["bleu"], lengths),
+            *(
+                self._compared(title, split, rows, positions, records, each)
+                for title, rows in shown.items()
+            ),
+        ]
+
+    def _compared(self, title, split, rows, positions, records, each) -> dict:
+        """A panel of sources, translations and references."""
+        sources = self.data.examples(split, positions[rows])["source"]
+        some = {name: values[rows] for name, values in records.items()}
+        items = [
+            f"{self.tokenizer.decode(source)}\n→ {written}\n= {reference}\n(chrF {value:.1f})"
+            for source, written, reference, value in zip(
+                sources, *self._texts(some), each[rows], strict=True
+            )
+        ]
+        caption = "Source, → translation, = reference."
+        return {"kind": "texts", "title": title, "items": items, "caption": caption}
+
     def serving(self, model, options):
         return _served_translation.serving(self, model, options)
 
@@ -300,3 +334,16 @@ class Translation(Task):
                 f" {text[:40]!r}, of whose {len(tokens)} tokens they lack {unknown.sum()}."
             )
         return np.append(tokens, np.int32(self.end))
+
+
+def _by_length(counts: np.ndarray, lengths: np.ndarray) -> dict:
+    """A panel of BLEU of the texts whose references have so many words."""
+    labels, values = [], []
+    for low, high in zip((0, *BINS), (*BINS, np.inf), strict=True):
+        inside = (lengths > low) & (lengths <= high)
+        if inside.any():
+            span = f"{low + 1}-{high}" if high < np.inf else f"more than {low}"
+            labels.append(f"{span} words ({inside.sum():,})")
+            values.append(round(bleu.bleu(counts[inside]), 2))
+    title = "BLEU by length of the reference"
+    return {"kind": "bars", "title": title, "labels": labels, "values": values, "x_label": "BLEU"}
