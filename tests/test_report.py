@@ -49,6 +49,11 @@ PANELS = [
         "items": [{"png": PNG, "caption": "<script>alert(1)</script>"}],
     },
     {"kind": "pictures", "title": "None", "items": []},
+    {
+        "kind": "alignments",
+        "title": "A",
+        "items": [{"source": ["<u>", "b"], "target": ["c"], "shares": [[0.25, 0.75]]}],
+    },
     {"kind": "bars", "title": "B", "labels": ["x", "y"], "values": [1, 2], "x_label": "n"},
     {"kind": "table", "title": "T", "headers": ["h"], "rows": [["<i>"]]},
     {

@@ -89,6 +89,16 @@ def test_the_report_shows_translations_and_bleu_by_length(run):
     assert "BLEU by length" in (run.path / "report.html").read_text("utf-8")
 
 
+def test_alignments_are_shares_of_the_source(trained):
+    (panel,) = trained.task.samples(trained.model, False)
+    assert panel["kind"] == "alignments" and len(panel["items"]) == 3
+    for item in panel["items"]:
+        shares = np.array(item["shares"])
+        assert shares.shape == (len(item["target"]), len(item["source"]))
+        np.testing.assert_allclose(shares.sum(1), 1, atol=0.01)
+        assert item["source"][-1] == item["target"][-1] == "∎"
+
+
 def test_what_is_asked_otherwise_stands_beside(run):
     before = run.read_json("metrics.json")["test"]
     entry = tfbig.evaluate(run, beams=3)

@@ -92,6 +92,14 @@ class Model(Component):
         """
         raise NotImplementedError
 
+    def aligner(self, model: keras.Model, spec: Spec) -> keras.Model:
+        """A functional model of what each target token looked at, where there is a `transducer`.
+
+        It takes the inputs of `model` to shares [batch, target length, source length], which sum to
+        1 over the source.
+        """
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter(Component):

@@ -94,6 +94,16 @@ class EncoderDecoder(Model):
         outputs = {"logits": logits[:, 0], **dict(zip(names, carried, strict=True))}
         return encode, keras.Model({"token": token, "place": place, **kept}, outputs, name="step")
 
+    def aligner(self, model, spec):
+        network = _Network(self, spec, model.get_layer)
+        network.decoder(
+            model.input["before"],
+            None,
+            network.memory(model.input["source"], model.input["source_count"]),
+            None,
+        )
+        return keras.Model(model.input, attn.shares(*network.last_look), name="aligner")
+
     @property
     def _decoder_blocks(self) -> range:
         return range(1, self.decoder_depth + 1)
@@ -109,6 +119,7 @@ class _Network:
 
     def __init__(self, config: EncoderDecoder, spec, existing=None):
         self.config, self.existing, self.made = config, existing, {}
+        self.last_look = None  # queries, keys and mask of the last block's look at the source
         self.values, self.scored = spec["source"].values, spec["target"].values
         self.most = spec["target"].most
         longest = max(self.most, spec["source"].most)
@@ -196,6 +207,7 @@ class _Network:
             (q,) = self.projected(self.norm(x_btd, f"{name}_norm_2"), f"{name}_query", 1)
             keys_values = memory[f"memory_keys_{i}"], memory[f"memory_values_{i}"]
             mixed = attn.attend(q, *keys_values, memory["source_real"][:, None])
+            self.last_look = q, keys_values[0], memory["source_real"][:, None]
             x_btd = x_btd + self.branch(mixed, f"{name}_source")
             x_btd = x_btd + self.mlp(self.norm(x_btd, f"{name}_norm_3"), name)
         logits = self.embedding(self.norm(x_btd, "decoder_norm"), reverse=True)

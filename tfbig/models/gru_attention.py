@@ -64,6 +64,13 @@ class GRUAttention(Model):
         given = {"token": token, "place": place, **kept}
         return encode, keras.Model(given, {"logits": logits, "state": state}, name="step")
 
+    def aligner(self, model, spec):
+        network = _Network(self, spec, model)
+        memory = network.memory(model.input["source"], model.input["source_count"])
+        x_btd = network.embed(model.input["before"], "decoder")
+        written = network.layers["writer"](x_btd, initial_state=memory["state"])
+        return keras.Model(model.input, network.shares(written, memory), name="aligner")
+
 
 class _Network:
     """The computation, on new layers or on a built model's."""
@@ -113,13 +120,17 @@ class _Network:
         state = self.layers["state"](keras.ops.concatenate([forward, backward], -1))
         return {"memory": self.layers["memory"](read), "source_real": real_bs, "state": state}
 
-    def scores(self, written_btu, memory: dict):
-        """Scores of each next token, [b, t, v]."""
+    def shares(self, written_btu, memory: dict):
+        """How much each target place looks at each source place, [b, t, s]."""
         ops = keras.ops
         query = self.layers["query"](written_btu) * self.config.units**-0.5
         weights = ops.matmul(query, ops.swapaxes(memory["memory"], 1, 2))
-        weights = ops.where(memory["source_real"][:, None], weights, -1e9)
-        seen = ops.matmul(ops.softmax(weights), memory["memory"])
+        return ops.softmax(ops.where(memory["source_real"][:, None], weights, -1e9))
+
+    def scores(self, written_btu, memory: dict):
+        """Scores of each next token, [b, t, v]."""
+        ops = keras.ops
+        seen = ops.matmul(self.shares(written_btu, memory), memory["memory"])
         mixed = self.layers["mix"](ops.concatenate([written_btu, seen], -1))
         logits = self.layers["embedding"](self.drop(mixed, "mix"), reverse=True)
         return ops.cast(logits, "float32")

@@ -48,6 +48,15 @@ def attend(q_bnth, k_bmsh, v_bmsh, mask=None):
     return ops.reshape(ops.matmul(share, v_bmsh), (-1, heads, length, width))
 
 
+def shares(q_bnth, k_bnsh, mask=None):
+    """How much each query looks at each key, mean over the heads, [b, t, s]; see `attend`."""
+    ops = keras.ops
+    scores = ops.matmul(q_bnth * q_bnth.shape[-1] ** -0.5, ops.swapaxes(k_bnsh, -1, -2))
+    if mask is not None:
+        scores = ops.where(mask[:, None], scores, -1e30)
+    return ops.mean(ops.softmax(ops.cast(scores, "float32")), axis=1)
+
+
 def attend_causally(
     q_bnth, k_bnth, v_bnth, position_bt, block: int | None = None, name: str | None = None
 ):

@@ -11,6 +11,8 @@ Each panel is a JSON value with a "kind", drawn as HTML by panel.html, or as a c
     table        headers, rows: a cell is a value, or [value, a note to it]; marks: "best",
                  "failed" or "" for each row
     texts        items: [text]
+    alignments   items: [{source: [word], target: [word], shares: for each target word how much it
+                 looked at each source word, 0 ... 1}]
     settings     groups: [{name, items: [[setting, value, what the recipe has instead, or ""]]}]
     points       x_label, y_label, series: [{name, x, y, labels}], log_x; one with "line" is joined;
                  levels: [{name, y}], horizontal lines
@@ -44,13 +46,14 @@ KINDS = (
     "bars",
     "table",
     "texts",
+    "alignments",
     "settings",
     "points",
     "slices",
     "parallel",
 )
 # They take the page's whole width
-WIDE = ("pictures", "recordings", "texts", "settings", "slices", "parallel")
+WIDE = ("pictures", "recordings", "texts", "alignments", "settings", "slices", "parallel")
 MOST_CELLS = (
     20  # labels of a matrix that is shown as a table; of a larger one, its worst cells are named
 )

@@ -23,6 +23,7 @@ from tfbig.tasks import _served_translation
 
 LARGEST_EXPONENT = 700.0  # exp of more is no float
 SHOWN = 8  # best and worst translations of a report
+ALIGNED = 3  # translations whose alignments are shown
 SHORTEST = 4  # words of a reference that is shown as one of them: n-grams of fewer say little
 BINS = (5, 10, 15, 20, 30, 50)  # words of references, bounds of the report's bars
 TOGETHER = 64  # texts translated in one call
@@ -254,6 +255,43 @@ class Translation(Task):
                 self._compared(title, split, rows, positions, records, each)
                 for title, rows in shown.items()
             ),
+        ]
+
+    def samples(self, model, jit):
+        """What each token of some translations looked at."""
+        positions = self._spread("validation", ALIGNED)
+        sources = self.data.examples("validation", positions)["source"]
+        aligner = self.model.aligner(model, self.spec)
+        items = []
+        for source, (written, _) in zip(
+            sources, self.translate(model, sources, Search()), strict=True
+        ):
+            before = np.insert(written, 0, self.end)
+            rows = {"source": source, "source_count": len(source), "before": before}
+            given = {name: tf.constant([value], tf.int32) for name, value in rows.items()}
+            shares = aligner(given, training=False)[0].numpy()
+            items.append(
+                {
+                    "source": self._words(source),
+                    "target": self._words(np.append(written, self.end)),
+                    "shares": np.round(shares, 3).tolist(),
+                }
+            )
+        caption = "Rows: tokens as they were written; columns: tokens of the source."
+        title = "What a token looked at"
+        return [{"kind": "alignments", "title": title, "items": items, "caption": caption}]
+
+    def _spread(self, split: str, count: int) -> np.ndarray:
+        """Positions of examples of middling length, spread over a split."""
+        lengths = self.data.lengths(split)["source"]
+        near = np.argsort(np.abs(lengths - np.median(lengths)), kind="stable")
+        return np.sort(near[: max(1, len(near) // 4)])[:: max(1, len(near) // 4 // count)][:count]
+
+    def _words(self, tokens: np.ndarray) -> list[str]:
+        """Each token as text; the end as ∎."""
+        return [
+            "∎" if token == self.end else self.tokenizer.continuation([int(token)])
+            for token in tokens
         ]
 
     def _compared(self, title, split, rows, positions, records, each) -> dict:
