@@ -64,7 +64,7 @@ def test_loss_is_smoothed_cross_entropy(experiment):
         own = log_p[row, np.arange(size), target[:size]]
         expected = -(0.9 * own.sum() + 0.1 * log_p[row, :size].mean(-1).sum())
         assert float(total[row]) == pytest.approx(expected, rel=1e-4)
-        assert float(count[row]) == size
+        assert int(count[row]) == int(size)
     assert batch["before"][:, 0].numpy().tolist() == [setup.task.end] * 16
 
 
