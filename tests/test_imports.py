@@ -18,8 +18,9 @@ ALLOWED = {
     "data": {"prep", "core"},
     "decoding": {"nn", "prep", "core"},
     "media": {"prep", "core"},
+    "metrics": {"core"},
     "adapt": {"nn", "core"},
-    "tasks": {"models", "decoding", "media", "data", "nn", "prep", "core"},
+    "tasks": {"models", "decoding", "media", "metrics", "data", "nn", "prep", "core"},
     "recipes": {"tasks", "models", "data", "adapt", "core"},
     "engine": {"core"},
     "tuning": {"engine", "core"},
@@ -88,7 +89,8 @@ import tfbig
 import tfbig.train, tfbig.evaluate, tfbig.predict, tfbig.tune, tfbig.export, tfbig.serve
 import tfbig.launch, tfbig.plan, tfbig.__main__
 ALONE = {f"deploy/{name}" for name in ("worker", "stepping", "arrays")}
-floors = "models data decoding media adapt tasks recipes engine tuning deploy report nn prep"
+floors = "models data decoding media metrics adapt tasks recipes"
+floors += " engine tuning deploy report nn prep"
 for folder in floors.split():
     for path in pathlib.Path(tfbig.__file__).parent.joinpath(folder).glob("*.py"):
         # Run as programs of their own, with nothing of this package
@@ -97,7 +99,7 @@ for folder in floors.split():
 for path in pathlib.Path(tfbig.__file__).parent.joinpath("deploy/server").glob("*.py"):
     importlib.import_module(f"tfbig.deploy.server.{path.stem}")
 heavy = {"tensorflow", "keras", "numpy", "matplotlib", "jinja2", "rich", "PIL",
-         "tensorflow_datasets", "keras_tuner", "sklearn", "scipy", "soundfile", "av"}
+         "tensorflow_datasets", "keras_tuner", "sklearn", "scipy", "soundfile", "av", "pycocotools"}
 heavy &= set(sys.modules)
 assert not heavy, heavy
 """

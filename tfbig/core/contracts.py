@@ -271,6 +271,17 @@ class Task(Component):
         """The trainable model, head included."""
         raise NotImplementedError
 
+    def preview(self, model: keras.Model) -> list[str]:
+        """What can be known of a training before it begins, a line each.
+
+        Such as how much of the truth its targets can express. It is asked once, of a new run with
+        the model as it is at first.
+
+        Raises:
+            UserError: the training would be in vain.
+        """
+        return []
+
     def loss(
         self, model: keras.Model, batch: dict[str, tf.Tensor], training: bool
     ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:

@@ -20,8 +20,8 @@ game."""
 
 KINDS = ("label", "probabilities", "text", "tokens", "number", "picture", "boxes", "audio", "state")
 """What people are answered: labels, the likeliest first, and their probabilities in that order;
-text; numbers; "boxes" [n, 4]: top, left, bottom, right as shares of the picture that the model
-sees; "picture" as bytes or intensities; "audio" as bytes of WAV; ..."""
+text; numbers; "boxes" [n, 4]: top, left, bottom, right in pixels of the picture as it was given;
+"picture" as bytes or intensities; "audio" as bytes of WAV; ..."""
 
 MEASURES = ("same", "log_probability", "likeliest", "greedy")
 """How a step's output becomes one of `Task.predict`: as it is; the log-probability, in nats, of

@@ -116,9 +116,14 @@ def prepare(run: Run, console: loop.Observer) -> Setup:
         setup = Setup(experiment, known, workers, data, used)
         setup.files  # noqa: B018 - the optimiser and the step, too
     console.note(_size_and_place(setup))
-    for line in overview.micro_statistics(experiment, setup.model):
+    preview = setup.task.preview(setup.model) if _is_new(run, workers) else []
+    for line in (*overview.micro_statistics(experiment, setup.model), *preview):
         console.note(line)
     return setup
+
+
+def _is_new(run: Run, workers: Workers) -> bool:
+    return workers.is_chief and not checkpoint.steps(run.checkpoints)
 
 
 def _size_and_place(setup: Setup) -> str:

@@ -13,7 +13,7 @@ from tfbig.media._medium import Medium, shown
 from tfbig.prep import image as prep
 
 TRACED_FROM = 40  # files that are worth the second that a graph for all of them takes to make
-SHOWN_SIDE = 128  # most pixels of a side in a report
+SHOWN_SIDE = 128  # most pixels of a side in a report, unless it says otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +53,12 @@ class Picture(Medium):
             return values
         return np.array([_png(_image(picture)) for picture in values], object)
 
-    def panel(self, title, values, captions, caption=""):
-        """The pictures, made smaller if they are large, so that a report stays small."""
+    def panel(self, title, values, captions, caption="", side=SHOWN_SIDE):
+        """The pictures, of at most `side` pixels a side, so that a report stays small."""
         items = []
         for picture, words in zip(values, captions, strict=True):
             image = _image(picture)
-            image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+            image.thumbnail((side, side))
             items.append({"png": base64.b64encode(_png(image)).decode(), "caption": words})
         return shown({"kind": "pictures", "title": title, "items": items}, caption)
 
@@ -89,6 +89,51 @@ class Picture(Medium):
 
     def _together(self, values):
         return np.stack(values) if values else np.empty((0, *self.shape), np.uint8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholePicture(Picture):
+    """Pictures of any size, nothing cut off, each with the size that it had.
+
+    See `tfbig.prep.image.decode_inside`.
+    """
+
+    def decode(self, served: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Encoded pictures (string [b]) to uint8 [b, height, width, channels], sizes [b, 2]."""
+        return prep.decode_all_inside(served, self.shape, self.background)
+
+    def form(self):
+        return {**super().form(), "whole": True}
+
+    def _of_bytes(self, content, name, count):
+        decode = self.decode
+        if count >= TRACED_FROM:
+            decode = prep.decoder(self.shape, self.background, prep.decode_all_inside)
+        try:
+            image, size = decode(tf.constant([content]))
+        except tf.errors.OpError as error:
+            expected = "is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy"
+            raise UserError(f"{name}: {expected}. Found: {prep.reason(error)}") from error
+        return [(name, (image[0].numpy(), size[0].numpy()))]
+
+    def _of_array(self, array, name):
+        size = np.array(self.shape[:2], np.float32)
+        return [(picture, size) for picture in super()._of_array(array, name)]
+
+    def _together(self, values):
+        return values  # each (picture, size)
+
+
+def with_boxes(picture: np.ndarray, boxes: np.ndarray, colour: str, width: int = 1) -> np.ndarray:
+    """A picture (uint8 [height, width, 3]) with boxes (top, left, bottom, right) drawn upon it."""
+    from PIL import ImageDraw
+
+    image = _image(picture)
+    pen = ImageDraw.Draw(image)
+    for top, left, bottom, right in np.asarray(boxes, float):
+        if bottom > top and right > left:
+            pen.rectangle((left, top, right, bottom), outline=colour, width=width)
+    return np.asarray(image)
 
 
 def _image(picture: np.ndarray):

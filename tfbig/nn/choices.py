@@ -20,8 +20,10 @@ INITIALIZERS = (
 )
 
 
-def normalization(kind: str, name: str):
+def normalization(kind: str, name: str, gamma: str = "ones"):
     """A function that normalises a symbolic input by a layer of this name; the identity for "none".
+
+    Its scales begin as `gamma`, "ones" or "zeros".
 
     Batch: Ioffe and Szegedy 2015. Layer: Ba et al. 2016. Group (8, or what divides the channels):
         Wu and He 2018.
@@ -30,10 +32,14 @@ def normalization(kind: str, name: str):
     layers = keras.layers
     return {
         "none": lambda x: x,
-        "batch": lambda x: layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x),
-        "layer": lambda x: layers.LayerNormalization(epsilon=1e-6, name=name)(x),
+        "batch": lambda x: layers.BatchNormalization(
+            momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=name
+        )(x),
+        "layer": lambda x: layers.LayerNormalization(
+            epsilon=1e-6, gamma_initializer=gamma, name=name
+        )(x),
         "group": lambda x: layers.GroupNormalization(
-            groups=math.gcd(8, x.shape[-1]), epsilon=1e-5, name=name
+            groups=math.gcd(8, x.shape[-1]), epsilon=1e-5, gamma_initializer=gamma, name=name
         )(x),
         "rms": lambda x: layers.RMSNormalization(epsilon=1e-6, name=name)(x),
     }[kind]

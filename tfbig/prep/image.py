@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 from tfbig.core.lazy import tf
 from tfbig.core.pictures import KINDS, MANY_CHUNKS, MANY_SCANS, MOST_PIXELS, NO_IHDR
-from tfbig.prep import headers, random
+from tfbig.prep import boxes, headers, random
 
 # One stream of a key's random numbers for each use.
-SHIFT, FLIP, CUT = 1, 2, 3
+SHIFT, FLIP, CUT, COLOURS = 1, 2, 3, 4
 
 
 def standardize(image_bhwc: tf.Tensor, mean: list[float], std: list[float]) -> tf.Tensor:
@@ -97,6 +97,38 @@ def decode(
 ) -> tf.Tensor:
     """One encoded picture, scalar string, as uint8 [height, width, channels].
 
+    It is decoded as `decode_whole` says. Of a picture of another shape the centre is taken; another
+    size is brought to this one by antialiased bilinear resizing.
+    """
+    with tf.device("CPU"):
+        image = decode_whole(encoded, channels, background)
+        return resize(centre(image, height, width), height, width)
+
+
+def decode_inside(
+    encoded: tf.Tensor, height: int, width: int, channels: int, background: int = 255
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """One encoded picture, scalar string, made to fit inside a size, nothing of it cut off.
+
+    It is decoded as `decode_whole` says, resized by antialiased bilinear interpolation, and stands
+    at the top left; what is left at the bottom or at the right is black.
+
+    Returns:
+        The picture, uint8 [height, width, channels], and the height and width that it had, in
+        pixels, float32 [2].
+    """
+    with tf.device("CPU"):
+        image = decode_whole(encoded, channels, background)
+        size = tf.cast(tf.shape(image)[:2], tf.float32)
+        rows, columns = tf.unstack(tf.cast(boxes.fitted(size, height, width), tf.int32))
+        fitted = resize_to(image, rows, columns)
+        padded = tf.pad(fitted, ((0, height - rows), (0, width - columns), (0, 0)))
+        return tf.ensure_shape(padded, (height, width, channels)), size
+
+
+def decode_whole(encoded: tf.Tensor, channels: int, background: int = 255) -> tf.Tensor:
+    """One encoded picture, scalar string, of its own size, as uint8 [h, w, channels].
+
     JPEG, PNG, BMP or a GIF's first frame.
 
     It is the only decoder: training, evaluation, prediction and serving use it. It is placed on the
@@ -105,8 +137,7 @@ def decode(
     Pictures are turned as the orientation in their EXIF says. JPEGs of grey, colours or CMYK are
     decoded with exact DCT. Of 16 bits the upper 8 count. Through what is transparent in a PNG shows
     `background` (0 black ... 255 white), through other formats black; pictures of 4 channels keep
-    their opacity. Of a picture of another shape the centre is taken; another size is brought to
-    this one by antialiased bilinear resizing.
+    their opacity.
 
     Refused with an InvalidArgumentError: other formats that TensorFlow reads (WebP, JPEG XL), for
     what size they claim is not known before they are decoded; BMPs with a palette of colours, masks
@@ -119,9 +150,7 @@ def decode(
         for magic, decoder in decoders.items():  # the last one is asked for first
             right = functools.partial(decoder, encoded, channels, background)
             decoded = functools.partial(tf.cond, headers.begins(encoded, magic), right, decoded)
-        image = decoded()
-        image = tf.ensure_shape(image, (None, None, channels))
-        return resize(centre(image, height, width), height, width)
+        return tf.ensure_shape(decoded(), (None, None, channels))
 
 
 def decode_all(
@@ -137,12 +166,28 @@ def decode_all(
     )
 
 
+def decode_all_inside(
+    encoded_b: tf.Tensor, shape: tuple[int, int, int], background: int = 255
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Encoded pictures (string [b]) as uint8 [b, height, width, channels], and their sizes [b, 2].
+
+    See `decode_inside`. As a graph several at a time.
+    """
+    return tf.map_fn(
+        lambda encoded: decode_inside(encoded, *shape, background),
+        encoded_b,
+        fn_output_signature=(tf.TensorSpec(shape, tf.uint8), tf.TensorSpec((2,), tf.float32)),
+    )
+
+
 @functools.lru_cache(maxsize=16)
-def decoder(shape: tuple[int, int, int], background: int = 255) -> Callable:
-    """`decode_all` as a graph, which decodes several at a time."""
+def decoder(
+    shape: tuple[int, int, int], background: int = 255, decode: Callable | None = None
+) -> Callable:
+    """`decode_all`, or `decode` in its place, as a graph, which decodes several at a time."""
 
     def decode_each(encoded):
-        return decode_all(encoded, shape, background)
+        return (decode or decode_all)(encoded, shape, background)
 
     encoded = tf.TensorSpec([None], tf.string)
     return tf.function(decode_each, input_signature=[encoded], autograph=False)
@@ -273,6 +318,11 @@ def resize(image_hwc: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
     Returned as it is if it has the size already.
     """
+    return tf.ensure_shape(resize_to(image_hwc, height, width), (height, width, None))
+
+
+def resize_to(image_hwc: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int) -> tf.Tensor:
+    """As `resize`, to a size that need not be known when a graph is made."""
     size = tf.shape(image_hwc)
     fits = (size[0] == height) & (size[1] == width)
     resized = tf.cond(
@@ -280,7 +330,57 @@ def resize(image_hwc: tf.Tensor, height: int, width: int) -> tf.Tensor:
         lambda: tf.cast(image_hwc, tf.float32),
         lambda: tf.image.resize(image_hwc, (height, width), antialias=True),
     )
-    return tf.ensure_shape(
-        tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8),
-        (height, width, image_hwc.shape[-1]),
-    )
+    image = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+    return tf.ensure_shape(image, (None, None, image_hwc.shape[-1]))
+
+
+def resample(
+    image_bhwc: tf.Tensor, scale_b2: tf.Tensor, offset_b2: tf.Tensor, mirrored_b2: tf.Tensor
+) -> tf.Tensor:
+    """Each picture scaled, moved and mirrored at once, float32; what comes in is black.
+
+    Bilinear, antialiased where it is made smaller. Rows and columns are interpolated one after the
+    other by matrices, which accelerators multiply well and which have static shapes.
+
+    Args:
+        image_bhwc: pictures.
+        scale_b2: vertical and horizontal factor, above 0.
+        offset_b2: where the top left corner comes to lie, in pixels (y, x).
+        mirrored_b2: bool; which are mirrored top-bottom and left-right afterwards.
+    """
+    height, width = image_bhwc.shape[1:3]
+    image = tf.cast(image_bhwc, tf.float32)
+    rows = _interpolation(height, scale_b2[:, 0], offset_b2[:, 0])
+    columns = _interpolation(width, scale_b2[:, 1], offset_b2[:, 1])
+    rows = tf.where(mirrored_b2[:, :1, None], rows[:, ::-1], rows)
+    columns = tf.where(mirrored_b2[:, 1:, None], columns[:, ::-1], columns)
+    image = tf.einsum("byh,bhwc->bywc", rows, image)
+    return tf.einsum("bxw,bywc->byxc", columns, image)
+
+
+def _interpolation(size: int, scale_b: tf.Tensor, offset_b: tf.Tensor) -> tf.Tensor:
+    """Weights [b, to, from] of an axis's old pixels in its new ones."""
+    place = tf.range(size, dtype=tf.float32) + 0.5
+    source = (place[None] - offset_b[:, None]) / scale_b[:, None]
+    reach = tf.minimum(scale_b, 1.0)[:, None, None]  # of the triangle, wider where it shrinks
+    weight = tf.nn.relu(1 - tf.abs(source[:, :, None] - place) * reach)
+    inside = (source > 0) & (source < size)
+    total = tf.maximum(tf.reduce_sum(weight, -1, keepdims=True), 1e-6)
+    return weight / total * tf.cast(inside, tf.float32)[:, :, None]
+
+
+def random_colours(image_bhwc: tf.Tensor, key: tf.Tensor, strength: float) -> tf.Tensor:
+    """Each picture (0-255) brighter or darker, with more or less contrast and colour, float32.
+
+    Args:
+        image_bhwc: pictures.
+        key: uint32 [b, 2].
+        strength: the three factors are drawn from 1 - strength to 1 + strength.
+    """
+    factors = random.uniform(key, COLOURS, (3,)) * (2 * strength) + (1 - strength)
+    bright, contrast, colour = (factors[:, i, None, None, None] for i in range(3))
+    image = tf.cast(image_bhwc, tf.float32) * bright
+    mean = tf.reduce_mean(image, (1, 2, 3), keepdims=True)
+    image = (image - mean) * contrast + mean
+    grey = tf.reduce_mean(image, -1, keepdims=True)
+    return tf.clip_by_value((image - grey) * colour + grey, 0.0, 255.0)

@@ -1,0 +1,184 @@
+"""Pictures with boxes around what is in them: what datasets of them share."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+
+from tfbig.core.component import knob
+from tfbig.core.dataset import Dataset
+from tfbig.core.errors import UserError
+from tfbig.core.features import SPLITS, Feature
+from tfbig.core.lazy import np, tf
+from tfbig.data._images import DECODED_TOGETHER, check_split
+from tfbig.prep import image as prep
+
+MEMORY_BYTES = 512 * 2**20  # of decoded pictures that are kept
+SHOWN = 3  # names in a line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotated:
+    """One picture and its boxes.
+
+    Attributes:
+        name: what messages call it.
+        boxes: top, left, bottom, right as shares of the picture's height and width, float64 [n, 4].
+        classes: the number of each box's class, int32 [n].
+        crowds: 1 where a box stands for a crowd of things, in which single ones are not told apart,
+            int32 [n].
+        left_out: boxes that were empty or outside the picture.
+    """
+
+    name: str
+    boxes: np.ndarray
+    classes: np.ndarray
+    crowds: np.ndarray
+    left_out: int
+
+
+def annotated(name: str, boxes: list, classes: list, crowds: list | None = None) -> Annotated:
+    """A picture's boxes, cut at its edges; empty ones and those outside it are left out.
+
+    Args:
+        name: what messages call the picture.
+        boxes: top, left, bottom, right as shares of its height and width.
+        classes: their numbers.
+        crowds: which stand for crowds; none by default.
+    """
+    shares = np.clip(np.reshape(np.array(boxes, np.float64), (-1, 4)), 0.0, 1.0)
+    kept = ((shares[:, 2:] - shares[:, :2]) > 1e-9).all(1)
+    crowd = np.zeros(len(shares)) if crowds is None else np.array(crowds)
+    return Annotated(
+        name=name,
+        boxes=shares[kept],
+        classes=np.array(classes, np.int32).reshape(-1)[kept],
+        crowds=crowd.astype(np.int32).reshape(-1)[kept],
+        left_out=int((~kept).sum()),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionData(Dataset):
+    """Pictures, made to fit inside one size, with boxes in the pixels of their own size."""
+
+    gives = frozenset({"image", "boxes"})
+
+    height: int = knob(256, "of the pictures that the model sees, in pixels", low=8)
+    width: int = knob(320, "of the pictures that the model sees, in pixels", low=8)
+    most_boxes: int = knob(100, "true boxes that a picture may have", low=1, high=10_000)
+
+    def pictures(self, split: str) -> list[Annotated]:
+        """The annotated pictures of a split, in their order."""
+        raise NotImplementedError
+
+    def stored(self, split: str, position: int) -> bytes:
+        """A picture as its owner stores it."""
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.height, self.width, 3
+
+    @property
+    def spec(self):
+        most = self.most_boxes
+        classes = len(self.label_names)
+        return {
+            "image": Feature(shape=self.shape, dtype="uint8", unit="intensity 0-255"),
+            "size": Feature(shape=(2,), dtype="float32", unit="pixels"),
+            "boxes": Feature(shape=(None, 4), dtype="float32", unit="pixels", most=most),
+            "classes": Feature(shape=(None,), dtype="int32", values=classes, most=most),
+            "crowds": Feature(shape=(None,), dtype="int32", most=most),
+        }
+
+    def size(self, split):
+        check_split(split)
+        return len(self.pictures(split))
+
+    def examples(self, split, positions):
+        check_split(split)
+        positions = np.asarray(positions, np.int64)
+        entries = self.pictures(split)
+        rows = [entries[int(i)] for i in positions]
+        for row in rows:
+            if len(row.boxes) > self.most_boxes:
+                raise UserError(
+                    f"data.most_boxes: expected at least {len(row.boxes)}, the boxes of {row.name}."
+                    f" Received: {self.most_boxes}."
+                )
+        image, size = self._decoded(split, positions)
+        whole = np.concatenate([size, size], 1)
+        return {
+            "image": image,
+            "size": size,
+            "boxes": [
+                (row.boxes * sides).astype(np.float32)
+                for row, sides in zip(rows, whole, strict=True)
+            ],
+            "classes": [row.classes for row in rows],
+            "crowds": [row.crowds for row in rows],
+        }
+
+    def encoded(self, split, positions):
+        contents = [self.stored(split, int(i)) for i in np.asarray(positions, np.int64)]
+        return {"image": np.array(contents, object)}
+
+    def _decoded(self, split: str, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures that fit inside, uint8 [n, height, width, 3], and their sizes, [n, 2]."""
+        pixels = self.height * self.width * 3
+        if len(self.pictures(split)) * pixels <= MEMORY_BYTES:
+            image, size = _all_decoded(self, split, self.fingerprint())
+            return image[positions], size[positions]
+        return _decode(self, split, positions)
+
+    def fingerprint(self):
+        lines = [
+            f"{split} {entry.name} {entry.boxes.tolist()} {entry.classes.tolist()}"
+            for split in SPLITS
+            for entry in self.pictures(split)
+        ]
+        names = ",".join(self.label_names)
+        return hashlib.sha256("\n".join([names, *lines]).encode()).hexdigest()
+
+    def notes(self):
+        notes = []
+        for split in SPLITS:
+            wrong = [entry for entry in self.pictures(split) if entry.left_out]
+            if wrong:
+                total = sum(entry.left_out for entry in wrong)
+                names = ", ".join(entry.name for entry in wrong[:SHOWN])
+                more = ", ..." if len(wrong) > SHOWN else ""
+                notes.append(f"{split}: {total:,} boxes left out, empty or outside: {names}{more}")
+        return notes
+
+
+@functools.lru_cache(maxsize=3)
+def _all_decoded(data: DetectionData, split: str, fingerprint: str) -> tuple:
+    """A whole split, decoded once."""
+    return _decode(data, split, np.arange(len(data.pictures(split))))
+
+
+def _decode(data: DetectionData, split: str, positions: np.ndarray) -> tuple:
+    image = np.empty((len(positions), *data.shape), np.uint8)
+    size = np.empty((len(positions), 2), np.float32)
+    for first in range(0, len(positions), DECODED_TOGETHER):
+        rows = slice(first, first + DECODED_TOGETHER)
+        image[rows], size[rows] = _decode_some(data, split, positions[rows])
+    return image, size
+
+
+def _decode_some(data: DetectionData, split: str, positions: np.ndarray) -> list[np.ndarray]:
+    contents = [data.stored(split, int(i)) for i in positions]
+    decode = prep.decoder(data.shape, data.background, prep.decode_all_inside)
+    try:
+        return [part.numpy() for part in decode(tf.constant(contents))]
+    except tf.errors.OpError as error:
+        if len(positions) > 1:
+            for position in positions:
+                _decode_some(data, split, np.array([position]))
+        name = data.pictures(split)[int(positions[0])].name
+        raise UserError(
+            f"data: {name} cannot be decoded: {prep.reason(error)}. Mend it or take it out."
+        ) from error
