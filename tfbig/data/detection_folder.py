@@ -78,9 +78,9 @@ class DetectionFolder(DetectionData):
         images, annotations = [], []
         (folder / "boxes").mkdir()
         for number in range(80):
-            picture = random.integers(0, 60, (40 + number % 9, 48, 3)).astype(np.uint8)
-            for left in range(0, 24 * int(random.integers(3)), 24):  # none, one or two
-                height, width = random.integers(10, 20, 2)
+            picture = random.integers(0, 60, (28 + number % 5, 32, 3)).astype(np.uint8)
+            for left in range(0, 16 * int(random.integers(3)), 16):  # none, one or two
+                height, width = random.integers(9, 15, 2)
                 top = int(random.integers(0, len(picture) - height))
                 colour = int(random.integers(2))
                 picture[top : top + height, left : left + width, colour] = 250
@@ -97,15 +97,15 @@ class DetectionFolder(DetectionData):
                 )
             name = f"{number:02d}.png"
             Image.fromarray(picture).save(folder / "boxes" / name)
-            size = {"height": len(picture), "width": 48}
+            size = {"height": len(picture), "width": 32}
             images.append({"id": number, "file_name": name, **size})
         categories = [{"id": 10, "name": "red"}, {"id": 11, "name": "green"}]
         saved = {"images": images, "annotations": annotations, "categories": categories}
         (folder / "boxes" / "all.json").write_text(json.dumps(saved), "utf-8")
         return cls(
             path=str(folder / "boxes"),
-            height=48,
-            width=48,
+            height=32,
+            width=32,
             most_boxes=4,
             validation_share=0.2,
             test_share=0.2,

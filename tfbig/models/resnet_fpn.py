@@ -41,7 +41,7 @@ class ResNetFPN(Model):
 
     @classmethod
     def smallest(cls):
-        return cls(blocks=(1, 1, 1), width=8, features=16, normalization="none", dropout=0.02)
+        return cls(blocks=(1, 1), width=8, features=16, normalization="none", dropout=0.02)
 
     def build(self, spec):
         """Input [batch, height, width, channels] to maps [batch, h, w, features], fine first."""
