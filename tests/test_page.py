@@ -55,11 +55,12 @@ def models():
         "boxes": model(
             text,
             {"x": "picture"},
-            {"places": "boxes", "names": "label"},
+            {"places": "boxes", "names": "label", "sure": "probabilities"},
             {"x": {"shape": [64, 96, 3]}},
             {
-                "places": [[0.1, 0.1, 0.5, 0.4], [0.3, 0.5, 0.9, 0.95], [0, 0, 0, 0]],
-                "names": ["cat", "dog", ""],
+                "places": [[2, 3, 20, 30], [9, 20, 30, 45], [5, 5, 9, 9], [0, 0, 0, 0]],
+                "names": ["cat", "dog", "cat", ""],
+                "sure": [0.9, 0.6, 0.1, 0],
             },
         ),
         "text": model(text, {"x": "text"}, {"said": "text"}, {}, "مرحبا <i>بالعالم</i>"),
@@ -244,7 +245,11 @@ def test_pictures_and_boxes(tmp_path):
         size += "document.querySelector('#answer canvas').width / "
         size += "document.querySelector('#answer canvas').height])"
         label, ratio = json.loads(await page.browser.evaluate(size))
-        assert label.startswith("3 boxes: cat, dog") and abs(ratio - 1.5) < 0.02
+        assert label == "boxes: 1 cat, 1 dog, of a score of at least 30 %"
+        assert abs(ratio - 90 / 40) < 0.02
+        slider = "const least = document.querySelector('#answer input'); least.value = 0;"
+        await page.browser.evaluate(slider + "least.dispatchEvent(new Event('input'))")
+        assert json.loads(await page.browser.evaluate(size))[0].startswith("boxes: 2 cat, 1 dog")
         await page.look("boxes")
 
     in_browser(tmp_path, look)

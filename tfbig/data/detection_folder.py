@@ -145,10 +145,10 @@ class DetectionFolder(DetectionData):
 
     def card(self):
         return {
-            "title": self.root.name,
-            "source": "your own pictures",
-            "licence": "yours",
-            "citation": "",
+            "title": f"boxes in {self.root.name}",
+            "source": str(self.root),
+            "licence": "see the source",
+            "citation": "see the source",
         }
 
     def notes(self):
@@ -301,7 +301,7 @@ def _read_coco(root: Path, documents: list, pictures: list[Path]):
         try:
             found += _coco_pictures(root, path, saved, finder, names)
         except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-            if isinstance(error, UserError):
+            if isinstance(error, UserError):  # which is a ValueError
                 raise
             raise UserError(
                 f"data: {path}: expected COCO's form: images with id, file_name, height and width;"
@@ -324,6 +324,8 @@ def _coco_pictures(root, path, saved, finder: _Pictures, names: dict[str, int]) 
             raise _absent(path, image["file_name"])
         annotations = boxes_of[image["id"]]
         sides = np.array([image["height"], image["width"]] * 2, np.float64)
+        if not (sides >= 1).all():
+            raise ValueError(f"height {image['height']}, width {image['width']}")
         boxes = []
         for annotation in annotations:
             left, top, width, height = (float(x) for x in annotation["bbox"])

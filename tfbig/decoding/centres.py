@@ -99,7 +99,7 @@ def find(heat_bhwc: tf.Tensor, distances_bhw4: tf.Tensor, stride: int, most: int
         heat_bhwc: scores from 0 to 1.
         distances_bhw4: to the edges, in pixels.
         stride: pixels of the picture in a pixel of the maps.
-        most: how many to return.
+        most: how many to return, if the maps have so many places.
 
     Returns:
         boxes, float32 [b, most, 4], not cut at the picture's edges; scores, float32 [b, most];
@@ -108,7 +108,8 @@ def find(heat_bhwc: tf.Tensor, distances_bhw4: tf.Tensor, stride: int, most: int
     height, width, classes = heat_bhwc.shape[1:]
     highest = tf.nn.max_pool2d(heat_bhwc, PEAK, 1, "SAME")
     peaks = tf.where(heat_bhwc >= highest, heat_bhwc, 0.0)
-    scores, place = tf.math.top_k(tf.reshape(peaks, (-1, height * width * classes)), most)
+    places = height * width * classes
+    scores, place = tf.math.top_k(tf.reshape(peaks, (-1, places)), min(most, places))
     cell = place // classes
     distances = tf.reshape(distances_bhw4, (-1, height * width, 4))
     distances = tf.gather(distances, cell, batch_dims=1)

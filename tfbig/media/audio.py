@@ -58,7 +58,8 @@ class Audio(Medium):
         fits = (count > 0) & (count <= self.most)
         _require(fits, f"a WAV of 1 to {self.most} samples", count)
         mono = tf.reduce_mean(channels, -1)
-        return tf.pad(mono, [[0, self.most - count]]), count
+        # Never negative, so that the refusal above is what is told, whichever runs first
+        return tf.pad(mono, [[0, tf.maximum(self.most - count, 0)]]), count
 
     def encode(self, values, counts=None) -> np.ndarray:
         """Samples to WAV of 16 bits, bytes [n]; see the class for what is lost."""

@@ -60,7 +60,8 @@ class Picture(Medium):
             image = _image(picture)
             image.thumbnail((side, side))
             items.append({"png": base64.b64encode(_png(image)).decode(), "caption": words})
-        return shown({"kind": "pictures", "title": title, "items": items}, caption)
+        large = {"large": True} if side > SHOWN_SIDE else {}
+        return shown({"kind": "pictures", "title": title, "items": items, **large}, caption)
 
     def form(self):
         return {"shape": list(self.shape)}

@@ -5,7 +5,7 @@ Each panel is a JSON value with a "kind", drawn as HTML by panel.html, or as a c
     curves       x_label, y_label, series: [{name, x, y}], log_y, from_zero
     matrix       labels, counts: rows are true labels, columns predicted ones
     calibration  bins: [{low, high, confidence, accuracy, count}], ece
-    pictures     items: [{png (base64), caption}]
+    pictures     items: [{png (base64), caption}]; large: shown in fewer columns
     recordings   items: [{wav (base64), seconds, peaks: [[lowest, highest]] from -1 to 1, caption}]
     bars         labels, values, x_label
     table        headers, rows: a cell is a value, or [value, a note to it]; marks: "best",
@@ -81,7 +81,7 @@ def render(panel: dict) -> str:
     kind = panel.get("kind")
     if kind not in KINDS:
         raise ValueError(f"kind: expected one of {', '.join(KINDS)}. Received: {kind!r}.")
-    panel = {"title": "", "caption": "", "badge": "", "x_label": "", **panel}
+    panel = {"title": "", "caption": "", "badge": "", "x_label": "", "large": False, **panel}
     view = VIEWS[kind](panel) if kind in VIEWS else {}
     if kind in charts.CHARTS:
         view = {"charts": charts.draw(panel), "legend": charts.legend(panel), **view}

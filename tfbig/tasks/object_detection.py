@@ -232,8 +232,7 @@ class ObjectDetection(Task):
         The surest first; behind the count zeros.
         """
         heat, distances, stride = self._maps(model, inputs["image"], False)
-        places = heat.shape[1] * heat.shape[2] * heat.shape[3]
-        found = centres.find(tf.sigmoid(heat), distances, stride, min(self.most_found, places))
+        found = centres.find(tf.sigmoid(heat), distances, stride, self.most_found)
         return self._told(found, inputs["size"])
 
     def _told(self, found: dict, size: tf.Tensor) -> dict:
@@ -290,12 +289,7 @@ class ObjectDetection(Task):
             },
             media=Media(
                 takes={"image_bytes": "picture"},
-                gives={
-                    "boxes": "boxes",
-                    "labels": "label",
-                    "scores": "probabilities",
-                    "count": "number",
-                },
+                gives={"boxes": "boxes", "labels": "label", "scores": "probabilities"},
                 forms={"image_bytes": self.picture.form()},
             ),
             remarks=(

@@ -1,6 +1,5 @@
 // One renderer for each kind of answer: ANSWERS[kind](name, value, context) -> a node, or null.
-//   context: {answer: outputs by name, gives: their kinds, labels: names of classes, picture(): what was asked about,
-//             shape: height, width, channels of the picture as the model sees it}
+//   context: {answer: outputs by name, gives: their kinds, labels: names of classes, picture(): what was asked about}
 const ANSWERS = {
   label(name, value, context) {
     if (Array.isArray(value)) return ["probabilities", "boxes"].some(kind => namesOf(value.length, context, kind)) ? null : make("div", {}, make("h3", {textContent: name}), make("div", {dir: "auto", textContent: value.join(", ")}));
@@ -9,6 +8,7 @@ const ANSWERS = {
   },
   probabilities(name, value, context) {
     if (!Array.isArray(value)) return ANSWERS.number(name, value);
+    if (namesOf(value.length, context, "boxes")) return null;  // written beside the boxes
     const names = namesOf(value.length, context, "label") || (context.labels.length === value.length ? context.labels : value.map((_, i) => String(i)));
     const order = value.map((_, i) => i).sort((a, b) => value[b] - value[a]).slice(0, 20), node = make("div", {className: "bars"});
     for (const i of order) {
@@ -36,26 +36,36 @@ const ANSWERS = {
     canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", name);
     return canvas;
   },
-  boxes(name, value, context) {  // top, left, bottom, right, as shares of the picture as the model sees it: the centre of its proportions
+  boxes(name, value, context) {  // top, left, bottom, right in pixels of the picture as it was given
     const source = context.picture();
     if (!source) return ANSWERS.json(name, value);
-    const [rows, columns] = context.shape || [source.height, source.width], whole = [source.width, source.height];
-    const width = Math.min(whole[0], whole[1] * columns / rows), height = Math.min(whole[1], whole[0] * rows / columns);
-    const scale = Math.max(1, 340 / width), canvas = make("canvas", {width: Math.round(width * scale), height: Math.round(height * scale), className: "shown"});
-    const view = canvas.getContext("2d"), names = namesOf(value.length, context, "label"), thick = Math.max(2, canvas.width / 170);
-    view.drawImage(source, (whole[0] - width) / 2, (whole[1] - height) / 2, width, height, 0, 0, canvas.width, canvas.height);
-    view.lineWidth = thick; view.font = 6 * thick + "px system-ui, sans-serif"; view.textBaseline = "top";
-    value.forEach(([top, left, bottom, right], i) => {
-      if (bottom <= top || right <= left) return;  // a place for a box that is none
-      view.strokeStyle = view.fillStyle = ["#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00"][i % 5];
-      view.strokeRect(left * canvas.width, top * canvas.height, (right - left) * canvas.width, (bottom - top) * canvas.height);
-      if (!names) return;
-      const words = String(names[i]), wide = view.measureText(words).width + 2 * thick, high = 7.5 * thick;
-      const [x, y] = [Math.max(0, Math.min(left * canvas.width, canvas.width - wide)), Math.max(0, top * canvas.height - high)];
-      view.fillRect(x, y, wide, high); view.fillStyle = "#000"; view.fillText(words, x + thick, y + thick / 2);
-    });
-    canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", value.length + " boxes" + (names ? ": " + names.join(", ") : ""));
-    return canvas;
+    const scale = Math.max(1, 340 / source.width), canvas = make("canvas", {width: Math.round(source.width * scale), height: Math.round(source.height * scale), className: "shown"});
+    const view = canvas.getContext("2d"), thick = Math.max(2, canvas.width / 240);
+    const names = namesOf(value.length, context, "label"), scores = namesOf(value.length, context, "probabilities");
+    const colours = ["#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#f0e442", "#0072b2"], kinds = [...new Set(names || [])].filter(kind => kind !== "");
+    const told = make("p", {className: "soft"}), least = make("input", {type: "range", min: 0, max: 1, step: 0.01, value: scores ? 0.3 : 0});
+    function draw() {
+      const counts = {};
+      view.drawImage(source, 0, 0, canvas.width, canvas.height);
+      view.lineWidth = thick; view.font = 6 * thick + "px system-ui, sans-serif"; view.textBaseline = "top";
+      value.forEach((box, i) => {
+        const [top, left, bottom, right] = box.map(edge => edge * scale), kind = names ? names[i] : "";
+        if (bottom <= top || right <= left || scores && scores[i] < Number(least.value)) return;  // no box, or too unsure
+        counts[kind] = (counts[kind] || 0) + 1;
+        view.strokeStyle = view.fillStyle = colours[Math.max(0, names ? kinds.indexOf(kind) : i) % colours.length];
+        view.strokeRect(left, top, right - left, bottom - top);
+        if (!names) return;
+        const words = scores ? kind + " " + Math.round(100 * scores[i]) : String(kind), wide = view.measureText(words).width + 2 * thick, high = 7.5 * thick;
+        const [x, y] = [Math.max(0, Math.min(left, canvas.width - wide)), Math.max(0, top - high)];
+        view.fillRect(x, y, wide, high); view.fillStyle = "#000"; view.fillText(words, x + thick, y + thick / 2);
+      });
+      const parts = Object.entries(counts).map(([kind, count]) => count + (kind ? " " + kind : ""));
+      told.textContent = (parts.join(", ") || "no boxes") + (scores ? ", of a score of at least " + Math.round(100 * least.value) + " %" : "");
+      canvas.setAttribute("aria-label", "boxes: " + told.textContent);
+    }
+    canvas.setAttribute("role", "img"); least.setAttribute("aria-label", "lowest score of a box"); least.addEventListener("input", draw);
+    draw();
+    return make("div", {}, canvas, ...(scores ? [least] : []), told);
   },
   audio(name, value) {
     if (!value || value.b64 === undefined) return ANSWERS.json(name, value);

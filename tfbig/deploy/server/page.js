@@ -64,9 +64,8 @@ function shown(model, first) {
   const media = model.media || {}, gives = media.gives || {}, names = Object.keys(gives);
   const several = first && typeof first === "object" && !Array.isArray(first) && first.b64 === undefined;
   const answer = several ? first : {[names.length === 1 ? names[0] : "answer"]: first};  // one output comes bare
-  const given = Object.entries(widgets).find(([, widget]) => widget.picture) || [];
-  const shape = ((media.forms || {})[given[0]] || {}).shape;
-  return answerNodes(answer, {answer, gives, labels: model.labels || [], picture: () => given[1] && given[1].picture(), shape});
+  const given = Object.values(widgets).find(widget => widget.picture);
+  return answerNodes(answer, {answer, gives, labels: model.labels || [], picture: () => given && given.picture()});
 }
 function halt() {
   if (writing) writing.abort();
