@@ -210,3 +210,30 @@ def test_attention_against_keras():
     )
     ours.get_layer("a_out").set_weights([out.kernel.numpy().reshape(8, 8), np.zeros(8)])
     np.testing.assert_allclose(ours(x), theirs(x, x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "published"),
+    [
+        ({"depth": 18}, 11_689_512),
+        ({"depth": 34}, 21_797_672),
+        ({"depth": 50}, 25_557_032),
+        ({"depth": 101}, 44_549_160),
+    ],
+)
+def test_residual_networks_are_as_large_as_published(knobs, published):
+    """With a head for ImageNet's 1,000 classes, as torchvision's."""
+    image = {"image": Feature(shape=(64, 64, 3), dtype="float32")}
+    body = registry.component("models", "resnet")(**knobs).build(image)
+    trained = sum(int(np.prod(weight.shape)) for weight in body.trainable_weights)
+    assert trained + (body.output.shape[-1] + 1) * 1000 == published
+
+
+def test_pyramids_take_weights_of_residual_networks_by_name():
+    image = {"image": Feature(shape=(64, 64, 3), dtype="float32")}
+    plain, pyramid = (
+        registry.component("models", name)(blocks=(1, 1), width=8, stem="large").build(image)
+        for name in ("resnet", "resnet_fpn")
+    )
+    shapes = {weight.path: weight.shape for weight in pyramid.weights}
+    assert all(shapes[weight.path] == weight.shape for weight in plain.weights)

@@ -40,7 +40,7 @@ class ResNet(Model):
 
     @classmethod
     def smallest(cls):
-        return cls(blocks=(1, 1), width=8, stem="small", dropout=0.02)
+        return cls(blocks=(1, 1), width=8, stem="small", zero_gamma=False, dropout=0.02)
 
     def build(self, spec):
         """Input [batch, height, width, channels] to features [batch, n]."""
