@@ -16,6 +16,7 @@ from tfbig import __main__ as tfbig_command
 from tfbig import train
 from tfbig.core import registry
 from tfbig.core.experiment import Train
+from tfbig.data.detection_folder import DetectionFolder
 from tfbig.data.image_folder import ImageFolder
 from tfbig.data.parallel_text import ParallelText
 from tfbig.data.text_files import TextFiles
@@ -96,6 +97,7 @@ def in_small(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     ImageFolder.smallest(tmp_path)
+    DetectionFolder.smallest(tmp_path)
     (tmp_path / "my_texts").mkdir()
     TextFiles.smallest(tmp_path / "my_texts")
     TextTable.smallest(tmp_path)

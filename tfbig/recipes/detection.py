@@ -14,6 +14,8 @@ def bccd_centernet() -> Experiment:
     """Blood cells under a microscope: red cells, white cells and platelets, from scratch.
 
     python -m tfbig.train bccd_centernet
+
+    Not measured yet.
     """
     return Experiment(
         name="bccd_centernet",
