@@ -99,7 +99,8 @@ for folder in floors.split():
 for path in pathlib.Path(tfbig.__file__).parent.joinpath("deploy/server").glob("*.py"):
     importlib.import_module(f"tfbig.deploy.server.{path.stem}")
 heavy = {"tensorflow", "keras", "numpy", "matplotlib", "jinja2", "rich", "PIL",
-         "tensorflow_datasets", "keras_tuner", "sklearn", "scipy", "soundfile", "av", "pycocotools"}
+         "tensorflow_datasets", "keras_tuner", "sklearn", "scipy", "soundfile", "av", "pycocotools",
+         "sacrebleu"}
 heavy &= set(sys.modules)
 assert not heavy, heavy
 """

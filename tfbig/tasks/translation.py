@@ -13,9 +13,9 @@ from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Spec
 from tfbig.core.lazy import np, tf
 from tfbig.data.parallel_text import ParallelText
-from tfbig.decoding import bleu
 from tfbig.decoding.transduction import Transducer
 from tfbig.media.text import Text
+from tfbig.metrics import bleu
 from tfbig.models.encoder_decoder import EncoderDecoder
 from tfbig.prep import tokenizers
 from tfbig.prep.text import plain, refuse_surrogates
@@ -197,6 +197,10 @@ class Translation(Task):
             "accuracy": (tf.reduce_sum(right * real, -1), count),
         }
 
+    def preview(self, model):
+        bleu.check()  # rather than when a long training is to be measured
+        return []
+
     def records(self, outputs, batch):
         """Translation and reference as tokens [batch, most], where there are translations."""
         if "written" not in outputs:
@@ -211,14 +215,13 @@ class Translation(Task):
         }
 
     def examine(self, records):
-        """Counts of n-grams of each text: see `decoding.bleu`."""
+        """Counts of n-grams of each text: see `metrics.bleu`."""
         if not records:
             return {}
-        pairs = list(zip(*self._texts(records), strict=True))
-        words = self.bleu_words
+        texts = self._texts(records)
         return {
-            "bleu": np.array([bleu.bleu_counts(*pair, words) for pair in pairs], np.int64),
-            "chrf": np.array([bleu.chrf_counts(*pair) for pair in pairs], np.int64),
+            "bleu": bleu.bleu_counts(*texts, self.bleu_words),
+            "chrf": bleu.chrf_counts(*texts),
         }
 
     def score(self, statistics):
