@@ -20,7 +20,6 @@ from tfbig.data.detection_folder import DetectionFolder
 from tfbig.data.image_folder import ImageFolder
 from tfbig.data.parallel_text import ParallelText
 from tfbig.data.text_files import TextFiles
-from tfbig.data.text_table import TextTable
 from tfbig.engine import processes
 from tfbig.tuning import trials, workers
 
@@ -100,7 +99,6 @@ def in_small(tmp_path, monkeypatch):
     DetectionFolder.smallest(tmp_path)
     (tmp_path / "my_texts").mkdir()
     TextFiles.smallest(tmp_path / "my_texts")
-    TextTable.smallest(tmp_path)
     (tmp_path / "pairs").mkdir()
     ParallelText.smallest(tmp_path / "pairs")
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "digit.png")

@@ -14,6 +14,7 @@ from tfbig.core.features import Feature
 from tfbig.data.text_table import TextTable
 from tfbig.deploy import saved_model
 from tfbig.deploy.programs import Programs
+from tfbig.engine import plan
 from tfbig.engine.readable import Readable
 from tfbig.engine.setup import Setup, training_facts
 from tfbig.models.bag_of_embeddings import BagOfEmbeddings
@@ -252,3 +253,9 @@ def test_a_run_is_used_without_its_data(tmp_path):
     (tmp_path / "table.csv").unlink()
     (answer,) = tfbig.predict(tmp_path / "run", ["a cat and a dog"])
     assert answer["label"] in ("animals", "tools") and run
+
+
+def test_what_it_takes_is_planned(tmp_path):
+    """Of a model that reads numbers of examples beside texts of any length."""
+    figures = plan.describe(small(tmp_path, "label"))
+    assert figures["parameters"] > 0 and figures["activations_mb"] > 0

@@ -180,10 +180,13 @@ def _builder(name: str):
 
 
 def _text_features(features) -> list[str]:
-    """The names of the features that hold texts."""
+    """The names of the features that hold texts, in the order of the alphabet.
+
+    A prepared set's own order is another one each time it is read.
+    """
     import tensorflow_datasets as tfds
 
-    return [name for name, kind in features.items() if isinstance(kind, tfds.features.Text)]
+    return sorted(name for name, kind in features.items() if isinstance(kind, tfds.features.Text))
 
 
 @functools.lru_cache(maxsize=4)

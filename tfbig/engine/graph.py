@@ -79,9 +79,8 @@ def bytes_kept(node: Node) -> int:
     if type(node.operation).__name__ in VIEWS:
         return 0
     whole = sum(map(bytes_of, node.outputs))
-    moments = node.inputs[0].shape[1] or 1
     return whole + sum(
-        4 * RECURRENT * layer.units * moments
+        4 * RECURRENT * layer.units * _moments(node)
         for layer in _recurrent(node)
         if hasattr(layer, "units")
     )
@@ -92,7 +91,12 @@ def operations(node: Node) -> int:
     if type(node.operation).__name__ in VIEWS:
         return 0
     layers = _recurrent(node)
-    return len(layers) * (node.inputs[0].shape[1] or 1) if layers else 1
+    return len(layers) * _moments(node) if layers else 1
+
+
+def _moments(node: Node) -> int:
+    """Time steps of what a recurrent layer reads; 1 where they are not known."""
+    return node.inputs[0].shape[1] or 1
 
 
 def bytes_of(tensor) -> int:

@@ -1,4 +1,4 @@
-"""Masks of masked language models: which tokens are hidden, and what stands in their place.
+"""Tokens that are hidden from models of texts: masks to be guessed, and words that are dropped.
 
 Shapes: b texts, l places of a frame, m places that may be hidden.
 """
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 
+from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
 from tfbig.prep import random
+from tfbig.prep.tokenizers import Tokenizer
 from tfbig.prep.wordpiece import WordPiece
 
-WORDS, ACTIONS, TOKENS = 1, 2, 3  # streams of random numbers
+WORDS, ACTIONS, TOKENS, DROPPED = 1, 2, 3, 4  # streams of random numbers
 SLACK = 8  # tokens of a word that goes on behind the share of hidden ones
 MASKED, OTHER = 0.8, 0.1  # shares of hidden tokens that are masked, and that are others
 
@@ -81,3 +83,20 @@ def masked(tokenizer: WordPiece, frame: dict, key, share: float, *, whole_words:
     changed = tf.tensor_scatter_nd_update(tokens, tf.stack([row, places], 2), new)
     ready = {"tokens": changed, "count": count, "places": places, "target": target}
     return {**ready, "weight": tf.cast(weight, tf.float32)}
+
+
+def dropped(tokenizer: Tokenizer, tokens, key, share: float):
+    """Tokens int32 [b, l] with a share of them unknown; special ones and padding stay.
+
+    `key`: uint32 [b, 2], what the choice depends on.
+    """
+    unknown = getattr(tokenizer, "unknown", None)
+    if unknown is None:
+        raise UserError(
+            "task.word_dropout: expected a tokenizer with an unknown token. Received:"
+            f" {tokenizer.kind}. Set data.tokenizer=wordpiece, or task.word_dropout=0."
+        )
+    special = {tokenizer.begin, tokenizer.separator, getattr(tokenizer, "pad", 0)} - {None}
+    stays = tf.reduce_any(tf.equal(tokens[..., None], tf.constant(sorted(special))), -1)
+    is_kept = random.uniform(key, DROPPED, (tokens.shape[1],)) >= share
+    return tf.where(stays | is_kept, tokens, unknown)

@@ -28,7 +28,6 @@ def vader_textcnn() -> Experiment:
         data=Vader(context=48, vocabulary=8192),
         train=Train(length="8ep", batch_size=64, evaluate_every="1ep"),
         optim=Optim(optimizer="adamw", learning_rate=1e-3, weight_decay=0.01, schedule="cosine"),
-        device=Device(jit="true"),
     )
 
 

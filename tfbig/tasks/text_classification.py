@@ -16,13 +16,12 @@ from tfbig.core.serving import Media, Serving
 from tfbig.data.text_table import TextTable
 from tfbig.media.text import Text
 from tfbig.models.bag_of_embeddings import BagOfEmbeddings
-from tfbig.prep import graph_text, random, text_frames, tokenizers
+from tfbig.prep import graph_text, text_frames, text_masks, tokenizers
 from tfbig.prep.text import plain
 from tfbig.tasks._targets import Number, OneLabel, SeveralLabels
 
 SHOWN_TEXTS = 24  # in a panel of the report
 LENGTHS = 8  # parts of equal size that texts are sorted into by their lengths
-DROPPED = 1  # stream of random numbers: which tokens are dropped
 TOGETHER = 64  # texts that are answered at once
 
 
@@ -152,31 +151,12 @@ class TextClassification(Task):
         counts = [raw[f"{name}_count"] for name in self.columns]
         ready = text_frames.framed(self.tokenizer, [raw[name] for name in self.columns], counts)
         if training and self.word_dropout:
-            share = random.uniform(raw["key"], DROPPED, (ready["tokens"].shape[1],))
-            kept = share >= self.word_dropout
-            ready["tokens"] = tf.where(kept, ready["tokens"], self._unknown(ready["tokens"]))
+            ready["tokens"] = text_masks.dropped(
+                self.tokenizer, ready["tokens"], raw["key"], self.word_dropout
+            )
         if len(self.columns) == 1:
             del ready["segments"]
         return {**ready, "label": raw["label"]} if "label" in raw else ready
-
-    def _unknown(self, tokens):
-        """What is read in place of dropped tokens; special ones and padding stay."""
-        unknown = getattr(self.tokenizer, "unknown", None)
-        if unknown is None:
-            raise UserError(
-                "task.word_dropout: expected a tokenizer with an unknown token. Received:"
-                f" {self.tokenizer.kind}. Set data.tokenizer=wordpiece, or task.word_dropout=0."
-            )
-        special = (
-            self.tokenizer.begin,
-            self.tokenizer.separator,
-            getattr(self.tokenizer, "pad", 0),
-        )
-        stays = tf.zeros_like(tokens, tf.bool)
-        for token in special:
-            if token is not None:
-                stays |= tf.equal(tokens, token)
-        return tf.where(stays, tokens, unknown)
 
     def build(self):
         texts = len(self.columns)
