@@ -13,6 +13,8 @@ from PIL import Image
 
 from tfbig.core import pictures
 from tfbig.core.lazy import tf
+from tfbig.deploy.server import pictures as requests
+from tfbig.deploy.server.status import Failure
 from tfbig.prep import headers, image
 
 
@@ -120,3 +122,55 @@ def test_exif_behind_many_bytes_that_fill_is_found_at_once():
     started = time.perf_counter()
     headers.jpeg_orientation(tf.constant(jpeg[:2] + b"\xff\xfe\0\2" * 1000 + jpeg[2:]))
     assert time.perf_counter() - started < 1  # 84 steps, however many segments there are
+
+
+def entry(key: bytes, content: bytes) -> bytes:
+    """An entry of tf.Features with one item of bytes, as a serialised message."""
+
+    def field(number: int, value: bytes) -> bytes:
+        assert len(value) < 1 << 14
+        return bytes((number << 3 | 2, len(value) & 127 | 128, len(value) >> 7)) + value
+
+    value = field(2, field(1, field(1, content)))
+    return field(1, field(1, key) + value)
+
+
+def example(*entries: bytes, more: bytes = b"") -> bytes:
+    content = b"".join(entries)
+    return more + bytes((10, len(content) & 127 | 128, len(content) >> 7)) + content
+
+
+def test_a_graph_reads_the_examples_that_were_counted():
+    """Its parser is another one, so it is given what was read, written again."""
+    classify = {"ParseExampleV2", "DecodePng"}
+
+    def count(content, operations=classify):
+        inputs = {"inputs": np.array([content], object)}
+        pixels = requests.count(inputs, 1, operations)
+        return pixels.tolist(), inputs["inputs"][0]
+
+    image_bytes = entry(b"image_bytes", PNG)
+    other = b"\x48\x05"  # a field that no tf.Example has
+    hidden = b"BM" + b"." * 0x4D  # another one, which looks like the beginning of a BMP
+    for content in (
+        example(image_bytes),
+        example(image_bytes, more=other),
+        example(image_bytes, more=hidden),
+    ):
+        assert count(content) == (
+            [24 * 24],
+            tf.train.Example.FromString(example(image_bytes)).SerializeToString(),
+        )
+    text = with_chunks(chunk(b"zTXt", b"k\0\0" + BOMB[:2000]))
+    assert count(example(entry(b"image_bytes", text))) == count(example(image_bytes))
+    assert count(text, {"DecodePng"}) == ([24 * 24], PNG)
+    for content in (example(entry(b"\xff", b"x"), image_bytes), PNG, example(image_bytes)[:-1]):
+        with pytest.raises(Failure, match="expected a serialised tf.Example. It cannot be parsed"):
+            count(content)
+    frames = tf.train.SequenceExample()
+    for _ in range(3):
+        frame = frames.feature_lists.feature_list["frames"].feature.add()
+        frame.bytes_list.value.append(PNG)
+    operations = {"ParseSequenceExampleV2", "DecodePng"}
+    serialised = frames.SerializeToString()
+    assert count(serialised, operations) == ([3 * 24 * 24], serialised)

@@ -55,8 +55,7 @@ def claimed_pixels(encoded: bytes) -> int:
     if encoded.startswith(b"\x89PNG"):
         if encoded[12:16] != b"IHDR":
             raise ValueError(NO_IHDR)
-        if any(name in encoded for name in TEXT_CHUNKS) and not _ends_within_bounds(encoded):
-            raise ValueError(MANY_CHUNKS)
+        without_text(encoded)
         return _product(">II", encoded, 16)
     if encoded.startswith(b"GIF8"):
         return max(_product("<HH", encoded, 6), _first_frame(encoded))
@@ -73,14 +72,27 @@ def _product(form: str, encoded: bytes, place: int) -> int:
     return first * second
 
 
-def _ends_within_bounds(png: bytes) -> bool:
-    """Whether a walk over a PNG's chunks comes to its end soon enough."""
+def without_text(encoded: bytes) -> bytes:
+    """A PNG without its chunks of text that may be compressed; all else as it is.
+
+    Raises:
+        ValueError: the chunks of a PNG with text are so many and so small that it is refused.
+    """
+    if not encoded.startswith(b"\x89PNG") or not any(name in encoded for name in TEXT_CHUNKS):
+        return encoded
+    kept = [encoded[:8]]
     place = 8
-    for _ in range(FEW_CHUNKS + len(png) // CHUNK_BYTES):
-        if place >= len(png) or png[place + 4 : place + 8] == b"IEND":
-            return True
-        place += 12 + int.from_bytes(png[place : place + 4], "big")
-    return place >= len(png)
+    for _ in range(FEW_CHUNKS + len(encoded) // CHUNK_BYTES):
+        if place >= len(encoded):
+            break
+        name = encoded[place + 4 : place + 8]
+        end = place + 12 + int.from_bytes(encoded[place : place + 4], "big")
+        if name not in TEXT_CHUNKS:
+            kept.append(encoded[place:end])
+        place = len(encoded) if name == b"IEND" else end
+    if place < len(encoded):
+        raise ValueError(MANY_CHUNKS)
+    return b"".join(kept)
 
 
 def _jpeg(encoded: bytes) -> int:

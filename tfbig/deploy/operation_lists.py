@@ -129,6 +129,8 @@ PICTURE_DECODERS = frozenset(
         "DecodeWebP",
     )
 )
+EXAMPLE_PARSERS = frozenset(("ParseExample", "ParseExampleV2", "ParseSingleExample"))
+SEQUENCE_PARSERS = frozenset(("ParseSequenceExampleV2",))
 LOOPS = frozenset(("While", "StatelessWhile", "LoopCond", "Loop", "Scan"))
 SAVE = frozenset(("SaveV2", "MergeV2Checkpoints", "ShardedFilename"))
 # Loaders run the restore operation by themselves: it may fill variables and tables, nothing else.

@@ -5,7 +5,6 @@ Signatures, and a call from arrays to arrays. Checked before anything of it runs
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from collections.abc import Callable
@@ -13,10 +12,11 @@ from pathlib import Path
 
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
-from tfbig.core.pictures import MOST_PIXELS, claimed_pixels
+from tfbig.core.pictures import MOST_PIXELS
 from tfbig.core.workers import cores
 from tfbig.deploy import allowlist, artefact
 from tfbig.deploy.operation_lists import LOOPS, PICTURE_DECODERS
+from tfbig.deploy.server import pictures
 from tfbig.deploy.server.status import CODES, Failure
 from tfbig.deploy.steps import missing
 
@@ -25,11 +25,7 @@ PREDICT = "tensorflow/serving/predict"
 ENGINES = ("tensorflow", "onnx")
 ROWS = 4096  # of a request
 MOST_ROWS = 64  # of a call, where rows can be answered in parts or together with others'
-PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")  # what they begin with
 MOST_LOOPED = 1 << 20  # bytes of any length in a request that a loop goes through
-# What they begin with in base64, and a browser's data URL
-ENCODED = (b"/9j/", b"iVBORw0K", b"R0lGOD", b"Qk", b"data:")
-FAR_TOO_MANY = 1 << 40  # pixels, of which all rows together are still a number of 64 bits
 ONNX_TYPES = {
     "float": "float32",
     "double": "float64",
@@ -110,6 +106,8 @@ class Servable:
     def check(self, signature: str, inputs: dict[str, np.ndarray]) -> np.ndarray | None:
         """Raises Failure unless names, types and shapes fit the signature, and sizes the bounds.
 
+        Where pictures are decoded, `inputs` hold afterwards what the graph is to read of them.
+
         Returns:
             The pixels of each row's pictures, int64 [rows], if the signature decodes pictures.
         """
@@ -125,7 +123,7 @@ class Servable:
             if operations & LOOPS:
                 self._check_looped(signature, inputs)
             return None
-        pixels = _pixels(inputs, rows)
+        pixels = pictures.count(inputs, rows, operations)
         if pixels.sum() > MOST_PIXELS:
             raise Failure(
                 "INVALID_ARGUMENT",
@@ -347,36 +345,6 @@ def _row_bytes(signature) -> int:
 def _rows(inputs: dict[str, np.ndarray]) -> int:
     """The most rows that any input has."""
     return max((len(value) for value in inputs.values() if value.ndim), default=1)
-
-
-def _pixels(inputs: dict[str, np.ndarray], rows: int) -> np.ndarray:
-    """What the pictures in each row claim to hold, int64 [rows]."""
-    pixels = np.zeros(rows, np.int64)
-    for value in inputs.values():
-        if value.dtype == object:
-            for row, items in enumerate(value if value.ndim else [value]):
-                pixels[row] += sum(_claimed(item) for item in np.ravel(items))
-    return pixels
-
-
-def _claimed(content: bytes) -> int:
-    """The pixels of a picture, or of those in a serialised tf.Example."""
-    from google.protobuf.message import DecodeError
-
-    try:
-        pixels = claimed_pixels(content)
-        if content.startswith(ENCODED):
-            raise ValueError('expected its bytes. Received text, maybe base64: send {"b64": "..."}')
-        if pixels or content.startswith(PICTURES):
-            return min(pixels, FAR_TOO_MANY)
-        with contextlib.suppress(DecodeError):
-            features = tf.train.Example.FromString(content).features.feature.values()
-            pixels = sum(
-                claimed_pixels(item) for feature in features for item in feature.bytes_list.value
-            )
-    except ValueError as error:
-        raise Failure("INVALID_ARGUMENT", f"picture: {error}") from None
-    return min(pixels, FAR_TOO_MANY)
 
 
 def _numpy_type(number: int):
