@@ -4,11 +4,14 @@ Without a network.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
 import socket
 import tempfile
+import time
+import unittest.mock
 
 import components
 import numpy as np
@@ -16,7 +19,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfbig.core import registry
+from tfbig.core import files, registry
 from tfbig.core.errors import NoData, UserError
 from tfbig.core.features import SPLITS
 from tfbig.data import _images, _splits, _tfds, image_folder, mnist, tfds_images, tiny_shakespeare
@@ -658,7 +661,8 @@ def test_pictures_behind_links_are_read_once(tmp_path):
     assert data.label_names == ("cat", "dog", "eel", "fox")
     counts = sum(np.bincount(data.arrays(split)["label"], minlength=4) for split in SPLITS)
     assert counts.tolist() == [20 + 6, 20, 20, 3]
-    (note,) = data.notes()  # of the copies that the links make; nothing is left out
+    note, classes = data.notes()  # of the copies that the links make; nothing is left out
+    assert "under another class too, byte for byte: 9, of cat, dog, fox;" in classes
     assert "too, byte for byte: 2 of validation, 2 of test;" in note
     assert len(Picture.find(folder)[0]) == 60 + 6
 
@@ -674,12 +678,13 @@ def test_pictures_that_stand_in_two_splits_are_said(tmp_path):
     content = (tmp_path / "train" / "dog" / "1.png").read_bytes()
     for copy in ("test/dog/9.png", "test/cat/8.png", "validation/dog/0.png"):
         (tmp_path / copy).write_bytes(content)
-    (note,) = ImageFolder(path=str(tmp_path), side=6).notes()
+    note, classes = ImageFolder(path=str(tmp_path), side=6).notes()
+    assert "under another class too, byte for byte: 4, of cat, dog;" in classes
     assert "too, byte for byte: 1 of validation, 2 of test;" in note
-    # Large files that differ only where their digests do not look
+    # Large files that differ in one place
     for name, place in (("train/cat/7.png", 5000), ("test/cat/7.png", 5001)):
         (tmp_path / name).write_bytes(content.ljust(place, b"0").ljust(40_000, b"1"))
-    assert ImageFolder(path=str(tmp_path), side=6).notes() == [note]
+    assert ImageFolder(path=str(tmp_path), side=6).notes() == [note, classes]
 
 
 def test_what_is_left_out_of_a_folder_is_said(tmp_path):
@@ -733,6 +738,44 @@ def test_the_fingerprint_tells_content(tmp_path):
         Image.fromarray(pixels).save(picture)
         told.add(ImageFolder(path=str(tmp_path)).fingerprint())
     assert len(told) == 4
+    content = picture.read_bytes()
+    for place in range(60, len(content), 5000):  # wherever it changes
+        picture.write_bytes(content[:place] + b"\x7f" + content[place + 1 :])
+        told.add(ImageFolder(path=str(tmp_path)).fingerprint())
+    assert len(told) == 4 + len(range(60, len(content), 5000)) > 20
+
+
+def test_files_are_read_once_and_again_when_they_change(tmp_path):
+    path = tmp_path / "it"
+    path.write_bytes(b"old")
+    old = hashlib.sha256(b"old").hexdigest()
+    assert files.digests([path, tmp_path / "gone", path]) == [old, files.UNREAD, old]
+    os.utime(path, ns=(0, 0))
+    assert files.digests([path]) == [old]  # changed just now: its status tells nothing yet
+    status = path.stat()
+    with unittest.mock.patch("time.time_ns", lambda: status.st_ctime_ns + 10**11):
+        assert files.digests([path]) == [old]
+        with unittest.mock.patch("hashlib.file_digest", None):
+            assert files.digests([path]) == [old]
+        time.sleep(0.01)  # the clock of file systems is coarse
+        path.write_bytes(b"new")
+        os.utime(path, ns=(0, 0))
+        assert files.digests([path]) == [hashlib.sha256(b"new").hexdigest()]
+
+
+def test_what_stands_under_two_classes_is_told(tmp_path):
+    folder = draw_folder(tmp_path / "pictures", count=10)
+    shared = draw_folder(tmp_path / "more", classes=("x", "y", "z", "owl"), count=2) / "owl"
+    for name in ("cat", "dog"):
+        (folder / name / "more").symlink_to(shared)
+    (note,) = ImageFolder(path=str(folder), side=6).notes()[-1:]
+    assert note == (
+        "pictures that stand under another class too, byte for byte: 4, of cat, dog;"
+        " not all can be right"
+    )
+    (folder / "eel" / "all").symlink_to("..")
+    note = ImageFolder(path=str(folder), side=6).notes()[-1]
+    assert "byte for byte: 46, of cat, dog, eel;" in note
 
 
 def test_folders_of_splits_in_any_letters(tmp_path):

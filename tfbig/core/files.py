@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import json
 import math
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tfbig.core.errors import DiskFull, RunFailure, UserError
+from tfbig.core.workers import cores
 
 LOCK = ".lock"
 # The errors of a disk, a quota or a limit that is reached
+SETTLED_NS = 2 * 10**9  # a change within so short a time may not show in a file's status
+UNREAD = "none"  # instead of the digest of a file that cannot be read
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -76,6 +83,33 @@ def _finite(value):
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def digests(paths: Iterable[Path]) -> list[str]:
+    """The sha256 of each file's content, UNREAD where it cannot be read.
+
+    Files whose status has not changed are read once by a process.
+    """
+    with ThreadPoolExecutor(cores()) as readers:
+        return list(readers.map(_known_digest, paths))
+
+
+def _known_digest(path: Path) -> str:
+    try:
+        status = path.stat()
+        stamp = (status.st_dev, status.st_ino, status.st_size)
+        times = (status.st_mtime_ns, status.st_ctime_ns)
+        if time.time_ns() - max(times) < SETTLED_NS:
+            return _digest.__wrapped__(path)
+        return _digest(path, *stamp, *times)
+    except OSError:
+        return UNREAD
+
+
+@functools.lru_cache(maxsize=1 << 20)
+def _digest(path: Path, *status: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import collections
-import filecmp
 import functools
 import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +16,7 @@ from tfbig.core.component import knob
 from tfbig.core.dataset import Dataset
 from tfbig.core.errors import Needed, UserError
 from tfbig.core.features import SPLITS, Feature
+from tfbig.core.files import UNREAD, digests
 from tfbig.core.folders import files_inside, is_hidden
 from tfbig.core.lazy import np
 from tfbig.core.pictures import SUFFIXES
@@ -26,8 +25,6 @@ from tfbig.data._splits import stratified
 
 # A split whose pictures take more than this is read from its files again and again
 MEMORY_BYTES = 512 * 2**20
-TOLD_BY = 4096  # bytes at each of three places of a file that tell whether it is another one
-UNREAD = "none"  # instead of the digest of a file that cannot be read
 LIKE_A_PART = re.compile(r"(^|[^a-z])(train|valid|val|test|eval)", re.IGNORECASE)
 PARTS = {
     "train": ("train", "training"),
@@ -136,18 +133,26 @@ class ImageFolder(Dataset):
         )
 
     def fingerprint(self):
-        names, files_of = self._listed
+        names, _ = self._listed
         lines = [
-            f"{split} {label} {path.relative_to(self.root)} {_digest(path)}"
-            for split, files in files_of.items()
-            for path, label in files
+            f"{split} {label} {path.relative_to(self.root)} {digest}"
+            for split, label, path, digest in self._digested()
         ]
         return (
-            "3:"
+            "4:"
             + hashlib.sha256(
                 "\n".join([*names, *lines]).encode("utf-8", "surrogateescape")
             ).hexdigest()
         )
+
+    def _digested(self) -> list[tuple[str, int, Path, str]]:
+        """All pictures as (split, label, path, digest of the content)."""
+        rows = [(split, *row) for split, files in self._listed[1].items() for row in files]
+        contents = digests(path for _, path, _ in rows)
+        return [
+            (split, label, path, content)
+            for (split, path, label), content in zip(rows, contents, strict=True)
+        ]
 
     @cached_property
     def _listed(self) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
@@ -155,23 +160,35 @@ class ImageFolder(Dataset):
         return _files(self)
 
     def notes(self):
-        """Lines about what in the folder is left out, and what stands in two splits."""
+        """Lines about what is left out, and what stands in two splits or under two classes."""
         return [*self._left_out(), *self._copies]
 
     @cached_property
     def _copies(self) -> list[str]:
-        files = {split: [path for path, _ in pairs] for split, pairs in self._listed[1].items()}
-        known = collections.defaultdict(list)
-        for path in files.pop("train"):
-            known[_digest(path)].append(path)
-        known.pop(UNREAD, None)
-        counts = {
-            split: sum(_is_among(path, known.get(_digest(path), ())) for path in paths)
-            for split, paths in files.items()
-        }
-        copies = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
-        sentence = "pictures that stand in the training split too, byte for byte"
-        return [f"{sentence}: {copies}; metrics of these splits are too good"] if copies else []
+        places = collections.defaultdict(list)  # of each content: its splits and labels
+        for split, label, _, content in self._digested():
+            places[content].append((split, label))
+        places.pop(UNREAD, None)
+        twice, classes = collections.Counter(), set()
+        contradictory = 0
+        for rows in places.values():
+            labels = {label for _, label in rows}
+            splits = [split for split, _ in rows]
+            if "train" in splits:
+                twice.update(split for split in splits if split != "train")
+            if len(labels) > 1:
+                contradictory += len(rows)
+                classes |= labels
+        lines = []
+        if twice:
+            copies = ", ".join(f"{twice[split]:,} of {split}" for split in SPLITS if twice[split])
+            sentence = "pictures that stand in the training split too, byte for byte"
+            lines.append(f"{sentence}: {copies}; metrics of these splits are too good")
+        if contradictory:
+            names = ", ".join(self.label_names[label] for label in sorted(classes))
+            sentence = "pictures that stand under another class too, byte for byte"
+            lines.append(f"{sentence}: {contradictory:,}, of {names}; not all can be right")
+        return lines
 
     def _left_out(self) -> list[str]:
         folders = [path for split in PARTS if (path := _part(self.root, split))] or [self.root]
@@ -232,28 +249,6 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return status.st_size, status.st_mtime_ns
-
-
-def _digest(path: Path) -> str:
-    """A digest of a file's content: of its size, its beginning, its middle and its end.
-
-    It is quick for many files.
-    """
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            parts = []
-            for start in (0, (size - TOLD_BY) // 2, size - TOLD_BY):
-                file.seek(max(0, start))
-                parts.append(file.read(TOLD_BY))
-    except OSError:
-        return UNREAD
-    return f"{size} {hashlib.sha256(b''.join(parts)).hexdigest()}"
-
-
-def _is_among(path: Path, others: Iterable[Path]) -> bool:
-    """Whether one of the other files has the same content."""
-    return any(filecmp.cmp(path, other, shallow=False) for other in others)
 
 
 @functools.lru_cache(maxsize=6)
