@@ -266,6 +266,7 @@ def test_token_numbers_where_the_tokenizer_stays_outside(corpora):
     )
     for change, message in (
         ({"count": tf.constant([99, 0, 1])}, "count: expected 0 to the number"),
+        ({"count": tf.constant([1])}, "count: expected .* one for each row"),
         ({"tokens": given["tokens"] + 300}, "tokens: expected numbers from 0 to"),
     ):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
@@ -392,6 +393,17 @@ def test_requests_that_are_refused(corpora, change, message):
         )
 
 
+def test_all_rows_together_are_bounded(corpora):
+    """Nothing stops the loop of a program once it runs."""
+    programs, _ = made(corpora["one"])
+    rest = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "seed": 1}
+    assert complete(programs, ["a"] * 300, "generate", length=1, **rest)[1] == [1] * 300
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="at most 16,384 tokens together, rows times length"
+    ):
+        complete(programs, ["a"] * 300, "generate", length=55, **rest)
+
+
 # Single steps
 
 
@@ -468,9 +480,52 @@ def test_steps_give_what_predict_gives_in_onnx_too(corpora, model, tmp_path):
             (long["tokens"], (16, 3, -1)),
             (long["tokens"], (16, 0, 1)),
             (long["tokens"][:, :4], (4, 5, 1)),
+            (long["tokens"], (16, 3)),
+            (long["tokens"] - 999, (16, 3, 1)),
+            (long["tokens"] + 300, (16, 3, 1)),
         ):
             with pytest.raises(Exception):  # noqa: B017 - each runtime has a kind of its own
                 runtime["prefill"]({"tokens": tokens, "count": np.array(count, np.int32)})
+        cache = runtime["prefill"](long)
+        cache.pop("logits")
+        size = setup.task.tokenizer.size
+        for token, position in ((size - 1, 15), (-1, 3), (size, 3), (0, -1), (0, 16), (0, 5000)):
+            asked = {"token": [token, 0, 0], "position": [position, 3, 1]}
+            rows = {name: np.array(value, np.int32) for name, value in asked.items()}
+            if position == 15:
+                assert np.isfinite(runtime["step"]({**rows, **cache})["logits"]).all()
+                continue
+            with pytest.raises(Exception):  # noqa: B017
+                runtime["step"]({**rows, **cache})
+
+
+def test_numbers_that_no_window_or_step_has_are_refused_in_words(corpora):
+    programs, setup = made(corpora["many"])
+    size = setup.task.tokenizer.size
+    windows = setup.task.data.examples("test", np.arange(3))
+    cache = programs.signatures["prefill"](
+        tokens=windows["tokens"][:, :4], count=np.full(3, 4, np.int32)
+    )
+    cache.pop("logits")
+    row = np.full(3, 2, np.int32)
+    good = {"token": row, "position": row, **cache}
+    for name, given, changes in (
+        ("tensors", windows, {"length": (-3, 17), "tokens": (-1, size)}),
+        ("step", good, {"position": (-1, 16, 5000), "token": (-1, size)}),
+        ("prefill", {"tokens": windows["tokens"][:, :4], "count": row}, {"tokens": (-3, size)}),
+    ):
+        call = programs.signatures[name]
+        call(**{key: tf.constant(value) for key, value in given.items()})
+        for key, numbers in changes.items():
+            for number in numbers:
+                changed = np.array(given[key])
+                changed[(2, *[0] * (changed.ndim - 1))] = number
+                with pytest.raises(
+                    tf.errors.InvalidArgumentError, match=f"{key}: expected .* 0 to"
+                ):
+                    call(**{**given, key: tf.constant(changed)})
+    with pytest.raises(tf.errors.InvalidArgumentError, match="length: .* for each row"):
+        programs.signatures["tensors"](**{**windows, "length": windows["length"][:1]})
 
 
 def test_litert_scores_windows(corpora, tmp_path):

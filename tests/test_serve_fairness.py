@@ -104,6 +104,46 @@ def test_a_call_that_never_ends_takes_a_thread_and_no_more_than_there_are():
     asyncio.run(look())
 
 
+def test_programs_with_loops_leave_a_thread_to_the_others():
+    """Nothing stops a loop once it runs: four of them took all threads of a model for minutes."""
+    go_on, order = threading.Event(), []
+
+    def call(name, inputs):
+        order.append((name, float(inputs["x"][0])))
+        if name == "loop":
+            assert go_on.wait(20)
+        return {"y": inputs["x"] * 2}
+
+    async def look():
+        one = signature({"x": [-1]}, {"y": [-1]})
+        operations = {"loop": {"While"}, "short": {"MatMul"}}
+        model = servable.Servable(
+            "m", 1, {"loop": one, "short": one}, call, {}, operations=operations
+        )
+        batcher = Batcher(model, asyncio.get_running_loop(), most_rows=1)
+        loops = [batcher.submit("loop", rows(value)) for value in range(7)]
+        for value in range(3):  # also when all loops that may run have begun
+            short = batcher.submit("short", rows(value))
+            assert (await asyncio.wait_for(short, 10))["y"].tolist() == [2.0 * value]
+            await asyncio.sleep(4 * batching.SLOW_S)
+        began = [name for name, _ in order].count("loop")
+        assert began == batching.MOST_LOOPING and not any(future.done() for future in loops)
+        loops[5].cancel()
+        batcher.close()
+        go_on.set()
+        answers = await asyncio.gather(*loops, return_exceptions=True)
+        answers.pop(5)
+        assert [answer["y"].tolist() for answer in answers] == [
+            [2.0 * value] for value in (0, 1, 2, 3, 4, 6)
+        ]
+        return batcher
+
+    batcher = asyncio.run(look())
+    batcher.thread.join(10)
+    assert not batcher.thread.is_alive() and batcher.threads == batcher.looping == 0
+    assert batcher.waiting == 0 and ("loop", 5.0) not in order
+
+
 @pytest.mark.parametrize(("outputs", "calls"), [({"y": [-1]}, [64, 64, 22]), ({"y": [1]}, [150])])
 def test_many_rows_are_answered_in_parts_where_rows_are_answered_alone(outputs, calls):
     sizes = []
@@ -257,6 +297,22 @@ def test_rows_are_bounded_and_what_they_become_is_counted():
         Failure, match="expected at most 64 rows in a request. Received: 65"
     ):  # they cannot be answered in parts
         written.check("serving_default", rows(*range(65)))
+
+
+def test_inputs_of_unequal_rows_are_refused():
+    """A graph might answer for fewer rows than were sent."""
+    inputs = {"x": np.zeros((2, 3), np.float32), "y": np.zeros(1, np.float32)}
+    words = "expected inputs of equally many rows. Received: 2 of x, 1 of y."
+    for shapes, is_refused in (
+        ({"x": [-1, -1], "y": [-1]}, True),
+        ({"x": [-1, 3], "y": [-1]}, True),
+        ({"x": [-1, 3], "y": [1]}, False),
+    ):
+        expected = pytest.raises(Failure, match=words) if is_refused else contextlib.nullcontext()
+        with expected:
+            served(None, shapes).check("serving_default", inputs)
+    scalar = {**inputs, "y": np.float32(1)}
+    served(None, {"x": [-1, 3], "y": []}).check("serving_default", scalar)
 
 
 @pytest.mark.parametrize(

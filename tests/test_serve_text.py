@@ -376,6 +376,31 @@ def test_texts_are_bounded_in_number_and_time(folder):
     on_desk(folder, look, streams=2, stream_seconds=1.0)
 
 
+def test_a_text_that_waits_too_long_for_its_turn_is_given_up(folder):
+    async def look(desk):
+        await desk.whole(max_tokens=2)
+        batcher, go_on = desk.catalogue.find("tiny"), threading.Event()
+        run = batcher.servable.run
+
+        def busy(signature, inputs):
+            go_on.wait(20)
+            return run(signature, inputs)
+
+        batcher.servable.run = busy
+        desk.texts.limits = Limits(seconds=0.5)
+        for streams in (False, True):
+            status, content = await asyncio.wait_for(
+                desk.ask({"model": "tiny", "stream": streams}), 10
+            )
+            assert status == 503 and b"No token within 0.5 s: the model is busy" in content
+        go_on.set()
+        batcher.servable.run = run
+        desk.texts.limits = Limits()
+        assert desk.texts.running == 0 and (await desk.whole(max_tokens=2))
+
+    on_desk(folder, look)
+
+
 def test_who_reads_nothing_keeps_no_place(folder):
     async def look(desk):
         await desk.whole(max_tokens=2)  # the programs' first calls are slow

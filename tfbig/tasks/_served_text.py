@@ -50,7 +50,7 @@ def serving(task: Task, model, service: Service) -> Serving:
     windows = {"tokens": tf.TensorSpec([None, task.context + 1], tf.int32)}
     return Serving(
         signature={**windows, "length": tf.TensorSpec([None], tf.int32)},
-        decode=_same,
+        decode=text_programs.windows,
         encode=_same,
         answer=_same,
         grade=task.metrics,

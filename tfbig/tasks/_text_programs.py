@@ -30,6 +30,8 @@ from tfbig.decoding.sampling import choose
 from tfbig.prep import graph_text
 
 WINDOWS = 32  # windows scored at once; bounds memory
+MOST_WRITTEN = 1 << 14  # tokens of all rows that one request may ask for
+COUNT = "count: expected 0 to the number of tokens given in each row, one for each row"
 
 
 class TextPrograms:
@@ -95,14 +97,11 @@ class TextPrograms:
         They stand behind the start of a document, if the model knows one.
         """
         if "tokens" in given:
-            size = self.task.tokenizer.size
-            fits = tf.reduce_all(
-                (given["count"] >= 0) & (given["count"] <= tf.shape(given["tokens"])[1])
-            )
-            known = tf.reduce_all((given["tokens"] >= 0) & (given["tokens"] < size))
-            _require(fits, "count: expected 0 to the number of tokens given in each row")
-            _require(known, f"tokens: expected numbers from 0 to {size - 1}")
-            tokens = tf.RaggedTensor.from_tensor(given["tokens"], given["count"])
+            numbers, count = given["tokens"], given["count"]
+            _require(_are_within(count, 0, tf.shape(numbers)[1]), COUNT)
+            _require(tf.equal(tf.shape(count)[0], tf.shape(numbers)[0]), COUNT)
+            _require(*self._known(numbers, "tokens"))
+            tokens = tf.RaggedTensor.from_tensor(numbers, count)
         else:
             (texts,) = given.values()
             tokens = self.encode(texts)
@@ -162,6 +161,10 @@ class TextPrograms:
     def _generate(self, *, length, seed, temperature, top_k, top_p, **given):
         limit = self.service.limit
         _require((length >= 1) & (length <= limit), f"length: expected 1 to {limit}")
+        most = max(limit, MOST_WRITTEN)  # nothing stops the loop, not even that its client has gone
+        rows = tf.shape(next(iter(given.values())))[0]
+        message = f"length: expected at most {most:,} tokens together, rows times length"
+        _require(tf.cast(rows, tf.int64) * tf.cast(length, tf.int64) <= most, message)
         _require(temperature >= 0, "temperature: expected at least 0")
         _require(top_k >= 0, "top_k: expected at least 1, or 0 for all tokens")
         _require((top_p > 0) & (top_p <= 1), "top_p: expected more than 0, at most 1")
@@ -250,25 +253,75 @@ class TextPrograms:
             parallel_iterations=1,
         )[1]
 
+    def _known(self, tokens, name: str) -> tuple:
+        """Whether all tokens are of the vocabulary, and what is said otherwise."""
+        last = self.task.tokenizer.size - 1
+        return _are_within(tokens, 0, last), f"{name}: expected numbers from 0 to {last}"
+
     def _prefill(self, tokens, count):
-        given = tf.shape(tokens)[1]
-        fits = tf.reduce_all((count >= 1) & (count <= given)) & (given <= self.context)
-        _require(fits, f"count: expected 1 to the number of tokens given, at most {self.context}")
-        # Other formats have no assertions, but an error of tf.zeros for sizes below 0
-        missing = tf.where(fits, self.context - given, -1)
-        filled = tf.concat([tokens, tf.zeros((tf.shape(tokens)[0], missing), tf.int32)], 1)
+        rows, given = tf.unstack(tf.shape(tokens))
+        known = self._known(tokens, "tokens")
+        fits = _are_within(count, 1, given) & (given <= self.context)
+        fits &= tf.equal(tf.shape(count)[0], rows)
+        message = f"count: expected 1 to the number of tokens given, at most {self.context}"
+        count = _required(count, fits, f"{message}, for each row")
+        count = _required(count, *known)
+        tokens = _checked(tokens, *known)
+        filled = tf.concat([tokens, tf.zeros((rows, self.context - given), tf.int32)], 1)
         return self._named(self.prefill([tf.reshape(filled, (-1, self.context)), count]))
 
     def _step(self, token, position, **cache):
+        last = self.context - 1
+        fits = _are_within(position, 0, last)
+        # Of the token, too: not every model reads the position
+        token = _required(token, fits, f"position: expected numbers from 0 to {last}")
+        token = _required(token, *self._known(token, "token"))
         return self._named(
             self.step([token, position, *(cache[f"cache_{i}"] for i in range(len(self.cache)))])
         )
+
+    def windows(self, given: dict) -> dict:
+        """Windows of tokens [b, context + 1] and how many targets are real, if they can be that."""
+        fits = _are_within(given["length"], 0, self.context)
+        fits &= tf.equal(tf.shape(given["length"])[0], tf.shape(given["tokens"])[0])
+        message = f"length: expected a number from 0 to {self.context} for each row"
+        return {
+            "tokens": _checked(given["tokens"], *self._known(given["tokens"], "tokens")),
+            "length": _checked(given["length"], fits, message),
+        }
 
     def _named(self, outputs) -> dict:
         logits, *cache = outputs
         return {"logits": logits, **{f"cache_{i}": tensor for i, tensor in enumerate(cache)}}
 
 
-def _require(condition, message) -> None:
-    """Ends the request with this message unless the condition holds."""
-    tf.debugging.Assert(condition, [message])
+def _require(condition, message):
+    """Ends the request with this message unless the condition holds.
+
+    Returns:
+        The operation that does so; None outside a graph.
+    """
+    return tf.debugging.Assert(condition, [message])
+
+
+def _checked(value, condition, message):
+    """A value of a request that ends with this message unless the condition holds.
+
+    The message comes before those of operations that the value would break.
+    """
+    accepted = _require(condition, message)
+    with tf.control_dependencies([] if accepted is None else [accepted]):
+        return tf.identity(value)
+
+
+def _required(value, condition, message):
+    """The same of int32 [b], for formats that have no assertions, too.
+
+    They have an error of tf.zeros for sizes below 0.
+    """
+    missing = tf.where(_checked(condition, condition, message), 0, -1)
+    return tf.concat([value, tf.zeros((missing,), tf.int32)], 0)
+
+
+def _are_within(numbers, low: int, high):
+    return tf.reduce_all((numbers >= low) & (numbers <= high))

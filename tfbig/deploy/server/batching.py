@@ -8,6 +8,7 @@ call takes long another thread answers the rest.
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import itertools
 import queue
@@ -25,10 +26,13 @@ PART_PIXELS = 1 << 22  # of the pictures of a call, unless one alone has more
 PIXELS_AT_ONCE = 4 * MOST_PIXELS  # of pictures that wait or are decoded
 SLOW_S = 0.25  # a call that goes on for longer while others wait gets another thread beside it
 MOST_THREADS = 4  # of a servable
+# Calls of programs with loops, which nothing can stop: a thread stays for others
+MOST_LOOPING = MOST_THREADS - 1
 ANSWERING = "answering-"  # what their names begin with
 MOST_WAITING = 1024  # requests in a queue
 # A call that takes no longer is cheaper to make at once than to hand to another thread
 QUICK_S = 0.5e-3
+AGAIN = object()  # in a queue: a place has become free for a program with loops
 
 
 @dataclass
@@ -82,11 +86,14 @@ class Batcher:
         self.most_rows = most_rows
         self.most_waiting = most_waiting
         self.pixels = pixels or Budget("pixels of pictures", PIXELS_AT_ONCE)
-        self.queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.queue: queue.SimpleQueue[Job | None | object] = queue.SimpleQueue()
+        # With loops, taken from the queue while too many of their kind were running
+        self.later: collections.deque[Job] = collections.deque()
         self.usual_s: dict[str, float] = {}  # of a call with one row of numbers, by signature
         self.waiting, self.calls, self.users, self.closed, self.watched = 0, 0, 0, False, False
-        self.lock = threading.Lock()  # of `threads` and `since`
-        self.threads = 0
+        self.lock = threading.Lock()  # of `threads`, `looping` and `since`
+        self.threads = self.looping = 0
+        self.is_last = False  # whether the queue has come to its end
         self.since: float | None = None  # when the last thread began its call
         # Taken from the queue, but not answered with what was before
         self.next_job: Job | None = None
@@ -194,9 +201,15 @@ class Batcher:
         while True:
             batch, closing = self._take()
             if batch:
+                loops = self.servable.has_loops(batch[0].signature)
                 with self.lock:
                     self.since = time.monotonic()
+                    self.looping += loops
                 self._answer(batch)
+                with self.lock:
+                    self.looping -= loops
+                if loops and self.later:
+                    self.queue.put(AGAIN)
             with self.lock:
                 replaced = self.thread is not threading.current_thread()
                 if not replaced:
@@ -207,10 +220,25 @@ class Batcher:
         if replaced and closing:
             self.queue.put(None)  # for the one in its place
 
+    def _next(self) -> Job | None:
+        """Waits for the next request that may be answered; None: there will be none."""
+        while True:
+            if self.later and self.looping < MOST_LOOPING:
+                return self.later.popleft()
+            if self.is_last and not self.later:
+                return None
+            job = self.next_job or self.queue.get()
+            self.next_job = None
+            if job is None:
+                self.is_last = True
+            elif job is not AGAIN:
+                if self.looping < MOST_LOOPING or not self.servable.has_loops(job.signature):
+                    return job
+                self.later.append(job)
+
     def _take(self) -> tuple[list[Job], bool]:
         """Waits for what is answered together next, and says whether that is all."""
-        first = self.next_job or self.queue.get()
-        self.next_job = None
+        first = self._next()
         if first is None:
             return [], True
         batch = [first]
@@ -221,7 +249,10 @@ class Batcher:
             except queue.Empty:
                 break
             if job is None:
-                return batch, True
+                self.is_last = True
+                return batch, not self.later
+            if job is AGAIN:
+                continue
             if job.key != first.key or rows + job.rows > self.most_rows:
                 self.next_job = job
                 break

@@ -147,7 +147,7 @@ class Completions:
         pieces = writer.write(batcher, tokens, choice)
         async with contextlib.aclosing(pieces):
             try:
-                async for piece, done in pieces:
+                async for piece, done in self._in_time(pieces):
                     await out.add(piece)
                     if done:
                         reason = "stop"
@@ -164,6 +164,22 @@ class Completions:
                 failure.told = True
                 raise failure from error
             await out.end(reason)
+
+    async def _in_time(self, pieces):
+        """The pieces of a text; raises Failure where one of them waits too long for its turn."""
+        while True:
+            try:
+                async with asyncio.timeout(self.limits.seconds):
+                    piece = await anext(pieces)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise Failure(
+                    "UNAVAILABLE",
+                    f"No token within {self.limits.seconds:g} s: the model is busy. Ask again "
+                    "later.",
+                ) from None
+            yield piece
 
     async def _writer(self, servable) -> Writer:
         writer = self.writers.get(servable)

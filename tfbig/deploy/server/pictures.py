@@ -81,4 +81,7 @@ def _features(message) -> list:
     if isinstance(message, tf.train.Example):
         return list(message.features.feature.values())
     listed = message.feature_lists.feature_list.values()
-    return [*message.context.feature.values(), *(feature for steps in listed for feature in steps.feature)]
+    return [
+        *message.context.feature.values(),
+        *(feature for steps in listed for feature in steps.feature),
+    ]

@@ -69,11 +69,12 @@ class Servable:
         self.by_place = set(record.get("by_place", ()))
         self._call = call
         self.operations = operations or {}
+        self._in_rows = {key for key, each in signatures.items() if _take_rows(each)}
         self._by_row = {key for key, signature in signatures.items() if _all_have_rows(signature)}
         self._steady = {
             key
             for key, signature in signatures.items()
-            if _has_one_size(signature) and not self.operations.get(key, set()) & LOOPS
+            if _has_one_size(signature) and not self.has_loops(key)
         }
         self._row_bytes = {key: _row_bytes(signature) for key, signature in signatures.items()}
         self.dtypes = {
@@ -94,6 +95,10 @@ class Servable:
     def is_by_row(self, signature: str) -> bool:
         """Whether rows can be answered in parts: inputs and outputs have them, independent ones."""
         return signature in self._by_row and signature not in self.by_place
+
+    def has_loops(self, signature: str) -> bool:
+        """Whether it loops, which may take long and which nothing can stop."""
+        return bool(self.operations.get(signature, set()) & LOOPS)
 
     def is_steady(self, signature: str) -> bool:
         """Whether a call with one row takes as long as any other: of fixed size, without loops."""
@@ -120,7 +125,7 @@ class Servable:
             )
         operations = self.operations.get(signature, set())
         if not operations & PICTURE_DECODERS:
-            if operations & LOOPS:
+            if self.has_loops(signature):
                 self._check_looped(signature, inputs)
             return None
         pixels = pictures.count(inputs, rows, operations)
@@ -181,6 +186,13 @@ class Servable:
                     f"input {name}: expected shape {dims}, -1 being free. Received:"
                     f" {list(value.shape)}.",
                 )
+        counts = {name: len(value) for name, value in inputs.items() if value.ndim}
+        if signature in self._in_rows and len(set(counts.values())) > 1:
+            listed = ", ".join(f"{count} of {name}" for name, count in sorted(counts.items()))
+            raise Failure(
+                "INVALID_ARGUMENT",
+                f"expected inputs of equally many rows. Received: {listed}.",
+            )
 
     def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answers checked inputs; what the model itself refuses becomes a Failure."""
@@ -314,6 +326,14 @@ def _onnx(path: Path) -> tuple[object, Callable]:
             for dim in tensor.shape:
                 info.tensor_shape.dim.add(size=dim if isinstance(dim, int) else -1)
     return signature, lambda inputs: dict(zip(names, session.run(outputs, inputs), strict=True))
+
+
+def _take_rows(signature) -> bool:
+    """Whether all inputs have a free first axis, but for scalars, which say how to answer."""
+    shapes = [info.tensor_shape for info in signature.inputs.values()]
+    return all(
+        not shape.unknown_rank and (not shape.dim or shape.dim[0].size == -1) for shape in shapes
+    )
 
 
 def _all_have_rows(signature) -> bool:
