@@ -101,6 +101,8 @@ def test_override():
         ("model.activation=rellu", "Did you mean relu?"),
         ("train.evaluate_every=1 epoch", "train.evaluate_every: expected a duration such as"),
         ("train.length=5epochs", "Received: '5epochs'. Did you mean 5ep?"),
+        ("train.length=1e3", "Received: '1e3'. Did you mean 1000?"),
+        ("train.length=2.5E+4", "Received: '2.5E+4'. Did you mean 25000?"),
         ("train.length=a week", 'train.length: expected epochs ("10ep") or steps ("20_000"). Rec'),
         ("train.length=50%", 'train.length: expected epochs ("10ep") or steps'),
         ("train.length=0ep", "train.length: expected more than 0. Received: '0ep'."),

@@ -453,6 +453,8 @@ def test_print_and_dry_run(tmp_path, monkeypatch, ask):
     monkeypatch.chdir(tmp_path)
     out, _ = ask("train", "mnist_mlp", "seed=3", "--print")
     assert "* seed=3 (recipe: 0)" in out
+    out, err = ask("train", "mnist_mlp", "train.batch_size=70_000", "--dry-run")
+    assert "a batch of 70,000 holds the" in err and "training examples more than once" in err
     out, _ = ask("train", "mnist_mlp", "--dry-run", "--json")
     found = json.loads(out)
     assert found["parameters"] == 101_770 and found["forward_flops_per_example"] == 2 * (

@@ -468,8 +468,12 @@ def test_tiny_shakespeare(monkeypatch):
         (
             "a.jsonl",
             b'{"text": "a"}\n{"txt": "b"}',
-            "a.jsonl, line 2: expected text under 'text' .data.field.. Received: txt",
+            "line 2: expected text under 'text' .data.field.. Received: an object with 'txt'",
         ),
+        ("a.jsonl", b'{"text": null}', "under 'text' .data.field.. Received: null under it"),
+        ("a.jsonl", b'{"text": 5, "a": 1}', "under 'text' .*Received: a number under it"),
+        ("a.jsonl", b'{"text": true}', "under 'text' .*Received: true or false under it"),
+        ("a.jsonl", b'["a"]', "under 'text' .*Received: a list, not an object"),
         ("a.jsonl", b"hello", "a.jsonl, line 1: expected a JSON object. Received: b'hello'"),
         ("a.txt.xz", b"hello", "a.txt.xz: cannot be read"),
         (

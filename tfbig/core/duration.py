@@ -22,14 +22,22 @@ def parse(text: str, form: str = FORM) -> tuple[float, str]:
     """
     match = _PATTERN.match(str(text).strip())
     if not match:
-        epochs = re.match(r"^\s*(\d[\d_.]*)\s*e", str(text))
-        meant = f" Did you mean {epochs[1]}ep?" if epochs else ""
-        raise ValueError(f"expected {form}. Received: {text!r}.{meant}")
+        raise ValueError(f"expected {form}. Received: {text!r}.{_meant(str(text))}")
     number = float(match[1].replace("_", ""))
     unit = (match[2] or "step").rstrip("s")
     if unit == "step" and number != int(number):
         raise ValueError(f"a number of steps must be whole. Received: {text!r}.")
     return number, unit
+
+
+def _meant(text: str) -> str:
+    """A suggestion for what is no duration, where there is one."""
+    power = re.fullmatch(r"\s*(\d+(?:\.\d+)?)[eE]\+?(\d{1,2})\s*", text)
+    if power:
+        number = float(f"{power[1]}e{power[2]}")
+        return f" Did you mean {int(number)}?" if number == int(number) else ""
+    epochs = re.match(r"^\s*(\d[\d_.]*)\s*e", text)
+    return f" Did you mean {epochs[1]}ep?" if epochs else ""
 
 
 def to_steps(text: str, *, epoch: float, length: int | None = None) -> int:

@@ -22,6 +22,15 @@ PART = 2**20  # bytes of each part
 KINDS = 5  # of files left out that are named
 PLAIN = (".txt", ".md", ".text")
 LINES = (".jsonl", ".ndjson")
+JSON_KINDS = {
+    type(None): "null",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "an object",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,9 +185,9 @@ class TextFiles(TextWindows):
                     f"{place}: expected a JSON object. Received: {line[:40]!r}, nested too deeply."
                 ) from error
             if not isinstance(value, dict) or not isinstance(value.get(self.field), str):
-                keys = ", ".join(value) if isinstance(value, dict) else type(value).__name__
                 raise UserError(
-                    f"{place}: expected text under {self.field!r} (data.field). Received: {keys}."
+                    f"{place}: expected text under {self.field!r} (data.field). "
+                    f"Received: {_received(value, self.field)}."
                 )
             prep.refuse_surrogates(value[self.field], place)
             yield place, prep.newlines(value[self.field])
@@ -190,6 +199,15 @@ class TextFiles(TextWindows):
             "licence": "the user's own",
             "citation": "none",
         }
+
+
+def _received(value, field: str) -> str:
+    """What a line of JSON holds instead of a text, in words."""
+    if not isinstance(value, dict):
+        return f"{JSON_KINDS[type(value)]}, not an object"
+    if field not in value:
+        return f"an object with {', '.join(map(repr, value)) or 'nothing in it'}"
+    return f"{JSON_KINDS[type(value[field])]} under it"
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -104,9 +104,7 @@ def prepare(run: Run, console: loop.Observer) -> Setup:
     compare(workers, experiment, data)
     if workers.is_chief:
         splits = run.read_json("data.json")["splits"]
-        lines = overview.lines(experiment, data)
-        for line in (*lines, *overview.concerns(experiment, data, splits)):
-            console.note(line)
+        _say(experiment, data, splits, console)
         parts.copy(run, experiment.task, console.note)
     # The chief's: rounding may differ elsewhere. It has copied the parts by then.
     known = json.loads(workers.gather(json.dumps(known))[0])
@@ -124,6 +122,12 @@ def prepare(run: Run, console: loop.Observer) -> Setup:
 
 def _is_new(run: Run, workers: Workers) -> bool:
     return workers.is_chief and not checkpoint.steps(run.checkpoints)
+
+
+def _say(experiment: Experiment, data: Readable, splits: dict, console: loop.Observer) -> None:
+    lines = overview.lines(experiment, data)
+    for line in (*lines, *overview.concerns(experiment, data, splits)):
+        console.note(line)
 
 
 def _size_and_place(setup: Setup) -> str:
@@ -290,12 +294,17 @@ def describe(setup: Setup, state: loop.State, run: Run) -> dict:
 
 
 def dry_run(experiment: Experiment, console: loop.Observer) -> dict:
-    """Builds everything, makes one step, and says what it takes."""
+    """Builds everything, makes one step, and says what it takes, and all that a start would say."""
     started = time.monotonic()
     data = Readable(experiment.data)
+    overview.refuse_empty(experiment, data)
     known = training_facts(experiment, data)
+    splits = {split: facts.described(data, split) for split in ("train", "validation")}
+    _say(experiment, data, splits, console)
     used = load_parts(None, experiment.task, console)
     setup = Setup(experiment, known, data=data, parts=used)
+    for line in overview.micro_statistics(experiment, setup.model):
+        console.note(line)
     slab, first = setup.slabs.at(0)
     scalars = setup.run_block(slab, tf.constant(first), tf.constant(1))
     loss = float(scalars["loss"][0])
