@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tfbig.core.lazy import np, tf
+from tfbig.metrics import classification
 from tfbig.tasks._classes import by_class, reliability
 
 SERVED_LABELS = 20  # in an answer, the likeliest first
@@ -77,11 +78,11 @@ class OneLabel:
         true, said = statistics["true"], statistics["label"]
         counts = np.zeros((self.width, self.width), np.int64)
         np.add.at(counts, (true, said), 1)
-        f1 = _f1(counts)
+        f1 = classification.f1(counts)
         seen = counts.sum(0) + counts.sum(1) > 0  # as scikit-learn: labels that occur
-        metrics = {"matthews": matthews(counts), "macro_f1": float(f1[seen].mean())}
+        metrics = {"matthews": classification.matthews(counts), "macro_f1": float(f1[seen].mean())}
         if self.width == 2:
-            metrics["auroc"] = auroc(statistics["last"], true == 1)
+            metrics["auroc"] = classification.auroc(statistics["last"], true == 1)
             metrics["f1"] = float(f1[1])
         return metrics
 
@@ -274,11 +275,9 @@ class Number:
         return {"value": outputs["value"], "true": label}
 
     def score(self, statistics) -> dict:
-        from scipy import stats
-
         said, true = statistics["value"], statistics["true"]
-        ranks = [stats.rankdata(values) for values in (said, true)]
-        return {"pearson": _correlation(said, true), "spearman": _correlation(*ranks)}
+        spearman = classification.spearman(said, true)
+        return {"pearson": classification.pearson(said, true), "spearman": spearman}
 
     def answer(self, outputs) -> dict:
         return {"value": outputs["value"]}
@@ -307,40 +306,6 @@ class Number:
         series = [{"name": "", "x": points["true"], "y": points["value"], "labels": labels}]
         axes = {"x_label": "true", "y_label": "said", "series": series}
         return [{"kind": "points", "title": "True and said numbers", **axes}]
-
-
-def matthews(counts: np.ndarray) -> float:
-    """Matthews' correlation of a confusion matrix of any size (Gorodkin 2004); 0 if undefined."""
-    counts = counts.astype(np.float64)
-    total, hits = counts.sum(), np.trace(counts)
-    true, said = counts.sum(1), counts.sum(0)
-    scale = (total**2 - said @ said) * (total**2 - true @ true)
-    return float((hits * total - true @ said) / np.sqrt(scale)) if scale > 0 else 0.0
-
-
-def auroc(score: np.ndarray, is_positive: np.ndarray) -> float | None:
-    """The share of pairs of a positive and a negative that are in order; None without pairs."""
-    from scipy import stats
-
-    positives = int(is_positive.sum())
-    negatives = len(is_positive) - positives
-    if not positives or not negatives:
-        return None
-    ranks = stats.rankdata(score)[is_positive].sum()
-    return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
-
-
-def _f1(counts: np.ndarray) -> np.ndarray:
-    """F1 of each class of a confusion matrix, 0 where it is undefined."""
-    hits, total = np.diagonal(counts), counts.sum(0) + counts.sum(1)
-    return np.where(total > 0, 2 * hits / np.maximum(total, 1), 0.0)
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Pearson's correlation; None where one of both is constant."""
-    one, other = (np.asarray(values, np.float64) - np.mean(values) for values in (one, other))
-    scale = np.sqrt((one @ one) * (other @ other))
-    return float(one @ other / scale) if scale > 0 else None
 
 
 def _share(part: int, whole: int) -> str:
