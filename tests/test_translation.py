@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import tfbig
 from tfbig.core.errors import UserError
+from tfbig.data.tfds_translation import TFDSTranslation
 from tfbig.decoding import greedy
 from tfbig.engine.readable import Readable
 from tfbig.engine.setup import Setup, training_facts
@@ -237,3 +238,21 @@ def test_characters_and_bytes(experiment, tmp_path):
         small = dataclasses.replace(experiment, data=data, train=train)
         run = tfbig.train(small, run=tmp_path / tokenizer)
         assert "bleu" in run.read_json("metrics.json")["test"]["metrics"]
+
+
+def test_the_recipe_for_accelerators_steps_compiled(tmp_path, monkeypatch):
+    """Of the base Transformer, in bfloat16 and micro-batches, at a small size."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    sizes = ["model.width=16", "model.heads=2", "model.hidden=16", "device.jit=true"]
+    depths = ["model.encoder_depth=1", "model.decoder_depth=1", "train.shapes=1"]
+    experiment = tfbig.recipe(
+        "wmt14_transformer", *sizes, *depths, "train.batch_size=8", "optim.warmup=1"
+    )
+    experiment = dataclasses.replace(experiment, data=TFDSTranslation.smallest(tmp_path))
+    setup = Setup(experiment, training_facts(experiment, Readable(experiment.data)))
+    losses = []
+    for step in range(6):
+        slab, first = setup.slabs.at(step)
+        losses.append(float(setup.run_block(slab, tf.constant(first), tf.constant(1))["loss"][0]))
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]

@@ -38,7 +38,7 @@ def tatoeba_transformer() -> Experiment:
         task=Translation(),
         model=SMALL,
         data=TatoebaEnZh(vocabulary=8000, max_source=64, max_target=64),
-        train=Train(length="8ep", batch_size=48, ema=0.995),
+        train=Train(length="5ep", batch_size=48, ema=0.995),
         optim=SCHEDULE,
         device=Device(jit="true", block=8),
     )
@@ -56,7 +56,7 @@ def tatoeba_gru() -> Experiment:
         task=Translation(),
         model=GRUAttention(),
         data=TatoebaEnZh(vocabulary=8000, max_source=64, max_target=64),
-        train=Train(length="8ep", batch_size=48, ema=0.995),
+        train=Train(length="5ep", batch_size=48, ema=0.995),
         optim=SCHEDULE,
         device=Device(block=8),
     )
