@@ -107,6 +107,8 @@ def test_what_is_asked_otherwise_stands_beside(run):
     assert entry["measured_by"]["bleu"].endswith("|beams:3|penalty:1")
     kept = run.read_json("metrics.json")
     assert kept["test"] == before and kept["test beams=3"] == entry
+    shown = (run.path / "report.html").read_text("utf-8")
+    assert "test beams=3" in shown and entry["measured_by"]["bleu"] in shown
     assert entry["metrics"]["loss"]["value"] == pytest.approx(before["metrics"]["loss"]["value"])
     with pytest.raises(UserError, match="beams: expected at least 1"):
         tfbig.evaluate(run, beams=0)

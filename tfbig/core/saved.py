@@ -50,6 +50,8 @@ FILES = {  # name -> (shape, what to do about a file of another one)
                 "count": int,
                 "step": int,
                 "metrics": {...: {"value": NUMBER, "low": NUMBER, "high": NUMBER}},
+                "measured_by?": {...: str},
+                "asked?": dict,
             }
         },
         EVALUATED,

@@ -99,8 +99,13 @@ def _headline(run: Run, config: dict, summary: dict, metrics: dict, units: dict)
 
 
 def _metrics(metrics: dict, units: dict) -> list[dict]:
-    """Metrics down, splits across."""
-    splits = [split for split in SPLIT_ORDER if split in metrics]
+    """Metrics down, splits across; beside a split what was asked of it otherwise than usual."""
+    splits = [
+        key
+        for split in SPLIT_ORDER
+        for key in metrics
+        if key == split or key.startswith(f"{split} ")
+    ]
     names = list(dict.fromkeys(name for split in splits for name in metrics[split]["metrics"]))
     if not names:
         return []
@@ -116,7 +121,11 @@ def _metrics(metrics: dict, units: dict) -> list[dict]:
     ]
     rows.append(["examples", *(f"{metrics[split]['count']:,}" for split in splits)])
     rows.append(["checkpoint of step", *(f"{metrics[split]['step']:,}" for split in splits)])
-    caption = "Below each value, its 95 % confidence interval."
+    sentences = ["Below each value, its 95 % confidence interval."]
+    for split in splits:
+        for name, words in metrics[split].get("measured_by", {}).items():
+            sentences.append(f"{split}, {name}: {words}.")
+    caption = " ".join(sentences)
     return [
         {"kind": "table", "title": "", "headers": ["", *splits], "rows": rows, "caption": caption}
     ]
