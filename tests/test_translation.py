@@ -100,6 +100,14 @@ def test_alignments_are_shares_of_the_source(trained):
         assert item["source"][-1] == item["target"][-1] == "∎"
 
 
+def test_a_translation_without_an_end_is_shown(trained, monkeypatch):
+    most = trained.task.spec["target"].most
+    endless = [(np.ones(most, np.int32), -1.0)] * 3
+    monkeypatch.setattr(Translation, "translate", lambda *given: endless)
+    (panel,) = trained.task.samples(trained.model, False)
+    assert len(panel["items"][0]["target"]) == len(panel["items"][0]["shares"]) == most
+
+
 def test_what_is_asked_otherwise_stands_beside(run):
     before = run.read_json("metrics.json")["test"]
     entry = tfbig.evaluate(run, beams=3)

@@ -269,6 +269,7 @@ class Translation(Task):
         for source, (written, _) in zip(
             sources, self.translate(model, sources, Search()), strict=True
         ):
+            written = written[: self.spec["target"].most - 1]  # one without an end fills all places
             before = np.insert(written, 0, self.end)
             rows = {"source": source, "source_count": len(source), "before": before}
             given = {name: tf.constant([value], tf.int32) for name, value in rows.items()}
