@@ -52,7 +52,9 @@ def test_tsv_and_json_lines_with_named_columns(tmp_path):
         got = data.examples("test", np.arange(data.size("test")))
         texts = of(data, "test")
         assert got["label"].dtype == np.float32
-        for first, second, number in zip(texts["text"], texts["second"], got["label"], strict=True):
+        for first, second, number in zip(
+            texts["text"], texts["text_pair"], got["label"], strict=True
+        ):
             assert second == f"{first}?"
             assert number == np.float32(int(first.split()[2]) / 7)
 
@@ -244,7 +246,7 @@ def test_features_are_found_by_their_names(prepared):
     parts = {"train": ("train", 40), "test": ("test", 10)}
     data = prepared("like_mnli", ["hypothesis", "premise"], parts)
     texts = of(data, "test")
-    assert texts["text"][0].startswith("premise") and texts["second"][0].startswith("hypothesis")
+    assert texts["text"][0].startswith("premise") and texts["text_pair"][0].startswith("hypothesis")
     news = prepared("like_news", ["title", "description"], parts)
     assert not news.is_pair and of(news, "test")["text"][0].startswith("description")
     both = TFDSText(builder="like_news", text="title", second="description", **SMALL)

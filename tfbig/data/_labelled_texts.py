@@ -121,13 +121,13 @@ class LabelledTexts(Dataset):
         )
         labels = self._table.splits["train"].labels
         label = Feature(shape=labels.shape[1:], dtype=labels.dtype.name)
-        pair = {"second": tokens} if self.is_pair else {}
+        pair = {"text_pair": tokens} if self.is_pair else {}
         return {"text": tokens, **pair, "label": label}
 
     @property
     def is_pair(self) -> bool:
         """Whether each row holds two texts."""
-        return "second" in self._table.splits["train"].tokens
+        return "text_pair" in self._table.splits["train"].tokens
 
     @property
     def label_names(self):
@@ -163,7 +163,7 @@ class LabelledTexts(Dataset):
         }
 
     def texts(self, split: str, positions: np.ndarray) -> dict[str, list[str]]:
-        """The texts at `positions` as they were read: "text" and, of pairs, "second"."""
+        """The texts at `positions` as they were read: "text" and, of pairs, "text_pair"."""
         part = self._split(split)
         return {name: [values[i] for i in positions] for name, values in part.texts.items()}
 
@@ -263,7 +263,7 @@ def _opened(data: LabelledTexts, fingerprint: str) -> Table:
                 f"data: expected a row for the {split} split at least. Received: none of"
                 f" {len(rows.texts):,}. Give more rows, or another share."
             )
-    columns = {"text": rows.texts, **({"second": rows.seconds} if rows.seconds else {})}
+    columns = {"text": rows.texts, **({"text_pair": rows.seconds} if rows.seconds else {})}
     texts = {
         split: {name: [values[i] for i in members[split]] for name, values in columns.items()}
         for split in SPLITS
@@ -348,7 +348,7 @@ def _cut(split: str, name: str, encoded: list[np.ndarray], most: int) -> list[st
     long = int((lengths > most).sum())
     if not long:
         return []
-    which = "second texts" if name == "second" else "texts"
+    which = "second texts" if name == "text_pair" else "texts"
     return [
         f"{long:,} of {split}'s {len(encoded):,} {which} are cut at {most:,} tokens (data.context);"
         f" the longest has {lengths.max():,}"

@@ -136,7 +136,7 @@ class TextClassification(Task):
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the texts of an example."""
-        return ("text", "second") if self.facts["pair"] else ("text",)
+        return ("text", "text_pair") if self.facts["pair"] else ("text",)
 
     @property
     def context(self) -> int:
