@@ -17,6 +17,7 @@ from tfbig.core.lazy import np
 OVERLAPS = tuple(0.5 + 0.05 * i for i in range(10))  # of a found and a true box, to be right
 RECALLS = 101
 RANGES = ("all", "small", "medium", "large")  # of a true box's area: to 32^2, to 96^2, above
+SERIES = 8  # classes in a plot
 LEAST_TRUE = 10  # boxes of a range of area, below which a figure would mean little
 MOST_FOUND = 100  # boxes of a class in a picture that count
 SIGNATURE = "COCO, IoU 0.50:0.05:0.95, 101 recalls, at most 100 boxes, by pycocotools"
@@ -114,6 +115,39 @@ def _curve(hit: np.ndarray, miss: np.ndarray, total: int) -> tuple[np.ndarray, n
         reached = place < recalls.shape[1]
         rows[overlap, reached] = best[overlap, place[reached]]
     return rows, recalls[:, -1] if recalls.shape[1] else np.zeros(len(OVERLAPS))
+
+
+def panels(statistics: dict[str, np.ndarray], names: tuple[str, ...]) -> list[dict]:
+    """Curves and a table of the classes, for a report, from what `match` returned."""
+    precision = curves(statistics)[0][0]
+    known = [number for number in range(len(names)) if not np.isnan(precision[number]).any()]
+    recalls = np.linspace(0, 1, RECALLS).tolist()
+    series = [
+        {"name": names[i], "x": recalls, "y": precision[i, 0].tolist()} for i in known[:SERIES]
+    ]
+    truth = statistics["truth"][:, 0].sum(0)
+    rows = []
+    for i in sorted(known, key=lambda number: precision[number].mean()):
+        values = (precision[i], precision[i, 0], precision[i, OVERLAPS.index(0.75)])
+        rows.append([names[i], f"{truth[i]:,}", *(f"{value.mean():.1%}" for value in values)])
+    return [
+        {
+            "kind": "curves",
+            "title": "Precision by recall, half of the area shared",
+            "x_label": "recall",
+            "y_label": "precision",
+            "series": series,
+            "log_y": False,
+            "from_zero": True,
+        },
+        {
+            "kind": "table",
+            "title": "Each class, the worst first",
+            "headers": ["class", "true boxes", "AP", "AP50", "AP75"],
+            "rows": rows,
+            "caption": SIGNATURE,
+        },
+    ]
 
 
 def _mean(values: np.ndarray) -> float | None:

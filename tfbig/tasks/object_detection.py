@@ -27,7 +27,6 @@ RARE = 0.01  # how likely a class is anywhere, before anything is learnt
 LEAST_SEEN = 0.25  # share of a box inside the picture, below which a crop takes it away
 LEAST_SIDE_PX = 2.0
 REPORTED = 0.3  # score of boxes that a report shows and counts
-SERIES = 8  # classes in a plot
 SHOWN_PICTURES, SIDE_PX = 12, 360
 TRUE_COLOUR, FOUND_COLOUR = "#00a060", "#ff8c00"
 FLIPS = {"none": (False, False), "sideways": (False, True), "all": (True, True)}
@@ -344,43 +343,8 @@ class ObjectDetection(Task):
     def panels(self, split, positions, records):
         """Curves and average precision of each class, mistakes by kind, pictures with boxes."""
         names = self.labels
-        statistics = self.examine(records)
-        precision = average_precision.curves(statistics)[0][0]
-        known = [number for number in range(len(names)) if not np.isnan(precision[number]).any()]
-        recalls = np.linspace(0, 1, average_precision.RECALLS).tolist()
-        series = [
-            {"name": names[i], "x": recalls, "y": precision[i, 0].tolist()} for i in known[:SERIES]
-        ]
-        truth = statistics["truth"][:, 0].sum(0)
-        order = sorted(known, key=lambda number: precision[number].mean())
-        rows = [
-            [
-                names[i],
-                f"{truth[i]:,}",
-                *(
-                    f"{v:.1%}"
-                    for v in (precision[i].mean(), precision[i, 0].mean(), precision[i, 5].mean())
-                ),
-            ]
-            for i in order
-        ]
         return [
-            {
-                "kind": "curves",
-                "title": "Precision by recall, half of the area shared",
-                "x_label": "recall",
-                "y_label": "precision",
-                "series": series,
-                "log_y": False,
-                "from_zero": True,
-            },
-            {
-                "kind": "table",
-                "title": "Each class, the worst first",
-                "headers": ["class", "true boxes", "AP", "AP50", "AP75"],
-                "rows": rows,
-                "caption": average_precision.SIGNATURE,
-            },
+            *average_precision.panels(self.examine(records), names),
             detection_errors.panel(records, names, REPORTED),
             self._pictures(split, positions, records),
         ]
