@@ -299,6 +299,20 @@ def test_rows_are_bounded_and_what_they_become_is_counted():
         written.check("serving_default", rows(*range(65)))
 
 
+def test_what_a_graph_asserts_is_answered_in_its_own_words():
+    @tf.function
+    def graph(x):
+        tf.debugging.Assert(x < 5, ["x: expected less than 5"])
+        return x
+
+    def call(name, inputs):
+        return {"y": graph(tf.constant(inputs["x"][0]))}
+
+    with pytest.raises(Failure) as caught:
+        served(call).run("serving_default", rows(7))
+    assert caught.value.message == "x: expected less than 5"
+
+
 def test_inputs_of_unequal_rows_are_refused():
     """A graph might answer for fewer rows than were sent."""
     inputs = {"x": np.zeros((2, 3), np.float32), "y": np.zeros(1, np.float32)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -376,6 +377,8 @@ def _reason(message: str) -> str:
     """The line of a TensorFlow error that says what is wrong, without where in the graph."""
     noise = ("Graph execution error", "Detected at node", "<stack traces", "[[{{", "File ")
     lines = [line.strip() for line in message.splitlines()]
-    return next(
+    said = next(
         (line for line in lines if line and not line.startswith(noise)), lines[0] if lines else ""
     )
+    asserted = re.fullmatch(r"assertion failed: \[([^][]*)\]", said)
+    return asserted[1] if asserted else said
