@@ -127,7 +127,7 @@ def test_programs_with_loops_leave_a_thread_to_the_others():
             assert (await asyncio.wait_for(short, 10))["y"].tolist() == [2.0 * value]
             await asyncio.sleep(4 * batching.SLOW_S)
         began = [name for name, _ in order].count("loop")
-        assert began == batching.MOST_LOOPING and not any(future.done() for future in loops)
+        assert began == batching.MOST_LONG and not any(future.done() for future in loops)
         loops[5].cancel()
         batcher.close()
         go_on.set()
@@ -140,8 +140,37 @@ def test_programs_with_loops_leave_a_thread_to_the_others():
 
     batcher = asyncio.run(look())
     batcher.thread.join(10)
-    assert not batcher.thread.is_alive() and batcher.threads == batcher.looping == 0
+    assert not batcher.thread.is_alive() and batcher.threads == batcher.long == 0
     assert batcher.waiting == 0 and ("loop", 5.0) not in order
+
+
+@pytest.mark.parametrize("pixels", [None, batching.PART_PIXELS + 1])
+def test_large_requests_leave_a_thread_to_the_others(pixels):
+    """Six of 4,096 pictures each kept a single picture waiting for 7 s."""
+    go_on = threading.Event()
+
+    def call(name, inputs):
+        if inputs["x"][0] < 0:
+            assert go_on.wait(20)
+        return {"y": inputs["x"] * 2}
+
+    async def look():
+        operations = {"serving_default": {"While", "DecodePng"}}
+        batcher = Batcher(served(call, operations=operations), asyncio.get_running_loop())
+        values, counted = (rows(-1), np.array([pixels])) if pixels else (rows(*[-1] * 65), None)
+        counted = np.zeros(65, np.int64) if counted is None else counted
+        large = [batcher.submit("serving_default", values, counted) for _ in range(5)]
+        for value in range(3):
+            small = batcher.submit("serving_default", rows(value), np.array([784]))
+            assert (await asyncio.wait_for(small, 10))["y"].tolist() == [2.0 * value]
+            await asyncio.sleep(4 * batching.SLOW_S)
+        assert batcher.long == batching.MOST_LONG
+        batcher.close()
+        go_on.set()
+        assert all((answer["y"] == -2).all() for answer in await asyncio.gather(*large))
+        assert batcher.pixels.taken == 0
+
+    asyncio.run(look())
 
 
 @pytest.mark.parametrize(("outputs", "calls"), [({"y": [-1]}, [64, 64, 22]), ({"y": [1]}, [150])])

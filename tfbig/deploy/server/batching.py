@@ -26,13 +26,13 @@ PART_PIXELS = 1 << 22  # of the pictures of a call, unless one alone has more
 PIXELS_AT_ONCE = 4 * MOST_PIXELS  # of pictures that wait or are decoded
 SLOW_S = 0.25  # a call that goes on for longer while others wait gets another thread beside it
 MOST_THREADS = 4  # of a servable
-# Calls of programs with loops, which nothing can stop: a thread stays for others
-MOST_LOOPING = MOST_THREADS - 1
+# Threads that large requests and programs with loops, which nothing can stop, may take together
+MOST_LONG = MOST_THREADS - 1
 ANSWERING = "answering-"  # what their names begin with
 MOST_WAITING = 1024  # requests in a queue
 # A call that takes no longer is cheaper to make at once than to hand to another thread
 QUICK_S = 0.5e-3
-AGAIN = object()  # in a queue: a place has become free for a program with loops
+AGAIN = object()  # in a queue: a thread has become free for requests that take long
 
 
 @dataclass
@@ -87,12 +87,12 @@ class Batcher:
         self.most_waiting = most_waiting
         self.pixels = pixels or Budget("pixels of pictures", PIXELS_AT_ONCE)
         self.queue: queue.SimpleQueue[Job | None | object] = queue.SimpleQueue()
-        # With loops, taken from the queue while too many of their kind were running
+        # Those that take long, taken from the queue while too many of their kind were running
         self.later: collections.deque[Job] = collections.deque()
         self.usual_s: dict[str, float] = {}  # of a call with one row of numbers, by signature
         self.waiting, self.calls, self.users, self.closed, self.watched = 0, 0, 0, False, False
-        self.lock = threading.Lock()  # of `threads`, `looping` and `since`
-        self.threads = self.looping = 0
+        self.lock = threading.Lock()  # of `threads`, `long` and `since`
+        self.threads = self.long = 0
         self.is_last = False  # whether the queue has come to its end
         self.since: float | None = None  # when the last thread began its call
         # Taken from the queue, but not answered with what was before
@@ -201,14 +201,14 @@ class Batcher:
         while True:
             batch, closing = self._take()
             if batch:
-                loops = self.servable.has_loops(batch[0].signature)
+                long = self._is_long(batch[0])
                 with self.lock:
                     self.since = time.monotonic()
-                    self.looping += loops
+                    self.long += long
                 self._answer(batch)
                 with self.lock:
-                    self.looping -= loops
-                if loops and self.later:
+                    self.long -= long
+                if long and self.later:
                     self.queue.put(AGAIN)
             with self.lock:
                 replaced = self.thread is not threading.current_thread()
@@ -220,10 +220,20 @@ class Batcher:
         if replaced and closing:
             self.queue.put(None)  # for the one in its place
 
+    def _is_long(self, job: Job) -> bool:
+        """Whether it is answered in parts, or by a loop whose end nobody knows.
+
+        Loops over pictures end: their pixels are counted.
+        """
+        if job.pixels is not None and job.pixels.sum() > PART_PIXELS:
+            return True
+        loops = job.pixels is None and self.servable.has_loops(job.signature)
+        return loops or job.rows > self.most_rows
+
     def _next(self) -> Job | None:
         """Waits for the next request that may be answered; None: there will be none."""
         while True:
-            if self.later and self.looping < MOST_LOOPING:
+            if self.later and self.long < MOST_LONG:
                 return self.later.popleft()
             if self.is_last and not self.later:
                 return None
@@ -232,7 +242,7 @@ class Batcher:
             if job is None:
                 self.is_last = True
             elif job is not AGAIN:
-                if self.looping < MOST_LOOPING or not self.servable.has_loops(job.signature):
+                if self.long < MOST_LONG or not self._is_long(job):
                     return job
                 self.later.append(job)
 
