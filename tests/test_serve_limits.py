@@ -143,7 +143,11 @@ async def slow_heads(protocol):
     """
     import uvicorn
 
+    answering = asyncio.Event()
+
     async def application(scope, receive, send):
+        if scope["path"] == "/slow":
+            await answering.wait()
         await send(
             {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
         )
@@ -170,10 +174,21 @@ async def slow_heads(protocol):
     for _, writer in links:
         writer.write(whole)
     assert [await asyncio.wait_for(reader.readuntil(b"ok"), 20) for reader, _ in links]
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    # The one that has been idle for longest makes room, but none on which something is answered
+    slow = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
+    links[0][1].write(slow)
+    await asyncio.sleep(0.05)
+    links.append(await asyncio.open_connection("127.0.0.1", port))
+    assert await asyncio.wait_for(links[1][0].read(), 20) == b""
+    links[2][1].write(slow)
+    await asyncio.sleep(0.05)
+    links.append(await asyncio.open_connection("127.0.0.1", port))
     with contextlib.suppress(ConnectionError):
-        assert await asyncio.wait_for(reader.read(), 20) == b""
-    for _, open_writer in [*links, (reader, writer)]:
+        assert await asyncio.wait_for(links[3][0].read(), 20) == b""
+    answering.set()
+    for reader, _ in (links[0], links[2]):
+        assert await asyncio.wait_for(reader.readuntil(b"ok"), 20)
+    for _, open_writer in links:
         open_writer.close()
     server.should_exit = True
     await asyncio.wait_for(task, 20)

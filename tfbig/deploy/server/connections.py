@@ -24,7 +24,8 @@ class BoundedProtocol(HttpToolsProtocol):
     The head's time counts from the connection's start, then from each request's first byte; between
     requests uvicorn's own keep-alive limit holds. What comes in place of a body's next bytes, such
     as lines behind one that is sent in chunks, may be as long as a head. A body that was refused
-    before its end may go on for as long as a head. An answer must be read.
+    before its end may go on for as long as a head. An answer must be read. Where there are too many
+    connections, those on which nothing happens make room for others.
     """
 
     def connection_made(self, transport) -> None:
@@ -34,10 +35,23 @@ class BoundedProtocol(HttpToolsProtocol):
         self._size = 0
         self._timer = None
         self._unread = None
-        if len(self.connections) > CONNECTIONS:
+        self._since = self.loop.time()
+        if len(self.connections) > CONNECTIONS and not self._make_room():
             transport.abort()
         else:
             self._wait()
+
+    def _make_room(self) -> bool:
+        """Closes the connection that has asked for nothing for longest, if there is one."""
+        idle = [other for other in self.connections if other is not self and other.is_idle()]
+        if idle:
+            min(idle, key=_idle_since).transport.close()
+        return bool(idle)
+
+    def is_idle(self) -> bool:
+        """Whether it is open, nothing is being answered on it, and no body is coming."""
+        answered = self.cycle is None or self.cycle.response_complete
+        return answered and not self._body and not self.transport.is_closing()
 
     def connection_lost(self, exc) -> None:
         self._rest()
@@ -86,6 +100,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._since = self.loop.time()
         if self._body and not self.transport.is_closing():
             self._wait()
 
@@ -131,3 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _idle_since(connection: BoundedProtocol) -> float:
+    return connection._since
