@@ -256,6 +256,11 @@ def test_a_run_is_used_without_its_data(tmp_path):
 
 
 def test_what_it_takes_is_planned(tmp_path):
-    """Of a model that reads numbers of examples beside texts of any length."""
+    """Of a text of the longest that is read, by a model that takes numbers beside it."""
     figures = plan.describe(small(tmp_path, "label"))
-    assert figures["parameters"] > 0 and figures["activations_mb"] > 0
+    length, width = 10, 16
+    products = 2 * length * (3 * width**2 + width**2 + 2 * 4 * width**2)
+    attention = 2 * 2 * length**2 * width  # of queries with keys, and of shares with values
+    summary = 2 * (width**2 + 3 * width)
+    assert figures["forward_flops_per_example"] == products + attention + summary
+    assert figures["activations_mb"] > 4e-6 * 12 * length * 10 * width

@@ -10,15 +10,17 @@ from tfbig.engine.strategy import layers
 RECURRENT_GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 
 
-def forward_flops(model) -> int:
+def forward_flops(model, longest: int = 1) -> int:
     """Operations (a multiply-add is two) of a forward pass on one example.
 
-    Matrix products, convolutions, recurrence.
+    Matrix products, convolutions, recurrence. Axes of any length are taken to be the `longest`.
 
     Products are counted in the traced graph; loops over time, whose bodies appear there once, by
     their layer's formula.
     """
-    spec = tf.nest.map_structure(lambda x: tf.TensorSpec((1, *x.shape[1:]), x.dtype), model.input)
+    spec = tf.nest.map_structure(
+        lambda x: tf.TensorSpec((1, *(n or longest for n in x.shape[1:])), x.dtype), model.input
+    )
     traced = tf.function(lambda x: model(x, training=False), autograph=False).get_concrete_function(
         spec
     )

@@ -71,16 +71,17 @@ def _recurrent(node: Node) -> list:
     return [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
 
 
-def bytes_kept(node: Node) -> int:
+def bytes_kept(node: Node, longest: int = 1) -> int:
     """Bytes of a node's results that the gradient needs, for one example.
 
-    Its outputs; for a recurrent layer, those of all its time steps.
+    Its outputs; for a recurrent layer, those of all its time steps. Axes of any length are taken to
+    be the `longest`.
     """
     if type(node.operation).__name__ in VIEWS:
         return 0
-    whole = sum(map(bytes_of, node.outputs))
+    whole = sum(bytes_of(tensor, longest) for tensor in node.outputs)
     return whole + sum(
-        4 * RECURRENT * layer.units * _moments(node)
+        4 * RECURRENT * layer.units * _moments(node, longest)
         for layer in _recurrent(node)
         if hasattr(layer, "units")
     )
@@ -94,12 +95,12 @@ def operations(node: Node) -> int:
     return len(layers) * _moments(node) if layers else 1
 
 
-def _moments(node: Node) -> int:
-    """Time steps of what a recurrent layer reads; 1 where they are not known."""
-    return node.inputs[0].shape[1] or 1
+def _moments(node: Node, longest: int = 1) -> int:
+    """Time steps of what a recurrent layer reads."""
+    return node.inputs[0].shape[1] or longest
 
 
-def bytes_of(tensor) -> int:
+def bytes_of(tensor, longest: int = 1) -> int:
     """Bytes of a symbolic tensor for one example.
 
     Whole numbers, which nobody differentiates, count too.
@@ -113,4 +114,4 @@ def bytes_of(tensor) -> int:
         "uint8": 1,
         "int8": 1,
     }.get(tensor.dtype, 4)
-    return width * math.prod(n or 1 for n in tensor.shape[1:])
+    return width * math.prod(n or longest for n in tensor.shape[1:])

@@ -19,7 +19,7 @@ from tfbig.core.interrupt import held_signals
 from tfbig.core.lazy import keras, load, np, tf
 from tfbig.core.run import Follower, Run
 from tfbig.core.workers import place
-from tfbig.engine import checkpoint, facts, loop, machine, overview, parts, results
+from tfbig.engine import checkpoint, facts, loop, machine, overview, parts, results, shapes
 from tfbig.engine.flops import forward_flops
 from tfbig.engine.readable import Readable, told
 from tfbig.engine.records import is_recorded
@@ -268,7 +268,7 @@ def describe(setup: Setup, state: loop.State, run: Run) -> dict:
     folder = run.checkpoints / checkpoint.folder_name(newest[0]) if newest else None
     return {
         "parameters": setup.model.count_params(),
-        "forward_flops": forward_flops(setup.model),
+        "forward_flops": forward_flops(setup.model, shapes.longest(setup.task.data.spec)),
         "steps": state.step,
         "epochs": round(state.step / setup.lengths.epoch, 3),
         "seconds": round(seconds, 2),
@@ -317,7 +317,9 @@ def dry_run(experiment: Experiment, console: loop.Observer) -> dict:
     )
     return {
         "parameters": setup.model.count_params(),
-        "forward_flops_per_example": forward_flops(setup.model),
+        "forward_flops_per_example": forward_flops(
+            setup.model, shapes.longest(setup.task.data.spec)
+        ),
         "weights_mb": round(size(setup.model.variables) / 1e6, 2),
         "optimizer_mb": round(size(setup.files[checkpoint.OPTIMIZER]) / 1e6, 2),
         "peak_memory_mb": round(peak / 1e6),

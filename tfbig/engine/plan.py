@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import np, tf
-from tfbig.engine import batches, checkpoint, graph, remat
+from tfbig.engine import batches, checkpoint, graph, remat, shapes
 from tfbig.engine.flops import forward_flops
 from tfbig.engine.hardware import Hardware
 from tfbig.engine.loop import CALL_SECONDS
@@ -49,13 +49,14 @@ def activations_mb(setup: Setup) -> float:
     """
     train = setup.experiment.train
     model = setup.model
+    longest = shapes.longest(setup.task.data.spec)
     kept = (
         remat.activation_bytes(model)
         if train.remat
-        else sum(map(graph.bytes_kept, graph.nodes(model)))
+        else sum(graph.bytes_kept(node, longest) for node in graph.nodes(model))
     )
     return (
-        (sum(map(graph.bytes_of, model.inputs)) + kept)
+        (sum(graph.bytes_of(tensor, longest) for tensor in model.inputs) + kept)
         * (train.batch_size // train.accumulate)
         / 1e6
     )
@@ -67,7 +68,7 @@ def describe(setup: Setup) -> dict:
     A step costs three forward passes: one forward, two backward (Kaplan et al. 2020, section 2.1).
     """
     experiment = setup.experiment
-    forward = forward_flops(setup.model)
+    forward = forward_flops(setup.model, shapes.longest(setup.task.data.spec))
     weights = size_mb(setup.model.variables)
     others = size_mb(setup.files[checkpoint.OPTIMIZER])
     gradients = size_mb(setup.model.trainable_variables)

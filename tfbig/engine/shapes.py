@@ -25,6 +25,11 @@ def free(spec: Spec) -> dict[str, int]:
     return {name: feature.most for name, feature in spec.items() if feature.most is not None}
 
 
+def longest(spec: Spec) -> int:
+    """The most that any free axis holds; 1 where there is none."""
+    return max(free(spec).values(), default=1)
+
+
 def measured(data: Dataset, count: int, batch_size: int) -> list[Padded]:
     """At most `count` shapes, from short to long, by which training examples are padded least."""
     lengths = lengths_of(data, "train")
