@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tfbig.core.component import knob
 from tfbig.core.contracts import Model
 from tfbig.core.lazy import keras
+from tfbig.models import _pretrained_resnet
 from tfbig.nn.residual import BLOCKS, STEMS, Body
 
 
@@ -59,3 +60,7 @@ class ResNet(Model):
         if self.dropout:
             x = keras.layers.Dropout(self.dropout, name="dropout")(x)
         return keras.Model(inputs, x, name="resnet")
+
+    def load(self, model, source):
+        """Loads weights of a residual network: Hugging Face's form, torchvision's or timm's."""
+        _pretrained_resnet.load(model, source)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tfbig.core.component import knob
 from tfbig.core.contracts import Model
 from tfbig.core.lazy import keras
+from tfbig.models import _pretrained_resnet
 from tfbig.nn.choices import normalization
 from tfbig.nn.residual import BLOCKS, STEMS, Body
 
@@ -72,6 +73,10 @@ class ResNetFPN(Model):
             above = x
             maps.append(self._smoothed(x, level))
         return keras.Model(inputs, maps[::-1], name="resnet_fpn")
+
+    def load(self, model, source):
+        """Loads weights of a residual network: Hugging Face's form, torchvision's or timm's."""
+        _pretrained_resnet.load(model, source)
 
     def _smoothed(self, x, level: int):
         name = f"pyramid_{level}"
