@@ -213,18 +213,21 @@ def test_attention_against_keras():
 
 
 @pytest.mark.parametrize(
-    ("knobs", "published"),
+    ("name", "knobs", "published"),
     [
-        ({"depth": 18}, 11_689_512),
-        ({"depth": 34}, 21_797_672),
-        ({"depth": 50}, 25_557_032),
-        ({"depth": 101}, 44_549_160),
+        ("resnet", {"depth": 18}, 11_689_512),
+        ("resnet", {"depth": 34}, 21_797_672),
+        ("resnet", {"depth": 50}, 25_557_032),
+        ("resnet", {"depth": 101}, 44_549_160),
+        ("convnext", {"size": "tiny"}, 28_589_128),
+        ("convnext", {"size": "small"}, 50_223_688),
+        ("convnext", {"size": "base"}, 88_591_464),
     ],
 )
-def test_residual_networks_are_as_large_as_published(knobs, published):
-    """With a head for ImageNet's 1,000 classes, as torchvision's."""
+def test_networks_are_as_large_as_published(name, knobs, published):
+    """With a head for ImageNet's 1,000 classes."""
     image = {"image": Feature(shape=(64, 64, 3), dtype="float32")}
-    body = registry.component("models", "resnet")(**knobs).build(image)
+    body = registry.component("models", name)(**knobs).build(image)
     trained = sum(int(np.prod(weight.shape)) for weight in body.trainable_weights)
     assert trained + (body.output.shape[-1] + 1) * 1000 == published
 

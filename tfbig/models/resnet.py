@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tfbig.core.component import knob
 from tfbig.core.contracts import Model
 from tfbig.core.lazy import keras
-from tfbig.models import _pretrained_resnet
+from tfbig.models import _pretrained_pictures as pretrained
 from tfbig.nn.residual import BLOCKS, STEMS, Body
 
 
@@ -63,4 +63,4 @@ class ResNet(Model):
 
     def load(self, model, source):
         """Loads weights of a residual network: Hugging Face's form, torchvision's or timm's."""
-        _pretrained_resnet.load(model, source)
+        pretrained.load(model, source, pretrained.RESNET, pretrained.TIMM_RESNET)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tfbig.core.component import knob
 from tfbig.core.contracts import Model
 from tfbig.core.lazy import keras
-from tfbig.models import _pretrained_resnet
+from tfbig.models import _pretrained_pictures as pretrained
 from tfbig.nn.choices import normalization
 from tfbig.nn.residual import BLOCKS, STEMS, Body
 
@@ -76,7 +76,7 @@ class ResNetFPN(Model):
 
     def load(self, model, source):
         """Loads weights of a residual network: Hugging Face's form, torchvision's or timm's."""
-        _pretrained_resnet.load(model, source)
+        pretrained.load(model, source, pretrained.RESNET, pretrained.TIMM_RESNET)
 
     def _smoothed(self, x, level: int):
         name = f"pyramid_{level}"

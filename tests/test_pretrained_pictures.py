@@ -1,4 +1,4 @@
-"""Residual networks: weights from elsewhere."""
+"""Networks that see begin with weights from elsewhere."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from tfbig.core.errors import LeftOut, UserError
 from tfbig.core.features import Feature
+from tfbig.models.convnext import ConvNeXt
 from tfbig.models.resnet import ResNet
 from tfbig.models.resnet_fpn import ResNetFPN
 
@@ -29,13 +30,21 @@ shapes = {
     "basic": dict(embedding_size=8, hidden_sizes=[8, 16], depths=[2, 1]),
     "bottleneck": dict(embedding_size=64, hidden_sizes=[256, 512, 1024, 2048], depths=[3, 4, 6, 3]),
 }
-other = hf.ResNetModel(hf.ResNetConfig(layer_type=kind, **shapes[kind]))
+if kind == "convnext":
+    config = hf.ConvNextConfig(
+        hidden_sizes=[8, 16], depths=[2, 1], num_stages=2, layer_scale_init_value=0.5,
+        layer_norm_eps=1e-6,  # of its last norm, as timm's and the paper's
+    )
+    other = hf.ConvNextModel(config)
+else:
+    other = hf.ResNetModel(hf.ResNetConfig(layer_type=kind, **shapes[kind]))
 picture = torch.tensor(np.random.RandomState(0).randn(2, 3, 64, 96).astype("float32"))
 with torch.no_grad():
     for _ in range(3):  # so that running means and variances are some
         other.train()(2 * picture + 0.5)
     other.eval().save_pretrained(folder)
-    pooled = other(picture).pooler_output[:, :, 0, 0]
+    pooled = other(picture).pooler_output
+    pooled = pooled.reshape(2, -1)
 np.savez(f"{folder}/states.npz", picture=picture.permute(0, 2, 3, 1).numpy(), pooled=pooled.numpy())
 """
 
@@ -44,8 +53,15 @@ def built(model):
     return model.build({"image": Feature(shape=SIZE, dtype="float32")})
 
 
-@pytest.mark.parametrize("kind, knobs", [("basic", PLAIN), ("bottleneck", {"depth": 50})])
-def test_weights_from_elsewhere_give_the_same_features(kind, knobs, tmp_path):
+@pytest.mark.parametrize(
+    "kind, model",
+    [
+        ("basic", ResNet(**PLAIN)),
+        ("bottleneck", ResNet(depth=50)),
+        ("convnext", ConvNeXt(blocks=(2, 1), channels=(8, 16))),
+    ],
+)
+def test_weights_from_elsewhere_give_the_same_features(kind, model, tmp_path):
     """PEER_PYTHON names an interpreter that has transformers and torch, if this one has not."""
     python = os.environ.get("PEER_PYTHON", sys.executable)
     command = [python, "-c", ELSEWHERE, kind, str(tmp_path)]
@@ -54,7 +70,6 @@ def test_weights_from_elsewhere_give_the_same_features(kind, knobs, tmp_path):
         pytest.skip("transformers and torch are not installed")
     assert ended.returncode == 0, ended.stderr
     saved = np.load(tmp_path / "states.npz")
-    model = ResNet(**knobs)
     network = built(model)
     model.load(network, str(tmp_path))
     features = network(saved["picture"], training=False)
