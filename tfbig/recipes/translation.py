@@ -94,9 +94,10 @@ def wmt14_transformer() -> Experiment:
     # TFDS_DATA_DIR names a folder with wmt14_translate/de-en, if there is no network
     python -m tfbig.train wmt14_transformer
 
-    Some 25,000 target tokens a step in micro-batches, as published; 60 million parameters. Not
-    measured as a whole: only compiled and stepped at a small size. Published, of other code: 27.3
-    (tokenised BLEU, Vaswani et al. 2017); 24.4 (13a, cased, JoeyNMT's 60 million parameters).
+    Some 25,000 target tokens a step in micro-batches, as published; 60 million parameters.
+
+    Not measured as a whole: only compiled and stepped at a small size. Published, of other code:
+    27.3 (tokenised BLEU, Vaswani et al. 2017); 24.4 (13a, cased, JoeyNMT's 60 million parameters).
     """
     return Experiment(
         name="wmt14_transformer",
