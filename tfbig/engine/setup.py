@@ -21,7 +21,7 @@ from tfbig.core.workers import Place, cores
 from tfbig.engine import batches, checkpoint, evaluate, remat, shapes
 from tfbig.engine.optimizer import build_optimizer
 from tfbig.engine.readable import Readable
-from tfbig.engine.step import Step, compile_block, wants_halves, wants_jit
+from tfbig.engine.step import Step, compile_block, has_accelerator, wants_halves, wants_jit
 from tfbig.engine.strategy import Workers, join, layers
 
 _BUILDING = threading.RLock()  # a model may be built of another one
@@ -231,9 +231,9 @@ class Setup:
     def _concluding(self, asked: Component) -> Callable:
         """The compiled program of evaluations with what `Task.conclude` gives, kept for others."""
         if asked not in self._concluders:
-            self._concluders[asked] = evaluate.compile_predict(
-                self.task, self.model, self.jit, asked
-            )
+            # Loops of many small steps take XLA long to compile, and gain little on CPU
+            jit = self.jit and has_accelerator()
+            self._concluders[asked] = evaluate.compile_predict(self.task, self.model, jit, asked)
         return self._concluders[asked]
 
     @cached_property

@@ -315,6 +315,11 @@ SLOW_IN_XLA = (
 )
 
 
+def has_accelerator() -> bool:
+    """Whether TensorFlow computes on something else than the CPU."""
+    return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+
+
 def wants_jit(choice: str, model, synchronised: bool = False) -> tuple[bool, str]:
     """Whether to compile with XLA, and why.
 
@@ -327,7 +332,7 @@ def wants_jit(choice: str, model, synchronised: bool = False) -> tuple[bool, str
         return False, "batch normalisation over all workers"
     if choice != "auto":
         return choice == "true", f"device.jit={choice}"
-    if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+    if has_accelerator():
         return True, "an accelerator is present"
     slow = sorted(
         {
@@ -348,11 +353,7 @@ def wants_halves(allowed: bool, model, jit: bool) -> bool:
     are too small to gain from several threads, but XLA runs independent chains at the same time.
     Models without an axis of moments or patches have few, large products and gain nothing.
     """
-    if (
-        not (allowed and jit)
-        or tf.config.list_logical_devices("GPU")
-        or tf.config.list_logical_devices("TPU")
-    ):
+    if not (allowed and jit) or has_accelerator():
         return False
     if any(
         isinstance(layer, keras.layers.BatchNormalization) or hasattr(layer, "seed_generator")
