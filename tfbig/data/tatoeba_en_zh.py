@@ -31,7 +31,7 @@ class TatoebaEnZh(TextPairs):
 
     @classmethod
     def smallest(cls, folder):
-        return cls(tokenizer="bytes", max_source=40, max_target=40)
+        return cls(tokenizer="bytes", max_source=16, max_target=24)
 
     def pairs(self):
         source, target = self.direction.split("-")
