@@ -63,7 +63,7 @@ def sst2_bert_mini() -> Experiment:
     # TFDS_DATA_DIR names a prepared folder, if there is no network
     python -m tfbig.train sst2_bert_mini
 
-    Not measured as a whole.
+    Measured, of one epoch (train.length=1ep): 80.16 % accuracy on GLUE's validation part (seed 0).
     """
     return Experiment(
         name="sst2_bert_mini",
@@ -89,7 +89,8 @@ def sotu_bert_mlm() -> Experiment:
     # TFDS_DATA_DIR names a prepared folder, if there is no network
     python -m tfbig.train sotu_bert_mlm
 
-    Not measured as a whole.
+    Measured, of 1,000 of the 1,500 steps: 5.05 nats, accuracy 21.8 % at hidden tokens of validation
+        (seed 0).
     """
     return Experiment(
         name="sotu_bert_mlm",
@@ -123,7 +124,8 @@ def sst2_bert_mini_pretrained() -> Experiment:
     # After sotu_bert_mlm; its run lends weights and vocabulary
     python -m tfbig.train sst2_bert_mini_pretrained init=runs/sotu_bert_mlm data.vocabulary_path=runs/sotu_bert_mlm
 
-    Not measured as a whole.
+    Measured, of one epoch (train.length=1ep) behind 1,000 steps of pre-training: 80.28 % test accuracy
+        (GLUE's validation part; seed 0), no more than without. Not measured as a whole.
     """  # noqa: E501
     data = TFDSText(builder="glue/sst2", context=64, tokenizer="ready", validation=0.05)
     return Experiment(
