@@ -102,7 +102,7 @@ def test_no_word_stands_twice_at_one_name():
         (
             "mnist_mlp",
             "model.depth=4",
-            "is a setting of model=vit; this experiment has model=mlp. Did you mean model.units?",
+            "vit; this experiment has model=mlp. Did you mean model.units?",
         ),
         (
             "mnist_mlp",
