@@ -13,6 +13,7 @@ from tfbig.data.tfds_translation import TFDSTranslation
 from tfbig.decoding import greedy
 from tfbig.engine.readable import Readable
 from tfbig.engine.setup import Setup, training_facts
+from tfbig.models.gru_attention import GRUAttention
 from tfbig.prep import graph_bpe
 from tfbig.prep.tokenizers import BPE
 from tfbig.tasks.translation import Translation
@@ -137,6 +138,18 @@ def test_greedy_is_a_beam_of_one_and_needs_no_cache(trained, sources):
     for row, size in enumerate(choices.numpy()):
         np.testing.assert_array_equal(whole[row, :size], written[row, :size])
     assert len(set(choices.numpy())) > 1 and (score < 0).numpy().all()
+
+
+def test_the_recurrent_baseline_writes_as_its_whole_does(experiment):
+    recurrent = dataclasses.replace(experiment, model=GRUAttention.smallest())
+    setup = Setup(recurrent, training_facts(recurrent, Readable(recurrent.data)))
+    task = setup.task
+    source, count = padded(task.data.examples("test", np.arange(6))["source"], more=3)
+    transducer = task.transducer(setup.model)
+    written, _, choices = transducer.write(source, count)
+    whole = transducer.write_uncached(setup.model, source, count).numpy()
+    for row, size in enumerate(choices.numpy()):
+        np.testing.assert_array_equal(whole[row, :size], written[row, :size])
 
 
 def test_batch_mates_order_and_padding_change_nothing(trained, sources):
