@@ -328,15 +328,7 @@ class Translation(Task):
 
     def translate(self, model, sources: list, request: Search) -> list[tuple[np.ndarray, float]]:
         """The translation of each source, both as tokens, and its log-probability in nats."""
-        transducer = self.transducer(model)
-        program = tf.function(
-            lambda source, count: transducer.write(source, count, **vars(request)),
-            input_signature=[
-                tf.TensorSpec((None, None), tf.int32),
-                tf.TensorSpec((None,), tf.int32),
-            ],
-            autograph=False,
-        )
+        program = self._program(model, request)
         answers = []
         for first in range(0, len(sources), TOGETHER):
             some = sources[first : first + TOGETHER]
@@ -350,6 +342,24 @@ class Translation(Task):
                 for tokens, own, value in zip(written, count, score, strict=True)
             ]
         return answers
+
+    def _program(self, model, request: Search):
+        """The compiled search of a model, kept for the next texts."""
+        if not hasattr(self, "_programs"):
+            object.__setattr__(self, "_programs", {})
+        known, program = self._programs.get(request, (None, None))
+        if known is not model:
+            transducer = self.transducer(model)
+            program = tf.function(
+                lambda source, count: transducer.write(source, count, **vars(request)),
+                input_signature=[
+                    tf.TensorSpec((None, None), tf.int32),
+                    tf.TensorSpec((None,), tf.int32),
+                ],
+                autograph=False,
+            )
+            self._programs[request] = model, program
+        return program
 
     def encode(self, text: str, number: int) -> np.ndarray:
         """A source's tokens, its end behind them; what cannot be translated is refused."""
