@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 from tfbig.core.component import knob
 from tfbig.core.dataset import Dataset
@@ -93,21 +93,31 @@ class DetectionData(Dataset):
             "crowds": Feature(shape=(None,), dtype="int32", most=most),
         }
 
+    def check_most(self) -> None:
+        """Refuses more boxes in a picture than there may be, of whichever split."""
+        for split in SPLITS:
+            for entry in self.pictures(split):
+                if len(entry.boxes) > self.most_boxes:
+                    raise UserError(
+                        f"data.most_boxes: expected at least {len(entry.boxes)}, the boxes of"
+                        f" {entry.name}. Received: {self.most_boxes}."
+                    )
+
     def size(self, split):
         check_split(split)
-        return len(self.pictures(split))
+        return len(self._checked[split])
+
+    @cached_property
+    def _checked(self) -> dict[str, list[Annotated]]:
+        """The annotated pictures of all splits, none with more boxes than there may be."""
+        self.check_most()
+        return {split: self.pictures(split) for split in SPLITS}
 
     def examples(self, split, positions):
         check_split(split)
         positions = np.asarray(positions, np.int64)
-        entries = self.pictures(split)
+        entries = self._checked[split]
         rows = [entries[int(i)] for i in positions]
-        for row in rows:
-            if len(row.boxes) > self.most_boxes:
-                raise UserError(
-                    f"data.most_boxes: expected at least {len(row.boxes)}, the boxes of {row.name}."
-                    f" Received: {self.most_boxes}."
-                )
         image, size = self._decoded(split, positions)
         whole = np.concatenate([size, size], 1)
         return {
@@ -126,16 +136,30 @@ class DetectionData(Dataset):
         return {"image": np.array(contents, object)}
 
     def _decoded(self, split: str, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pictures that fit inside, uint8 [n, height, width, 3], and their sizes, [n, 2]."""
-        pixels = self.height * self.width * 3
-        if len(self.pictures(split)) * pixels <= MEMORY_BYTES:
-            image, size = _all_decoded(self, split, self.fingerprint())
-            return image[positions], size[positions]
-        return _decode(self, split, positions)
+        """Pictures that fit inside, uint8 [n, height, width, 3], and their sizes, [n, 2].
+
+        Those of a small split are kept, each from when it is first asked for.
+        """
+        count = len(self._checked[split])
+        if count * self.height * self.width * 3 > MEMORY_BYTES:
+            return _decode(self, split, positions)
+        if split not in self._kept:
+            image = np.empty((count, *self.shape), np.uint8)
+            self._kept[split] = image, np.zeros((count, 2), np.float32)  # no picture is 0 high
+        image, size = self._kept[split]
+        absent = np.unique(positions[size[positions, 0] == 0])
+        if len(absent):
+            image[absent], size[absent] = _decode(self, split, absent)
+        return image[positions], size[positions]
+
+    @cached_property
+    def _kept(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        return {}
 
     def fingerprint(self):
         lines = [
             f"{split} {entry.name} {entry.boxes.tolist()} {entry.classes.tolist()}"
+            f" {entry.crowds.tolist()}"
             for split in SPLITS
             for entry in self.pictures(split)
         ]
@@ -152,12 +176,6 @@ class DetectionData(Dataset):
                 more = ", ..." if len(wrong) > SHOWN else ""
                 notes.append(f"{split}: {total:,} boxes left out, empty or outside: {names}{more}")
         return notes
-
-
-@functools.lru_cache(maxsize=3)
-def _all_decoded(data: DetectionData, split: str, fingerprint: str) -> tuple:
-    """A whole split, decoded once."""
-    return _decode(data, split, np.arange(len(data.pictures(split))))
 
 
 def _decode(data: DetectionData, split: str, positions: np.ndarray) -> tuple:

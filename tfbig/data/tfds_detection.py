@@ -134,6 +134,11 @@ def _builder(data: TFDSDetection):
         raise UserError(
             f"data.builder: expected a dataset with a part train. Received: {info.full_name}."
         )
+    if "image" not in info.features:
+        raise UserError(
+            f"data.builder: expected pictures under image. {info.full_name} has"
+            f" {', '.join(sorted(info.features))}."
+        )
     if data.validation_part == data.test_part:
         raise UserError(
             "data.validation_part: expected another part than data.test_part. Received:"

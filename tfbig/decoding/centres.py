@@ -17,6 +17,7 @@ from tfbig.core.lazy import tf
 
 SPREAD = 0.54 / 6  # standard deviation of a peak over its box's side (Liu et al. 2020)
 FAINT = 0.1  # of a peak; pixels below it say nothing of the box's edges
+FAR_SMALLER = 1e9  # more than any two boxes of a picture differ by
 PEAK = 3  # side of the surroundings in which a peak is the highest
 
 
@@ -47,7 +48,8 @@ def draw(
 ) -> Maps:
     """The maps of true boxes.
 
-    Where peaks of two boxes overlap, edges belong to the smaller one.
+    Where peaks of two boxes overlap, edges belong to the smaller one, but those at a centre to the
+    box around it.
 
     Args:
         boxes_bn4: boxes inside the picture.
@@ -73,8 +75,10 @@ def draw(
     )
     heat = tf.transpose(tf.reshape(heat, (rows, classes, height, width)), (0, 2, 3, 1))
 
+    # Smaller boxes come first, but the pixel of a box's own centre is its own
     area = sides[..., 0] * sides[..., 1]
-    area = tf.where(peak >= FAINT, area[..., None, None], float("inf"))  # [b, n, h, w]
+    area = tf.where(peak >= 1.0, (area / FAR_SMALLER)[..., None, None], area[..., None, None])
+    area = tf.where(peak >= FAINT, area, float("inf"))  # [b, n, h, w]
     owner = tf.argmin(area, 1, tf.int32)  # [b, h, w]
     owned = tf.reduce_min(area, 1) < float("inf")
     own = tf.one_hot(tf.where(owned, owner, -1), number, axis=1)  # [b, n, h, w]
@@ -90,6 +94,24 @@ def draw(
     at_centre = tf.gather(tf.reshape(owner, (rows, -1)), cells, batch_dims=1)
     covered = real_bn & (at_centre == tf.range(number))
     return Maps(heat, tf.maximum(distances, 0.0), weight, covered)
+
+
+def covers(
+    boxes_bn4: tf.Tensor, which_bn: tf.Tensor, shape: tuple[int, int, int], stride: int
+) -> tf.Tensor:
+    """Which pixels of a map lie inside some boxes, bool [b, h, w].
+
+    Args:
+        boxes_bn4: in pixels of the picture.
+        which_bn: bool; the boxes that are meant.
+        shape: h, w, c of the maps.
+        stride: pixels of the picture in a pixel of the maps.
+    """
+    middles = _middles(shape[0], shape[1], stride)
+    down, across = middles[:, 0, 0], middles[0, :, 1]
+    rows = (down >= boxes_bn4[..., :1]) & (down <= boxes_bn4[..., 2:3]) & which_bn[..., None]
+    columns = (across >= boxes_bn4[..., 1:2]) & (across <= boxes_bn4[..., 3:])
+    return tf.reduce_any(rows[..., :, None] & columns[..., None, :], 1)
 
 
 def find(heat_bhwc: tf.Tensor, distances_bhw4: tf.Tensor, stride: int, most: int) -> dict:

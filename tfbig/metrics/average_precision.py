@@ -20,7 +20,10 @@ RANGES = ("all", "small", "medium", "large")  # of a true box's area: to 32^2, t
 SERIES = 8  # classes in a plot
 LEAST_TRUE = 10  # boxes of a range of area, below which a figure would mean little
 MOST_FOUND = 100  # boxes of a class in a picture that count
-SIGNATURE = "COCO, IoU 0.50:0.05:0.95, 101 recalls, at most 100 boxes, by pycocotools"
+SIGNATURE = (
+    "COCO, IoU 0.50:0.05:0.95, 101 recalls, at most 100 boxes of a class in a picture, areas of"
+    " boxes, by pycocotools"
+)
 
 
 def match(records: dict[str, np.ndarray], classes: int) -> dict[str, np.ndarray]:
@@ -40,7 +43,7 @@ def match(records: dict[str, np.ndarray], classes: int) -> dict[str, np.ndarray]
     pictures, most = records["scores"].shape
     shape = (pictures, len(RANGES), len(OVERLAPS), most)
     right = np.zeros(shape, bool)
-    ignored = np.zeros(shape, bool)
+    ignored = np.ones(shape, bool)  # what is not matched is more than may be told of a class
     truth = np.zeros((pictures, len(RANGES), classes), np.int32)
     found = iter(coco.evalImgs)  # by class, then by range, then by picture
     for number in range(classes):

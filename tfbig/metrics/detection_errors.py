@@ -15,11 +15,23 @@ KINDS = ("right", "copy", "badly placed", "other class", "around nothing")
 
 def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union of boxes [n, 4] and others [m, 4], as [n, m]."""
+    both = _shared(boxes, others)
+    return both / np.maximum(_areas(boxes)[:, None] + _areas(others)[None] - both, 1e-9)
+
+
+def inside(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The share of each box [n, 4] that lies inside each other one [m, 4], as [n, m]."""
+    return _shared(boxes, others) / np.maximum(_areas(boxes)[:, None], 1e-9)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(-1)
+
+
+def _shared(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    both = np.clip(high - low, 0, None).prod(-1)
-    areas = [np.clip(each[:, 2:] - each[:, :2], 0, None).prod(-1) for each in (boxes, others)]
-    return both / np.maximum(areas[0][:, None] + areas[1][None] - both, 1e-9)
+    return np.clip(high - low, 0, None).prod(-1)
 
 
 def count(records: dict[str, np.ndarray], classes: int, least: float) -> np.ndarray:
@@ -38,8 +50,10 @@ def count(records: dict[str, np.ndarray], classes: int, least: float) -> np.ndar
         told = np.arange(records["scores"].shape[1]) < records["count"][row]
         told &= records["scores"][row] >= least
         number = records["true_count"][row]
-        shared = overlaps(records["boxes"][row][told], records["true_boxes"][row][:number])
+        true_boxes = records["true_boxes"][row][:number]
+        boxes = records["boxes"][row][told]
         crowd = records["true_crowd"][row][:number] > 0
+        shared = np.where(crowd, inside(boxes, true_boxes), overlaps(boxes, true_boxes))
         said = records["classes"][row][told]
         true = records["true_classes"][row][:number]
         taken = np.zeros(number, bool)

@@ -369,18 +369,26 @@ def _interpolation(size: int, scale_b: tf.Tensor, offset_b: tf.Tensor) -> tf.Ten
     return weight / total * tf.cast(inside, tf.float32)[:, :, None]
 
 
-def random_colours(image_bhwc: tf.Tensor, key: tf.Tensor, strength: float) -> tf.Tensor:
+def random_colours(
+    image_bhwc: tf.Tensor, key: tf.Tensor, strength: float, inside_b2: tf.Tensor
+) -> tf.Tensor:
     """Each picture (0-255) brighter or darker, with more or less contrast and colour, float32.
 
     Args:
         image_bhwc: pictures.
         key: uint32 [b, 2].
         strength: the three factors are drawn from 1 - strength to 1 + strength.
+        inside_b2: height and width of what is a picture, at the top left; the rest stays black.
     """
+    height, width = image_bhwc.shape[1:3]
+    rows = tf.range(height, dtype=tf.float32) < inside_b2[:, :1]
+    columns = tf.range(width, dtype=tf.float32) < inside_b2[:, 1:]
+    inside = tf.cast(rows[:, :, None] & columns[:, None], tf.float32)[..., None]
     factors = random.uniform(key, COLOURS, (3,)) * (2 * strength) + (1 - strength)
     bright, contrast, colour = (factors[:, i, None, None, None] for i in range(3))
-    image = tf.cast(image_bhwc, tf.float32) * bright
-    mean = tf.reduce_mean(image, (1, 2, 3), keepdims=True)
+    image = tf.cast(image_bhwc, tf.float32) * bright * inside
+    pixels = tf.reduce_sum(inside, (1, 2, 3), keepdims=True) * image_bhwc.shape[-1]
+    mean = tf.reduce_sum(image, (1, 2, 3), keepdims=True) / pixels
     image = (image - mean) * contrast + mean
     grey = tf.reduce_mean(image, -1, keepdims=True)
-    return tf.clip_by_value((image - grey) * colour + grey, 0.0, 255.0)
+    return tf.clip_by_value((image - grey) * colour + grey, 0.0, 255.0) * inside

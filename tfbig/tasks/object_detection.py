@@ -21,6 +21,7 @@ from tfbig.prep import boxes as boxing
 from tfbig.prep import image as prep
 
 MEASURED = 2_000  # training pictures that statistics and the check of targets look at
+TOGETHER = 16  # of them
 LEAST_ORACLE = 0.99  # AP50 of the true boxes, drawn as targets and found again
 FOCUS, FAR = 2, 4  # exponents of the focal loss (Law and Deng 2018, "CornerNet")
 RARE = 0.01  # how likely a class is anywhere, before anything is learnt
@@ -112,7 +113,8 @@ class ObjectDetection(Task):
     def preprocess(self, raw, training):
         """Pictures of mean 0 and deviation 1; true boxes, in the pixels that the model sees too.
 
-        "places" [b, n, 4] are the boxes there, "real" which of them can be learnt.
+        "places" [b, n, 4] are the boxes there, "real" which of them can be learnt, "quiet" the
+        crowds, inside which nothing is.
         """
         height, width = self.data.shape[:2]
         image = raw["image"]
@@ -123,9 +125,9 @@ class ObjectDetection(Task):
             inside = boxing.fitted(raw["size"], height, width)
             flips = FLIPS[self.flip]
             zoomed = boxing.drawn_zoom(raw["key"], inside, height, width, self.zoom, flips)
-            image = prep.resample(image, *zoomed)
             if self.colours:
-                image = prep.random_colours(image, raw["key"], self.colours)
+                image = prep.random_colours(image, raw["key"], self.colours, inside)
+            image = prep.resample(image, *zoomed)
         ready["image"] = prep.standardize(image, self.facts["mean"], self.facts["std"])
         if "boxes" in raw:
             places = boxing.scaled(raw["boxes"], scale)
@@ -133,11 +135,12 @@ class ObjectDetection(Task):
             visible = boxing.clipped(moved, tf.constant([height, width], tf.float32))
             seen = boxing.area(visible) >= LEAST_SEEN * boxing.area(moved)
             sides = tf.reduce_min(visible[..., 2:] - visible[..., :2], -1)
-            large = sides >= (LEAST_SIDE_PX if training else 0.0)
-            number = tf.range(tf.shape(places)[1])[None]
-            real = (number < raw["boxes_count"][:, None]) & (raw["crowds"] == 0)
+            large = sides >= LEAST_SIDE_PX
+            given = tf.range(tf.shape(places)[1])[None] < raw["boxes_count"][:, None]
+            single = raw["crowds"] == 0
             ready |= {name: raw[name] for name in ("boxes", "classes", "crowds", "boxes_count")}
-            ready |= {"places": visible, "real": real & seen & large}
+            ready |= {"places": visible, "real": given & single & seen & large}
+            ready["quiet"] = given & ~single
         return ready
 
     def build(self) -> keras.Model:
@@ -158,32 +161,43 @@ class ObjectDetection(Task):
         Raises:
             UserError: the targets lose too many of the true boxes, so no training could find them.
         """
-        number = covered = 0
+        number = covered = crowded = 0
         kept = []
         heat = model.outputs[0]
         stride = self.data.shape[0] // heat.shape[1]
+        most = min(self.most_found, average_precision.MOST_FOUND)
         for positions in _looked_at(self.data):
             raw = self.data.examples("train", positions)
             batch = self.preprocess(_padded_truth(raw, self.data.most_boxes), False)
             true = centres.draw(
                 batch["places"], batch["classes"], batch["real"], heat.shape[1:], stride
             )
-            number += int(tf.reduce_sum(tf.cast(batch["real"], tf.int32)))
             covered += int(tf.reduce_sum(tf.cast(true.covered, tf.int32)))
             found = centres.find(true.heat, true.distances, stride, self.most_found)
             told = self._told(found, batch["size"])
-            kept.append({name: x.numpy() for name, x in self.records(told, batch).items()})
+            rows = {name: x.numpy() for name, x in self.records(told, batch).items()}
+            few = rows["true_count"] <= most
+            number += int(rows["true_count"].sum() - rows["true_crowd"].sum())
+            crowded += int((~few).sum())
+            kept.append({name: x[few] for name, x in rows.items()})
         records = {name: np.concatenate([rows[name] for rows in kept]) for name in kept[0]}
-        value = self.score(self.examine(records))["ap50"]
-        if value is None:
+        value = self.score(self.examine(records))["ap50"] if len(records["count"]) else None
+        if not number:
             raise UserError("data: the training pictures hold no box. Expected at least one.")
-        if value < LEAST_ORACLE:
+        if value is not None and value < LEAST_ORACLE:
             raise UserError(
                 f"task: the targets hold {covered:,} of {number:,} true boxes; found again without"
                 f" a mistake they reach AP50 {value:.1%}, less than {LEAST_ORACLE:.0%}. Give"
                 " pictures more pixels with data.height and data.width, or the model a finer map."
             )
-        return [f"targets: {covered:,} of {number:,} boxes, AP50 {value:.1%} when found again"]
+        reached = "" if value is None else f", AP50 {value:.1%} when found again"
+        lines = [f"targets: {covered:,} of {number:,} boxes{reached}"]
+        if crowded:
+            lines.append(
+                f"{crowded:,} training pictures hold more boxes than the {most} that can be told"
+                " of one: see task.most_found; average precision counts 100 of a class"
+            )
+        return lines
 
     def _head(self, finest, channels: int, name: str, bias):
         layers = keras.layers
@@ -214,6 +228,8 @@ class ObjectDetection(Task):
         score = tf.sigmoid(heat)
         found = tf.pow(1 - score, FOCUS) * tf.nn.softplus(-heat)
         missed = tf.pow(1 - true.heat, FAR) * tf.pow(score, FOCUS) * tf.nn.softplus(heat)
+        quiet = centres.covers(batch["places"], batch["quiet"], heat.shape[1:], stride)
+        missed = tf.where(quiet[..., None], 0.0, missed)
         focal = tf.reduce_sum(tf.where(true.heat >= 1.0, found, missed), (1, 2, 3))
         wrong = true.weight * (1 - centres.giou(distances, true.distances))
         edges = tf.reduce_sum(wrong, (1, 2))
@@ -238,7 +254,8 @@ class ObjectDetection(Task):
         """Boxes that maps show, as what is told of pictures of these sizes [b, 2]."""
         scale = boxing.scale_inside(size, *self.data.shape[:2])
         boxes = boxing.clipped(boxing.scaled(found["boxes"], 1 / scale), size)
-        told = (found["scores"] >= self.least_score) & (boxing.area(boxes) > 0)
+        told = (found["scores"] >= self.least_score) & (found["scores"] > 0)
+        told &= boxing.area(boxes) > 0
         # Those that are not told are moved behind the others, which stay in their order
         order = tf.argsort(tf.cast(~told, tf.int32), axis=1, stable=True)
         told = tf.gather(told, order, batch_dims=1)
@@ -322,6 +339,8 @@ class ObjectDetection(Task):
     def respond(self, trained, inputs, request, write):
         """Boxes of pictures: [{"input", "boxes": [{"label", "score", "box"}]}]."""
         taken = self.picture.take(inputs)
+        if not taken.names:
+            return taken.answered([])
         image, size = (np.stack(values) for values in zip(*taken.values, strict=True))
         found = trained.predict({"image": image, "size": size})
         results = []
@@ -382,7 +401,7 @@ def _looked_at(data: Dataset) -> list[np.ndarray]:
     """Positions of training pictures from which statistics come, some at a time."""
     size = data.size("train")
     rows = np.unique(np.linspace(0, size - 1, min(size, MEASURED)).astype(np.int64))
-    return np.array_split(rows, max(1, len(rows) // 64))
+    return np.array_split(rows, -(-len(rows) // TOGETHER) or 1)
 
 
 def _padded_truth(raw: dict, most: int) -> dict[str, tf.Tensor]:
