@@ -1,25 +1,23 @@
-"""Files that say where boxes are in pictures: COCO's JSON, Pascal VOC's XML, YOLO's text."""
+"""Pictures with boxes in a folder: what COCO's, Pascal VOC's and YOLO's files have in common."""
 
 from __future__ import annotations
 
 import collections
-import json
 import os
 import re
-from collections.abc import Iterator
+import unicodedata
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from urllib.parse import unquote, urlsplit
 
 from tfbig.core.errors import UserError
-from tfbig.core.lazy import np
 from tfbig.core.pictures import SUFFIXES
-from tfbig.data._detection import Annotated, annotated
+from tfbig.data._detection import Annotated
 
-FORMS = (
-    "COCO's JSON, Pascal VOC's XML for each picture, or YOLO's text files beside a data.yaml or"
-    " classes.txt"
-)
+SHOWN = 3  # names in a line
+MOST_STRETCH = 1.02  # of a picture's proportions against those that its annotation states
 SPLIT_WORDS = {  # as folders, lists and annotation files are called
     "train": re.compile(r"(?<![a-z])(train|training|trainval)(?![a-z])", re.IGNORECASE),
     "validation": re.compile(r"(?<![a-z])(val|valid|validation)(?![a-z])", re.IGNORECASE),
@@ -42,227 +40,209 @@ class Found:
     entry: Annotated
 
 
-def read(
-    root: Path, files: list[Path], pictures: list[Path]
-) -> tuple[tuple[str, ...], list[Found]]:
-    """Names of classes, and the annotated pictures, in whichever form the folder has."""
-    documents = [file for file in files if file.suffix.lower() == ".json"]
-    coco = [(path, saved) for path in documents if (saved := _coco_of(path)) is not None]
-    xml = [file for file in files if file.suffix.lower() == ".xml"]
-    text = [file for file in files if file.suffix.lower() == ".txt"]
-    if coco:
-        return _read_coco(root, coco, pictures)
-    if xml:
-        return _read_voc(root, xml, text, pictures)
-    if text:
-        return _read_yolo(root, files, pictures)
-    return (), []
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What the annotation files of a folder say.
+
+    Attributes:
+        names: of the classes, in the order of their numbers.
+        pictures: those with annotations.
+        notes: lines about what was left aside or is odd.
+    """
+
+    names: tuple[str, ...]
+    pictures: list[Found]
+    notes: list[str]
 
 
-class _Pictures:
-    """Finds a folder's pictures by what annotations call them."""
+class Pictures:
+    """Finds a folder's pictures by what annotations call them.
 
-    def __init__(self, root: Path, pictures: list[Path]):
+    Letters with accents are the same however they are composed, and so are suffixes in capitals.
+    """
+
+    def __init__(self, root: Path, pictures: Iterable[Path]):
         self.root = root
-        self.known = set(pictures)
+        self.parts = {path: (*composed(path.parent).parts, _key(path.name)) for path in pictures}
         self.named = collections.defaultdict(list)
-        for path in pictures:
-            self.named[path.name].append(path)
+        self.stemmed = collections.defaultdict(list)
+        for path in self.parts:
+            self.named[_key(path.name)].append(path)
+            self.stemmed[composed(path.stem)].append(path)
 
-    def find(self, name: str, where: Path) -> Path | None:
+    def find(self, name: str, where: Path, *, anywhere: bool = False) -> Path | None:
         """The picture that an annotation file calls so; None: it is not there.
+
+        A name with a folder means a picture in that folder. Only where the folder cannot be one of
+        these, since the name is a whole path, an address or leads upwards, less of the path is
+        enough: as much of its end as some picture's path ends with.
+
+        Args:
+            name: what the file calls it.
+            where: the file.
+            anywhere: whether other names with folders are told from somewhere else, too.
 
         Raises:
             UserError: several could be meant.
         """
-        for folder in (where.parent, self.root, self.root / "images"):
-            path = Path(os.path.normpath(folder / name))
-            if path in self.known:
-                return path
-        same = self.named.get(Path(name).name, [])
-        split = _split_of(where.stem)
-        if len(same) > 1 and split:
-            same = [p for p in same if _split_of(str(p.parent.relative_to(self.root))) == split]
-        if len(same) > 1:
+        parts, elsewhere = parts_of(name)
+        if not parts:
+            return None
+        if ".." in parts:
+            for folder in _around(where, self.root):
+                path = Path(os.path.normpath(folder.joinpath(*parts)))
+                if path in self.parts:
+                    return path
+            parts = parts[len(parts) - parts[::-1].index("..") :]
+        key = (*parts[:-1], _key(parts[-1])) if parts else ("",)
+        for count in range(len(key), 0 if elsewhere or anywhere else len(key) - 1, -1):
+            same = [
+                path for path in self.named[key[-1]] if self.parts[path][-count:] == key[-count:]
+            ]
+            if same:
+                return self._nearest(same, name, where)
+        return None
+
+    def of_stem(self, stem: str, where: Path) -> list[Path]:
+        """The pictures that are called so but for the suffix, if several of one folder: all."""
+        same = self.stemmed[composed(stem)]
+        return self._near(same, where) if len(same) > 1 else same
+
+    def _nearest(self, same: list[Path], name: str, where: Path) -> Path:
+        if len(same) == 1:
+            return same[0]
+        near = self._near(same, where)
+        exact = [path for path in near if name.endswith(path.name)]
+        if len(exact or near) > 1:
+            first, second = (path.relative_to(self.root) for path in (exact or near)[:2])
             raise UserError(
-                f"data: {where} names {name}, which could be {same[0]} or {same[1]}. Expected one"
-                " picture of that name."
+                f"data: {where} names {name}. Expected one picture of that name. Found: {first} and"
+                f" {second}. Write the folder before the name, or take the other out."
             )
-        return same[0] if same else None
+        return (exact or near)[0]
+
+    def _near(self, same: list[Path], where: Path) -> list[Path]:
+        """Of pictures called alike those of the file's own split, and of these the closest."""
+        split = split_of(where.relative_to(self.root))
+        own = [path for path in same if split and split_of(self.inside(path).parent) == split]
+        for folder in _around(where, self.root):
+            beside = [path for path in own or same if path.parent == folder]
+            if beside:
+                return beside
+        return own or same
+
+    def inside(self, path: Path) -> Path:
+        return path.relative_to(self.root)
 
 
-def _absent(where: Path, name: str) -> UserError:
-    return UserError(f"data: {where} names the picture {name}, which is not there.")
+def parts_of(name: str) -> tuple[list[str], bool]:
+    """The folders and the name of a path, and whether it is one of somewhere else."""
+    windows = bool(re.match(r"[A-Za-z]:[\\/]|\\\\", name))
+    address = not windows and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name)
+    path = unquote(urlsplit(name).path) if address else name.replace("\\", "/")
+    parts = [composed(part) for part in path.split("/") if part not in ("", ".")]
+    elsewhere = windows or address or path.startswith("/") or ".." in parts
+    return parts, bool(elsewhere)
 
 
-def _coco_of(path: Path) -> dict | None:
-    """A JSON file's content if it has COCO's form."""
-    try:
-        saved = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"data: {path} cannot be read as JSON: {error}.") from error
-    keys = ("images", "annotations", "categories")
-    return saved if isinstance(saved, dict) and all(key in saved for key in keys) else None
+def _around(where: Path, root: Path) -> list[Path]:
+    """Folders in which the pictures of an annotation file may be, the likeliest first."""
+    above = [folder for folder in where.parents if folder.is_relative_to(root)]
+    return [each for up in above for each in (up, up / "images", up / "JPEGImages")]
 
 
-def _read_coco(root: Path, documents: list, pictures: list[Path]):
-    """COCO's JSON: boxes are left, top, width and height in pixels."""
-    finder = _Pictures(root, pictures)
-    names: dict[str, int] = {}
-    found = []
-    for path, saved in documents:
-        try:
-            found += _coco_pictures(root, path, saved, finder, names)
-        except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-            if isinstance(error, UserError):  # which is a ValueError
-                raise
-            raise UserError(
-                f"data: {path}: expected COCO's form: images with id, file_name, height and width;"
-                f" annotations with image_id, category_id and bbox. Received: {error!r}."
-            ) from error
-    return tuple(names), found
+def composed(path: Path | str) -> Path | str:
+    """A path with letters and their accents in one character each, as most programs write them."""
+    return type(path)(unicodedata.normalize("NFC", str(path)))
 
 
-def _coco_pictures(root, path, saved, finder: _Pictures, names: dict[str, int]) -> Iterator[Found]:
-    """The pictures of one file; `names` grows by the classes that it is the first to name."""
-    number_of = {}
-    for category in sorted(saved["categories"], key=lambda category: category["id"]):
-        number_of[category["id"]] = names.setdefault(str(category["name"]), len(names))
-    boxes_of = collections.defaultdict(list)
-    for annotation in saved["annotations"]:
-        boxes_of[annotation["image_id"]].append(annotation)
-    for image in saved["images"]:
-        picture = finder.find(str(image["file_name"]), path)
-        if picture is None:
-            raise _absent(path, image["file_name"])
-        annotations = boxes_of[image["id"]]
-        sides = np.array([image["height"], image["width"]] * 2, np.float64)
-        if not (sides >= 1).all():
-            raise ValueError(f"height {image['height']}, width {image['width']}")
-        boxes = []
-        for annotation in annotations:
-            left, top, width, height = (float(x) for x in annotation["bbox"])
-            boxes.append(np.array([top, left, top + height, left + width]) / sides)
-        classes = [number_of[annotation["category_id"]] for annotation in annotations]
-        crowds = [int(annotation.get("iscrowd", 0)) for annotation in annotations]
-        inside = str(picture.parent.relative_to(root))
-        split = _split_of(path.stem) or _split_of(inside)
-        entry = annotated(str(picture.relative_to(root)), boxes, classes, crowds)
-        yield Found(path=picture, split=split, entry=entry)
+def _key(name: str) -> str:
+    stem, suffix = os.path.splitext(composed(name))
+    return stem + suffix.lower()
 
 
-def _read_voc(root: Path, documents: list[Path], lists: list[Path], pictures: list[Path]):
-    """Pascal VOC's XML, one for each picture: boxes are pixels counted from 1, both ends inside."""
-    finder = _Pictures(root, pictures)
-    listed = _voc_splits(lists)
-    read = []
-    for path in documents:
-        try:
-            tree = ElementTree.parse(path).getroot()
-            if tree.tag != "annotation":
-                continue
-            size = [float(tree.findtext(f"size/{side}")) for side in ("height", "width")] * 2
-            objects = []
-            for item in tree.iter("object"):
-                ends = [
-                    float(item.findtext(f"bndbox/{end}"))
-                    for end in ("ymin", "xmin", "ymax", "xmax")
-                ]
-                first = np.array(ends) - [1, 1, 0, 0]
-                objects.append((str(item.findtext("name")).strip(), first / size))
-        except (ElementTree.ParseError, TypeError, ValueError, OSError) as error:
-            raise UserError(
-                f"data: {path}: expected Pascal VOC's form: size with height and width, objects"
-                f" with name and bndbox. Received: {error}."
-            ) from error
-        name = (tree.findtext("filename") or "").strip()
-        picture = finder.find(name, path) if name else None
-        candidates = (finder.find(path.stem + suffix, path) for suffix in SUFFIXES)
-        picture = picture or next((found for found in candidates if found), None)
-        if picture is None:
-            raise _absent(path, name or path.stem)
-        read.append((path, picture, objects))
-    names = sorted({name for _, _, objects in read for name, _ in objects})
-    found = []
-    for path, picture, objects in read:
-        entry = annotated(
-            str(picture.relative_to(root)),
-            [box for _, box in objects],
-            [names.index(name) for name, _ in objects],
-        )
-        split = listed.get(path.stem) or _split_of(str(picture.parent.relative_to(root)))
-        found.append(Found(path=picture, split=split, entry=entry))
-    return tuple(names), found
+def is_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
-def _voc_splits(lists: list[Path]) -> dict[str, str]:
-    """The split of each picture that ImageSets/Main/SPLIT.txt lists, by its name."""
-    splits = {}
-    for path in lists:
-        if "ImageSets" in path.parts and path.stem in ("train", "val", "test"):
-            for line in path.read_text("utf-8", "replace").splitlines():
-                if line.split():
-                    splits[line.split()[0]] = _split_of(path.stem)
-    return splits
-
-
-def _read_yolo(root: Path, files: list[Path], pictures: list[Path]):
-    """YOLO's text: a line for each box, class, centre x, centre y, width, height as shares.
-
-    A picture without a text file, or with an empty one, holds none.
-    """
-    names = _yolo_names(files)
-    known = set(files)
-    found = []
-    for picture in pictures:
-        inside = picture.relative_to(root)
-        parts = ["labels" if part == "images" else part for part in inside.parts[:-1]]
-        beside = root.joinpath(*parts, picture.stem + ".txt")
-        boxes, classes = [], []
-        for number, line in enumerate(_lines(beside) if beside in known else (), 1):
-            try:
-                label, x, y, width, height = (float(word) for word in line.split()[:5])
-                names[int(label)]
-            except (ValueError, IndexError) as error:
-                raise UserError(
-                    f"data: {beside}, line {number}: expected a class below {len(names)}, centre x"
-                    f" and y, width and height. Received: {line[:60]!r}."
-                ) from error
-            classes.append(int(label))
-            boxes.append([y - height / 2, x - width / 2, y + height / 2, x + width / 2])
-        split = _split_of(str(inside.parent))
-        found.append(Found(path=picture, split=split, entry=annotated(str(inside), boxes, classes)))
-    return names, found
-
-
-def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
-
-
-def _yolo_names(files: list[Path]) -> tuple[str, ...]:
-    """The classes' names, of data.yaml or classes.txt."""
-    for path in files:
-        if path.name in ("classes.txt", "obj.names"):
-            return tuple(line.strip() for line in _lines(path))
-    documents = [path for path in files if path.suffix.lower() in (".yaml", ".yml")]
-    for path in documents:
-        import yaml
-
-        try:
-            names = yaml.safe_load(path.read_text("utf-8")).get("names")
-        except (yaml.YAMLError, AttributeError, OSError) as error:
-            raise UserError(f"data: {path} cannot be read as YAML: {error}.") from error
-        if isinstance(names, dict):
-            names = [names[number] for number in sorted(names)]
-        if names:
-            return tuple(map(str, names))
-    raise UserError(
-        "data: expected the classes' names, in classes.txt (one a line) or in a .yaml file with"
-        " names, as YOLO has them. Found: neither."
+def absent(where: Path, name: str) -> UserError:
+    return UserError(
+        f"data: {where} names the picture {name}, which is not there. Put it there, or take it out"
+        " of the file."
     )
 
 
-def _split_of(words: str) -> str:
-    """The split that a name speaks of; "" where it is none, or several."""
-    spoken = [split for split, pattern in SPLIT_WORDS.items() if pattern.search(words)]
-    return spoken[0] if len(spoken) == 1 else ""
+def split_of(path: Path | str) -> str:
+    """The split that the innermost name of a path speaks of; "" where none does, or of several."""
+    for words in reversed(Path(path).parts):
+        spoken = [split for split, pattern in SPLIT_WORDS.items() if pattern.search(words)]
+        if spoken:
+            return spoken[0] if len(spoken) == 1 else ""
+    return ""
+
+
+def shown(names: Iterable) -> str:
+    """The first few of some names."""
+    names = list(map(str, names))
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def unannotated(pictures: Iterable[Path], found: list[Found]) -> list[str]:
+    """A line about pictures that no annotation names."""
+    known = {each.path for each in found}
+    rest = [path.name for path in pictures if path not in known]
+    if not rest:
+        return []
+    return [f"{len(rest):,} pictures without annotation are left out: {shown(rest)}"]
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a text file, without those at its end that are empty."""
+    try:
+        return path.read_text("utf-8-sig").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"data: {path}: expected text in UTF-8. Received: {error}. Save it as UTF-8."
+        ) from error
+
+
+def check_proportions(where: Path, picture: Path, height: float, width: float) -> None:
+    """Refuses boxes in a picture of other proportions than their annotation states.
+
+    Pictures that were made smaller as a whole are fine: boxes become shares of their sides.
+
+    Args:
+        where: the annotation file.
+        picture: as it is now.
+        height: of the picture, as the file states it.
+        width: likewise.
+    """
+    real = _upright_size(picture)
+    if real is None:  # said when it is decoded
+        return
+    *sides, turned = real
+    stretch = (height / width) / (sides[0] / sides[1])
+    if not 1 / MOST_STRETCH <= stretch <= MOST_STRETCH:
+        how = ", turned as its EXIF says" if turned else ""
+        raise UserError(
+            f"data: {where} states that {picture.name} has {height:g} x {width:g} pixels (height x"
+            f" width). Expected: the proportions of the picture. Received: a picture of {sides[0]}"
+            f" x {sides[1]}{how}. State boxes and size of the picture as it is shown."
+        )
+
+
+def _upright_size(path: Path) -> tuple[int, int, bool] | None:
+    """Height and width of a picture as it is shown, and whether it is turned; by its header."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of many pixels, which decoding refuses
+            with Image.open(path) as picture:
+                width, height = picture.size
+                # Of a PNG, Pillow would look for EXIF behind the pixels
+                known = picture.format != "PNG" or "exif" in picture.info
+                turned = known and picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    return (width, height, True) if turned else (height, width, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,11 +17,14 @@ from tfbig.core.features import SPLITS
 from tfbig.core.folders import files_inside
 from tfbig.core.lazy import np
 from tfbig.core.pictures import SUFFIXES
-from tfbig.data import _box_files
-from tfbig.data._box_files import Found
+from tfbig.data import _box_coco, _box_voc, _box_yolo
+from tfbig.data._box_files import Found, Reading
 from tfbig.data._detection import DetectionData
 
-SHOWN = 3  # names in a line
+FORMS = (
+    "COCO's JSON, Pascal VOC's XML for each picture, or YOLO's text files beside a data.yaml or"
+    " classes.txt"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +32,10 @@ class DetectionFolder(DetectionData):
     """Your own pictures with boxes: a folder in COCO's, Pascal VOC's or YOLO's form.
 
     Splits are those that folders, lists or annotation files are called by (train, val, test); what
-    is missing of them is cut from train, at random, copies of a picture together. Pictures are
-    JPEG, PNG, GIF or BMP, decoded as exported models do; see `tfbig.prep.image.decode_inside`.
+    is missing of them is cut from train, at random, copies of a picture together. Of Pascal VOC,
+    objects marked as difficult count as COCO's crowds do: finding them is neither asked for nor a
+    mistake. Pictures are JPEG, PNG, GIF or BMP, decoded as exported models do; see
+    `tfbig.prep.image.decode_inside`.
     """
 
     path: str = knob("", "the folder with pictures and annotations", path=True)
@@ -152,19 +158,14 @@ class DetectionFolder(DetectionData):
                 f"data: {self.root} holds no picture. Expected files ending in"
                 f" {', '.join(SUFFIXES)}."
             )
-        names, found = _box_files.read(self.root, files, pictures)
-        if not found:
+        reading = _read(self.root, files, pictures)
+        if not reading.pictures:
+            aside = f" {'; '.join(reading.notes)}." if reading.notes else ""
             raise UserError(
-                f"data: {self.root} holds no annotated picture. Expected {_box_files.FORMS}."
+                f"data: {self.root} holds no annotated picture. Expected {FORMS}.{aside}"
             )
-        known = {each.path for each in found}
-        rest = [path for path in pictures if path not in known]
-        notes = []
-        if rest:
-            some = ", ".join(path.name for path in rest[:SHOWN])
-            more = ", ..." if len(rest) > SHOWN else ""
-            notes.append(f"{len(rest):,} pictures without annotation are left out: {some}{more}")
-        return names, self._split(sorted(found, key=lambda each: each.path)), notes
+        found = sorted(reading.pictures, key=lambda each: each.path)
+        return reading.names, self._split(found), reading.notes
 
     def _split(self, found: list[Found]) -> dict[str, list[Found]]:
         splits = {split: [each for each in found if each.split == split] for split in SPLITS}
@@ -175,6 +176,34 @@ class DetectionFolder(DetectionData):
                 count = max(1, round(share * whole))
                 splits["train"], splits[split] = _held_out(splits["train"], count, self.split_seed)
         return splits
+
+
+def _read(root: Path, files: list[Path], pictures: list[Path]) -> Reading:
+    """What the annotation files of a folder say, in whichever form they are.
+
+    A file that cannot be read is an error only where it could be one of them.
+    """
+    coco, wrong_json = _box_coco.documents(files)
+    voc, wrong_xml = _box_voc.documents(files)
+    notes = []
+    if coco:
+        if wrong_json:
+            raise wrong_json[0]
+        reading = _box_coco.read(root, coco, pictures)
+        if reading.pictures:
+            return reading
+        notes += reading.notes
+    if voc:
+        if wrong_xml:
+            raise wrong_xml[0]
+        reading = _box_voc.read(root, voc, files, pictures)
+        return dataclasses.replace(reading, notes=notes + reading.notes)
+    reading = _box_yolo.read(root, files, pictures)
+    unread = [*wrong_json, *wrong_xml]
+    if unread and not reading.pictures:
+        raise unread[0]
+    notes += [str(error).removeprefix("data: ") for error in unread]
+    return dataclasses.replace(reading, notes=notes + reading.notes)
 
 
 def _held_out(found: list[Found], count: int, seed: int) -> tuple[list[Found], list[Found]]:
