@@ -384,6 +384,33 @@ def test_a_broken_annotation_is_named(change, received, tmp_path):
     refused(tmp_path, "all.json, annotation 77 of b.png: expected COCO's form", received)
 
 
+def test_other_forms_in_a_folder_of_coco_are_told(tmp_path):
+    four(tmp_path, [box(1, 0)])
+    voc(tmp_path / "a.xml", "a.png")
+    write(tmp_path / "b.txt", "0 0.5 0.5 0.2 0.2")
+    write(tmp_path / "c.xml", "<")
+    assert {name: len(entry.boxes) for name, entry in entries(tmp_path).items()} == {
+        "a.png": 1,
+        "b.png": 0,
+        "c.png": 0,
+        "d.png": 0,
+    }
+    assert "1 XML files are left aside" in notes(tmp_path)
+    assert "1 text files called as pictures are left aside" in notes(tmp_path)
+    assert "c.xml cannot be read as XML" in notes(tmp_path)
+    write(tmp_path / "more.json", "{")
+    refused(tmp_path, "more.json cannot be read as JSON")
+
+
+def test_names_may_begin_with_the_folder_itself(tmp_path, monkeypatch):
+    picture(tmp_path / "mine" / "one" / "a.png")
+    picture(tmp_path / "mine" / "one" / "b.png")
+    images = [image(0, "mine/one/a.png"), image(1, "one/b.png")]
+    coco(tmp_path / "mine" / "all.json", images, [box(1, 0)])
+    monkeypatch.chdir(tmp_path / "mine")
+    assert sorted(entries(".")) == ["one/a.png", "one/b.png"]
+
+
 def test_coco_without_boxes_alone_says_what_is_left_aside(tmp_path):
     four(tmp_path, [{"id": 1, "image_id": 0, "caption": "a cat"}])
     refused(tmp_path, "holds no annotated picture", "all.json is left aside")

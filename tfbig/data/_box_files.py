@@ -63,7 +63,11 @@ class Pictures:
 
     def __init__(self, root: Path, pictures: Iterable[Path]):
         self.root = root
-        self.parts = {path: (*composed(path.parent).parts, _key(path.name)) for path in pictures}
+        whole = root.absolute()  # what is said from outside may begin with the folder's own name
+        self.parts = {
+            path: (*composed(whole / self.inside(path).parent).parts, _key(path.name))
+            for path in pictures
+        }
         self.named = collections.defaultdict(list)
         self.stemmed = collections.defaultdict(list)
         for path in self.parts:
@@ -114,7 +118,7 @@ class Pictures:
         near = self._near(same, where)
         exact = [path for path in near if name.endswith(path.name)]
         if len(exact or near) > 1:
-            first, second = (path.relative_to(self.root) for path in (exact or near)[:2])
+            first, second = map(self.inside, (exact or near)[:2])
             raise UserError(
                 f"data: {where} names {name}. Expected one picture of that name. Found: {first} and"
                 f" {second}. Write the folder before the name, or take the other out."

@@ -61,7 +61,7 @@ def read(root: Path, files: list[Path], pictures: list[Path]) -> Reading:
     Overview", https://docs.ultralytics.com/datasets/
     """
     finder = Pictures(root, pictures)
-    label_of = _labels(finder, files)
+    label_of = labels(finder, files)
     documents = _documents(files)
     settings = _Settings()
     for path, saved in documents:
@@ -125,20 +125,20 @@ def _read_pictures(finder: Pictures, label_of: dict[Path, Path], settings: _Sett
 # Label files
 
 
-def _labels(finder: Pictures, files: list[Path]) -> dict[Path, Path]:
+def labels(finder: Pictures, files: list[Path]) -> dict[Path, Path]:
     """The label file of each picture that has one."""
     texts = {
         composed(path.relative_to(finder.root).with_suffix("")): path
         for path in files
         if path.suffix.lower() == ".txt" and path.name not in NAMES
     }
-    labels = {}
+    label_of = {}
     for picture in finder.parts:
         for place in _label_places(composed(finder.inside(picture))):
             if place in texts:
-                labels[picture] = texts[place]
+                label_of[picture] = texts[place]
                 break
-    return labels
+    return label_of
 
 
 def _label_places(inside: Path) -> list[Path]:
@@ -227,7 +227,7 @@ def _documents(files: list[Path]) -> list[tuple[Path, dict]]:
         try:
             # Everything stays text: a class may be called "no", which is false elsewhere
             saved = yaml.load(path.read_text("utf-8-sig"), Loader=yaml.BaseLoader)
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
             raise UserError(
                 f"data: {path} cannot be read as YAML in UTF-8: {error}. Mend it or take it out."
             ) from error
@@ -295,7 +295,7 @@ def _assign_splits(
     documents: list[tuple[Path, dict]],
     finder: Pictures,
     files: list[Path],
-    labels: set[Path],
+    used_labels: set[Path],
 ) -> set[Path]:
     """Gives pictures the split that a .yaml file or, without one, a list states; the lists."""
     used = set()
@@ -316,7 +316,11 @@ def _assign_splits(
         return used
     for path in files:
         named = path.suffix.lower() == ".txt" and path.stem.lower() in LISTS
-        if named and path not in labels and any(map(is_picture, lines_of(path))):
+        if (
+            named
+            and path not in used_labels
+            and any(is_picture(line.strip()) for line in lines_of(path))
+        ):
             used.add(path)
             _assign(settings, split_of(path.stem), _listed(settings, path, finder), path)
     return used

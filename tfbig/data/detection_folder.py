@@ -18,7 +18,7 @@ from tfbig.core.folders import files_inside
 from tfbig.core.lazy import np
 from tfbig.core.pictures import SUFFIXES
 from tfbig.data import _box_coco, _box_voc, _box_yolo
-from tfbig.data._box_files import Found, Reading
+from tfbig.data._box_files import Found, Pictures, Reading
 from tfbig.data._detection import DetectionData
 
 FORMS = (
@@ -179,31 +179,40 @@ class DetectionFolder(DetectionData):
 
 
 def _read(root: Path, files: list[Path], pictures: list[Path]) -> Reading:
-    """What the annotation files of a folder say, in whichever form they are.
+    """What the annotation files of a folder say, in the first of the forms that it has.
 
-    A file that cannot be read is an error only where it could be one of them.
+    A file that cannot be read is an error only where it could be of that form.
     """
-    coco, wrong_json = _box_coco.documents(files)
-    voc, wrong_xml = _box_voc.documents(files)
-    notes = []
+    coco, broken_json = _box_coco.documents(files)
+    voc, broken_xml = _box_voc.documents(files)
+    reading = Reading(names=(), pictures=[], notes=[])
+    aside = []
     if coco:
-        if wrong_json:
-            raise wrong_json[0]
+        _raise_first(broken_json)
         reading = _box_coco.read(root, coco, pictures)
-        if reading.pictures:
-            return reading
-        notes += reading.notes
-    if voc:
-        if wrong_xml:
-            raise wrong_xml[0]
+        aside += reading.notes
+        if reading.pictures and voc:
+            aside.append(f"{len(voc):,} XML files are left aside: the boxes are COCO's")
+    if voc and not reading.pictures:
+        _raise_first(broken_xml)
         reading = _box_voc.read(root, voc, files, pictures)
-        return dataclasses.replace(reading, notes=notes + reading.notes)
-    reading = _box_yolo.read(root, files, pictures)
-    unread = [*wrong_json, *wrong_xml]
-    if unread and not reading.pictures:
-        raise unread[0]
-    notes += [str(error).removeprefix("data: ") for error in unread]
-    return dataclasses.replace(reading, notes=notes + reading.notes)
+        aside += reading.notes
+    if reading.pictures:
+        texts = len(_box_yolo.labels(Pictures(root, pictures), files))
+        if texts:
+            aside.append(f"{texts:,} text files called as pictures are left aside")
+    else:
+        reading = _box_yolo.read(root, files, pictures)
+        aside += reading.notes
+        if not reading.pictures:
+            _raise_first([*broken_json, *broken_xml])
+    aside += [str(error).removeprefix("data: ") for error in [*broken_json, *broken_xml]]
+    return dataclasses.replace(reading, notes=aside)
+
+
+def _raise_first(errors: list[UserError]) -> None:
+    if errors:
+        raise errors[0]
 
 
 def _held_out(found: list[Found], count: int, seed: int) -> tuple[list[Found], list[Found]]:
