@@ -107,9 +107,10 @@ def test_yolo_key_points_are_no_polygons(tmp_path):
 def test_yolo_files_without_partner_are_counted(tmp_path):
     yolo(tmp_path)
     write(tmp_path / "labels" / "z.txt", "0 0.5 0.5 0.2 0.2")
+    write(tmp_path / "labels" / "zz.txt", "")  # says that a picture holds nothing
     write(tmp_path / "requirements.txt", "numpy\n")
     picture(tmp_path / "images" / "bare.png")
-    assert "1 label files are left out, being no picture's: z.txt" in notes(tmp_path)
+    assert "2 label files are left out, being no picture's: z.txt, zz.txt" in notes(tmp_path)
     assert "1 pictures have no label file, which says that they hold no box: bare.png" in (
         notes(tmp_path)
     )
@@ -195,6 +196,13 @@ def test_yolo_splits_that_overlap_or_lack_are_told(tmp_path):
     write(tmp_path / "val.txt", "images/a.png\nimages/no.png\n")
     assert split_of(tmp_path)["images/a.png"] == "validation"
     assert "1 lines of val.txt are left out, whose pictures are not there" in notes(tmp_path)
+
+
+def test_yolo_lists_are_told_from_labels(tmp_path):
+    yolo(tmp_path, names=("test", "train", "a", "b"))
+    write(tmp_path / "val.txt", "a\nb\n")  # without suffixes it may be anything
+    assert all(len(entry.boxes) == 1 for entry in entries(tmp_path).values())
+    assert notes(tmp_path) == "val.txt is left aside: no line in it is a picture's name"
 
 
 @pytest.mark.parametrize(
@@ -350,6 +358,31 @@ def test_splits_of_files_by_their_folders(tmp_path):
     }
 
 
+def test_pictures_called_alike_are_those_of_the_split_or_beside(tmp_path):
+    for place in ("train", "val", "more/images", "rest/images"):
+        picture(tmp_path / place / "a.png")
+    for count, place in enumerate(("more/all", "rest/all", "instances_val", "instances_train")):
+        coco(tmp_path / f"{place}.json", [image(0, "a.png")], [box(1, 0)] * count)
+    assert {name: len(entry.boxes) for name, entry in entries(tmp_path).items()} == {
+        "more/images/a.png": 0,
+        "rest/images/a.png": 1,
+        "val/a.png": 2,
+        "train/a.png": 3,
+    }
+
+
+def test_the_file_decides_the_split_before_the_folder(tmp_path):
+    for name in "ab":
+        picture(tmp_path / "train" / f"{name}.png")
+        picture(tmp_path / "val_or_test" / f"{name}{name}.png")
+    coco(tmp_path / "val.json", [image(0, "train/a.png")], [box(1, 0)])
+    coco(tmp_path / "all.json", [image(0, "b.png"), image(1, "aa.png"), image(2, "bb.png")], [])
+    splits = split_of(tmp_path)
+    assert splits["train/a.png"] == "validation"
+    # A folder called by two splits is of none
+    assert sorted(splits.values()) == ["test", "train", "train", "validation"]
+
+
 def test_splits_of_common_pictures_by_the_folders_of_files(tmp_path):
     for name in "abcd":
         picture(tmp_path / "images" / f"{name}.png")
@@ -441,6 +474,7 @@ def test_voc_pictures_are_those_of_the_own_stem(tmp_path):
         picture(tmp_path / "SegmentationClass" / f"{name}.png")
         voc(tmp_path / "Annotations" / f"{name}.xml", "a.jpg", [CAT] * (1 + (name == "b")))
     picture(tmp_path / "JPEGImages" / "named.jpg")
+    picture(tmp_path / "SegmentationClass" / "other.png")
     voc(tmp_path / "Annotations" / "other.xml", "named")
     assert {name[11:]: len(entry.boxes) for name, entry in entries(tmp_path).items()} == {
         "a.JPG": 1,
@@ -463,6 +497,16 @@ def test_voc_pictures_that_cannot_be_told_are_refused(tmp_path):
     voc(tmp_path / "Annotations" / "no.xml", "no.jpg")
     (tmp_path / "JPEGImages" / "a.png").unlink()
     refused(tmp_path, "names the picture no.jpg, which is not there")
+
+
+def test_voc_names_with_accents_and_of_several_sets(tmp_path):
+    for place in ("one", "two"):
+        picture(tmp_path / place / "JPEGImages" / unicodedata.normalize("NFD", "é.jpg"))
+        voc(tmp_path / place / "Annotations" / "é.xml", objects=[CAT] * (1 + (place == "two")))
+    assert {name[:3]: len(entry.boxes) for name, entry in entries(tmp_path).items()} == {
+        "one": 1,
+        "two": 2,
+    }
 
 
 def test_voc_splits_in_folders(tmp_path):
@@ -521,3 +565,7 @@ def test_a_broken_voc_annotation_is_not_passed_over(tmp_path):
     devkit(tmp_path)
     write(tmp_path / "Annotations" / "a.xml", "<annotation><size>")
     refused(tmp_path, "a.xml cannot be read as XML")
+    voc(tmp_path / "Annotations" / "a.xml")
+    assert len(entries(tmp_path)) == 4
+    write(tmp_path / "Annotations" / "e.xml", "")
+    refused(tmp_path, "e.xml cannot be read as XML")

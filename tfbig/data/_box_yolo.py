@@ -316,13 +316,13 @@ def _assign_splits(
         return used
     for path in files:
         named = path.suffix.lower() == ".txt" and path.stem.lower() in LISTS
-        if (
-            named
-            and path not in used_labels
-            and any(is_picture(line.strip()) for line in lines_of(path))
-        ):
-            used.add(path)
-            _assign(settings, split_of(path.stem), _listed(settings, path, finder), path)
+        if not named or path in used_labels:
+            continue
+        if not any(is_picture(line.strip()) for line in lines_of(path)):
+            settings.notes.append(f"{path.name} is left aside: no line in it is a picture's name")
+            continue
+        used.add(path)
+        _assign(settings, split_of(path.stem), _listed(settings, path, finder), path)
     return used
 
 
