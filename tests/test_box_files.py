@@ -152,6 +152,29 @@ def test_yolo_names_in_a_file_of_their_own(tmp_path):
     refused(tmp_path, "expected the same names of classes", "dog", "cat")
 
 
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("names: {-1: cat}", "expected names by whole numbers from 0. Received: -1"),
+        ("names: [cat]\nkpt_shape: 5", "expected kpt_shape as two whole numbers"),
+        ("[" * 1200, "cannot be read as YAML"),
+        ("names: [cat]\npath: [a]\ntrain: 7\nval: {a: b}", ""),
+    ],
+)
+def test_yolo_settings_that_are_none(words, expected, tmp_path):
+    yolo(tmp_path, classes="")
+    write(tmp_path / "data.yaml", words)
+    if expected:
+        refused(tmp_path, "data.yaml", expected)
+    else:
+        assert notes(tmp_path).count("which is not there") == 2
+
+
+def test_boxes_in_pixels_are_no_shares(tmp_path):
+    yolo(tmp_path, "0 30 20 10 10")
+    refused(tmp_path, "4 annotated pictures without one, and 4 boxes that are empty or outside")
+
+
 @pytest.mark.parametrize("file", ["data.yaml", "classes.txt", "labels/a.txt"])
 def test_yolo_text_is_utf8(file, tmp_path):
     yolo(tmp_path)
@@ -336,6 +359,8 @@ def test_a_picture_in_another_folder_is_another_picture(tmp_path):
     images = [image(0, "two/a.png"), image(1, "one/b.png")]
     coco(tmp_path / "all.json", images, [box(1, 0)])
     refused(tmp_path, "names the picture two/a.png, which is not there")
+    coco(tmp_path / "all.json", [image(0, "http://[/no.png")], [box(1, 0)])
+    refused(tmp_path, "names the picture http://[/no.png, which is not there")
     picture(tmp_path / "two" / "c.png")
     coco(tmp_path / "all.json", [image(0, "a.png"), image(1, "/away/b.png")], [box(1, 0)])
     assert sorted(entries(tmp_path)) == ["one/a.png", "one/b.png"]
@@ -408,6 +433,7 @@ def test_names_with_accents_however_composed(tmp_path):
         ({"bbox": None}, "bbox None"),
         ({"bbox": [1, 2, float("nan"), 4]}, "bbox [1, 2, nan, 4]"),
         ({"bbox": [1, 2, "wide", 4]}, "bbox [1, 2, 'wide', 4]"),
+        ({"bbox": [1, 2, 10**400, 4]}, "bbox [1, 2, 1000"),
         ({"category_id": 7}, "category_id 7, which no category has"),
         ({"iscrowd": 2}, "iscrowd 2"),
     ],
@@ -551,6 +577,7 @@ def test_voc_difficult_objects_count_as_crowds(tmp_path):
         ({"bndbox": ""}, "a.xml, object 1: expected Pascal VOC's form"),
         ({"bndbox": BNDBOX.replace("36", "nan")}, "'xmax': 'nan'"),
         ({"size": (0, 0)}, "Received: height '0', width '0'"),
+        ({"size": ("inf", 5)}, "Received: height 'inf', width '5'"),
         ({"size": ("", 5)}, "Received: height '', width '5'"),
         ({"size": (60, 40)}, "a.jpg has 60 x 40 pixels"),
     ],

@@ -154,7 +154,7 @@ def _merged(read: list[_Document], finder: Pictures):
 def _read_one(document: _Document, finder: Pictures) -> None:
     try:
         _read_images(document, finder)
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"data: {document.path}: {FORM}. Received: {error!r}.") from error
 
 
@@ -213,7 +213,7 @@ def _rows(path: Path, image: dict, annotations: list[dict], names: dict) -> list
     """The boxes of an image: class, top, left, bottom, right as shares of its sides, crowd."""
     name = image["file_name"]
     height, width = (_number(image.get(side)) for side in ("height", "width"))
-    if not (height >= 1 and width >= 1):
+    if not (1 <= height < math.inf and 1 <= width < math.inf):
         raise UserError(
             f"data: {path}, image {name}: {FORM}. Received: height {image.get('height')!r}, width"
             f" {image.get('width')!r}. State the picture's size in pixels."
@@ -242,8 +242,8 @@ def _rows(path: Path, image: dict, annotations: list[dict], names: dict) -> list
 
 
 def _number(value) -> float:
-    """A number that JSON holds, also in quotes; NaN for anything else."""
+    """A number that JSON holds, also in quotes; NaN for anything else, or one beyond all bounds."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan

@@ -143,7 +143,10 @@ def parts_of(name: str) -> tuple[list[str], bool]:
     """The folders and the name of a path, and whether it is one of somewhere else."""
     windows = bool(re.match(r"[A-Za-z]:[\\/]|\\\\", name))
     address = not windows and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name)
-    path = unquote(urlsplit(name).path) if address else name.replace("\\", "/")
+    try:
+        path = unquote(urlsplit(name).path) if address else name.replace("\\", "/")
+    except ValueError:  # no address after all
+        path = name
     parts = [composed(part) for part in path.split("/") if part not in ("", ".")]
     elsewhere = windows or address or path.startswith("/") or ".." in parts
     return parts, bool(elsewhere)

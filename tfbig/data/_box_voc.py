@@ -134,7 +134,7 @@ def _picture(path: Path, tree: ElementTree.Element, finder: Pictures) -> Path:
 def _objects(path: Path, tree: ElementTree.Element, picture: Path) -> list[tuple]:
     """The boxes of a picture: class, top, left, bottom, right as shares of its sides, crowd."""
     height, width = (_number(tree.findtext(f"size/{side}")) for side in ("height", "width"))
-    if not (height >= 1 and width >= 1):
+    if not (1 <= height < math.inf and 1 <= width < math.inf):
         raise UserError(
             f"data: {path}: {FORM}. Received: height {tree.findtext('size/height')!r}, width"
             f" {tree.findtext('size/width')!r}. State the picture's size in pixels."

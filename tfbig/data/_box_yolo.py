@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -241,12 +242,12 @@ def _stated_names(path: Path, saved: dict, files: list[Path]) -> dict[int, str]:
     if isinstance(names, list):
         return {number: str(name) for number, name in enumerate(names)}
     if isinstance(names, dict):
-        try:
-            return {int(number): str(name) for number, name in names.items()}
-        except ValueError as error:
+        wrong = [number for number in names if not re.fullmatch(r"[0-9]{1,9}", number)]
+        if wrong:
             raise UserError(
-                f"data: {path}: expected names by whole numbers. Received: {error}."
-            ) from error
+                f"data: {path}: expected names by whole numbers from 0. Received: {shown(wrong)}."
+            )
+        return {int(number): str(name) for number, name in names.items()}
     listed = Path(os.path.normpath(path.parent / names))
     if listed not in files:
         raise UserError(
@@ -303,7 +304,7 @@ def _assign_splits(
         for key, split in KEYS.items():
             stated = saved.get(key) or []
             for item in [stated] if isinstance(stated, str) else stated:
-                place = _place(path, saved.get("path") or "", str(item), finder, files)
+                place = _place(path, str(saved.get("path") or ""), str(item), finder, files)
                 if place is None:
                     settings.notes.append(f"{path.name}: {key} is {item}, which is not there")
                 elif place.suffix.lower() == ".txt":
