@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tfbig.core import registry
 
+# Tasks of the package prove by now what these did; models and exports are still tried with them
+SURPASSED = {"toy_boxes", "toy_translation"}
 TOYS = [path.stem for path in sorted(Path(__file__).parent.glob("toy_*.py"))]
 
 
