@@ -273,8 +273,9 @@ class TextPrograms:
     def _step(self, token, position, **cache):
         last = self.context - 1
         fits = _are_within(position, 0, last)
-        # Of the token, too: not every model reads the position
-        token = _required(token, fits, f"position: expected numbers from 0 to {last}")
+        message = f"position: expected numbers from 0 to {last}"
+        position = _required(position, fits, message)
+        token = _required(token, fits, message)  # too: not every model reads the position
         token = _required(token, *self._known(token, "token"))
         return self._named(
             self.step([token, position, *(cache[f"cache_{i}"] for i in range(len(self.cache)))])
