@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfbig.core.errors import NoData
 from tfbig.core.lazy import np
+from tfbig.data import _embedded
 from tfbig.data._detection import Annotated, DetectionData, annotated
 
 PATH = Path(__file__).parent / "_bccd" / "pictures.zip"
+SHA256 = "110449130fd80ba58285601243f3fe17f09b4248f54f1baf09572d1ce0c8051d"
 SIZE = (240, 320)  # of all pictures
 
 
@@ -38,7 +40,7 @@ class BCCD(DetectionData):
         return _read()[split]
 
     def stored(self, split, position):
-        return _content(self.pictures(split)[position].name)
+        return _archive().read(f"{self.pictures(split)[position].name}.jpg")
 
     def card(self):
         return {
@@ -50,12 +52,13 @@ class BCCD(DetectionData):
 
 
 @functools.lru_cache(maxsize=1)
+def _archive() -> zipfile.ZipFile:
+    return zipfile.ZipFile(io.BytesIO(_embedded.content(PATH, SHA256)))
+
+
+@functools.lru_cache(maxsize=1)
 def _read() -> dict[str, list[Annotated]]:
-    try:
-        with zipfile.ZipFile(PATH) as archive:
-            splits = json.loads(archive.read("boxes.json"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise _missing(error) from error
+    splits = json.loads(_archive().read("boxes.json"))
     whole = np.array([*SIZE, *SIZE], np.float64)
     return {
         split: [
@@ -64,17 +67,3 @@ def _read() -> dict[str, list[Annotated]]:
         ]
         for split, pictures in splits.items()
     }
-
-
-def _content(name: str) -> bytes:
-    try:
-        with zipfile.ZipFile(PATH) as archive:
-            return archive.read(f"{name}.jpg")
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise _missing(error) from error
-
-
-def _missing(error: Exception) -> NoData:
-    return NoData(
-        f"{PATH}: cannot be read ({error}). It came with the package: install tfbig again."
-    )

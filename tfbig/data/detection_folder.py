@@ -14,6 +14,7 @@ from pathlib import Path
 from tfbig.core.component import knob
 from tfbig.core.errors import Needed, UserError
 from tfbig.core.features import SPLITS
+from tfbig.core.files import UNREAD, digests
 from tfbig.core.folders import files_inside
 from tfbig.core.lazy import np
 from tfbig.core.pictures import SUFFIXES
@@ -121,7 +122,7 @@ class DetectionFolder(DetectionData):
     def fingerprint(self):
         lines = [super().fingerprint()]
         for split in SPLITS:
-            lines += [_digest(found.path) for found in self._listed[1][split]]
+            lines += digests(found.path for found in self._listed[1][split])
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def card(self):
@@ -138,7 +139,8 @@ class DetectionFolder(DetectionData):
     def _copies(self) -> list[str]:
         """A line where pictures stand in two splits, byte for byte."""
         known = {
-            split: {_digest(found.path) for found in self._listed[1][split]} for split in SPLITS
+            split: set(digests(found.path for found in self._listed[1][split])) - {UNREAD}
+            for split in SPLITS
         }
         shared = {split: len(known["train"] & known[split]) for split in SPLITS[1:]}
         parts = [f"{count:,} of {split}" for split, count in shared.items() if count]
@@ -225,8 +227,9 @@ def _raise_first(errors: list[UserError]) -> None:
 def _held_out(found: list[Found], count: int, seed: int) -> tuple[list[Found], list[Found]]:
     """Those to train on, and some `count` held out; copies of a picture stay together."""
     groups = collections.defaultdict(list)
-    for number, each in enumerate(found):
-        groups[_digest(each.path)].append(number)
+    for number, content in enumerate(digests(each.path for each in found)):
+        # What cannot be read is no copy of anything
+        groups[(content, number if content == UNREAD else 0)].append(number)
     order = np.random.RandomState(seed).permutation(len(groups))
     rows = list(groups.values())
     held: set[int] = set()
@@ -236,10 +239,3 @@ def _held_out(found: list[Found], count: int, seed: int) -> tuple[list[Found], l
         held.update(rows[number])
     kept = [each for number, each in enumerate(found) if number not in held]
     return kept, [found[number] for number in sorted(held)]
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:  # said when it is read
-        return str(path)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import lzma
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfbig.core.errors import NoData
 from tfbig.core.lazy import np
+from tfbig.data import _embedded
 from tfbig.data._images import MemoryImages
 
 FOLDER = Path(__file__).parent / "_mnist"
@@ -63,16 +61,4 @@ class MNIST(MemoryImages):
 @functools.lru_cache(maxsize=2)  # a second takes: datasets that differ in their settings share it
 def read(name: str) -> bytes:
     """The uncompressed content of one of the four files, checked against its published checksum."""
-    path = FOLDER / f"{name}.xz"
-    try:
-        content = lzma.decompress(path.read_bytes())
-    except (OSError, lzma.LZMAError) as error:
-        raise NoData(
-            f"{path}: cannot be read ({error}). It came with the package: install tfbig again."
-        ) from error
-    if hashlib.sha256(content).hexdigest() != SHA256[name]:
-        raise NoData(
-            f"{path}: its content is not the published file's. It came with the package: install"
-            " tfbig again."
-        )
-    return content
+    return _embedded.content(FOLDER / f"{name}.xz", SHA256[name])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-import lzma
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfbig.core.errors import NoData
+from tfbig.data import _embedded
 from tfbig.data._text import TextWindows
 
 FILE = Path(__file__).parent / "_sotu" / "speeches.jsonl.xz"
@@ -52,15 +50,4 @@ class SOTU(TextWindows):
 
 @functools.lru_cache(maxsize=1)
 def _content() -> bytes:
-    try:
-        content = lzma.decompress(FILE.read_bytes())
-    except (OSError, lzma.LZMAError) as error:
-        raise NoData(
-            f"{FILE}: cannot be read ({error}). It came with the package: install tfbig again."
-        ) from error
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        raise NoData(
-            f"{FILE}: its content is not the published file's. It came with the package: install"
-            " tfbig again."
-        )
-    return content
+    return _embedded.content(FILE, SHA256)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
-import lzma
 from dataclasses import dataclass
 from pathlib import Path
 
 from tfbig.core.component import knob
-from tfbig.core.errors import NoData
+from tfbig.data import _embedded
 from tfbig.data._pairs import TextPairs
 
 FILE = Path(__file__).parent / "_tatoeba_en_zh" / "pairs.tsv.xz"
@@ -53,15 +51,4 @@ class TatoebaEnZh(TextPairs):
 
 @functools.lru_cache(maxsize=1)
 def _content() -> str:
-    try:
-        content = lzma.decompress(FILE.read_bytes())
-    except (OSError, lzma.LZMAError) as error:
-        raise NoData(
-            f"{FILE}: cannot be read ({error}). It came with the package: install tfbig again."
-        ) from error
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        raise NoData(
-            f"{FILE}: its content is not the published file's. It came with the package: install"
-            " tfbig again."
-        )
-    return content.decode("utf-8")
+    return _embedded.content(FILE, SHA256).decode("utf-8")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import lzma
 from dataclasses import dataclass
 from pathlib import Path
 
 from tfbig.core.component import knob
-from tfbig.core.errors import NoData
 from tfbig.core.lazy import np
+from tfbig.data import _embedded
 from tfbig.data._labelled_texts import LabelledTexts, Rows
 
 FILE = Path(__file__).parent / "_vader" / "movie_reviews.tsv.xz"
@@ -68,16 +66,6 @@ class Vader(LabelledTexts):
 @functools.lru_cache(maxsize=1)
 def _content() -> tuple[list[str], np.ndarray]:
     """The sentences and their mean ratings, float32 [n]."""
-    try:
-        content = lzma.decompress(FILE.read_bytes())
-    except (OSError, lzma.LZMAError) as error:
-        raise NoData(
-            f"{FILE}: cannot be read ({error}). It came with the package: install tfbig again."
-        ) from error
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        raise NoData(
-            f"{FILE}: its content is not the published file's. It came with the package: install"
-            " tfbig again."
-        )
-    rows = [line.split("\t") for line in content.decode("utf-8").splitlines() if line]
+    text = _embedded.content(FILE, SHA256).decode("utf-8")
+    rows = [line.split("\t") for line in text.splitlines() if line]
     return [text for _, _, text in rows], np.array([row[1] for row in rows], np.float32)

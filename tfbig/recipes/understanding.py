@@ -124,8 +124,8 @@ def sst2_bert_mini_pretrained() -> Experiment:
     # After sotu_bert_mlm; its run lends weights and vocabulary
     python -m tfbig.train sst2_bert_mini_pretrained init=runs/sotu_bert_mlm data.vocabulary_path=runs/sotu_bert_mlm
 
-    Measured, of one epoch (train.length=1ep) behind 1,000 steps of pre-training: 80.28 % test accuracy
-        (GLUE's validation part; seed 0), no more than without. Not measured as a whole.
+    Measured, of one epoch (train.length=1ep) behind 1,000 steps of pre-training: 80.28 % test
+    accuracy (GLUE's validation part; seed 0), no more than without. Not measured as a whole.
     """  # noqa: E501
     data = TFDSText(builder="glue/sst2", context=64, tokenizer="ready", validation=0.05)
     return Experiment(
