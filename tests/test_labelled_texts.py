@@ -102,6 +102,17 @@ def test_folders_of_classes_and_splits(tmp_path):
     assert alone.size("train") + alone.size("validation") + alone.size("test") == 40
 
 
+def test_files_and_classes_that_are_left_out_of_a_folder_are_told(tmp_path):
+    for i, (text, label) in enumerate(lines()):
+        (tmp_path / label).mkdir(exist_ok=True)
+        (tmp_path / label / f"{i}.txt").write_text(text, "utf-8")
+    (tmp_path / "maybe").mkdir()
+    for name in ("maybe/a.html", "maybe/b.html", "yes/notes.rtf"):
+        (tmp_path / name).write_text("x", "utf-8")
+    (note,) = TextTable(path=str(tmp_path), tokenizer="bytes").notes()
+    assert note.endswith(".text: 2 .html, 1 .rtf; so nothing is read of maybe")
+
+
 def test_equal_texts_stand_in_one_split(tmp_path):
     rows = "".join(f"Text  {i // 4},{'ab'[i % 2]}\nTEXT {i // 4},a\n" for i in range(200))
     data = table(tmp_path / "t.csv", f"text,label\n{rows}", validation=0.2, test=0.2)
@@ -178,6 +189,45 @@ WRONG = [
         "expected labels that come several times",
     ),
 ]
+
+
+# What a JSON line may hold as label, what is learnt, and what is said or learnt of it
+JSON_LABELS = [
+    ("label", None, "expected a label under 'label'. Received: null"),
+    ("label", ["a"], r"Received: \["),
+    ("label", "\ud800", "lone surrogate"),
+    ("labels", None, r"\[\] means none. Received: null"),
+    ("labels", ["no", None], "Received: null"),
+    ("labels", {"no": 1}, "Received: {"),
+    ("number", 10**400, r"Received: '1000.* 1e\+18 at most"),
+    ("number", 1e39, r"Received: '1e\+39'"),
+]
+
+
+@pytest.mark.parametrize(("target", "label", "message"), JSON_LABELS)
+def test_labels_that_are_none_are_explained(tmp_path, target, label, message):
+    rows = [{"text": text, "label": 1} for text, _ in lines()] + [{"text": "x", "label": label}]
+    with pytest.raises(UserError, match=f"line 41: .*{message}"):
+        table(tmp_path / "t.jsonl", "\n".join(map(json.dumps, rows)), target=target).size("train")
+
+
+def test_equal_numbers_are_one_label(tmp_path):
+    names = (1, 1.0, 2, "1", "--5", True)
+    rows = [{"text": text, "label": names[i % 6]} for i, (text, _) in enumerate(lines())]
+    data = table(tmp_path / "t.jsonl", "\n".join(map(json.dumps, rows)))
+    assert data.label_names == ("1", "2", "--5", "True")
+
+
+def test_a_quote_does_not_swallow_rows(tmp_path):
+    rows = [f"{text}\t{label}\n" for text, label in lines()]
+    rows[3], rows[9] = '"Open\tyes\n', 'closed"\tno\n'
+    with pytest.raises(UserError, match="opened in line 5 and closed in line 11, with tabs"):
+        table(tmp_path / "t.tsv", "".join(["text\tlabel\n", *rows])).size("train")
+
+
+def test_texts_that_are_all_the_same_cannot_be_divided(tmp_path):
+    with pytest.raises(UserError, match="those of the same text stay together"):
+        table(tmp_path / "t.csv", "text,label\n" + "same,a\nsame,b\n" * 20).size("train")
 
 
 @pytest.mark.parametrize(("content", "settings", "message"), WRONG)

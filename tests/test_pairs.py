@@ -149,9 +149,21 @@ def _with_two_tests(folder):
         write(folder, name, [])
 
 
+def _with_two_validations(folder):
+    for name in ("valid.de", "valid.en", "dev.de", "dev.en"):
+        write(folder, name, ["a"])
+
+
+def _packed_as_well(folder):
+    with gzip.open(folder / "train.en.gz", "wt") as file:
+        file.write("a\n")
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
+        (_with_two_validations, "data.validation_file: expected the name of one of dev, valid"),
+        (_packed_as_well, "expected one file train.en, .* Received: train.en and train.en.gz"),
         (_without_target, "data.path: expected a folder with train.de and train.en"),
         (_with_few_lines, "train.en: expected as many lines as train.de"),
         (_with_other_bytes, "train.de: invalid UTF-8 at byte 2"),
@@ -168,7 +180,7 @@ def test_bad_folders_are_told(tmp_path, change, message):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("a.tsv", "de\ten\nx\n", r"a.tsv, row 2: expected 2 columns.* Received: 1"),
+        ("a.tsv", "de\ten\nx\n", r"a.tsv, line 2: expected 2 cells.* Received: 1"),
         ("a.tsv", "de\tfr\nx\ty\n", r"under 'de' .data.source. and 'en'.* Received: de, fr"),
         ("a.jsonl", '{"de": 1, "en": "x"}', r"line 1: expected texts under 'de'"),
         ("a.jsonl", "[1]", r"line 1: expected a JSON object. Received: list"),
@@ -176,8 +188,11 @@ def test_bad_folders_are_told(tmp_path, change, message):
         (
             "a.tsv",
             "split\tde\ten\nx\ta\tb\n",
-            r"row 2: expected a split of train, .* Received: 'x'",
+            r"line 2: expected a split of train, .* Received: 'x'",
         ),
+        ("a.csv", 'de,en\na,b\nc,"d\ne,f\n', r"a.csv, line 4: unexpected end of data"),
+        ("a.csv", "de,en,en\na,b,c\n", r"expected each column once. Twice: 'en'"),
+        ("a.csv", f"de,en\na,b\n{'a' * 200_000},b,c\n", r"line 3: expected 2 cells"),
         ("a.doc", "", r"data.path: expected a folder, or a file that ends in .tsv"),
     ],
 )

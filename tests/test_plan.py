@@ -3,18 +3,29 @@
 import json
 import re
 
+import keras
 import pytest
 from training import FACTS, make
 
 from tfbig import plan
 from tfbig.core.errors import UserError
 from tfbig.engine import plan as engine
+from tfbig.engine.flops import forward_flops
 from tfbig.engine.hardware import HARDWARE, Hardware, named
 from tfbig.engine.setup import Setup, evaluation_batch
 
 
 def setup(*settings, recipe="mnist_mlp"):
     return Setup(make(*settings, recipe=recipe), FACTS)
+
+
+def test_recurrence_counts_each_step_whatever_state_it_begins_with():
+    given = keras.Input((None, 3))
+    read, *states = keras.layers.Bidirectional(keras.layers.GRU(5, return_state=True))(given)
+    written = keras.layers.LSTM(4)(given, initial_state=[keras.layers.Dense(4)(read)] * 2)
+    reading, writing = 2 * (2 * 3 * 5 * (3 + 5)), 2 * 4 * 4 * (3 + 4)
+    short, long = (forward_flops(keras.Model(given, [written, *states]), n) for n in (3, 7))
+    assert long - short == 4 * (reading + writing)
 
 
 def test_what_a_model_takes():

@@ -261,7 +261,8 @@ def _opened(data: LabelledTexts, fingerprint: str) -> Table:
         if not len(rows_of_split):
             raise UserError(
                 f"data: expected a row for the {split} split at least. Received: none of"
-                f" {len(rows.texts):,}. Give more rows, or another share."
+                f" {len(rows.texts):,}, of which those of the same text stay together. Give more"
+                " rows, or another share."
             )
     columns = {"text": rows.texts, **({"text_pair": rows.seconds} if rows.seconds else {})}
     texts = {

@@ -14,7 +14,7 @@ def stratified(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, n
     """
     classes, sizes = np.unique(labels, return_counts=True)
     exact = sizes * (count / len(labels))
-    counts = np.floor(exact).astype(np.int64)
+    counts = np.minimum(np.floor(exact).astype(np.int64), sizes - 1)
     order = np.argsort(-(exact - counts), kind="stable")
     while (missing := count - counts.sum()) and len(spare := order[(counts + 1 < sizes)[order]]):
         counts[spare[:missing]] += 1

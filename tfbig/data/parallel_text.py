@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
 import json
@@ -13,6 +12,7 @@ from pathlib import Path
 from tfbig.core.component import knob
 from tfbig.core.errors import Needed, UserError
 from tfbig.core.folders import is_hidden
+from tfbig.data import _tables as tables
 from tfbig.data._packed import PACKED, ending, reading, unpacked
 from tfbig.data._pairs import TextPairs
 from tfbig.prep import text as prep
@@ -139,12 +139,7 @@ class ParallelText(TextPairs):
             file for file in folder.iterdir() if file.is_file() and not is_hidden(file.name)
         )
         sides = {
-            language: {
-                unpacked(file).stem: file
-                for file in inside
-                if unpacked(file).suffix == f".{language}"
-            }
-            for language in (self.source, self.target)
+            language: _of_language(inside, language) for language in (self.source, self.target)
         }
         both = [stem for stem in sides[self.source] if stem in sides[self.target]]
         if "train" not in both:
@@ -176,12 +171,13 @@ class ParallelText(TextPairs):
             return named
         usual = [stem for stem in stems if stem in STEMS[split]]
         others = [stem for stem in stems if stem.startswith(STEMS[split]) and stem not in usual]
-        if not usual and len(others) > 1:
+        choice = usual or others or [""]
+        if len(choice) > 1:
             raise UserError(
-                f"data.{split}_file: expected the name of one of {', '.join(others)}. Received:"
+                f"data.{split}_file: expected the name of one of {', '.join(choice)}. Received:"
                 " nothing."
             )
-        return (usual or others or [""])[0]
+        return choice[0]
 
     def _side_by_side(self, split: str, *paths: Path) -> Iterator:
         sides = [_lines(path) for path in paths]
@@ -211,22 +207,11 @@ class ParallelText(TextPairs):
             yield self._named(value, place)
 
     def _table(self, path: Path) -> Iterator:
-        lines = _lines(path)
-        if ending(unpacked(path)) == ".tsv":
-            rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        else:
-            rows = csv.reader(f"{line}\n" for line in lines)  # a quoted text may have several
-        header = next(rows, [])
-        for number, row in enumerate(rows, 2):
-            if not row:
-                continue
-            place = f"{path}, row {number:,}"
-            if len(row) != len(header):
-                raise UserError(
-                    f"{place}: expected {len(header)} columns, as the header has. Received:"
-                    f" {len(row)}."
-                )
-            yield self._named(dict(zip(header, row, strict=True)), place)
+        separator = tables.SEPARATORS[ending(unpacked(path))]
+        lines = (f"{line}\n" for line in _lines(path))
+        # In files of pairs that tabs divide, a quote is a character like others
+        for place, row in tables.rows(lines, str(path), separator, quotes=separator == ","):
+            yield self._named(row, place)
 
     def _named(self, value: dict, place: str) -> tuple:
         texts = [value.get(name) for name in (self.source, self.target)]
@@ -245,6 +230,22 @@ class ParallelText(TextPairs):
             known = ", ".join(SPLIT_NAMES)
             raise UserError(f"{place}: expected a split of {known}. Received: {named!r}.")
         return SPLIT_NAMES[named], place, *texts
+
+
+def _of_language(files: list[Path], language: str) -> dict[str, Path]:
+    """The files of a language, by their names without its ending."""
+    found: dict[str, Path] = {}
+    for file in files:
+        if unpacked(file).suffix != f".{language}":
+            continue
+        stem = unpacked(file).stem
+        if stem in found:
+            raise UserError(
+                f"data.path: expected one file {stem}.{language}, packed or not. Received:"
+                f" {found[stem].name} and {file.name} in {file.parent}. Take one of them out."
+            )
+        found[stem] = file
+    return found
 
 
 def _ended_first(lines: tuple) -> tuple[int, int]:

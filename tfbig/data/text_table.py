@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +17,13 @@ from tfbig.core.errors import Needed, UserError
 from tfbig.core.features import SPLITS
 from tfbig.core.folders import files_inside, is_hidden
 from tfbig.core.lazy import np
+from tfbig.data import _tables as tables
 from tfbig.data._labelled_texts import LabelledTexts, Rows
 from tfbig.prep import text as prep
 
 LINES = (".jsonl", ".ndjson")
-TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 TEXTS = (".txt", ".md", ".text")
+LARGEST = 1e18  # of numbers to learn, so that their squares are finite
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -33,7 +34,6 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-MOST_FIELD = 2**27  # characters of a cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +95,11 @@ class TextTable(LabelledTexts):
         """The table, or the text files of a folder."""
         if self.root.is_file():
             ending = self.root.suffix.lower()
-            if ending not in (*TABLES, *LINES):
+            if ending not in (*tables.SEPARATORS, *LINES):
                 raise UserError(
                     "data.path: expected a file ending in"
-                    f" {', '.join((*TABLES, *LINES))}, or a folder. Received: {self.root}."
+                    f" {', '.join((*tables.SEPARATORS, *LINES))}, or a folder. Received:"
+                    f" {self.root}."
                 )
             return [self.root]
         if not self.root.is_dir():
@@ -127,7 +128,11 @@ class TextTable(LabelledTexts):
             return self._of_folder()
         ending = self.root.suffix.lower()
         content = prep.decode(_read(self.root), str(self.root))
-        read = self._of_lines(content) if ending in LINES else self._of_table(content, ending)
+        if ending in LINES:
+            read = self._of_lines(content)
+        else:
+            separator = tables.SEPARATORS[ending]
+            read = tables.rows(io.StringIO(content), str(self.root), separator)
         texts, seconds, labels, splits = [], [], [], []
         empty = 0
         for place, row in read:
@@ -146,28 +151,6 @@ class TextTable(LabelledTexts):
         notes = (f"{empty:,} rows are left out, whose text is empty",) if empty else ()
         values, names = self._labels(labels)
         return Rows(texts, values, names, seconds, splits, notes)
-
-    def _of_table(self, content: str, ending: str) -> Iterator[tuple[str, dict]]:
-        """The rows of a CSV or TSV, each with the place that messages name."""
-        csv.field_size_limit(MOST_FIELD)
-        reader = csv.DictReader(io.StringIO(content), delimiter=TABLES[ending], strict=True)
-        try:
-            header = reader.fieldnames or []
-            twice = [name for name, count in Counter(header).items() if count > 1]
-            if twice:
-                raise UserError(f"{self.root}: expected each column once. Twice: {twice[0]!r}.")
-            for row in reader:
-                place = f"{self.root}, line {reader.line_num:,}"
-                cells = len(header) if None not in row else len(header) + len(row[None])
-                if None in row or None in row.values():
-                    cells -= sum(value is None for value in row.values())
-                    raise UserError(
-                        f"{place}: expected {len(header)} cells, as the header has. Received:"
-                        f" {cells}. Put texts that hold a separator between quotes."
-                    )
-                yield place, row
-        except csv.Error as error:
-            raise UserError(f"{self.root}, line {reader.line_num:,}: {error}.") from error
 
     def _of_lines(self, content: str) -> Iterator[tuple[str, dict]]:
         for number, line in enumerate(content.split("\n"), 1):
@@ -195,23 +178,39 @@ class TextTable(LabelledTexts):
         """A row's label: a name, names, or a number."""
         value = _present(row, self.label, place)
         if self.target == "labels":
-            names = value if isinstance(value, list) else str(value).split(self.label_separator)
-            return [str(name).strip() for name in names if str(name).strip()]
+            several = value.split(self.label_separator) if isinstance(value, str) else value
+            names = several if isinstance(several, list) else [several]
+            return [name for name in (self._name(each, place) for each in names) if name]
         if self.target == "label":
-            name = str(value).strip()
-            if isinstance(value, (list, dict)) or value is None or not name:
+            name = self._name(value, place)
+            if not name:
                 raise UserError(f"{place}: expected a label under {self.label!r}. Received: none.")
             return name
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if not math.isfinite(number):
+        if not abs(number) <= LARGEST:
             raise UserError(
                 f"{place}: expected a number under {self.label!r}. Received: {str(value)[:40]!r}."
-                " Set data.target=label if these are names."
+                f" They may be {LARGEST:g} at most; set data.target=label if these are names."
             )
         return number
+
+    def _name(self, value, place: str) -> str:
+        """What a label is called: a text, true or false, or a number; 1.0 is called as 1 is."""
+        whole = isinstance(value, float) and value.is_integer()
+        name = int(value) if whole else value
+        is_name = isinstance(name, (str, int)) or (isinstance(name, float) and math.isfinite(name))
+        if not is_name:
+            several = "; [] means none" if self.target == "labels" else ""
+            raise UserError(
+                f"{place}: expected a label under {self.label!r}{several}. Received:"
+                f" {json.dumps(value)[:40]}."
+            )
+        name = str(name).strip()
+        prep.refuse_surrogates(name, place)
+        return name
 
     def _labels(self, labels: list) -> tuple[np.ndarray, tuple[str, ...]]:
         """Labels as numbers, and the names of the classes."""
@@ -272,8 +271,22 @@ class TextTable(LabelledTexts):
             labels.append(parts[depth - 1])
             splits += [SPLIT_NAMES[parts[0].lower()]] if by_split else []
         notes = (f"{empty:,} files are left out, which are empty",) if empty else ()
+        notes += self._others(depth, set(labels))
         values, names = self._labels(labels)
         return Rows(texts, values, names, splits=splits, notes=notes)
+
+    def _others(self, depth: int, names: set[str]) -> tuple[str, ...]:
+        """A line about files of other endings, and about classes of which nothing else is left."""
+        others = [file for file in files_inside(self.root) if file.suffix.lower() not in TEXTS]
+        if not others:
+            return ()
+        kinds = Counter(file.suffix.lower() or "without an ending" for file in others)
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
+        places = [file.relative_to(self.root).parts for file in others]
+        lost = sorted({parts[depth - 1] for parts in places if len(parts) > depth} - names)
+        classes = f"; so nothing is read of {', '.join(lost)}" if lost else ""
+        endings = ", ".join(TEXTS)
+        return (f"files are left out that do not end in {endings}: {counts}{classes}",)
 
     def source_card(self):
         return {
@@ -312,4 +325,4 @@ def _split(name: str, place: str) -> str:
 
 def _in_order(name: str) -> tuple:
     """Sorts whole numbers by their values, and names behind them."""
-    return (0, int(name), "") if name.lstrip("-").isdecimal() else (1, 0, name)
+    return (0, int(name), name) if re.fullmatch(r"-?\d{1,18}", name) else (1, 0, name)

@@ -25,7 +25,7 @@ def forward_flops(model, longest: int = 1) -> int:
         spec
     )
     return sum(_operation(op) for op in traced.graph.get_operations()) + sum(
-        _recurrence(layer) for layer in layers(model)
+        _recurrence(layer, longest) for layer in layers(model)
     )
 
 
@@ -44,11 +44,18 @@ def _operation(op) -> int:
     return 0
 
 
-def _recurrence(layer) -> int:
-    if isinstance(layer, keras.layers.Bidirectional):
-        return _recurrence(layer.forward_layer) + _recurrence(layer.backward_layer)
-    gates = RECURRENT_GATES.get(type(layer).__name__)
-    if gates is None or not hasattr(layer, "cell"):
+def _recurrence(layer, longest: int) -> int:
+    both = isinstance(layer, keras.layers.Bidirectional)
+    inner = (layer.forward_layer, layer.backward_layer) if both else (layer,)
+    if not all(type(each).__name__ in RECURRENT_GATES for each in inner):
         return 0
-    time = layer.input.shape[1] if getattr(layer, "_inbound_nodes", None) else None
-    return 2 * gates * layer.units * (layer.cell.kernel.shape[0] + layer.units) * (time or 1)
+    sequence, *_ = tf.nest.flatten(layer.input)  # a state to begin with stands behind it
+    steps = sequence.shape[1] or longest
+    return sum(
+        2
+        * RECURRENT_GATES[type(each).__name__]
+        * each.units
+        * (each.cell.kernel.shape[0] + each.units)
+        * steps
+        for each in inner
+    )

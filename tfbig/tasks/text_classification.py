@@ -108,6 +108,7 @@ class TextClassification(Task):
             facts["target"] = SeveralLabels.kind
         elif label.dtype == "float32":
             values = data.examples("train", np.arange(data.size("train")))["label"]
+            values = values.astype(np.float64)
             spread = max(float(values.std()), 1e-6)
             facts |= {"target": Number.kind, "mean": float(values.mean()), "deviation": spread}
         self._check_metric(facts)

@@ -1,0 +1,58 @@
+"""Tables in CSV and TSV: their rows, by the names of their columns."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from tfbig.core.errors import UserError
+
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+MOST_FIELD = 2**27  # characters of a cell
+
+
+def rows(
+    lines: Iterable[str], name: str, separator: str, *, quotes: bool = True
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each row behind the header, and the place that messages name.
+
+    Args:
+        lines: of the file, with their ends.
+        name: of the file, for messages.
+        separator: between cells.
+        quotes: whether a cell may stand between quotes and then hold separators and ends of lines;
+            otherwise a quote is a character like others.
+
+    Raises:
+        UserError: a quote is not closed, or it swallows rows, or cells are too few or too many.
+    """
+    csv.field_size_limit(MOST_FIELD)
+    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
+    try:
+        header = next(reader, [])
+        twice = [column for column, count in Counter(header).items() if count > 1]
+        if twice:
+            raise UserError(f"{name}: expected each column once. Twice: {twice[0]!r}.")
+        last = reader.line_num
+        for cells in reader:
+            first, last = last + 1, reader.line_num
+            if not cells:
+                continue
+            place = f"{name}, line {last:,}"
+            if len(cells) != len(header):
+                raise UserError(
+                    f"{place}: expected {len(header)} cells, as the header has. Received:"
+                    f" {len(cells)}. Put texts that hold a separator between quotes."
+                )
+            # Texts of several lines have commas, but hardly ever tabs
+            if separator == "\t" and any("\n" in cell and "\t" in cell for cell in cells):
+                raise UserError(
+                    f"{name}: expected quotes around single cells. Received: a quote that is opened"
+                    f" in line {first:,} and closed in line {last:,}, with tabs between. Put such a"
+                    ' text between quotes, each quote inside of it doubled: """Open".'
+                )
+            yield place, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{name}, line {reader.line_num:,}: {error}.") from error
