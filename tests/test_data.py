@@ -157,6 +157,9 @@ def test_conformance(data):
             if arrays is not None:
                 assert len(arrays[name]) == size
                 np.testing.assert_array_equal(arrays[name][positions], got[name])
+    views = data.random_views(np.array([1, 0]), np.zeros((2, 2), np.uint32))
+    for name, value in data.examples("train", np.array([1, 0])).items():
+        assert len(views[name]) == 2 and np.asarray(views[name][0]).dtype == value[0].dtype
     assert data.fingerprint() == dataclasses.replace(data).fingerprint()
     if registry.name_of(data) in registry.describe("data"):  # toys need not say where they are from
         assert all(data.card()[key] for key in ("title", "source", "licence", "citation"))
@@ -608,12 +611,11 @@ def test_folder_of_pictures(tmp_path):
 def test_each_picture_is_decoded_once(tmp_path, monkeypatch):
     """To measure and to train on; the figures are the same as from the files, bit for bit."""
     decoded, facts = [], []
+    decode = _images.decode_pictures
     monkeypatch.setattr(
-        image_folder,
+        _images,
         "decode_pictures",
-        lambda contents, names, *how: (
-            decoded.extend(names) or _images.decode_pictures(contents, names, *how)
-        ),
+        lambda contents, names, *how: decoded.extend(names) or decode(contents, names, *how),
     )
     draw_folder(tmp_path)
     for memory in (image_folder.MEMORY_BYTES, 0):

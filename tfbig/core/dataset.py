@@ -30,6 +30,12 @@ class Dataset(Component):
     0 black ... 255 white, as on a page.
     """
 
+    centre: ClassVar[float] = 1.0
+    """Pictures: of the sides of the largest part in the middle, the share that is seen.
+
+    So in evaluations and in use.
+    """
+
     on_error: str = knob(
         "stop",
         "a record that cannot be read: stop, or skip it and let the next readable one stand in",
@@ -78,6 +84,19 @@ class Dataset(Component):
         A feature with a free axis is a list of n arrays instead, each as long as it is.
         """
         raise NotImplementedError
+
+    def random_views(self, positions: np.ndarray, keys: np.ndarray) -> dict[str, np.ndarray]:
+        """The training examples at `positions` as training sees them this time.
+
+        Of the same shapes as what `examples` returns, which it is by default. Data of which a
+        random part is cheaper to choose while it is read, such as a part of a picture, read it
+        here. It is asked where `arrays` gives no training split.
+
+        Args:
+            positions: int64 [n].
+            keys: uint32 [n, 2]; all that is random comes from them, see `prep.random`.
+        """
+        return self.examples("train", positions)
 
     def lengths(self, split: str) -> dict[str, np.ndarray] | None:
         """How long each example's features with a free axis are: name -> int [n].

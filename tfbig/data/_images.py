@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tfbig.core.component import knob
@@ -14,6 +14,7 @@ from tfbig.core.features import SPLITS, Feature
 from tfbig.core.lazy import np, tf
 from tfbig.data._splits import stratified
 from tfbig.prep import image as prep
+from tfbig.prep.random_view import random_decoder
 
 DECODED_TOGETHER = 64
 
@@ -98,6 +99,58 @@ class MemoryImages(Dataset):
         return {name: value[positions] for name, value in arrays.items()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncodedImages(Dataset):
+    """Labelled pictures that are stored encoded, decoded when they are asked for."""
+
+    gives = frozenset({"image", "label"})
+
+    side: int = knob(64, "height and width in pixels: the centre square, resized", low=1)
+    centre: float = knob(
+        1.0,
+        "evaluation and use: of the sides of the centre square, the share that is seen; 0.875 is"
+        " ImageNet's",
+        above=0,
+        high=1,
+    )
+    random_area: float | None = knob(
+        None,
+        "training: a random part with at least so large a share of a picture's area, resized to the"
+        " side (Szegedy et al. 2015 take 0.08); none: the centre, as in evaluations",
+        above=0,
+        high=1,
+    )
+
+    channels = 3
+
+    @property
+    def spec(self):
+        shape = (self.side, self.side, self.channels)
+        image = Feature(shape=shape, dtype="uint8", unit="intensity 0-255")
+        return {"image": image, "label": Feature(shape=(), dtype="int32")}
+
+    def stored(self, split: str, positions: np.ndarray) -> tuple[Iterable[bytes], list[int], list]:
+        """Contents, labels, and what messages call the pictures at `positions`."""
+        raise NotImplementedError
+
+    def examples(self, split, positions):
+        return self._read(split, positions)
+
+    def random_views(self, positions, keys):
+        return self._read("train", positions, None if self.random_area is None else keys)
+
+    def encoded(self, split, positions):
+        contents, _, _ = self.stored(split, positions)
+        return {"image": np.array(list(contents), object)}
+
+    def _read(self, split: str, positions: np.ndarray, keys: np.ndarray | None = None) -> dict:
+        contents, labels, names = self.stored(split, positions)
+        shape = self.spec["image"].shape
+        how = (self.background, self.centre) if keys is None else (self.background, 1.0)
+        images = decode_pictures(contents, names, shape, *how, keys, self.random_area)
+        return {"image": images, "label": np.array(labels, np.int32)}
+
+
 def _made_up(data: MemoryImages, part: str) -> dict[str, np.ndarray]:
     """Pictures of noise, brighter the higher their label is."""
     count = data.published[part]
@@ -109,7 +162,13 @@ def _made_up(data: MemoryImages, part: str) -> dict[str, np.ndarray]:
 
 
 def decode_pictures(
-    contents: Iterable[bytes], names: Sequence[str], shape: tuple, background: int
+    contents: Iterable[bytes],
+    names: Sequence[str],
+    shape: tuple,
+    background: int,
+    centre: float = 1.0,
+    keys: np.ndarray | None = None,
+    random_area: float | None = None,
 ) -> np.ndarray:
     """Encoded pictures as uint8 [n, height, width, channels], decoded several at a time.
 
@@ -120,31 +179,41 @@ def decode_pictures(
         names: what messages call them.
         shape: (height, width, channels).
         background: what shows through a PNG, 0-255; see `prep.image.decode`.
+        centre: share of the sides of the part in the middle that is seen.
+        keys: uint32 [n, 2]; given, a random part of each picture is seen instead.
+        random_area: its least share of the picture's area.
 
     Raises:
         UserError: one is refused; the message starts with its name.
     """
+
+    def decode(contents: list[bytes], rows: slice) -> np.ndarray:
+        if keys is None:
+            return prep.decoder(shape, background, share=centre)(tf.constant(contents))
+        return random_decoder(shape, background, random_area)(tf.constant(contents), keys[rows])
+
     pictures = np.empty((len(names), *shape), np.uint8)
     contents = iter(contents)
     for first in range(0, len(names), DECODED_TOGETHER):
-        rows = slice(first, first + DECODED_TOGETHER)
-        pictures[rows] = _decoded(
-            list(itertools.islice(contents, DECODED_TOGETHER)), names[rows], shape, background
-        )
+        rows = range(first, min(first + DECODED_TOGETHER, len(names)))
+        together = list(itertools.islice(contents, len(rows)))
+        pictures[rows.start : rows.stop] = _decoded(together, names, rows, decode)
     return pictures
 
 
 def _decoded(
-    contents: list[bytes], names: Sequence[str], shape: tuple, background: int
+    contents: list[bytes], names: Sequence[str], rows: range, decode: Callable
 ) -> np.ndarray:
+    """Pictures of some rows; `decode` takes their contents and the rows as a slice."""
     try:
-        return prep.decoder(shape, background)(tf.constant(contents)).numpy()
+        return decode(contents, slice(rows.start, rows.stop)).numpy()
     except tf.errors.OpError as error:
-        for content, name in zip(contents, names, strict=True):
+        for content, row in zip(contents, rows, strict=True):
             if len(contents) > 1:
-                _decoded([content], [name], shape, background)
+                _decoded([content], names, range(row, row + 1), decode)
         raise UserError(
-            f"data: {names[0]} cannot be decoded: {prep.reason(error)}. Mend it or take it out."
+            f"data: {names[rows.start]} cannot be decoded: {prep.reason(error)}. Mend it or take it"
+            " out."
         ) from error
 
 

@@ -13,14 +13,13 @@ from functools import cached_property
 from pathlib import Path
 
 from tfbig.core.component import knob
-from tfbig.core.dataset import Dataset
 from tfbig.core.errors import Needed, UserError
-from tfbig.core.features import SPLITS, Feature
+from tfbig.core.features import SPLITS
 from tfbig.core.files import UNREAD, digests
 from tfbig.core.folders import files_inside, is_hidden
 from tfbig.core.lazy import np
 from tfbig.core.pictures import SUFFIXES
-from tfbig.data._images import check_split, decode_pictures
+from tfbig.data._images import EncodedImages, check_split
 from tfbig.data._splits import stratified
 
 # A split whose pictures take more than this is read from its files again and again
@@ -34,7 +33,7 @@ PARTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFolder(Dataset):
+class ImageFolder(EncodedImages):
     """Your own labelled pictures.
 
     PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg beside PATH/test and perhaps PATH/validation.
@@ -43,14 +42,11 @@ class ImageFolder(Dataset):
     `tfbig.prep.image.decode`.
     """
 
-    gives = frozenset({"image", "label"})
-
     path: str = knob(
         "",
         "the folder; its subfolders are the classes, or train and test with the classes inside",
         path=True,
     )
-    side: int = knob(64, "height and width in pixels: the centre square, resized", low=1)
     channels: int = knob(3, "3: colour, 1: grey", choices=(1, 3))
     validation_share: float = knob(
         0.1,
@@ -89,13 +85,6 @@ class ImageFolder(Dataset):
     def root(self) -> Path:
         return Path(os.path.expanduser(self.path))
 
-    @property
-    def spec(self):
-        image = Feature(
-            shape=(self.side, self.side, self.channels), dtype="uint8", unit="intensity 0-255"
-        )
-        return {"image": image, "label": Feature(shape=(), dtype="int32")}
-
     def check(self):
         _files(self)
 
@@ -111,22 +100,16 @@ class ImageFolder(Dataset):
         check_split(split)
         return np.array([label for _, label in self._listed[1][split]], np.int32)
 
-    def examples(self, split, positions):
+    def stored(self, split, positions):
         check_split(split)
         rows = [self._listed[1][split][int(i)] for i in np.asarray(positions, np.int64)]
         contents = (_read(path) for path, _ in rows)
-        names = [str(path) for path, _ in rows]
-        images = decode_pictures(contents, names, self.spec["image"].shape, self.background)
-        return {"image": images, "label": np.array([label for _, label in rows], np.int32)}
-
-    def encoded(self, split, positions):
-        check_split(split)
-        rows = [self._listed[1][split][int(i)] for i in np.asarray(positions, np.int64)]
-        return {"image": np.array([_read(path) for path, _ in rows], object)}
+        return contents, [label for _, label in rows], [str(path) for path, _ in rows]
 
     def arrays(self, split):
         pixels = self.side * self.side * self.channels
-        if self.size(split) * pixels > MEMORY_BYTES:
+        is_varied = split == "train" and self.random_area is not None
+        if is_varied or self.size(split) * pixels > MEMORY_BYTES:
             return None
         return _arrays(
             self, split, tuple((path, *_stamp(path)) for path, _ in self._listed[1][split])

@@ -7,22 +7,18 @@ import hashlib
 from dataclasses import dataclass
 
 from tfbig.core.component import knob
-from tfbig.core.dataset import Dataset
 from tfbig.core.errors import UserError
-from tfbig.core.features import Feature
 from tfbig.core.lazy import np
 from tfbig.data import _tfds
-from tfbig.data._images import check_split, decode_pictures
+from tfbig.data._images import EncodedImages, check_split
 
 
 @dataclass(frozen=True, kw_only=True)
-class TFDSImages(Dataset):
+class TFDSImages(EncodedImages):
     """Any labelled image dataset of TensorFlow Datasets, larger than memory or not.
 
     It is read at random from ArrayRecord files.
     """
-
-    gives = frozenset({"image", "label"})
 
     builder: str = knob(
         "imagenet2012",
@@ -62,11 +58,6 @@ class TFDSImages(Dataset):
         _tfds.prepare_made_up("grey_pictures", folder, kinds, parts, random_access=True)
         return cls(builder="grey_pictures", side=8, validation=15)
 
-    @property
-    def spec(self):
-        image = Feature(shape=(self.side, self.side, 3), dtype="uint8", unit="intensity 0-255")
-        return {"image": image, "label": Feature(shape=(), dtype="int32")}
-
     def check(self):
         _tfds.find(self.builder, random_access=True)
 
@@ -79,24 +70,7 @@ class TFDSImages(Dataset):
         _check_labelled(self, self._part(split))
         return size
 
-    def examples(self, split, positions):
-        records, names = self._records(split, positions)
-        for record, name in zip(records, names, strict=True):
-            if record[self.label_key] < 0:
-                raise UserError(f"data: {name} has no label.")
-        contents = (record[self.image_key] for record in records)
-        images = decode_pictures(contents, names, self.spec["image"].shape, self.background)
-        return {
-            "image": images,
-            "label": np.array([record[self.label_key] for record in records], np.int32),
-        }
-
-    def encoded(self, split, positions):
-        records, _ = self._records(split, positions)
-        return {"image": np.array([record[self.image_key] for record in records], object)}
-
-    def _records(self, split: str, positions: np.ndarray) -> tuple[list[dict], list[str]]:
-        """Stored records, their pictures encoded, and what messages call them."""
+    def stored(self, split, positions):
         rows = _rows(self, split)[np.asarray(positions, np.int64)]
         source = _source(self, self._part(split))
         try:
@@ -105,7 +79,12 @@ class TFDSImages(Dataset):
             place = f"rows {rows.min():,} to {rows.max():,} of {self.builder}"
             message = f"data: {place} cannot be read: {error}. Prepare the dataset again."
             raise UserError(message) from error
-        return records, [f"picture {row} of {self.builder}" for row in rows]
+        names = [f"picture {row} of {self.builder}" for row in rows]
+        for record, name in zip(records, names, strict=True):
+            if record[self.label_key] < 0:
+                raise UserError(f"data: {name} has no label.")
+        contents = [record[self.image_key] for record in records]
+        return contents, [record[self.label_key] for record in records], names
 
     def fingerprint(self):
         info = _builder(self).info

@@ -62,21 +62,30 @@ class Reader:
         if arrays is not None:
             self.tensors = {name: tf.constant(value) for name, value in arrays.items()}
 
-    def __call__(self, row: tf.Tensor, padded: shapes.Padded) -> dict[str, tf.Tensor]:
+    def __call__(
+        self, row: tf.Tensor, padded: shapes.Padded, key: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
+        """`key` (uint32 [n, 2]): of training, which may see something else each time."""
         if self.tensors is not None:
             return {name: tf.gather(value, row) for name, value in self.tensors.items()}
         types = [tf.dtypes.as_dtype(feature.dtype) for feature in self.spec.values()]
         load = functools.partial(self._load, padded=padded)
-        values = tf.numpy_function(load, [row], types, stateful=False)
+        given = [row] if key is None else [row, key]
+        values = tf.numpy_function(load, given, types, stateful=False)
         raw = {}
         for (name, feature), value in zip(self.spec.items(), values, strict=True):
             length = (padded[name],) if name in padded else feature.shape[:1]
             raw[name] = tf.ensure_shape(value, (row.shape[0], *length, *feature.shape[1:]))
         return raw
 
-    def _load(self, rows: np.ndarray, padded: shapes.Padded) -> list[np.ndarray]:
+    def _load(
+        self, rows: np.ndarray, keys: np.ndarray | None = None, *, padded: shapes.Padded
+    ) -> list[np.ndarray]:
         try:
-            examples = self.data.examples(self.split, rows)
+            if keys is None:
+                examples = self.data.examples(self.split, rows)
+            else:
+                examples = self.data.random_views(rows, keys)
             for name, length in padded.items():
                 examples[f"{name}_count"] = shapes.counts(examples[name])
                 examples[name] = self._padded(name, examples[name], length, rows)
@@ -158,7 +167,7 @@ class Slabs:
             row = row if members.rows is None else tf.gather(members.rows, row)
             # No two examples of a run share a key: groups interleave theirs.
             key = order.keys(position * len(self.groups) + group, self.seed)
-            raw = {**self._take(row, members.padded), "key": key}
+            raw = {**self._take(row, members.padded, key), "key": key}
             ready = raw
             if self.task.preprocess_on == "host":
                 ready = self.task.preprocess(raw, training=True)

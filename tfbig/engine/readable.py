@@ -5,7 +5,9 @@ Records that cannot be read, or hold NaN, are named with their position, or left
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
 from tfbig.core.dataset import Dataset
@@ -44,12 +46,22 @@ class Readable:
 
     def examples(self, split: str, positions: np.ndarray) -> dict[str, np.ndarray]:
         """The raw examples at `positions`, with substitutes for those left out."""
+        return self._checked(split, positions, functools.partial(self._data.examples, split))
+
+    def random_views(self, positions: np.ndarray, keys: np.ndarray) -> dict[str, np.ndarray]:
+        """The training examples at `positions` as their keys want them, with substitutes."""
+        return self._checked(
+            "train", positions, functools.partial(self._data.random_views, keys=keys)
+        )
+
+    def _checked(self, split: str, positions: np.ndarray, read: Callable) -> dict[str, np.ndarray]:
+        """What `read` returns of the readable examples at `positions`, or in their place."""
         while True:
             rows = np.array(
                 [self._readable(split, int(i)) for i in np.asarray(positions)], np.int64
             )
             try:
-                examples = self._data.examples(split, rows)
+                examples = read(rows)
             except NoData:
                 raise
             except ERRORS as error:

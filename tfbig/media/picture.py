@@ -25,6 +25,7 @@ class Picture(Medium):
     Attributes:
         shape: height, width, channels.
         background: what shows through a PNG, 0-255.
+        share: of the sides of the largest part in the middle, what is seen.
     """
 
     medium, noun = "picture", "picture"
@@ -39,10 +40,11 @@ class Picture(Medium):
 
     shape: tuple[int, int, int]
     background: int = 255
+    share: float = 1.0
 
     def decode(self, served: tf.Tensor) -> tf.Tensor:
         """Encoded pictures (string [b]) to uint8 [b, height, width, channels]."""
-        return prep.decode_all(served, self.shape, self.background)
+        return prep.decode_all(served, self.shape, self.background, self.share)
 
     def encode(self, values) -> np.ndarray:
         """uint8 [n, height, width, channels] to PNG bytes [n].
@@ -67,7 +69,9 @@ class Picture(Medium):
         return {"shape": list(self.shape)}
 
     def _of_bytes(self, content, name, count):
-        decode = prep.decoder(self.shape, self.background) if count >= TRACED_FROM else self.decode
+        decode = self.decode
+        if count >= TRACED_FROM:
+            decode = prep.decoder(self.shape, self.background, share=self.share)
         try:
             return [(name, decode(tf.constant([content])).numpy()[0])]
         except tf.errors.OpError as error:

@@ -93,16 +93,21 @@ def cutout(image_bhwc: tf.Tensor, key: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def decode(
-    encoded: tf.Tensor, height: int, width: int, channels: int, background: int = 255
+    encoded: tf.Tensor,
+    height: int,
+    width: int,
+    channels: int,
+    background: int = 255,
+    share: float = 1.0,
 ) -> tf.Tensor:
     """One encoded picture, scalar string, as uint8 [height, width, channels].
 
-    It is decoded as `decode_whole` says. Of a picture of another shape the centre is taken; another
-    size is brought to this one by antialiased bilinear resizing.
+    It is decoded as `decode_whole` says. Of a picture of another shape the centre is taken, and of
+    its sides the given share; another size is brought to this one by antialiased bilinear resizing.
     """
     with tf.device("CPU"):
         image = decode_whole(encoded, channels, background)
-        return resize(centre(image, height, width), height, width)
+        return resize(centre(image, height, width, share), height, width)
 
 
 def decode_inside(
@@ -154,15 +159,16 @@ def decode_whole(encoded: tf.Tensor, channels: int, background: int = 255) -> tf
 
 
 def decode_all(
-    encoded_b: tf.Tensor, shape: tuple[int, int, int], background: int = 255
+    encoded_b: tf.Tensor, shape: tuple[int, int, int], background: int = 255, share: float = 1.0
 ) -> tf.Tensor:
     """Encoded pictures (string [b]) as uint8 [b, height, width, channels].
 
     See `decode`. As a graph several at a time.
     """
-    picture = tf.TensorSpec(shape, tf.uint8)
     return tf.map_fn(
-        lambda encoded: decode(encoded, *shape, background), encoded_b, fn_output_signature=picture
+        lambda encoded: decode(encoded, *shape, background, share),
+        encoded_b,
+        fn_output_signature=tf.TensorSpec(shape, tf.uint8),
     )
 
 
@@ -182,12 +188,15 @@ def decode_all_inside(
 
 @functools.lru_cache(maxsize=16)
 def decoder(
-    shape: tuple[int, int, int], background: int = 255, decode: Callable | None = None
+    shape: tuple[int, int, int], background: int = 255, decode: Callable | None = None, **how
 ) -> Callable:
-    """`decode_all`, or `decode` in its place, as a graph, which decodes several at a time."""
+    """`decode_all`, or `decode` in its place, as a graph, which decodes several at a time.
+
+    `how`: further arguments of it.
+    """
 
     def decode_each(encoded):
-        return (decode or decode_all)(encoded, shape, background)
+        return (decode or decode_all)(encoded, shape, background, **how)
 
     encoded = tf.TensorSpec([None], tf.string)
     return tf.function(decode_each, input_signature=[encoded], autograph=False)
@@ -202,20 +211,32 @@ def reason(error: tf.errors.OpError) -> str:
 
 
 def _jpeg(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
-    size = headers.jpeg_shape(encoded)
+    image = decode_jpeg(encoded, channels, headers.jpeg_shape(encoded), tf.io.decode_jpeg)
+    return _upright(image, encoded, headers.jpeg_orientation)
+
+
+def decode_jpeg(
+    encoded: tf.Tensor, channels: int, size: tf.Tensor, operation: Callable
+) -> tf.Tensor:
+    """A JPEG as it is stored, uint8 [h, w, channels], or refused; see `decode_whole`.
+
+    Args:
+        encoded: scalar string.
+        channels: wanted.
+        size: of `headers.jpeg_shape`.
+        operation: `tf.io.decode_jpeg`, or one that decodes a part of it.
+    """
     large = _too_large(size[0] * size[1])
     encoded = _unless(tf.where(headers.has_many_scans(encoded), MANY_SCANS, large), encoded)
 
     # The exact DCT, which gives the same everywhere; the quick one differs by some grey levels.
     def exact(components):
-        return tf.io.decode_jpeg(encoded, channels=components, dct_method="INTEGER_ACCURATE")
+        return operation(encoded, channels=components, dct_method="INTEGER_ACCURATE")
 
     if channels == 1:  # brightness alone, which is a channel of its own, but not in CMYK
         cmyk = tf.equal(size[2], 4)
-        image = tf.cond(cmyk, lambda: in_channels(exact(3), 1), lambda: exact(1))
-    else:
-        image = in_channels(exact(3), channels)
-    return _upright(image, encoded, headers.jpeg_orientation)
+        return tf.cond(cmyk, lambda: in_channels(exact(3), 1), lambda: exact(1))
+    return in_channels(exact(3), channels)
 
 
 def _png(encoded: tf.Tensor, channels: int, background: int) -> tf.Tensor:
@@ -304,11 +325,20 @@ def _upon(background: int, image_hw4: tf.Tensor) -> tf.Tensor:
     return tf.cast((mixed + 127) // 255, tf.uint8)
 
 
-def centre(image_hwc: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """The largest part in the middle of a picture with the proportions `width` : `height`."""
+def centre(image_hwc: tf.Tensor, height: int, width: int, share: float = 1.0) -> tf.Tensor:
+    """A part in the middle of a picture with the proportions `width` : `height`.
+
+    Its sides are `share` of those of the largest one.
+    """
     size = tf.shape(image_hwc)
-    rows = tf.maximum(1, tf.minimum(size[0], size[1] * height // width))
-    columns = tf.maximum(1, tf.minimum(size[1], size[0] * width // height))
+    rows = tf.minimum(size[0], size[1] * height // width)
+    columns = tf.minimum(size[1], size[0] * width // height)
+    if share < 1:
+        rows, columns = (
+            tf.cast(tf.round(tf.cast(count, tf.float32) * share), tf.int32)
+            for count in (rows, columns)
+        )
+    rows, columns = tf.maximum(1, rows), tf.maximum(1, columns)
     top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
     return image_hwc[top : top + rows, left : left + columns]
 

@@ -110,7 +110,8 @@ class ImageClassification(Task):
     @property
     def picture(self) -> Picture:
         """What pictures the model is given."""
-        return Picture(shape=self.data.spec["image"].shape, background=self.data.background)
+        shape = self.data.spec["image"].shape
+        return Picture(shape=shape, background=self.data.background, share=self.data.centre)
 
     def preprocess(self, raw, training):
         """uint8 [batch, height, width, channels] to float32 of mean 0 and deviation 1.
