@@ -23,6 +23,7 @@ from tfbig.core import files, registry
 from tfbig.core.errors import NoData, UserError
 from tfbig.core.features import SPLITS
 from tfbig.data import _images, _splits, _tfds, image_folder, mnist, tfds_images, tiny_shakespeare
+from tfbig.data._tfrecords import TFRecords
 from tfbig.data.cifar10 import CIFAR10
 from tfbig.data.fashion_mnist import FashionMNIST
 from tfbig.data.image_folder import ImageFolder
@@ -344,6 +345,34 @@ def test_damaged_prepared_data(tmp_path, monkeypatch):
             ),
         ):
             _tfds.read_all("tiny_squares", "train[:5]")
+
+
+def test_tfrecords_are_read_at_any_position(tmp_path, monkeypatch):
+    """As the same dataset stored as ArrayRecord, in several files too, by places kept."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    prepare_set(tmp_path, side=11)
+    data = TFDSImages(builder="tiny_squares", side=8, test_part="test", validation=15)
+    rows = np.array([44, 0, 17, 0])
+    expected = data.examples("train", rows)
+    shutil.rmtree(tmp_path / "tiny_squares")
+    prepare_set(tmp_path, side=11, file_format="tfrecord")
+    for cache in (tfds_images._builder, tfds_images._source, tfds_images._rows):
+        cache.cache_clear()
+    for _ in range(2):
+        for name, value in data.examples("train", rows).items():
+            np.testing.assert_array_equal(value, expected[name])
+        tfds_images._source.cache_clear()
+    first = next((tmp_path / "tiny_squares").glob("*/*train.tfrecord*"))
+    records = TFRecords([first, first])
+    whole = [bytes(record.numpy()) for record in tf.data.TFRecordDataset(str(first))]
+    assert [records[row] for row in range(len(records))] == whole * 2
+    assert len(list((tmp_path / "cache" / "tfbig" / "tfrecords").iterdir())) == 2
+    first.write_bytes(first.read_bytes()[:-3])
+    with pytest.raises(ValueError, match="expected whole records. Received: a torn one"):
+        TFRecords([first])
+    with pytest.raises(ValueError, match="is not what it was when it was first read"):
+        records[len(whole) - 1]
 
 
 def test_configurations_are_named(tmp_path, monkeypatch):

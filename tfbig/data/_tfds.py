@@ -46,7 +46,7 @@ def find(name: str, *, random_access: bool = False) -> Path | None:
     Args:
         name: TensorFlow Datasets' name, such as "cifar10", or name/configuration, such as
             "imagenet_resized/64x64"; a name alone means its default configuration.
-        random_access: whether it must be stored as ArrayRecord.
+        random_access: whether it must be stored as ArrayRecord or TFRecord.
 
     Raises:
         NoData: it is neither prepared nor can it be downloaded, or configurations are and none is
@@ -162,7 +162,8 @@ def open_builder(name: str, *, random_access: bool = False):
 
     Args:
         name: TensorFlow Datasets' name, such as "cifar10" or "imagenet2012".
-        random_access: whether it must be stored as ArrayRecord, which can be read at any position.
+        random_access: whether it must be stored so that it can be read at any position: as
+            ArrayRecord or TFRecord. Downloaded, it is prepared as the former.
 
     Raises:
         NoData: it is not prepared and cannot be downloaded, or it is stored in a way that has no
@@ -178,7 +179,7 @@ def open_builder(name: str, *, random_access: bool = False):
         try:
             builder = tfds.builder_from_directory(prepared)
         except Exception as error:  # whatever a damaged description may raise
-            raise _damaged(f"{prepared} cannot be opened: {_reason(error)}") from error
+            raise damaged(f"{prepared} cannot be opened: {reason(error)}") from error
         stored = prepared.relative_to(root).parent.as_posix()
         described = "/".join(filter(None, (builder.name, builder.info.config_name)))
         if described != stored:
@@ -199,12 +200,12 @@ def open_builder(name: str, *, random_access: bool = False):
     return builder
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The first line of a library's message, without its inner names."""
     return re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", str(error).strip().partition("\n")[0])
 
 
-def _damaged(what: str) -> NoData:
+def damaged(what: str) -> NoData:
     return NoData(f"data: {what}\nDelete that folder and prepare it again.")
 
 
@@ -221,7 +222,7 @@ def _refuse_foreign_classes(prepared: Path) -> None:
     except FileNotFoundError:  # said by the library
         return
     except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(f"{path} cannot be read: {error}") from error
+        raise damaged(f"{path} cannot be read: {error}") from error
     foreign = next((name for name in classes if not OWN_CLASS.fullmatch(name)), None)
     if foreign is not None:
         raise NoData(
@@ -246,37 +247,16 @@ def _classes(features) -> Iterator[str]:
         yield from _classes(value)
 
 
-def check_records(builder, part: str) -> None:
-    """Refuses a part of an ArrayRecord dataset whose files do not hold the records it should have.
-
-    Raises:
-        NoData: a file is missing, damaged, outside the dataset's folder, or holds more or fewer
-            records.
-    """
-    from array_record.python import array_record_module
-
-    base = Path(builder.data_dir)
-    split = builder.info.splits[part]
-    for file, expected in zip(split.filepaths, split.shard_lengths, strict=True):
-        path = Path(os.path.normpath(file))
-        if path.parent != base:
-            raise _damaged(f"{base}: expected the files of {part} inside. Received: {path}.")
-        try:
-            reader = array_record_module.ArrayRecordReader(str(path))
-            count = reader.num_records()
-            reader.close()
-        except Exception as error:  # the library raises RuntimeError and more
-            raise _damaged(f"{path} cannot be read: {_reason(error)}") from error
-        if count != expected:
-            stated = f"{expected:,} records, as dataset_info.json says"
-            raise _damaged(f"{path}: expected {stated}. Received: {count:,}.")
+def stored_as(builder) -> str:
+    """The file format of a dataset, such as array_record."""
+    return str(builder.info.file_format.value)
 
 
 def _with_access(builder, name: str, where: Path):
-    if str(builder.info.file_format.value) != "array_record":
+    if stored_as(builder) not in ("array_record", "tfrecord"):
         raise NoData(
-            f"data: {name} in {where} is stored as {builder.info.file_format.value}; random access"
-            " needs array_record. Convert it with\n  tfds convert_format --dataset_dir"
+            f"data: {name} in {where} is stored as {stored_as(builder)}; random access needs"
+            " array_record or tfrecord. Convert it with\n  tfds convert_format --dataset_dir"
             f" {builder.data_dir} --out_file_format array_record"
         )
     return builder
@@ -330,7 +310,7 @@ def read_all(name: str, part: str) -> dict:
             split=part, batch_size=-1, shuffle_files=False, read_config=config
         )
     except Exception as error:  # whatever a damaged description or file may raise
-        raise _damaged(f"{name} in {builder.data_dir} cannot be read: {_reason(error)}") from error
+        raise damaged(f"{name} in {builder.data_dir} cannot be read: {reason(error)}") from error
     return {key: value.numpy() for key, value in batch.items() if hasattr(value, "numpy")}
 
 
@@ -357,7 +337,5 @@ def read_labelled(
         received = (
             f"image {image.dtype} {list(image.shape)}, label {label.dtype} {list(label.shape)}"
         )
-        raise _damaged(
-            f"{name} in {folder()}: expected in {part} {expected}. Received: {received}."
-        )
+        raise damaged(f"{name} in {folder()}: expected in {part} {expected}. Received: {received}.")
     return {"image": image, "label": label.astype(np.int32)}

@@ -11,6 +11,7 @@ from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 from tfbig.data import _tfds
 from tfbig.data._detection import Annotated, DetectionData, annotated
+from tfbig.data._tfds_records import check_records, source
 
 CROWD_KEYS = ("is_crowd", "iscrowd")
 BOX_KEY, LABEL_KEY = "bbox", "label"
@@ -145,7 +146,7 @@ def _builder(data: TFDSDetection):
             f" {data.validation_part!r} for both."
         )
     for part in dict.fromkeys(("train", data.test_part, data.validation_part or "train")):
-        _tfds.check_records(builder, part)
+        check_records(builder, part)
     return builder
 
 
@@ -169,7 +170,8 @@ def _objects(data: TFDSDetection):
 def _source(data: TFDSDetection, part: str):
     import tensorflow_datasets as tfds
 
-    return _builder(data).as_data_source(split=part, decoders={"image": tfds.decode.SkipDecoding()})
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    return source(_builder(data), part, decoders)
 
 
 @functools.lru_cache(maxsize=4)

@@ -11,13 +11,14 @@ from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 from tfbig.data import _tfds
 from tfbig.data._images import EncodedImages, check_split
+from tfbig.data._tfds_records import check_records, source
 
 
 @dataclass(frozen=True, kw_only=True)
 class TFDSImages(EncodedImages):
     """Any labelled image dataset of TensorFlow Datasets, larger than memory or not.
 
-    It is read at random from ArrayRecord files.
+    It is read at random from ArrayRecord or TFRecord files.
     """
 
     builder: str = knob(
@@ -159,7 +160,7 @@ def _builder(data: TFDSImages):
             received = f"{getattr(data, key)!r}, {type(feature).__name__}"
             raise UserError(f"data.{key}: expected a feature of {noun}. Received: {received}.")
     for part in dict.fromkeys(("train", data.test_part, data.validation_part or "train")):
-        _tfds.check_records(builder, part)
+        check_records(builder, part)
     return builder
 
 
@@ -177,9 +178,8 @@ def _check_labelled(data: TFDSImages, part: str) -> None:
 def _source(data: TFDSImages, part: str):
     import tensorflow_datasets as tfds
 
-    return _builder(data).as_data_source(
-        split=part, decoders={data.image_key: tfds.decode.SkipDecoding()}
-    )
+    decoders = {data.image_key: tfds.decode.SkipDecoding()}
+    return source(_builder(data), part, decoders)
 
 
 @functools.lru_cache(maxsize=12)
