@@ -136,6 +136,31 @@ def test_weights_from_elsewhere_give_the_same_states(name, tmp_path):
         np.testing.assert_allclose(outputs["features"], saved["pooled"], atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["BertBackbone", "RobertaBackbone", "DistilBertBackbone"])
+@pytest.mark.filterwarnings("ignore::tfbig.core.errors.LeftOut")
+def test_presets_of_kerashub_give_the_same_states(name, tmp_path):
+    hub = pytest.importorskip("keras_hub").models
+    sizes = {"num_layers": 2, "num_heads": 4, "hidden_dim": 32, "intermediate_dim": 48}
+    other = getattr(hub, name)(vocabulary_size=61, max_sequence_length=24, **sizes)
+    random = np.random.RandomState(0)
+    for weight in other.weights:
+        weight.assign(random.normal(size=weight.shape, scale=0.3) + weight.path.endswith("gamma"))
+    other.save_to_preset(str(tmp_path))
+    tokens = random.randint(1, 61, (3, 20)).astype("int32")
+    given = {"token_ids": tokens, "padding_mask": np.ones_like(tokens)}
+    if name == "BertBackbone":
+        given["segment_ids"] = np.zeros_like(tokens)
+    states = other(given, training=False)
+    states = states["sequence_output"] if isinstance(states, dict) else states
+
+    settings = _pretrained_bert.preset(str(tmp_path))[1]
+    model = BERT(**settings)
+    built = model.build(spec(61, 24, pair=False))
+    model.load(built, f"hub:{tmp_path}")
+    outputs = built({"tokens": tokens, "count": np.full(3, 20, "int32")})
+    np.testing.assert_allclose(outputs["sequence"], states, atol=1e-4)
+
+
 def checkpoint(folder, changed=(), **config):
     """A small checkpoint in Hugging Face's form, of zeros and ones."""
     settings = {

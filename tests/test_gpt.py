@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 import tfbig
 from tfbig.core.errors import UserError
 from tfbig.core.features import Feature
-from tfbig.models import _pretrained
+from tfbig.models import _pretrained_gpt
 from tfbig.models.gpt import GPT, SIZES
 from tfbig.models.lstm_lm import LSTMLM
 from tfbig.nn import attention
@@ -370,7 +370,7 @@ def test_damaged_checkpoints(checkpoint):
     (path / "config.json").unlink()
     os.mkfifo(path / "config.json")  # which would be waited for
     with pytest.raises(UserError, match="config.json is no plain file"):
-        _pretrained.settings(path)
+        _pretrained_gpt.settings(path)
     (path / "config.json").unlink()
     (path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="families gpt2, llama. Received: .*'bert'"):
@@ -443,10 +443,10 @@ def test_checkpoints_of_kinds_that_gpt_is_not(changes, tmp_path):
     }
     made = llama if "rope_scaling" in changes else gpt2
     (tmp_path / "config.json").write_text(json.dumps(made))
-    assert _pretrained.settings(tmp_path)[0] == made["model_type"]
+    assert _pretrained_gpt.settings(tmp_path)[0] == made["model_type"]
     (tmp_path / "config.json").write_text(json.dumps({**made, **changes}))
     with pytest.raises(UserError, match="of a kind that GPT has no settings for"):
-        _pretrained.settings(tmp_path)
+        _pretrained_gpt.settings(tmp_path)
 
 
 # Which files, which tensors
@@ -685,4 +685,4 @@ def test_settings_that_are_none(checkpoint, name, value):
     with pytest.raises(
         UserError, match=f"config.json: expected the settings of a gpt2. Received: {name}="
     ):
-        _pretrained.settings(checkpoint[0])
+        _pretrained_gpt.settings(checkpoint[0])

@@ -1,19 +1,22 @@
-"""Pretrained weights for BERT: the BERT, RoBERTa and DistilBERT families of Hugging Face."""
+"""Pretrained weights for BERT: BERT, RoBERTa and DistilBERT of Hugging Face and KerasHub."""
 
 from __future__ import annotations
 
-import json
+import re
 import warnings
 from pathlib import Path
 
 from tfbig.core.errors import LeftOut, UserError
 from tfbig.core.lazy import np
-from tfbig.models._pretrained import FLOATS, tensors
+from tfbig.models import _hugging_face, _keras_hub
 
 FAMILIES = ("bert", "roberta", "distilbert")
 OFFSET = 2  # rows of RoBERTa's table of positions before that of the first token
 PREFIXES = ("bert.", "roberta.", "distilbert.", "transformer.")
 NORMS = {"gamma": "weight", "beta": "bias"}
+ENDINGS = {"kernel": "weight", "embeddings": "weight", **NORMS}
+PUBLISHED = {"positions": "learned", "normalization": "after"}
+ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}  # theirs -> ours
 
 # Our layer -> their module, {i} being the block; several are put side by side.
 EMBEDDINGS = {
@@ -61,24 +64,41 @@ TABLE = {
         "token_bias": ("vocab_projector",),
     },
 }
+# KerasHub's layer -> the module of Hugging Face's BERT
+HUB = {
+    "token_embedding": "embeddings.word_embeddings",
+    "position_embedding": "embeddings.position_embeddings",
+    "segment_embedding": "embeddings.token_type_embeddings",
+    "embeddings_layer_norm": "embeddings.LayerNorm",
+    "pooled_dense": "pooler.dense",
+    **{
+        f"transformer_layer_{{i}}/{theirs}": f"encoder.layer.{{i}}.{module}"
+        for theirs, module in {
+            "self_attention_layer/query": "attention.self.query",
+            "self_attention_layer/key": "attention.self.key",
+            "self_attention_layer/value": "attention.self.value",
+            "self_attention_layer/attention_output": "attention.output.dense",
+            "self_attention_layer_norm": "attention.output.LayerNorm",
+            "feedforward_intermediate_dense": "intermediate.dense",
+            "feedforward_output_dense": "output.dense",
+            "feedforward_layer_norm": "output.LayerNorm",
+        }.items()
+    },
+}
+HUB_GROUP = re.compile(r"^(embeddings|token_and_position_embedding)/")  # a layer around layers
+HUB_FAMILIES = {
+    "BertBackbone": {"activation": "gelu_tanh", "epsilon": 1e-12},
+    "RobertaBackbone": {"activation": "gelu", "epsilon": 1e-5},
+    "DistilBertBackbone": {"activation": "gelu", "epsilon": 1e-12},
+}
 # What a checkpoint may lack; it then starts fresh
 OPTIONAL = ("pooler", "transform", "transform_norm", "token_bias")
 
 
 def settings(folder: Path) -> tuple[str, dict]:
     """A checkpoint's family and its settings of BERT, by its config.json."""
-    path = folder / "config.json"
-    try:
-        config = dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        expected = "a folder with config.json and .safetensors files"
-        raise UserError(f"init: expected {expected}. Received: {folder} ({error}).") from error
-    family = config.get("model_type")
-    if family not in FAMILIES:
-        raise UserError(
-            f"init: expected a checkpoint of the families {', '.join(FAMILIES)}. Received:"
-            f" {folder}, {family!r}."
-        )
+    config = _hugging_face.config(folder, FAMILIES)
+    family = config["model_type"]
     names = {
         "width": "hidden_size",
         "depth": "num_hidden_layers",
@@ -92,16 +112,43 @@ def settings(folder: Path) -> tuple[str, dict]:
     try:
         values = {ours: config[theirs] for ours, theirs in names.items()}
     except KeyError as error:
-        raise UserError(f"init: {path}: expected a value of {error}. It is missing.") from error
-    values |= {"positions": "learned", "normalization": "after"}
+        raise UserError(
+            f"init: {folder / 'config.json'}: expected a value of {error}. It is missing."
+        ) from error
+    values |= PUBLISHED
+    values["activation"] = ACTIVATIONS.get(values["activation"], values["activation"])
     values["epsilon"] = 1e-12 if family == "distilbert" else config.get("layer_norm_eps", 1e-12)
     positions = config.get("position_embedding_type", "absolute")
-    if values["activation"] not in ("gelu", "relu") or positions != "absolute":
+    if values["activation"] not in ("gelu", "gelu_tanh", "relu") or positions != "absolute":
         raise UserError(
-            f"init: {folder}: expected gelu or relu, and absolute positions. Received:"
+            f"init: {folder}: expected gelu, gelu_new or relu, and absolute positions. Received:"
             f" {values['activation']!r} and {positions!r}."
         )
     return family, values
+
+
+def preset(name: str) -> tuple[str, dict, dict[str, np.ndarray]]:
+    """A KerasHub preset's family, settings of BERT, and tensors by Hugging Face's names.
+
+    All its families have BERT's layout here: none has rows of positions before the first token.
+    """
+    network = _keras_hub.backbone(name, tuple(HUB_FAMILIES))
+    config = network.get_config()
+    values = PUBLISHED | HUB_FAMILIES[type(network).__name__]
+    values |= {
+        "width": config["hidden_dim"],
+        "depth": config["num_layers"],
+        "heads": config["num_heads"],
+        "hidden": config["intermediate_dim"],
+    }
+    stored = {}
+    for path, value in _keras_hub.arrays(network).items():
+        layer, _, kind = path.rpartition("/")
+        layer = HUB_GROUP.sub("", layer)
+        number = re.search(r"_(\d+)/", layer)
+        module = HUB[re.sub(r"_\d+/", "_{i}/", layer)].format(i=number and number[1])
+        stored[f"{module}.{ENDINGS.get(kind, kind)}"] = value.T if kind == "kernel" else value
+    return "bert", values, stored
 
 
 def load(config, model, path: str) -> None:
@@ -110,17 +157,17 @@ def load(config, model, path: str) -> None:
     Args:
         config: the BERT it was built by.
         model: that body, with a task's head.
-        path: the checkpoint's folder.
+        path: the checkpoint's folder, or "hub:" and a KerasHub preset.
 
     Raises:
         UserError: it is of another family, shape or settings; no weight was changed.
     """
-    if path.startswith("hub:"):
-        raise UserError(
-            f"init: expected a folder with config.json and .safetensors files. Received: {path}."
-        )
-    folder = Path(path).expanduser()
-    family, required = settings(folder)
+    if path.startswith(_keras_hub.PREFIX):
+        family, required, stored = preset(path.removeprefix(_keras_hub.PREFIX))
+    else:
+        folder = Path(path).expanduser()
+        family, required = settings(folder)
+        stored = {_short(name): value for name, value in _hugging_face.tensors(folder).items()}
     ours = {name: getattr(config, name) for name in required}
     ours["hidden"] = config.hidden or 4 * config.width
     wrong = [f"model.{name}={value}" for name, value in required.items() if ours[name] != value]
@@ -128,7 +175,6 @@ def load(config, model, path: str) -> None:
         raise UserError(
             f"init: {path} was made with other settings than the model. Give {' '.join(wrong)}."
         )
-    stored = {_short(name): value for name, value in tensors(folder).items()}
     values, fresh = {}, []
     for variable in model.variables:
         layer, _, kind = "/".join(variable.path.split("/")[-2:]).partition("/")
@@ -182,7 +228,7 @@ def _value(family: str, layer: str, kind: str, stored: dict, path: str) -> np.nd
     row = TABLE[family].get(layer.replace(f"block_{number}_", "block_{i}_", 1) if number else layer)
     if row is None:
         return None
-    ending = {"kernel": "weight", **NORMS}.get(kind, kind)
+    ending = ENDINGS.get(kind, kind)
     names = [f"{name.format(i=int(number) - 1 if number else '')}.{ending}" for name in row]
     if layer in OPTIONAL and names[0] not in stored:
         return None
@@ -206,9 +252,9 @@ def _tensor(stored: dict, name: str, path: str) -> np.ndarray:
     if name not in stored:
         raise UserError(f"init: {path}: expected a tensor {name}. It is missing.")
     value = stored[name]
-    if value.dtype.name not in FLOATS:
+    if value.dtype.name not in _hugging_face.FLOATS:
         raise UserError(
-            f"init: {path}: expected {name} in one of {', '.join(FLOATS)}. Received:"
+            f"init: {path}: expected {name} in one of {', '.join(_hugging_face.FLOATS)}. Received:"
             f" {value.dtype.name}."
         )
     return value.astype(np.float32)

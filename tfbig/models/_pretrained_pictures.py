@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tfbig.core.errors import LeftOut, UserError
 from tfbig.core.lazy import np
-from tfbig.models._pretrained import FLOATS, tensors
+from tfbig.models._hugging_face import FLOATS, tensors
 
 COUNT = "num_batches_tracked"  # by PyTorch's normalisation, which nothing here reads
 PREFIXES = ("resnet.", "convnext.")

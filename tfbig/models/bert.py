@@ -58,8 +58,9 @@ class BERT(Model):
     )
     activation: str = knob(
         "gelu",
-        "of the hidden layer; geglu multiplies two halves (Shazeer 2020)",
-        choices=("gelu", "relu", "geglu"),
+        "of the hidden layer; gelu_tanh: its approximation, as first published; geglu multiplies"
+        " two halves (Shazeer 2020)",
+        choices=("gelu", "gelu_tanh", "relu", "geglu"),
     )
     summary: str = knob(
         "first",
@@ -117,7 +118,8 @@ class BERT(Model):
     def load(self, model, source):
         """Loads weights of a BERT, RoBERTa or DistilBERT.
 
-        From a folder of Hugging Face's form, with its config.json and .safetensors files.
+        From a folder of Hugging Face's form, with its config.json and .safetensors files, or from
+        hub:PRESET of KerasHub.
         """
         _pretrained_bert.load(self, model, source)
 
@@ -200,8 +202,8 @@ class _Network:
         y = self.dense(x, 2 * width if gated else width, f"{name}_hidden")
         if gated:
             y = ops.gelu(y[..., :width], approximate=False) * y[..., width:]
-        elif config.activation == "gelu":
-            y = ops.gelu(y, approximate=False)
+        elif config.activation in ("gelu", "gelu_tanh"):
+            y = ops.gelu(y, approximate=config.activation == "gelu_tanh")
         else:
             y = ops.relu(y)
         return self.drop(self.dense(y, config.width, f"{name}_out"), f"{name}_dropout")

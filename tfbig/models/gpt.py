@@ -9,7 +9,7 @@ from tfbig.core.component import knob
 from tfbig.core.contracts import Model
 from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, np
-from tfbig.models import _pretrained
+from tfbig.models import _pretrained_gpt
 from tfbig.nn import attention as attn
 
 ALIKE = {"qk_norm": False, "kv_heads": None, "hidden": None}
@@ -161,7 +161,7 @@ class GPT(Model):
 
         From a folder with its config.json and .safetensors files, or from hub:PRESET of KerasHub.
         """
-        _pretrained.load(self, model, source)
+        _pretrained_gpt.load(self, model, source)
 
     def cached(self, model):
         ops = keras.ops

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
+from tfbig.models import _hugging_face, _keras_hub
 
 HUB = "transformer_layer_{i}"
 QKV = ("query", "key", "value")
@@ -93,40 +93,26 @@ TABLE = {
         "norm/scale": ("sequence_output_layernorm/scale",),
     },
 }
-PREFIXES = ("transformer.", "model.", "")
-INDEX = "model.safetensors.index.json"
+HUB_FAMILIES = {"GPT2Backbone": "hub_gpt2", "LlamaBackbone": "hub_llama"}
 LARGEST = 1e30  # setting of a model
-FLOATS = ("float16", "bfloat16", "float32", "float64")
-# AttributeError: of a type that NumPy does not know, such as numbers of 8 bits
-_UNREADABLE = (OSError, AttributeError, TypeError, ValueError, MemoryError)
 # Tensors of a block that are no weights: the causal mask, and rope's wavelengths.
 BUFFERS = re.compile(r"h\.\d+\.attn\.(masked_)?bias|layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 
 def settings(folder: Path) -> tuple[str, dict]:
     """A checkpoint's family, "gpt2" or "llama", and its settings of GPT, by its config.json."""
-    path = folder / "config.json"
-    try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise ValueError(f"{path.name} is no plain file")
-        config = dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        expected = "a folder with config.json and .safetensors files"
-        raise UserError(f"init: expected {expected}. Received: {folder} ({error}).") from error
-    family = config.get("model_type")
-    if family not in ("gpt2", "llama"):
-        families = "the families gpt2, llama"
-        raise UserError(
-            f"init: expected a checkpoint of {families}. Received: {folder}, {family!r}."
-        )
+    config = _hugging_face.config(folder, ("gpt2", "llama"))
+    family = config["model_type"]
     try:
         values, odd = _gpt2(config) if family == "gpt2" else _llama(config)
     except KeyError as error:
-        raise UserError(f"init: {path}: expected a value of {error}. It is missing.") from error
+        raise UserError(
+            f"init: {folder / 'config.json'}: expected a value of {error}. It is missing."
+        ) from error
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"init: {path}: expected the settings of a {family}. Received: {error}. Get the file"
-            " again."
+            f"init: {folder / 'config.json'}: expected the settings of a {family}. Received:"
+            f" {error}. Get the file again."
         ) from error
     if odd:
         raise UserError(
@@ -182,114 +168,11 @@ def _positive(config: dict, name: str, kind: type = int) -> int | float:
     return kind(value)
 
 
-def tensors(folder: Path) -> dict[str, np.ndarray]:
-    """All tensors of a checkpoint's files, without their families' prefixes, as they are stored.
-
-    Raises:
-        UserError: it is not plain which files are meant, one cannot be read, or a name comes twice.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    stored, sources = {}, {}
-    for file, expected in files(folder).items():
-        try:
-            with safe_open(file, "np") as opened:
-                names = list(opened.keys()) if expected is None else expected
-                values = {name: opened.get_tensor(name) for name in names}
-        except _UNREADABLE + (SafetensorError,) as error:
-            raise UserError(f"init: {file} cannot be read: {error}.") from error
-        for name, value in values.items():
-            prefix = next(prefix for prefix in PREFIXES if name.startswith(prefix))
-            short = name.removeprefix(prefix)
-            if short in stored:
-                raise UserError(
-                    f"init: {folder}: expected one tensor {short}. Received: {sources[short]} and "
-                    f"{name} of {file.name}. Leave the one that is meant."
-                )
-            stored[short], sources[short] = value, name
-    return stored
-
-
-def files(folder: Path) -> dict[Path, list[str] | None]:
-    """A checkpoint's files and which tensors to read of each (none: all)."""
-    index = folder / INDEX
-    whole = folder / "model.safetensors"
-    if index.is_file():
-        shards = _indexed(index)
-        if whole.is_file() and whole not in shards:
-            raise UserError(
-                f"init: {folder}: expected one checkpoint. Received: two, {whole.name} and the"
-                f" files of {INDEX}. Leave the one that is meant."
-            )
-        return shards
-    if whole.is_file():
-        return {whole: None}
-    others = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
-    if not others:
-        raise UserError(f"init: expected .safetensors files. Received: {folder}, which holds none.")
-    if len(others) > 1:
-        names = ", ".join([*(file.name for file in others[:3]), *["..."] * (len(others) > 3)])
-        raise UserError(
-            f"init: {folder}: expected {whole.name}, or {INDEX} that says which files belong "
-            f"together. Received: neither, and {len(others)} .safetensors files ({names}). "
-            "Leave one file, or add the index."
-        )
-    return {others[0]: None}
-
-
-def _indexed(index: Path) -> dict[Path, list[str] | None]:
-    """The tensors of each file that an index names, all of which are there."""
-    try:
-        places = json.loads(index.read_text("utf-8"))["weight_map"]
-        shards: dict[Path, list[str] | None] = {}
-        for name, file in places.items():
-            if Path(file).name != file:
-                raise ValueError(f"{file!r} is no file of this folder")
-            shards.setdefault(index.parent / file, []).append(name)
-        missing = sorted(file.name for file in shards if not file.is_file())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(
-            f"init: {index}: expected a JSON object with weight_map, from tensors to files of this "
-            f"folder. Received: {type(error).__name__}: {error}. Get the file again."
-        ) from error
-    if missing or not shards:
-        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise UserError(
-            f"init: {index}: expected the {len(shards)} files that it names. "
-            f"Missing: {len(missing)}{f' ({named})' if named else ''}. Get the checkpoint again."
-        )
-    return shards
-
-
 def preset(name: str) -> tuple[str, dict, dict[str, np.ndarray]]:
-    """A KerasHub preset's family, settings and tensors.
-
-    `name` is one of KerasHub's or a folder written by it.
-    """
-    try:
-        import keras_hub
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "init: hub:... needs the package keras-hub, which is not installed. Run pip install"
-            " 'tfbig[text]'."
-        ) from error
-    try:
-        backbone = keras_hub.models.Backbone.from_preset(name)
-    except Exception as error:  # whatever a download, a name or a file may raise
-        raise UserError(
-            f"init: KerasHub has no preset {name!r} here: {str(error)[:200]}"
-        ) from error
-    family = {"GPT2Backbone": "hub_gpt2", "LlamaBackbone": "hub_llama"}.get(type(backbone).__name__)
-    if family is None:
-        raise UserError(
-            "init: expected a GPT2Backbone or a LlamaBackbone. Received:"
-            f" {type(backbone).__name__}."
-        )
-    required = _hub_settings(name, family, backbone)
-    values = {
-        weight.path: _flat(weight.path, np.asarray(weight.numpy())) for weight in backbone.weights
-    }
-    return family, required, values
+    """A KerasHub preset's family, settings and tensors."""
+    backbone = _keras_hub.backbone(name, tuple(HUB_FAMILIES))
+    family = HUB_FAMILIES[type(backbone).__name__]
+    return family, _hub_settings(name, family, backbone), _keras_hub.arrays(backbone)
 
 
 def _hub_settings(name: str, family: str, backbone) -> dict:
@@ -333,15 +216,6 @@ def _hub_settings(name: str, family: str, backbone) -> dict:
     }
 
 
-def _flat(path: str, value: np.ndarray) -> np.ndarray:
-    """KerasHub's weights with an axis of heads, as matrices and vectors."""
-    if value.ndim == 3:
-        return value.reshape(
-            (-1, value.shape[-1]) if "attention_output" in path else (value.shape[0], -1)
-        )
-    return value.reshape(-1) if path.endswith("bias") else value
-
-
 def load(config, model, path: str) -> None:
     """Loads pretrained weights into a built model.
 
@@ -353,11 +227,11 @@ def load(config, model, path: str) -> None:
     Raises:
         UserError: it is of another family, shape or settings; no weight was changed.
     """
-    if path.startswith("hub:"):
-        family, required, stored = preset(path.removeprefix("hub:"))
+    if path.startswith(_keras_hub.PREFIX):
+        family, required, stored = preset(path.removeprefix(_keras_hub.PREFIX))
     else:
         family, required = settings(Path(path).expanduser())
-        stored = tensors(Path(path).expanduser())
+        stored = _hugging_face.tensors(Path(path).expanduser())
     have = {
         "hidden": round(8 / 3 * config.width) if config.activation == "swiglu" else 4 * config.width
     }
@@ -432,8 +306,8 @@ def _value(family: str, name: str, stored: dict, path: str, used: set[str]) -> n
                 f"init: {path}: expected a tensor {theirs} (for {name}). It is missing."
             )
         value = stored[theirs]
-        if value.dtype.name not in FLOATS:
-            kinds = ", ".join(FLOATS)
+        if value.dtype.name not in _hugging_face.FLOATS:
+            kinds = ", ".join(_hugging_face.FLOATS)
             raise UserError(
                 f"init: {path}: expected {theirs} in one of {kinds}. Received: {value.dtype.name}."
             )
