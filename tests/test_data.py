@@ -28,6 +28,7 @@ from tfbig.data.cifar10 import CIFAR10
 from tfbig.data.fashion_mnist import FashionMNIST
 from tfbig.data.image_folder import ImageFolder
 from tfbig.data.mnist import MNIST
+from tfbig.data.tfds_detection import TFDSDetection
 from tfbig.data.tfds_images import TFDSImages
 from tfbig.data.tiny_shakespeare import TinyShakespeare
 from tfbig.engine.readable import Readable
@@ -340,8 +341,8 @@ def test_damaged_prepared_data(tmp_path, monkeypatch):
         with pytest.raises(
             NoData,
             match=(
-                "tiny_squares in .* cannot be read: (truncated record|.*No such file)[^{]*\nDelete"
-                " that folder"
+                "tiny_squares/1.0.0 in .* cannot be read: (truncated record|.*No such file)[^{]*"
+                "\nDelete that folder"
             ),
         ):
             _tfds.read_all("tiny_squares", "train[:5]")
@@ -579,6 +580,28 @@ def test_a_part_without_labels_is_refused_before_training(tmp_path, monkeypatch)
         data.size("test")
 
 
+def test_labels_without_a_name_are_refused(tmp_path, monkeypatch):
+    from tensorflow_datasets import features
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    data = dataclasses.replace(TFDSImages.smallest(tmp_path), side=9)  # opened anew
+    (names,) = tmp_path.rglob("label.labels.txt")
+    names.write_text("dark\n", "utf-8")
+    with pytest.raises(UserError, match="expected labels 0 ... 0, as 1 classes .* Received: 1"):
+        data.examples("test", np.arange(data.size("test")))
+    picture = np.zeros((9, 9, 3), np.uint8)
+    kinds = {"bbox": features.BBoxFeature(), "label": features.ClassLabel(names=["a", "b"])}
+    kinds = {"image": features.Image(), "objects": features.Sequence(kinds)}
+    box = features.BBox(0.1, 0.1, 0.9, 0.9)
+    rows = [{"image": picture, "objects": [{"bbox": box, "label": i % 2}]} for i in range(20)]
+    parts = {"train": rows, "validation": rows[:4]}
+    _tfds.prepare_made_up("boxed", tmp_path, kinds, parts, random_access=True)
+    (names,) = tmp_path.rglob("objects-label.labels.txt")
+    names.write_text("a\n", "utf-8")
+    with pytest.raises(UserError, match="of train of boxed: expected labels 0 ... 0, as 1 classes"):
+        TFDSDetection(builder="boxed", validation=4).size("train")
+
+
 def test_wrong_parts_and_keys_of_a_large_set(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     prepare_set(tmp_path)
@@ -606,7 +629,8 @@ def test_wrong_parts_and_keys_of_a_large_set(tmp_path, monkeypatch):
             "data.image_key: expected a feature of pictures. Received: 'label', ClassLabel",
         ),
         ({"validation": 60}, "data.validation: expected fewer than the 60"),
-        ({"validation_part": "test"}, "expected another part than data.test_part"),
+        ({"validation_part": "test"}, "expected another part than that of the test split"),
+        ({"test_part": "train"}, "expected another part than that of the train split"),
     ):
         with pytest.raises(UserError, match=message):
             make(**changes).size("train")

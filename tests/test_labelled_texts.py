@@ -312,12 +312,37 @@ def test_wrong_names_of_a_prepared_set(prepared):
         ({"text": "none"}, "data.text: expected one of one, other"),
         ({"text": "one", "label": "none"}, "data.label: expected one of"),
         ({"text": "one", "test_part": "none"}, "data.test_part: expected one of"),
+        ({"text": "one", "test_part": "train"}, "data.test_part: expected another part"),
+        ({"text": "one", "label": "other"}, "data.label: expected a feature of classes or of num"),
     ):
         with pytest.raises(UserError, match=message):
             TFDSText(builder="odd", **SMALL, **settings).size("train")
     prepared("hidden", ["text"], {"train": ("hidden", 30), "test": ("test", 9)})
     with pytest.raises(UserError, match="expected parts with labels"):
         TFDSText(builder="hidden", **SMALL).size("train")
+    assert "second" in dict(TFDSText(second="other").problems())
+
+
+def test_a_prepared_set_is_read_by_the_names_it_has_now(prepared, tmp_path):
+    data = prepared("named", ["text"], {"train": ("train", 30), "test": ("test", 9)})
+    (names,) = tmp_path.rglob("label.labels.txt")
+    names.write_text("a\n", "utf-8")
+    with pytest.raises(UserError, match="named: expected labels 0 ... 0, as 1 classes are named"):
+        data.size("train")
+    before = data.fingerprint()
+    (shard,) = tmp_path.rglob("*-test.tfrecord-*")
+    shard.write_bytes(shard.read_bytes()[::-1])  # as large as before
+    assert data.fingerprint() != before
+
+
+def test_numbers_below_zero_are_labels(tmp_path, monkeypatch):
+    from tensorflow_datasets import features
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    kinds = {"text": features.Text(), "label": np.float32}
+    rows = [{"text": f"number {i}", "label": i / 2 - 5} for i in range(20)]
+    _tfds.prepare_made_up("signed", tmp_path, kinds, {"train": rows, "test": rows[:8]})
+    assert TFDSText(builder="signed", **SMALL).size("test") == 8
 
 
 def test_rated_reviews_are_complete():

@@ -13,6 +13,7 @@ from tfbig.core.errors import UserError
 from tfbig.core.features import SPLITS
 from tfbig.data.parallel_text import ParallelText
 from tfbig.data.tatoeba_en_zh import TatoebaEnZh
+from tfbig.data.tfds_text import TFDSText
 from tfbig.data.tfds_translation import TFDSTranslation
 
 WORDS = ["ant", "bee", "cow", "dog", "elk", "fox", "gnu", "hen"]
@@ -220,7 +221,39 @@ def test_unknown_parts_of_a_published_set_are_told(tmp_path, monkeypatch):
     assert sorted(texts(data, "test")) == expected
     with pytest.raises(UserError, match="data.source: expected one of de, en. Received: 'fr'"):
         dataclasses.replace(data, source="fr").size("train")
-    with pytest.raises(UserError, match="data.test_part: expected a dataset with a part exam"):
+    with pytest.raises(UserError, match="data.test_part: expected one of .* Received: 'exam'"):
         dataclasses.replace(data, test_part="exam").size("train")
+    with pytest.raises(UserError, match="data.validation_part: expected another part than"):
+        dataclasses.replace(data, validation_part="train").size("train")
     held_out = dataclasses.replace(data, test_part="", test=0.1)
     assert held_out.size("test") == 6 and held_out.size("train") == 54
+
+
+def test_a_published_set_is_read_as_it_is_now(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    data = dataclasses.replace(TFDSTranslation.smallest(tmp_path), max_target=33)  # opened anew
+    before = data.fingerprint()
+    assert data.size("train") == 60
+    (shard,) = tmp_path.rglob("*-train.tfrecord-*")
+    whole = shard.read_bytes()
+    for content, message in (
+        (None, "No such file"),
+        (whole[:-40], "truncated record"),
+        (whole[:900] + bytes([whole[900] ^ 1]) + whole[901:], "corrupted record"),
+    ):
+        shard.unlink(missing_ok=True)
+        if content is not None:
+            shard.write_bytes(content)
+        assert data.fingerprint() != before
+        with pytest.raises(UserError, match=f"1.0.0 cannot be read: .*{message}"):
+            dataclasses.replace(data).size("train")
+    shard.write_bytes(whole)
+    assert data.fingerprint() == before
+
+
+def test_features_that_are_no_texts_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    TFDSText.smallest(tmp_path)
+    data = TFDSTranslation(builder="made_up_pairs", source="sentence1", target="idx")
+    with pytest.raises(UserError, match="data.target: expected a feature of texts. Received: 'id"):
+        data.size("train")

@@ -14,7 +14,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tfbig.core.errors import NoData
+from tfbig.core.errors import NoData, UserError
+from tfbig.core.files import digests
 from tfbig.core.lazy import load, np
 
 REACH = (("storage.googleapis.com", 443), ("github.com", 443))
@@ -252,6 +253,81 @@ def stored_as(builder) -> str:
     return str(builder.info.file_format.value)
 
 
+def described(builder) -> list[str]:
+    """Lines about a prepared dataset: its version, and the sizes of its parts."""
+    parts = sorted(builder.info.splits.items())
+    sizes = [f"{name} {part.num_examples} {part.num_bytes}" for name, part in parts]
+    return [builder.info.full_name, *sizes]
+
+
+def contents(builder) -> list[str]:
+    """Lines that change when anything in a dataset's files does; they are read for it."""
+    files = [path for part in sorted(builder.info.splits) for path in files_of(builder, part)]
+    return [*described(builder), *digests(files)]
+
+
+def files_of(builder, part: str) -> list[Path]:
+    """The files of a part, all of which are in the dataset's folder."""
+    base = Path(builder.data_dir)
+    paths = [Path(os.path.normpath(file)) for file in builder.info.splits[part].filepaths]
+    for path in paths:
+        if path.parent != base:
+            raise damaged(f"{base}: expected the files of {part} inside. Received: {path}.")
+    return paths
+
+
+def check_parts(info, named: dict[str, str]) -> None:
+    """Refuses parts that a dataset does not have, and one that two splits would share.
+
+    Args:
+        info: of the dataset.
+        named: split -> published part; empty: it is cut from train.
+
+    Raises:
+        UserError: a part is absent, or named twice.
+    """
+    split_of: dict[str, str] = {}
+    for split, part in named.items():
+        if not part:
+            continue
+        if part not in info.splits and split == "train":
+            raise UserError(
+                f"data.builder: expected a dataset with a part {part}. Received: {info.full_name},"
+                f" which has {', '.join(info.splits)}."
+            )
+        if part not in info.splits:
+            known = ", ".join(info.splits)
+            raise UserError(f"data.{split}_part: expected one of {known}. Received: {part!r}.")
+        if part in split_of:
+            raise UserError(
+                f"data.{split}_part: expected another part than that of the {split_of[part]} split."
+                f" Received: {part!r} for both."
+            )
+        split_of[part] = split
+
+
+def check_labels(labels: np.ndarray, names: tuple[str, ...], what: str) -> None:
+    """Refuses labels beyond the classes that a dataset names."""
+    highest = int(np.max(labels, initial=-1))
+    if highest >= len(names):
+        raise damaged(
+            f"{what}: expected labels 0 ... {len(names) - 1}, as {len(names)} classes are named."
+            f" Received: {highest}."
+        )
+
+
+@contextlib.contextmanager
+def reading(builder) -> Iterator[None]:
+    """A context in which whatever a damaged description or file may raise is one message."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        name = builder.info.full_name
+        raise damaged(f"{name} in {builder.data_dir} cannot be read: {reason(error)}") from error
+
+
 def _with_access(builder, name: str, where: Path):
     if stored_as(builder) not in ("array_record", "tfrecord"):
         raise NoData(
@@ -305,12 +381,10 @@ def read_all(name: str, part: str) -> dict:
 
     builder = open_builder(name)
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-    try:
+    with reading(builder):
         batch = builder.as_dataset(
             split=part, batch_size=-1, shuffle_files=False, read_config=config
         )
-    except Exception as error:  # whatever a damaged description or file may raise
-        raise damaged(f"{name} in {builder.data_dir} cannot be read: {reason(error)}") from error
     return {key: value.numpy() for key, value in batch.items() if hasattr(value, "numpy")}
 
 

@@ -81,12 +81,8 @@ class TFDSDetection(DetectionData):
             ) from error
 
     def fingerprint(self):
-        info = _builder(self).info
-        sizes = [
-            f"{name} {part.num_examples} {part.num_bytes}"
-            for name, part in sorted(info.splits.items())
-        ]
-        return hashlib.sha256("\n".join([info.full_name, *sizes]).encode()).hexdigest()
+        lines = _tfds.described(_builder(self))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def card(self):
         info = _builder(self).info
@@ -125,25 +121,12 @@ def _made_up(count: int) -> list[dict]:
 def _builder(data: TFDSDetection):
     builder = _tfds.open_builder(data.builder, random_access=True)
     info = builder.info
-    for name in ("test_part", "validation_part"):
-        part = getattr(data, name)
-        if part and part not in info.splits:
-            raise UserError(
-                f"data.{name}: expected one of {', '.join(info.splits)}. Received: {part!r}."
-            )
-    if "train" not in info.splits:
-        raise UserError(
-            f"data.builder: expected a dataset with a part train. Received: {info.full_name}."
-        )
+    named = {"train": "train", "test": data.test_part, "validation": data.validation_part}
+    _tfds.check_parts(info, named)
     if "image" not in info.features:
         raise UserError(
             f"data.builder: expected pictures under image. {info.full_name} has"
             f" {', '.join(sorted(info.features))}."
-        )
-    if data.validation_part == data.test_part:
-        raise UserError(
-            "data.validation_part: expected another part than data.test_part. Received:"
-            f" {data.validation_part!r} for both."
         )
     for part in dict.fromkeys(("train", data.test_part, data.validation_part or "train")):
         check_records(builder, part)
@@ -184,6 +167,7 @@ def _entries(data: TFDSDetection, part: str) -> list[Annotated]:
         boxes = objects[BOX_KEY]
         crowds = objects[crowd_key] if crowd_key else None
         name = f"picture {row} of {part}"
+        _tfds.check_labels(objects[LABEL_KEY], data.label_names, f"{name} of {data.builder}")
         entries.append(annotated(name, boxes, objects[LABEL_KEY], crowds))
     if not any(len(entry.boxes) for entry in entries):
         raise UserError(f"data: the part {part} of {data.builder} is published without boxes.")

@@ -84,18 +84,12 @@ class TFDSImages(EncodedImages):
         for record, name in zip(records, names, strict=True):
             if record[self.label_key] < 0:
                 raise UserError(f"data: {name} has no label.")
+            _tfds.check_labels(record[self.label_key], self.label_names, name)
         contents = [record[self.image_key] for record in records]
         return contents, [record[self.label_key] for record in records], names
 
     def fingerprint(self):
-        info = _builder(self).info
-        lines = [
-            info.full_name,
-            *(
-                f"{name} {part.num_examples} {part.num_bytes}"
-                for name, part in sorted(info.splits.items())
-            ),
-        ]
+        lines = _tfds.described(_builder(self))
         return "2:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def card(self):
@@ -131,25 +125,8 @@ def _builder(data: TFDSImages):
                 f"data.{key}: expected one of {', '.join(sorted(features))}. Received:"
                 f" {getattr(data, key)!r}."
             )
-    if "train" not in builder.info.splits:
-        raise UserError(
-            "data.builder: expected a dataset with a part train. Received:"
-            f" {builder.info.full_name}."
-        )
-    for name, part in (
-        ("test_part", data.test_part),
-        ("validation_part", data.validation_part or "train"),
-    ):
-        if part not in builder.info.splits:
-            raise UserError(
-                f"data.{name}: expected one of {', '.join(builder.info.splits)}. Received:"
-                f" {part!r}."
-            )
-    if data.validation_part and data.validation_part == data.test_part:
-        raise UserError(
-            "data.validation_part: expected another part than data.test_part. Received:"
-            f" {data.validation_part!r} for both."
-        )
+    named = {"train": "train", "test": data.test_part, "validation": data.validation_part}
+    _tfds.check_parts(builder.info, named)
     kinds = {
         "image_key": (tfds.features.Image, "pictures"),
         "label_key": (tfds.features.ClassLabel, "labels"),

@@ -73,6 +73,11 @@ class TFDSText(LabelledTexts):
         _tfds.prepare_made_up("made_up_pairs", folder, kinds, parts)
         return cls(builder="made_up_pairs", context=12, vocabulary=260)
 
+    def problems(self):
+        yield from super().problems()
+        if self.second and not self.text:
+            yield "second", f"expected beside data.text. Received: {self.second} alone."
+
     def check(self):
         _tfds.find(self.builder)
 
@@ -84,7 +89,13 @@ class TFDSText(LabelledTexts):
                 f"data.label: expected one of {', '.join(sorted(features))}. Received:"
                 f" {self.label!r}."
             )
-        names = tuple(getattr(features[self.label], "names", None) or ())
+        kind = features[self.label]
+        names = tuple(getattr(kind, "names", None) or ())
+        if not names and (kind.shape != () or np.dtype(kind.np_dtype).kind not in "iufb"):
+            received = f"{self.label!r}, {type(kind).__name__}"
+            raise UserError(
+                f"data.label: expected a feature of classes or of numbers. Received: {received}."
+            )
         parts = self._parts()
         columns: dict[str, list] = {name: [] for name in (*texts, self.label)}
         splits = []
@@ -94,6 +105,8 @@ class TFDSText(LabelledTexts):
                 values.extend(arrays[name].tolist())
             splits += [split] * len(arrays[self.label])
         labels = np.array(columns[self.label], np.int32 if names else np.float32)
+        if names:
+            _tfds.check_labels(labels, names, self.builder)
         if names and labels.min() < 0:
             raise UserError(
                 f"data: {self.builder}: expected parts with labels. Received: one without, of"
@@ -127,15 +140,12 @@ class TFDSText(LabelledTexts):
 
     def _parts(self) -> dict[str, str]:
         """The published part of each split that has one."""
-        published = _builder(self.builder).info.splits
+        info = _builder(self.builder).info
         parts = {"train": "train", "validation": self.validation_part, "test": self.test_part}
-        for split, part in parts.items():
-            if part and part not in published:
-                raise UserError(
-                    f"data.{split}_part: expected one of {', '.join(published)}. Received:"
-                    f" {part!r}."
-                )
-        others = [part for part in TEST_PARTS if part in published and part != parts["validation"]]
+        _tfds.check_parts(info, parts)
+        others = [
+            part for part in TEST_PARTS if part in info.splits and part != parts["validation"]
+        ]
         if not parts["test"]:
             labelled = (part for part in others if self._has_labels(part))
             parts["test"] = next(labelled, "")
@@ -143,16 +153,11 @@ class TFDSText(LabelledTexts):
 
     def _has_labels(self, part: str) -> bool:
         labels = _read(self.builder, part).get(self.label)
-        return labels is not None and len(labels) > 0 and bool(np.min(labels) >= 0)
+        return labels is not None and len(labels) > 0 and not bool(np.all(labels == -1))
 
     def content(self):
-        info = _builder(self.builder).info
         names = ("text", "second", "label", "test_part", "validation_part")
-        lines = [info.full_name, *(getattr(self, name) for name in names)]
-        lines += [
-            f"{name} {part.num_examples} {part.num_bytes}"
-            for name, part in sorted(info.splits.items())
-        ]
+        lines = [*_tfds.contents(_builder(self.builder)), *(getattr(self, name) for name in names)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def source_card(self):
@@ -169,8 +174,7 @@ class TFDSText(LabelledTexts):
 @functools.lru_cache(maxsize=2)
 def _builder(name: str):
     builder = _tfds.open_builder(name)
-    if "train" not in builder.info.splits:
-        raise UserError(f"data.builder: expected a dataset with a part train. Received: {name}.")
+    _tfds.check_parts(builder.info, {"train": "train"})
     if not _text_features(builder.info.features):
         features = ", ".join(sorted(builder.info.features))
         raise UserError(

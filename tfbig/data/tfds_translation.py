@@ -52,21 +52,21 @@ class TFDSTranslation(TextPairs):
         _tfds.find(self.builder)
 
     def content(self):
-        info = _builder(self).info
-        parts = sorted(info.splits.items())
-        lines = [info.full_name, *map(repr, self._parts().items()), self.source, self.target]
-        lines += [f"{name} {part.num_examples} {part.num_bytes}" for name, part in parts]
+        chosen = [*map(repr, self._parts().items()), self.source, self.target]
+        lines = [*_tfds.contents(_builder(self)), *chosen]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def pairs(self) -> Iterator:
         import tensorflow_datasets as tfds
 
         config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+        builder = _builder(self)
         for split, part in self._parts().items():
-            records = _builder(self).as_dataset(split=part, shuffle_files=False, read_config=config)
-            for number, record in enumerate(tfds.as_numpy(records)):
-                place = f"{self.builder}, {part} {number:,}"
-                yield split, place, *(self._text(record[n], place) for n in self._names)
+            with _tfds.reading(builder):
+                records = builder.as_dataset(split=part, shuffle_files=False, read_config=config)
+                for number, record in enumerate(tfds.as_numpy(records)):
+                    place = f"{self.builder}, {part} {number:,}"
+                    yield split, place, *(self._text(record[n], place) for n in self._names)
 
     @property
     def _names(self) -> tuple[str, str]:
@@ -96,17 +96,16 @@ class TFDSTranslation(TextPairs):
 
 @functools.lru_cache(maxsize=4)
 def _builder(data: TFDSTranslation):
+    import tensorflow_datasets as tfds
+
     builder = _tfds.open_builder(data.builder)
     features = builder.info.features
     for knob_name, name in (("source", data.source), ("target", data.target)):
         if name not in features:
             known = ", ".join(sorted(features))
             raise UserError(f"data.{knob_name}: expected one of {known}. Received: {name!r}.")
-    for split, part in data._parts().items():
-        if part not in builder.info.splits:
-            known = ", ".join(builder.info.splits)
-            setting = "builder" if split == "train" else f"{split}_part"
-            raise UserError(
-                f"data.{setting}: expected a dataset with a part {part}. Received: {known}."
-            )
+        if not isinstance(features[name], tfds.features.Text):
+            received = f"{name!r}, {type(features[name]).__name__}"
+            raise UserError(f"data.{knob_name}: expected a feature of texts. Received: {received}.")
+    _tfds.check_parts(builder.info, data._parts())
     return builder
