@@ -157,6 +157,10 @@ def test_yolo_names_in_a_file_of_their_own(tmp_path):
     [
         ("names: {-1: cat}", "expected names by whole numbers from 0. Received: -1"),
         ("names: [cat]\nkpt_shape: 5", "expected kpt_shape as two whole numbers"),
+        ("names: [[cat], [dog]]", "expected each name to be a word or several. Received: ['cat']"),
+        ('names: [cat, ""]', "expected each name to be a word or several"),
+        ("names: [cat, dog, cat]", "expected each name once. Twice: 'cat'"),
+        ("nc: 3\nnames: [cat, dog]", "expected nc to be 2, the number of names. Received: 3"),
         ("[" * 1200, "cannot be read as YAML"),
         ("names: [cat]\npath: [a]\ntrain: 7\nval: {a: b}", ""),
     ],
@@ -225,7 +229,7 @@ def test_yolo_lists_are_told_from_labels(tmp_path):
     yolo(tmp_path, names=("test", "train", "a", "b"))
     write(tmp_path / "val.txt", "a\nb\n")  # without suffixes it may be anything
     assert all(len(entry.boxes) == 1 for entry in entries(tmp_path).values())
-    assert notes(tmp_path) == "val.txt is left aside: no line in it is a picture's name"
+    assert "val.txt is left aside: no line in it is a picture's name\n" in notes(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -443,6 +447,19 @@ def test_a_broken_annotation_is_named(change, received, tmp_path):
     refused(tmp_path, "all.json, annotation 77 of b.png: expected COCO's form", received)
 
 
+@pytest.mark.parametrize("name", [None, "", " ", ["cat"]])
+def test_coco_classes_have_names(name, tmp_path):
+    four(tmp_path, [box(1, 0)], names=("cat", name))
+    refused(tmp_path, f"the name {name!r} of the category 2")
+
+
+def test_boxes_that_reach_far_outside_and_classes_never_shown_are_told(tmp_path):
+    corners = (30, 20, WIDTH - 2, HEIGHT - 2)  # right and bottom, where width and height belong
+    four(tmp_path, [box(1, 0, corners), box(2, 1, (-2, 4, 30, 20)), box(3, 2), box(4, 3)])
+    assert ": 1 boxes cut at the edge of their picture by more than 25%" in notes(tmp_path)
+    assert "classes without a box in the train split: dog" in notes(tmp_path)
+
+
 def test_other_forms_in_a_folder_of_coco_are_told(tmp_path):
     four(tmp_path, [box(1, 0)])
     voc(tmp_path / "a.xml", "a.png")
@@ -564,9 +581,10 @@ def test_voc_lists_are_those_of_main(tmp_path):
 
 def test_voc_difficult_objects_count_as_crowds(tmp_path):
     devkit(tmp_path)
-    hard, easy = (f"{CAT}<difficult>{number}</difficult>" for number in (1, 0))
-    voc(tmp_path / "Annotations" / "a.xml", "a.jpg", [hard, easy, CAT])
-    assert entries(tmp_path)["JPEGImages/a.jpg"].crowds.tolist() == [1, 0, 0]
+    words = ("1", "0", "True", "Unspecified")
+    marked = [f"{CAT}<difficult>{word}</difficult>" for word in words]
+    voc(tmp_path / "Annotations" / "a.xml", "a.jpg", [*marked, CAT])
+    assert entries(tmp_path)["JPEGImages/a.jpg"].crowds.tolist() == [1, 0, 1, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,12 @@ def _read_images(document: _Document, finder: Pictures) -> None:
         number = category["id"]
         if number in names:
             raise UserError(f"data: {path}: {FORM}. Received: two categories of the id {number}.")
-        names[number] = str(category["name"])
+        if not isinstance(category["name"], str) or not category["name"].strip():
+            raise UserError(
+                f"data: {path}: {FORM}. Received: the name {category['name']!r} of the category"
+                f" {number}."
+            )
+        names[number] = category["name"]
     document.classes = list(names.values())
     annotations_of = collections.defaultdict(list)
     for annotation in saved["annotations"]:

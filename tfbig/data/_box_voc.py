@@ -150,7 +150,7 @@ def _objects(path: Path, tree: ElementTree.Element, picture: Path) -> list[tuple
                 f"data: {path}, object {count}: {FORM}. Received: {received}. Mend the object or"
                 " take it out."
             )
-        difficult = (item.findtext("difficult") or "").strip() == "1"
+        difficult = (item.findtext("difficult") or "").strip().lower() in ("1", "true")
         share = (top - 1) / height, (left - 1) / width, bottom / height, right / width
         rows.append((name, *share, int(difficult)))
     if rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 import os
 import re
@@ -66,7 +67,9 @@ def read(root: Path, files: list[Path], pictures: list[Path]) -> Reading:
     documents = _documents(files)
     settings = _Settings()
     for path, saved in documents:
-        _take_names(settings, path, _stated_names(path, saved, files))
+        names = _stated_names(path, saved, files)
+        _check_count(path, names, saved.get("nc"))
+        _take_names(settings, path, names)
         if saved.get("kpt_shape"):
             settings.points = _points(path, saved["kpt_shape"])
     for path in files:
@@ -240,14 +243,14 @@ def _documents(files: list[Path]) -> list[tuple[Path, dict]]:
 def _stated_names(path: Path, saved: dict, files: list[Path]) -> dict[int, str]:
     names = saved["names"]
     if isinstance(names, list):
-        return {number: str(name) for number, name in enumerate(names)}
+        return dict(enumerate(names))
     if isinstance(names, dict):
         wrong = [number for number in names if not re.fullmatch(r"[0-9]{1,9}", number)]
         if wrong:
             raise UserError(
                 f"data: {path}: expected names by whole numbers from 0. Received: {shown(wrong)}."
             )
-        return {int(number): str(name) for number, name in names.items()}
+        return {int(number): name for number, name in names.items()}
     listed = Path(os.path.normpath(path.parent / names))
     if listed not in files:
         raise UserError(
@@ -267,7 +270,25 @@ def _listed_names(path: Path) -> dict[int, str]:
     return dict(enumerate(names))
 
 
+def _check_count(path: Path, names: dict[int, str], stated) -> None:
+    """Refuses another number of names than a .yaml file states."""
+    counts = {str(len(names)), str(max(names, default=-1) + 1)}  # some numbers may be left out
+    if stated is not None and str(stated).strip() not in counts:
+        raise UserError(
+            f"data: {path}: expected nc to be {len(names)}, the number of names. Received:"
+            f" {stated}."
+        )
+
+
 def _take_names(settings: _Settings, path: Path, names: dict[int, str]) -> None:
+    if not all(isinstance(name, str) and name.strip() for name in names.values()):
+        raise UserError(
+            f"data: {path}: expected each name to be a word or several. Received:"
+            f" {shown(names.values())[:100]}."
+        )
+    twice = [name for name, count in collections.Counter(names.values()).items() if count > 1]
+    if twice:
+        raise UserError(f"data: {path}: expected each name once. Twice: {twice[0]!r}.")
     if settings.names and names != settings.names:
         raise UserError(
             f"data: {path} and {settings.source}: expected the same names of classes. Received:"

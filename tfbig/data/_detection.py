@@ -16,6 +16,7 @@ from tfbig.prep import image as prep
 
 MEMORY_BYTES = 512 * 2**20  # of decoded pictures that are kept
 SHOWN = 3  # names in a line
+MUCH = 0.25  # of a box's area outside of its picture, which is told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class Annotated:
         crowds: 1 where a box stands for a crowd of things, in which single ones are not told apart,
             int32 [n].
         left_out: boxes that were empty or outside the picture.
+        cut: boxes that are kept, but had much of their area outside.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Annotated:
     classes: np.ndarray
     crowds: np.ndarray
     left_out: int
+    cut: int
 
 
 def annotated(name: str, boxes: list, classes: list, crowds: list | None = None) -> Annotated:
@@ -47,8 +50,10 @@ def annotated(name: str, boxes: list, classes: list, crowds: list | None = None)
         classes: their numbers.
         crowds: which stand for crowds; none by default.
     """
-    shares = np.clip(np.reshape(np.array(boxes, np.float64), (-1, 4)), 0.0, 1.0)
+    whole = np.reshape(np.array(boxes, np.float64), (-1, 4))
+    shares = np.clip(whole, 0.0, 1.0)
     kept = ((shares[:, 2:] - shares[:, :2]) > 1e-9).all(1)
+    cut = kept & (_area(shares) < (1 - MUCH) * _area(whole))
     crowd = np.zeros(len(shares)) if crowds is None else np.array(crowds)
     return Annotated(
         name=name,
@@ -56,7 +61,13 @@ def annotated(name: str, boxes: list, classes: list, crowds: list | None = None)
         classes=np.array(classes, np.int32).reshape(-1)[kept],
         crowds=crowd.astype(np.int32).reshape(-1)[kept],
         left_out=int((~kept).sum()),
+        cut=int(cut.sum()),
     )
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    """Of boxes [n, 4] as shares of their picture."""
+    return np.prod(boxes[:, 2:] - boxes[:, :2], 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,12 +180,25 @@ class DetectionData(Dataset):
     def notes(self):
         notes = []
         for split in SPLITS:
-            wrong = [entry for entry in self.pictures(split) if entry.left_out]
-            if wrong:
-                total = sum(entry.left_out for entry in wrong)
-                names = ", ".join(entry.name for entry in wrong[:SHOWN])
-                more = ", ..." if len(wrong) > SHOWN else ""
-                notes.append(f"{split}: {total:,} boxes left out, empty or outside: {names}{more}")
+            entries = self.pictures(split)
+            told = (
+                ("left out, empty or outside", {entry.name: entry.left_out for entry in entries}),
+                (
+                    f"cut at the edge of their picture by more than {MUCH:.0%}; boxes may be"
+                    " measured in another way than expected",
+                    {entry.name: entry.cut for entry in entries},
+                ),
+            )
+            for words, counts in told:
+                names = [name for name, count in counts.items() if count]
+                if names:
+                    more = ", ..." if len(names) > SHOWN else ""
+                    shown = ", ".join(names[:SHOWN]) + more
+                    notes.append(f"{split}: {sum(counts.values()):,} boxes {words}: {shown}")
+        learnt = {int(number) for entry in self.pictures("train") for number in entry.classes}
+        absent = [name for number, name in enumerate(self.label_names) if number not in learnt]
+        if absent:
+            notes.append(f"classes without a box in the train split: {', '.join(absent)}")
         return notes
 
 
