@@ -45,7 +45,7 @@ def models():
     red = [[[200, 30, 30]] * 12] * 8
 
     def model(inputs, takes, gives, forms, answer, **more):
-        media = {"takes": takes, "gives": gives, "forms": forms}
+        media = {"takes": takes, "gives": gives, "forms": forms, "signature": "for_people"}
         given = {name: {"dtype": dtype, "shape": shape} for name, (dtype, shape) in inputs.items()}
         return {"inputs": given, "media": media, "labels": [], **more}, answer
 
@@ -64,6 +64,23 @@ def models():
             },
         ),
         "text": model(text, {"x": "text"}, {"said": "text"}, {}, "مرحبا <i>بالعالم</i>"),
+        "translation": model(
+            text,
+            {"x": "text"},
+            {"said": "text", "to": "pieces", "from": "pieces", "attention": "alignment"},
+            {},
+            {
+                "said": "two dogs",
+                "to": ["two", " dogs", "∎", ""],
+                "from": ["zwei", " Hunde", " ", "∎", "", ""],
+                "attention": [
+                    [0.9, 0.1, 0, 0, 0, 0],
+                    [0.2, 0.7, 0, 0.1, 0, 0],
+                    [0, 0, 0, 1, 0, 0],
+                    [0] * 6,
+                ],
+            },
+        ),
         "samples": model(
             text,
             {"x": "samples"},
@@ -127,6 +144,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         content = json.loads(self.rfile.read(int(self.headers["content-length"])))
         name = self.path.split("/")[3]
+        assert content["signature_name"] == "for_people"
         self.server.asked.append((name, content["instances"][0]))
         answer = {"predictions": [self.server.models[name][1]]}
         self.answer(json.dumps(answer).encode(), rest.JSON)
@@ -219,6 +237,24 @@ def test_every_medium_has_a_widget_and_every_kind_an_answer(tmp_path):
             assert await page.browser.evaluate(f"typeof WIDGETS.{medium} === 'function'"), medium
         for kind in KINDS:
             assert await page.browser.evaluate(f"typeof ANSWERS.{kind} === 'function'"), kind
+
+    in_browser(tmp_path, look)
+
+
+def test_a_translation_shows_what_each_piece_looked_at(tmp_path):
+    async def look(page):
+        await page.choose("translation")
+        await page.type("#given_x", "zwei Hunde")
+        assert await page.ask() == {"x": "zwei Hunde"}
+        rows = "JSON.stringify([...document.querySelectorAll('.alignment tr')].map(row =>"
+        rows += " [row.cells[0].textContent, row.cells.length]))"
+        found = json.loads(await page.browser.evaluate(rows))
+        assert found == [["", 5], ["two", 5], [" dogs", 5], ["∎", 5]]
+        titles = (
+            "[...document.querySelectorAll('.alignment td[title]')].map(one => one.title).join()"
+        )
+        assert " dogs looks at  Hunde: 70 %" in await page.browser.evaluate(titles)
+        await page.look("translation")
 
     in_browser(tmp_path, look)
 

@@ -239,9 +239,10 @@ def test_export_takes_and_gives_text(run, trained, tmp_path):
     record = tfbig.export(run, tmp_path / "models" / "t", formats=("onnx",), beams=2)
     reports = record["verification"]
     assert set(reports) >= {"savedmodel", "savedmodel, steps", "onnx"}
-    (trial,) = record["trials"]
-    assert trial["program"] == "serving_default" and trial["rows"] > 10
-    served = tf.saved_model.load(record["path"]).signatures["serving_default"]
+    assert [trial["program"] for trial in record["trials"]] == ["serving_default", "align"]
+    assert all(trial["rows"] > 10 for trial in record["trials"])
+    signatures = tf.saved_model.load(record["path"]).signatures
+    served = signatures["serving_default"]
     texts = ["three red ba", "one green ko"]
     answer = served(text=tf.constant(texts))
     own = tfbig.predict(run, texts, beams=2)
@@ -251,6 +252,20 @@ def test_export_takes_and_gives_text(run, trained, tmp_path):
         with pytest.raises(tf.errors.InvalidArgumentError, match=words):
             served(text=tf.constant(["one ba", text]))
     assert record["media"]["takes"] == {"text": "text"}
+    assert record["media"]["signature"] == "align"
+    aligned = {
+        name: value.numpy() for name, value in signatures["align"](tf.constant(texts)).items()
+    }
+    for row, text in enumerate(texts):
+        read, made = (
+            [piece.decode() for piece in aligned[name][row] if piece]
+            for name in ("source_pieces", "pieces")
+        )
+        assert "".join(read).strip() == f"{text}∎" and made[-1] == "∎"
+        assert "".join(made[:-1]).strip().encode() == answer["text"].numpy()[row]
+        shares = aligned["attention"][row]
+        np.testing.assert_allclose(shares[: len(made), : len(read)].sum(1), 1, atol=1e-5)
+        assert not shares[len(made) :].any() and not shares[:, len(read) :].any()
 
 
 def test_characters_and_bytes(experiment, tmp_path):

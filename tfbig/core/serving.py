@@ -18,10 +18,15 @@ MEDIA = ("picture", "text", "tokens", "samples", "video", "sequence", "state")
 """What people can give: "samples" of a recording, a "sequence" such as DNA, the "state" of a
 game."""
 
-KINDS = ("label", "probabilities", "text", "tokens", "number", "picture", "boxes", "audio", "state")
+KINDS = (
+    *("label", "probabilities", "text", "tokens", "number", "picture", "boxes", "audio", "state"),
+    *("pieces", "alignment"),
+)
 """What people are answered: labels, the likeliest first, and their probabilities in that order;
 text; numbers; "boxes" [n, 4]: top, left, bottom, right in pixels of the picture as it was given;
-"picture" as bytes or intensities; "audio" as bytes of WAV; ..."""
+"picture" as bytes or intensities; "audio" as bytes of WAV; "pieces" of a text [n], empty ones
+behind its end; "alignment" [n, m]: how much each of the n pieces that come first looked at each of
+the m that come second; ..."""
 
 MEASURES = ("same", "log_probability", "likeliest", "greedy")
 """How a step's output becomes one of `Task.predict`: as it is; the log-probability, in nats, of
@@ -31,19 +36,20 @@ each time, int32, with zeros behind the end."""
 
 @dataclass(frozen=True, kw_only=True)
 class Media:
-    """What people give a served model and are answered, by the names of the signature
-    serving_default.
+    """What people give a served model and are answered, by the names of one of its signatures.
 
     Attributes:
         takes: input -> one of MEDIA; inputs that no person gives are left out.
         gives: output -> one of KINDS; outputs that no person reads are left out.
         forms: input -> what its medium says of itself as JSON values, such as sizes, a rate or
             letters; see `form` of tfbig/media.
+        signature: that one; another than serving_default answers people more than programs need.
     """
 
     takes: dict[str, str] = field(default_factory=dict)
     gives: dict[str, str] = field(default_factory=dict)
     forms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    signature: str = "serving_default"
 
     def __post_init__(self):
         for side, known in (("takes", MEDIA), ("gives", KINDS)):
@@ -218,7 +224,7 @@ class Serving:
             choices by a fixed seed: rows of several requests are not answered together.
         stepwise: how it is asked step by step; None: it is not.
         trials: what the further programs must answer, of a split's examples.
-        media: what people give the default signature, and what they are answered.
+        media: what people give, and what they are answered.
         assets: JSON values that users need besides the programs, such as a vocabulary: file name ->
             value.
         remarks: sentences for the model card: how to use it, and what it cannot do.

@@ -37,7 +37,12 @@ FORM = {
     "purpose?": str,
     "metrics?": {"metrics?": {...: {"value": saved.NUMBER}}},
     "signatures?": {...: {"inputs?": {...: {"dtype": str}}, "outputs?": {...: {"dtype": str}}}},
-    "media?": {"takes?": {...: str}, "gives?": {...: str}, "forms?": {...: dict}},
+    "media?": {
+        "takes?": {...: str},
+        "gives?": {...: str},
+        "forms?": {...: dict},
+        "signature?": str,
+    },
     "by_place?": [str],
     "stepwise?": {
         "step": str,

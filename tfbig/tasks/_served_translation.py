@@ -5,13 +5,16 @@ Signatures (b rows, t tokens given, s most source tokens, m most target tokens, 
     serving_default   text string [b] -> text string [b], score float32 [b] (nats), tokens int32 [b]
     tensors           source int32 [b, s], source_count int32 [b], target int32 [b, m],
                       target_count int32 [b] -> log_probability float32, right bool [b, m]
+    align             as serving_default, and pieces string [b, m] of the translation, source_pieces
+                      string [b, s], attention float32 [b, m, s]: how much each of the former looked
+                      at each of the latter; both end with an end sign, empty pieces behind it
     encode            source int32 [b, s], source_count int32 [b] -> what steps are given
     step              token, place int32 [b], what steps are given -> logits float32 [b, v], what
                       has changed of it
 
 Where the tokenizer cannot be a part of the graph (translation.json: "takes": "tokens"),
 serving_default takes tokens int32 [b, t] and count int32 [b] instead of texts; where it cannot turn
-tokens into text, it gives ids int32 [b, m].
+tokens into text, it gives ids int32 [b, m]. There is no align in both cases.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from tfbig.prep import graph_bpe, graph_text
 
 TEXT = Text()
 TRIED = 48  # sources of a split that are translated to verify an export
+END_SIGN = "∎"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,12 @@ class _Programs:
         self.encoder = graph_text.encoder(tokenizer) or graph_bpe.encoder(tokenizer)
         self.decoder = graph_text.decoder(tokenizer)
         self.most = task.spec["source"].most
+        self.aligner = task.model.aligner(model, task.spec)
+
+    @property
+    def reads_and_writes(self) -> bool:
+        """Whether texts go in and come out."""
+        return bool(self.encoder and self.decoder)
 
     def given(self) -> dict[str, tf.TensorSpec]:
         """What serving_default takes."""
@@ -81,6 +91,34 @@ class _Programs:
         }
 
     def translate(self, **given) -> dict:
+        return self._translation(*self._written(given))
+
+    def align(self, **given) -> dict:
+        """Translations with what each piece of them looked at."""
+        source, count, written, score, chosen = self._written(given)
+        before = tf.concat([tf.fill((tf.shape(written)[0], 1), self.task.end), written[:, :-1]], 1)
+        rows = {"source": source, "source_count": count, "before": before}
+        read = tf.range(self.most)[None] < count[:, None]
+        made = tf.range(written.shape[1])[None] < chosen[:, None]
+        shares = self.aligner(rows, training=False)
+        return {
+            **self._translation(source, count, written, score, chosen),
+            "pieces": self._pieces(written, made),
+            "source_pieces": self._pieces(source, read),
+            "attention": tf.where(made[:, :, None] & read[:, None], shares, 0.0),
+        }
+
+    def _pieces(self, tokens, real):
+        """The text of each token, string [b, n]; empty where it is not real."""
+        alone = tf.reshape(tokens, (-1, 1))
+        is_text = tf.reshape(real & (tokens != self.task.end), (-1,))
+        size = tf.cast(is_text, tf.int32)
+        texts = self.decoder(tf.where(is_text[:, None], alone, 0), size, tf.zeros_like(is_text))
+        texts = tf.reshape(texts, tf.shape(tokens))
+        return tf.where(real & (tokens == self.task.end), END_SIGN, texts)
+
+    def _written(self, given: dict) -> tuple:
+        """Sources [b, s] and their counts; translations [b, m], their scores and counts."""
         tokens = self._tokens(given)
         count = tf.cast(tokens.row_lengths(), tf.int32)
         self._require(count, count > 0, "expected something to translate. Received: nothing.")
@@ -90,7 +128,9 @@ class _Programs:
         place = tf.range(self.most)[None]
         source = tokens.to_tensor(shape=(None, self.most))
         source = tf.where(place == count[:, None], self.task.end, source)
-        written, score, chosen = self.transducer.write(source, count + 1, **vars(self.service))
+        return source, count + 1, *self.transducer.write(source, count + 1, **vars(self.service))
+
+    def _translation(self, source, count, written, score, chosen) -> dict:
         is_end = written == self.task.end
         real = tf.range(written.shape[1])[None] < chosen[:, None]
         length = tf.reduce_sum(tf.cast(real & ~is_end, tf.int32), 1)
@@ -146,6 +186,13 @@ def serving(task: Task, model, service: Service) -> Serving:
     row = tf.TensorSpec((None,), tf.int32)
     takes = {"text": "text"} if programs.encoder else {"tokens": "tokens"}
     gives = {"text": "text"} if programs.decoder else {"ids": "tokens"}
+    answers = {**gives, "score": "number"}
+    shown = Media(takes=takes, gives=answers)
+    aligned = {}
+    if programs.reads_and_writes:
+        aligned = {"align": Program(function=programs.align, inputs=programs.given())}
+        drawn = {"pieces": "pieces", "source_pieces": "pieces", "attention": "alignment"}
+        shown = Media(takes=takes, gives={**answers, **drawn}, signature="align")
     return Serving(
         signature=signature,
         decode=_same,
@@ -155,6 +202,7 @@ def serving(task: Task, model, service: Service) -> Serving:
         name="tensors",
         programs={
             "serving_default": Program(function=programs.translate, inputs=programs.given()),
+            **aligned,
             "encode": Program(function=programs.encode, inputs=programs.source()),
             "step": Program(
                 function=programs.step, inputs={"token": row, "place": row, **programs.kept()}
@@ -177,8 +225,8 @@ def serving(task: Task, model, service: Service) -> Serving:
             unroll=functools.partial(_unrolled, task),
             greedy=lambda split: _greedy(task, model, split),
         ),
-        trials=lambda split: [_trial(task, model, programs, split)],
-        media=Media(takes=takes, gives={**gives, "score": "number"}),
+        trials=lambda split: _trials(task, model, programs, split),
+        media=shown,
         assets=_assets(task, service, programs),
         remarks=tuple(_remarks(task, service, programs)),
     )
@@ -227,8 +275,8 @@ def _greedy(task: Task, model, split: str) -> Greedy:
     return Greedy(start=start, choices=choices.numpy())
 
 
-def _trial(task: Task, model, programs: _Programs, split: str) -> Trial:
-    """Translations of some sources, as the predict command gives them."""
+def _trials(task: Task, model, programs: _Programs, split: str) -> list[Trial]:
+    """Translations of some sources, as the predict command and the report give them."""
     sources, _ = _sources(task, split)
     found = task.translate(model, sources, task.request(**vars(programs.service)))
     tokens = [written for written, _ in found]
@@ -241,13 +289,29 @@ def _trial(task: Task, model, programs: _Programs, split: str) -> Trial:
         expected["text"] = TEXT.encode(texts)
     else:
         expected["ids"] = _rows(tokens, task.spec["target"].most)
-    return Trial(
-        program="serving_default",
-        inputs=_asked(task, programs, sources),
-        expected=expected,
-        unit="token",
-        counts="tokens",
-    )
+    asked = _asked(task, programs, sources)
+    made = {"inputs": asked, "unit": "token", "counts": "tokens"}
+    trials = [Trial(program="serving_default", expected=expected, **made)]
+    if programs.reads_and_writes:
+        aligned = _aligned(task, model, sources, tokens)
+        trials.append(Trial(program="align", expected={**expected, **aligned}, **made))
+    return trials
+
+
+def _aligned(task: Task, model, sources: list, translations: list) -> dict:
+    """What `align` adds to translations, one pair after another."""
+    read, made = (task.spec[side].most for side in ("source", "target"))
+    attention = np.zeros((len(sources), made, read), np.float32)
+    shown = {"pieces": [], "source_pieces": []}
+    alignments = task.alignments(model, sources, translations)
+    for row, (source, written, shares) in zip(attention, alignments, strict=True):
+        row[: len(written), : len(source)] = shares
+        shown["pieces"].append(written + [""] * (made - len(written)))
+        shown["source_pieces"].append(source + [""] * (read - len(source)))
+    return {
+        "attention": attention,
+        **{name: np.array([TEXT.encode(row) for row in rows]) for name, rows in shown.items()},
+    }
 
 
 def _asked(task: Task, programs: _Programs, sources: list) -> dict:

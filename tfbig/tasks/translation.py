@@ -264,26 +264,30 @@ class Translation(Task):
         """What each token of some translations looked at."""
         positions = self._spread("validation", ALIGNED)
         sources = self.data.examples("validation", positions)["source"]
-        aligner = self.model.aligner(model, self.spec)
-        items = []
-        for source, (written, _) in zip(
-            sources, self.translate(model, sources, Search()), strict=True
-        ):
-            written = written[: self.spec["target"].most - 1]  # one without an end fills all places
-            before = np.insert(written, 0, self.end)
-            rows = {"source": source, "source_count": len(source), "before": before}
-            given = {name: tf.constant([value], tf.int32) for name, value in rows.items()}
-            shares = aligner(given, training=False)[0].numpy()
-            items.append(
-                {
-                    "source": self._words(source),
-                    "target": self._words(np.append(written, self.end)),
-                    "shares": np.round(shares, 3).tolist(),
-                }
-            )
+        written = [tokens for tokens, _ in self.translate(model, sources, Search())]
+        items = [
+            {"source": source, "target": target, "shares": np.round(shares, 3).tolist()}
+            for source, target, shares in self.alignments(model, sources, written)
+        ]
         caption = "Rows: tokens as they were written; columns: tokens of the source."
         title = "What a token looked at"
         return [{"kind": "alignments", "title": title, "items": items, "caption": caption}]
+
+    def alignments(self, model, sources: list, translations: list):
+        """Of each pair: the words of both, and how much each of the latter looked at the former.
+
+        Yields (source words, n written words, float32 [n, source words]); the end is ∎, where a
+        translation has one.
+        """
+        aligner = self.model.aligner(model, self.spec)
+        for source, written in zip(sources, translations, strict=True):
+            # One without an end fills all places
+            written = np.append(written, self.end)[: self.spec["target"].most]
+            before = np.insert(written[:-1], 0, self.end)
+            rows = {"source": source, "source_count": len(source), "before": before}
+            given = {name: tf.constant([value], tf.int32) for name, value in rows.items()}
+            shares = aligner(given, training=False)[0].numpy()
+            yield self._words(source), self._words(written), shares
 
     def _spread(self, split: str, count: int) -> np.ndarray:
         """Positions of examples of middling length, spread over a split."""
@@ -294,7 +298,9 @@ class Translation(Task):
     def _words(self, tokens: np.ndarray) -> list[str]:
         """Each token as text; the end as ∎."""
         return [
-            "∎" if token == self.end else self.tokenizer.continuation([int(token)])
+            _served_translation.END_SIGN
+            if token == self.end
+            else self.tokenizer.continuation([int(token)])
             for token in tokens
         ]
 

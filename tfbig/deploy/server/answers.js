@@ -67,6 +67,18 @@ const ANSWERS = {
     draw();
     return make("div", {}, canvas, ...(scores ? [least] : []), told);
   },
+  pieces: (name, value, context) => Object.values(context.gives).includes("alignment") ? null : ANSWERS.text(name, value.filter(piece => piece !== "")),
+  alignment(name, value, context) {  // rows: the pieces that come first, columns: those that come second
+    const [rows, columns] = Object.keys(context.gives).filter(key => context.gives[key] === "pieces").map(key => context.answer[key]);
+    const written = rows.filter(piece => piece !== ""), read = columns.filter(piece => piece !== "");
+    const head = make("tr", {}, make("td"), ...read.map(piece => make("th", {scope: "col"}, make("span", {textContent: piece}))));
+    const body = written.map((piece, i) => make("tr", {}, make("th", {scope: "row", textContent: piece}), ...read.map((other, j) => {
+      const cell = make("td", {title: piece + " looks at " + other + ": " + Math.round(100 * value[i][j]) + " %"}), shade = make("i");
+      shade.style.opacity = value[i][j]; cell.append(shade);
+      return cell;
+    })));
+    return make("div", {}, make("h3", {textContent: name}), make("div", {className: "scroll"}, make("table", {className: "alignment"}, head, ...body)));
+  },
   audio(name, value) {
     if (!value || value.b64 === undefined) return ANSWERS.json(name, value);
     const player = make("audio", {controls: true, src: URL.createObjectURL(blobOf(value.b64, "audio/wav"))});

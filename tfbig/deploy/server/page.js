@@ -52,7 +52,7 @@ async function ask() {
   let response, answer;
   try {
     const url = "v1/models/" + encodeURIComponent(model.name) + "/versions/" + model.version + ":predict";
-    response = await fetch(url, {method: "POST", headers: headers(), body: JSON.stringify({instances: [row]})});
+    response = await fetch(url, {method: "POST", headers: headers(), body: JSON.stringify({signature_name: (model.media || {}).signature, instances: [row]})});
     answer = await response.json();
   } catch (error) { at("wrong").textContent = "The server does not answer: " + error.message; return; }
   if (turn !== asked) return;

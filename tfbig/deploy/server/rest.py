@@ -221,10 +221,12 @@ class Rest:
                 }
                 if version.batcher:
                     loaded = version.batcher.servable
-                    facts["inputs"] = messages.shapes(loaded.signatures.get(DEFAULT))
+                    media = loaded.record.get("media", {})
+                    asked = media.get("signature", DEFAULT)
+                    facts["inputs"] = messages.shapes(loaded.signatures.get(asked))
                     facts["tensors"] = messages.shapes(loaded.signatures.get("tensors"))
                     facts["writes"] = writing.defaults(loaded)
-                    facts["media"] = loaded.record.get("media", {})
+                    facts["media"] = media
                     facts["labels"] = loaded.record.get("labels", [])
                     facts["purpose"] = loaded.record.get("purpose", "")
                     facts["metrics"] = {
