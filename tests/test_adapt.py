@@ -9,9 +9,9 @@ from training import Silent, assert_equal
 
 import tfbig
 from tfbig.core import config
-from tfbig.core.contracts import Model
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import keras
+from tfbig.core.model import Model
 from tfbig.core.run import Run
 from tfbig.engine import checkpoint, evaluate, job, loop
 from tfbig.engine.setup import Setup, merged

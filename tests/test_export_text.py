@@ -15,7 +15,7 @@ from vocabularies import llama_json
 
 import tfbig
 from tfbig import export as door
-from tfbig.core import config
+from tfbig.core import config, knobs
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Device, Experiment, Optim, Train
 from tfbig.core.serving import Trial
@@ -228,8 +228,7 @@ def test_the_service_decides_how_serving_default_writes(corpora):
     )
     assert count == [12, 12] and [len(text) for text in found] == [12, 12]
     assert (
-        config.part_problems(Service(length=9, limit=8))[0][1]
-        == "expected at most limit=8. Received: 9."
+        knobs.problems(Service(length=9, limit=8))[0][1] == "expected at most limit=8. Received: 9."
     )
 
 

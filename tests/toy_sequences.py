@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfbig.core.component import knob
-from tfbig.core.contracts import Model, Task
+from tfbig.core.contracts import Task
 from tfbig.core.dataset import Dataset
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, tf
+from tfbig.core.model import Model
 from tfbig.core.serving import Media, Serving
 
 SIZES = {"train": 90, "validation": 30, "test": 30}

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tfbig.core.contracts import Model, Task
+from tfbig.core.contracts import Task
 from tfbig.core.dataset import Dataset
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, tf
+from tfbig.core.model import Model
 from tfbig.core.serving import Media, Program, Serving, Stepwise, Unrolled
 
 SIZES = {"train": 120, "validation": 20, "test": 300}

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfbig.core.contracts import Model, Task
+from tfbig.core.contracts import Task
 from tfbig.core.dataset import Dataset
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, tf
+from tfbig.core.model import Model
 from tfbig.core.serving import Greedy, Media, Program, Serving, Stepwise, Trial, Unrolled
 from tfbig.decoding import greedy
 from tfbig.media.text import Text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tfbig.core import cli, config
+from tfbig.core import cli, knobs
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.features import SPLITS
 from tfbig.core.registry import nearest
@@ -49,7 +49,7 @@ def evaluate(
             f" {split!r}.{nearest(split, SPLITS)}"
         )
     opened = run if isinstance(run, Run) else Run.open(run)
-    asked = config.component(opened.experiment.task.evaluation, options)
+    asked = knobs.component(opened.experiment.task.evaluation, options)
     opened.experiment.data.check()
     from tfbig.engine import records, results
     from tfbig.engine.trained import Trained

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tfbig.core import cli, config
+from tfbig.core import cli, config, knobs
 from tfbig.core.component import Component
 from tfbig.core.contracts import Task
 from tfbig.core.errors import RunFailure, UserError
@@ -101,7 +101,7 @@ def _service(run: Run, options: dict) -> Component:
             f"{run.path}: {task.__name__} has no served form yet, so its runs cannot be"
             " exported. Tasks that have one define serving."
         )
-    return config.component(task.service, options)
+    return knobs.component(task.service, options)
 
 
 def _note_in_run(run: Run, record: dict) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tfbig.core import cli, config
+from tfbig.core import cli, knobs
 from tfbig.core.run import Run
 
 EXAMPLES = """  python -m tfbig.predict runs/mnist_mlp digit.png
@@ -48,7 +48,7 @@ def predict(
         (True, 3)
     """
     opened = run if isinstance(run, Run) else Run.open(run)
-    request = config.component(opened.experiment.task.request, options)
+    request = knobs.component(opened.experiment.task.request, options)
     inputs = list(inputs) if isinstance(inputs, Iterator) else inputs
     opened.experiment.task.check_inputs(inputs)
     from tfbig.engine.trained import Trained

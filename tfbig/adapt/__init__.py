@@ -1,1 +1,1 @@
-"""Transforms of a built model before it trains, one file each: see `core/contracts.py`."""
+"""Transforms of a built model before it trains, one file each: see `core/model.py`."""

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tfbig.core.component import knob
-from tfbig.core.contracts import Adapter
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import keras
+from tfbig.core.model import Adapter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from tfbig.core import config, files, registry, suggestions
+from tfbig.core import config, files, knobs, registry, suggestions
 from tfbig.core.errors import LeftOut, PartlyRefused, RunFailure, UserError
 from tfbig.core.interrupt import raise_signals
 from tfbig.core.registry import recipes
@@ -155,7 +155,7 @@ def add_knobs(parser: Parser, arguments: list[str], kind: Callable) -> type | No
         Run.open(arguments[0])
     component = kind(Run.open(path)) if path else None
     for field in dataclasses.fields(component) if component else ():
-        text = f"{field.metadata['doc']} (default: {config.text_of(field.default)})".replace(
+        text = f"{field.metadata['doc']} (default: {knobs.text_of(field.default)})".replace(
             "%", "%%"
         )
         parser.add_argument(
@@ -173,12 +173,12 @@ def _is_run(word: str) -> bool:
 
 def given_knobs(given: argparse.Namespace, kind: type) -> dict:
     """The knobs that were given, as values."""
-    hints = config.hints(kind)
+    hints = knobs.hints(kind)
     values = {}
     for name in (field.name for field in dataclasses.fields(kind)):
         text = getattr(given, name, None)
         try:
-            values |= {} if text is None else {name: config.parse(text, hints[name])}
+            values |= {} if text is None else {name: knobs.parse(text, hints[name])}
         except ValueError as error:
             raise UserError(f"{name}: {error}") from error
     return values

@@ -6,17 +6,12 @@ Every problem is reported at once.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
-import types
-import typing
 from typing import Any
 
-from tfbig.core import registry, suggestions
+from tfbig.core import knobs, registry, suggestions
 from tfbig.core.errors import Needed, UserError
 from tfbig.core.experiment import Experiment
-
-WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 RESUMABLE = (  # what may change in a resumed run
     *(
@@ -98,7 +93,9 @@ def override(experiment: Experiment, settings: list[str], complete: bool = True)
             problems.append(f"{key}: {message}")
             continue
         try:
-            changes.setdefault(owner, {})[name] = parse(text, _annotation(experiment, owner, name))
+            changes.setdefault(owner, {})[name] = knobs.parse(
+                text, _annotation(experiment, owner, name)
+            )
         except ValueError as error:
             problems.append(f"{key}: {error}")
     for owner, values in changes.items():
@@ -161,69 +158,13 @@ def _find(experiment: Experiment, key: str):
 
 
 def _annotation(experiment: Experiment, owner: str, name: str):
-    return hints(type(getattr(experiment, owner) if owner else experiment))[name]
+    return knobs.hints(type(getattr(experiment, owner) if owner else experiment))[name]
 
 
 def annotation(experiment: Experiment, key: str) -> Any:
     """The annotated type of a setting; None if there is no such setting."""
     owner, name, field = _find(experiment, key)
     return None if field is None else _annotation(experiment, owner, name)
-
-
-def hints(kind: type) -> dict[str, Any]:
-    """The annotated type of each knob of a component."""
-    annotations: dict[str, Any] = {}
-    for base in reversed(kind.__mro__):
-        module = vars(__import__("sys").modules[base.__module__])
-        for name, text in vars(base).get("__annotations__", {}).items():
-            if name in kind.__dataclass_fields__ and "ClassVar" not in str(text):
-                annotations[name] = eval(text, dict(module)) if isinstance(text, str) else text  # noqa: S307 - our own annotations
-    return annotations
-
-
-def parse(text: str, kind: Any) -> Any:
-    """A value of an annotated type from the text of a command line.
-
-    Raises:
-        ValueError: it is none; the message says what was expected and received.
-    """
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return (
-            None
-            if text.lower() == "none"
-            else parse(text, next(k for k in typing.get_args(kind) if k is not type(None)))
-        )
-    if typing.get_origin(kind) is tuple:
-        inner = typing.get_args(kind)[0]
-        return tuple(
-            parse(item.strip(), inner) for item in text.strip("()[]").split(",") if item.strip()
-        )
-    if kind is bool:
-        if text.lower() not in WORDS:
-            raise ValueError(f"expected true or false. Received: {text!r}.")
-        return WORDS[text.lower()]
-    if kind in (int, float):
-        try:
-            number = float(text) if kind is float else int(text, 10)
-        except ValueError:
-            number = _number(text, kind)
-        if isinstance(number, float) and not math.isfinite(number):
-            raise ValueError(f"expected a finite number. Received: {text!r}.")
-        return number
-    return text
-
-
-def _number(text: str, kind: type) -> int:
-    """A whole number written as 1e3, or a clear refusal."""
-    try:
-        number = float(text)
-        if kind is int and number == int(number):
-            return int(number)
-    except (ValueError, OverflowError):
-        pass
-    raise ValueError(
-        f"expected a {'whole number' if kind is int else 'number'}. Received: {text!r}."
-    ) from None
 
 
 def find_problems(experiment: Experiment, complete: bool = True) -> list[str]:
@@ -244,96 +185,13 @@ def _problems(experiment: Experiment) -> list[tuple[str, str]]:
     parts = {
         field.name: getattr(experiment, field.name) for field in dataclasses.fields(experiment)
     }
-    problems = list(part_problems(experiment))
+    problems = list(knobs.problems(experiment))
     for owner, component in parts.items():
         if dataclasses.is_dataclass(component):
-            problems += [(f"{owner}.{name}", message) for name, message in part_problems(component)]
+            problems += [
+                (f"{owner}.{name}", message) for name, message in knobs.problems(component)
+            ]
     return problems
-
-
-def component(kind: type, options: dict[str, Any]) -> Any:
-    """A component with these knobs; everything wrong with them is reported at once."""
-    known = {field.name for field in dataclasses.fields(kind)}
-    expected = ", ".join(sorted(known)) or "none"
-    strange = [
-        f"{name}: no such option.{registry.nearest(name, known)} Expected one of {expected}."
-        for name in options
-        if name not in known
-    ]
-    if strange:
-        raise UserError("\n".join(strange))
-    chosen = kind(**options)
-    problems = [f"{name}: {message}" for name, message in part_problems(chosen)]
-    if problems:
-        raise UserError("\n".join(problems))
-    return chosen
-
-
-def part_problems(component) -> list[tuple[str, str]]:
-    """(knob, message) of every wrong value of one component."""
-    problems = []
-    annotations = hints(type(component))
-    for field in dataclasses.fields(component):
-        value = getattr(component, field.name)
-        if dataclasses.is_dataclass(value) or not (
-            "doc" in field.metadata and "kind" not in field.metadata
-        ):
-            continue
-        message = _type_problem(value, annotations[field.name]) or _limit_problem(
-            value, field.metadata
-        )
-        if message:
-            problems.append((field.name, message))
-    # Cross-checks may count on each value being fine alone
-    return problems or list(component.problems())
-
-
-def _type_problem(value: Any, kind: Any) -> str:
-    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    for option in options:
-        if typing.get_origin(option) is tuple:
-            inner = typing.get_args(option)[0]
-            if isinstance(value, tuple) and not any(_type_problem(item, inner) for item in value):
-                return ""
-        elif option in (None, type(None)):
-            if value is None:
-                return ""
-        elif option is float:
-            if (
-                isinstance(value, (int, float))
-                and not isinstance(value, bool)
-                and math.isfinite(value)
-            ):
-                return ""
-        elif isinstance(value, option) and not (option is int and isinstance(value, bool)):
-            return ""
-    words = {
-        int: "a whole number",
-        float: "a finite number",
-        str: "text",
-        bool: "true or false",
-        type(None): "none",
-    }
-    expected = " or ".join(words.get(option, str(option)) for option in options)
-    return f"expected {expected}. Received: {value!r}."
-
-
-def _limit_problem(value: Any, limits) -> str:
-    for item in value if isinstance(value, tuple) else (value,):
-        if item is None:
-            continue
-        if limits.get("choices") and item not in limits["choices"]:
-            return (
-                f"expected one of {', '.join(map(str, limits['choices']))}. Received:"
-                f" {item!r}.{registry.nearest(str(item), limits['choices'])}"
-            )
-        if limits.get("low") is not None and item < limits["low"]:
-            return f"expected at least {limits['low']}. Received: {item}."
-        if limits.get("above") is not None and item <= limits["above"]:
-            return f"expected more than {limits['above']}. Received: {item}."
-        if limits.get("high") is not None and item > limits["high"]:
-            return f"expected at most {limits['high']}. Received: {item}."
-    return ""
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:
@@ -490,22 +348,13 @@ def show(experiment: Experiment, base: Experiment | None = None, of: str = "reci
             else Experiment.__dataclass_fields__[key].metadata["doc"]
         )
         was = (
-            f" ({of}: {text_of(different[key][0])})"
+            f" ({of}: {knobs.text_of(different[key][0])})"
             if key in different and different[key][0] is not None
             else ""
         )
         mark = "*" if key in different else " "
         mark = "!" if key in needed else mark
-        lines.append((f"{mark} {key}={text_of(value)}{was}", doc))
+        lines.append((f"{mark} {key}={knobs.text_of(value)}{was}", doc))
     width = min(44, max(len(setting) for setting, _ in lines))
     shown = [f"{setting:<{width}}  # {doc}" for setting, doc in lines]
     return "\n".join([*shown, *(f"! {key}: {message}" for key, message in needed.items())])
-
-
-def text_of(value: Any) -> str:
-    """A value as it is written on the command line."""
-    if isinstance(value, (tuple, list)):
-        return ",".join(map(text_of, value))
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "true", False: "false"}[value]
-    return str(value)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from tfbig.core import duration
 from tfbig.core.component import Component, knob
-from tfbig.core.contracts import Adapter, Model, Task
+from tfbig.core.contracts import Task
 from tfbig.core.dataset import Dataset
 from tfbig.core.errors import Needed
+from tfbig.core.model import Adapter, Model
 
 OPTIMIZERS = {  # name -> the settings of Optim that it understands besides rate, decay and clipping
     "sgd": ("momentum", "nesterov"),

@@ -18,7 +18,7 @@ import shlex
 import threading
 from pathlib import Path
 
-from tfbig.core import contracts, dataset, words
+from tfbig.core import contracts, dataset, model, words
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 
@@ -26,9 +26,9 @@ _PARSING = threading.Lock()
 ROOT = Path(__file__).parent.parent
 BASES = {
     "tasks": contracts.Task,
-    "models": contracts.Model,
+    "models": model.Model,
     "data": dataset.Dataset,
-    "adapt": contracts.Adapter,
+    "adapt": model.Adapter,
 }
 KEYS = {"tasks": "task", "models": "model", "data": "data", "adapt": "adapt"}
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import tfbig
-from tfbig.core import config, files, saved
+from tfbig.core import config, files, knobs, saved
 from tfbig.core.errors import RunFailure, UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.registry import nearest
@@ -135,7 +135,7 @@ class Run:
         elif before:
             reference = self.experiment
         pairs = config.changed(experiment, reference)
-        changed = {key: [config.text_of(value) for value in pair] for key, pair in pairs.items()}
+        changed = {key: [knobs.text_of(value) for value in pair] for key, pair in pairs.items()}
         changed = {
             **earlier,
             **{key: [earlier.get(key, pair)[0], pair[1]] for key, pair in changed.items()},

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from tfbig.core import config, registry
+from tfbig.core import knobs, registry
 from tfbig.core.component import knob
 from tfbig.core.errors import Needed, UserError
 from tfbig.data._text import TextWindows
@@ -60,7 +60,7 @@ class TextMix(TextWindows):
             kind = registry.component("data", name)
             if not hasattr(kind, "documents"):
                 raise UserError(f"expected datasets of texts. Received: {name}, which is none.")
-            hints = config.hints(kind)
+            hints = knobs.hints(kind)
             settings = {}
             for pair in pairs:
                 key, equals, value = pair.partition("=")
@@ -68,8 +68,8 @@ class TextMix(TextWindows):
                     raise UserError(
                         f"expected KEY=VALUE with a setting of {name}. Received: {pair}."
                     )
-                settings[key] = config.parse(value, hints[key])
-            parts.append(config.component(kind, settings))
+                settings[key] = knobs.parse(value, hints[key])
+            parts.append(knobs.component(kind, settings))
         return parts
 
     def check(self):

@@ -12,8 +12,8 @@ import functools
 import time
 from collections.abc import Callable
 
-from tfbig.core.contracts import Model
 from tfbig.core.lazy import np, tf
+from tfbig.core.model import Model
 from tfbig.decoding import beam
 from tfbig.decoding.sampling import choose
 from tfbig.decoding.window import num_dropped

@@ -11,7 +11,7 @@ import sys
 import time
 
 import tfbig
-from tfbig.core import config
+from tfbig.core import config, knobs
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.features import SPLITS
@@ -192,7 +192,7 @@ def compare(workers: Workers, experiment: Experiment, data: Readable) -> None:
     if workers.count == 1:
         return
     facts = {package: importlib.metadata.version(package) for package in ("tensorflow", "keras")}
-    facts |= {key: config.text_of(value) for key, value in config.without_paths(experiment).items()}
+    facts |= {key: knobs.text_of(value) for key, value in config.without_paths(experiment).items()}
     # The same weights may be elsewhere, not others
     facts["init"] = (experiment.init or "none").rstrip("/").rpartition("/")[2]
     for split in SPLITS[:2]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import tfbig
-from tfbig.core import config
+from tfbig.core import config, knobs
 from tfbig.core.errors import Interrupted, NonFinite, RunFailure, UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.interrupt import watch_signals
@@ -144,8 +144,8 @@ def check_settings(experiment: Experiment, checkpoints: Path) -> str:
     wrong = [key for key, value in saved.items() if key in current and current[key] != value]
     if wrong:
         lines = [
-            f"{key}: {config.text_of(saved[key])} in the checkpoint,"
-            f" {config.text_of(current[key])} in config.json"
+            f"{key}: {knobs.text_of(saved[key])} in the checkpoint,"
+            f" {knobs.text_of(current[key])} in config.json"
             for key in wrong
         ]
         raise UserError(

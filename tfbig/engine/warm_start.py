@@ -6,10 +6,10 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
-from tfbig.core.contracts import Model
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import np
+from tfbig.core.model import Model
 from tfbig.core.registry import nearest
 from tfbig.core.run import Run
 from tfbig.engine import checkpoint

@@ -9,8 +9,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from tfbig.core.component import knob
-from tfbig.core.contracts import Model
 from tfbig.core.lazy import keras
+from tfbig.core.model import Model
 from tfbig.models import _pretrained_bert, _text
 from tfbig.nn import attention as attn
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tfbig.core.component import knob
-from tfbig.core.contracts import Model
 from tfbig.core.lazy import keras
+from tfbig.core.model import Model
 from tfbig.models import _pretrained_pictures as pretrained
 
 SIZES = {  # blocks of each stage, channels of each stage

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tfbig.core.component import knob
-from tfbig.core.contracts import Model
 from tfbig.core.lazy import keras, np
+from tfbig.core.model import Model
 from tfbig.nn import attention as attn
 from tfbig.nn.embedding import shared_embedding
 

@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 
 from tfbig.core.component import knob
-from tfbig.core.contracts import Model
 from tfbig.core.features import Feature
 from tfbig.core.lazy import keras, np
+from tfbig.core.model import Model
 from tfbig.models import _pretrained_gpt
 from tfbig.nn import attention as attn
 

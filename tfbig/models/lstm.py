@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from tfbig.core.component import knob
-from tfbig.core.contracts import Model
 from tfbig.core.lazy import keras
+from tfbig.core.model import Model
 from tfbig.nn.choices import INITIALIZERS
 
 

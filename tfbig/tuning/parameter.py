@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tfbig.core import config, registry
+from tfbig.core import knobs, registry
 
 KINDS = ("log", "lin", "int", "in")
 FORM = "log:LOW..HIGH, lin:LOW..HIGH, int:LOW..HIGH or in:A,B,C"
@@ -100,7 +100,7 @@ def parse(text: str, problems: list[str]) -> Parameter | None:
     limits = None
     try:
         if dots:
-            limits = [config.parse(limit, number) for limit in (low, high)]
+            limits = [knobs.parse(limit, number) for limit in (low, high)]
     except ValueError as error:
         problems.append(f"{name}: {error}")
         return None

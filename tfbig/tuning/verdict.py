@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 
-from tfbig.core import config, registry
+from tfbig.core import config, knobs, registry
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 from tfbig.core.run import Run
@@ -115,7 +115,7 @@ def _line(search: Search, settings: list[str]) -> str | None:
     base = config.flatten(search.base)
     named = {setting.partition("=")[0] for setting in settings}
     own = [
-        f"{key}={config.text_of(value)}"
+        f"{key}={knobs.text_of(value)}"
         for key, value in base.items()
         if key not in named and (key not in recipe or recipe[key] != value)
     ]
