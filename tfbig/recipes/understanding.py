@@ -19,7 +19,8 @@ def vader_textcnn() -> Experiment:
 
     python -m tfbig.train vader_textcnn
 
-    Not measured as a whole.
+    Measured: 77.67 % test accuracy (95 % interval 75.1 to 80.1; seed 0), a minute of one core. No
+        reference is known: the sentences' scores by people were made for lexicons.
     """
     return Experiment(
         name="vader_textcnn",
