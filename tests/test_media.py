@@ -14,13 +14,13 @@ import tensorflow as tf
 from PIL import Image
 
 from tfbig.core.errors import LeftOut, PartlyRefused, UserError
-from tfbig.media import audio as recordings
 from tfbig.media.audio import Audio
 from tfbig.media.picture import Picture
 from tfbig.media.sequence import PROTEIN, Sequence
 from tfbig.media.state import State
 from tfbig.media.text import Text
 from tfbig.media.video import Video, middles
+from tfbig.prep import recordings
 from tfbig.report import panels
 
 RATE = 8000

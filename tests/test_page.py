@@ -20,7 +20,7 @@ from PIL import Image
 
 from tfbig.core.serving import KINDS, MEDIA
 from tfbig.deploy.server import rest
-from tfbig.media import audio
+from tfbig.prep import recordings
 
 pytestmark = pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium here")
 
@@ -41,7 +41,7 @@ def encoded(picture, form="PNG", **more):
 
 def models():
     """name -> (its part of models.json, the answer to any row)."""
-    tone = audio.wav(np.sin(np.arange(4000) / 5), 8000)
+    tone = recordings.wav(np.sin(np.arange(4000) / 5), 8000)
     red = [[[200, 30, 30]] * 12] * 8
 
     def model(inputs, takes, gives, forms, answer, **more):
@@ -293,7 +293,7 @@ def test_pictures_and_boxes(tmp_path):
 
 def test_recordings(tmp_path):
     samples = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
-    (tmp_path / "it.wav").write_bytes(audio.wav(samples, 16_000))
+    (tmp_path / "it.wav").write_bytes(recordings.wav(samples, 16_000))
 
     async def look(page):
         await page.choose("samples")

@@ -1,14 +1,30 @@
-"""Tables in CSV and TSV: their rows, by the names of their columns."""
+"""Tables in CSV, TSV and JSON lines: their rows, by the names of their columns."""
 
 from __future__ import annotations
 
 import csv
+import io
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from tfbig.core.errors import UserError
+from tfbig.core.features import SPLITS
+from tfbig.prep import text as prep
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+LINES = (".jsonl", ".ndjson")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
 MOST_FIELD = 2**27  # characters of a cell
 
 
@@ -56,3 +72,44 @@ def rows(
             yield place, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise UserError(f"{name}, line {reader.line_num:,}: {error}.") from error
+
+
+def read(path: Path) -> bytes:
+    """A file's content."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
+
+
+def rows_of(path: Path) -> Iterator[tuple[str, dict]]:
+    """The rows of a table, CSV or TSV by its ending, JSON lines otherwise, each with its place."""
+    content = prep.decode(read(path), str(path))
+    separator = SEPARATORS.get(path.suffix.lower())
+    if separator:
+        return rows(io.StringIO(content), str(path), separator)
+    return _of_lines(content, str(path))
+
+
+def _of_lines(content: str, name: str) -> Iterator[tuple[str, dict]]:
+    for number, line in enumerate(content.split("\n"), 1):
+        if not line.strip():
+            continue
+        place = f"{name}, line {number:,}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{place}: expected a JSON object. Received: {error}.") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{place}: expected a JSON object. Received: {type(row).__name__}.")
+        yield place, row
+
+
+def split_named(name: str, place: str) -> str:
+    """The split that a table calls by one of its usual names."""
+    split = SPLIT_NAMES.get(name.strip().lower())
+    if split is None:
+        raise UserError(
+            f"{place}: expected one of {', '.join(SPLITS)} as split. Received: {name[:40]!r}."
+        )
+    return split

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tfbig.core.component import knob
 from tfbig.core.errors import Needed, UserError
-from tfbig.core.features import SPLITS
 from tfbig.core.folders import files_inside, is_hidden
 from tfbig.core.lazy import np
 from tfbig.data import _tables as tables
 from tfbig.data._labelled_texts import LabelledTexts, Rows
 from tfbig.prep import text as prep
 
-LINES = (".jsonl", ".ndjson")
 TEXTS = (".txt", ".md", ".text")
 LARGEST = 1e18  # of numbers to learn, so that their squares are finite
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "val": "validation",
-    "valid": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +81,10 @@ class TextTable(LabelledTexts):
         """The table, or the text files of a folder."""
         if self.root.is_file():
             ending = self.root.suffix.lower()
-            if ending not in (*tables.SEPARATORS, *LINES):
+            if ending not in (*tables.SEPARATORS, *tables.LINES):
                 raise UserError(
                     "data.path: expected a file ending in"
-                    f" {', '.join((*tables.SEPARATORS, *LINES))}, or a folder. Received:"
+                    f" {', '.join((*tables.SEPARATORS, *tables.LINES))}, or a folder. Received:"
                     f" {self.root}."
                 )
             return [self.root]
@@ -120,22 +106,15 @@ class TextTable(LabelledTexts):
         digest = hashlib.sha256(repr([getattr(self, name) for name in names]).encode())
         for file in self._files():
             digest.update(str(file.relative_to(self.root)).encode("utf-8", "surrogateescape"))
-            digest.update(hashlib.sha256(_read(file)).digest())
+            digest.update(hashlib.sha256(tables.read(file)).digest())
         return digest.hexdigest()
 
     def rows(self):
         if self.root.is_dir():
             return self._of_folder()
-        ending = self.root.suffix.lower()
-        content = prep.decode(_read(self.root), str(self.root))
-        if ending in LINES:
-            read = self._of_lines(content)
-        else:
-            separator = tables.SEPARATORS[ending]
-            read = tables.rows(io.StringIO(content), str(self.root), separator)
         texts, seconds, labels, splits = [], [], [], []
         empty = 0
-        for place, row in read:
+        for place, row in tables.rows_of(self.root):
             text = self._cell(row, self.text, place)
             if not text.strip():
                 empty += 1
@@ -145,25 +124,12 @@ class TextTable(LabelledTexts):
             if self.second:
                 seconds.append(self._cell(row, self.second, place))
             if self.split:
-                splits.append(_split(self._cell(row, self.split, place), place))
+                splits.append(tables.split_named(self._cell(row, self.split, place), place))
         if not texts:
             raise UserError(f"{self.root}: expected rows with texts. Received: none.")
         notes = (f"{empty:,} rows are left out, whose text is empty",) if empty else ()
         values, names = self._labels(labels)
         return Rows(texts, values, names, seconds, splits, notes)
-
-    def _of_lines(self, content: str) -> Iterator[tuple[str, dict]]:
-        for number, line in enumerate(content.split("\n"), 1):
-            if not line.strip():
-                continue
-            place = f"{self.root}, line {number:,}"
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{place}: expected a JSON object. Received: {error}.") from error
-            if not isinstance(row, dict):
-                raise UserError(f"{place}: expected a JSON object. Received: {type(row).__name__}.")
-            yield place, row
 
     def _cell(self, row: dict, column: str, place: str) -> str:
         value = _present(row, column, place)
@@ -250,7 +216,7 @@ class TextTable(LabelledTexts):
         ]
         by_split = any(path.name.lower() == "train" for path in inside)
         if by_split:
-            strange = [path.name for path in inside if path.name.lower() not in SPLIT_NAMES]
+            strange = [path.name for path in inside if path.name.lower() not in tables.SPLIT_NAMES]
             if strange:
                 raise UserError(
                     f"data.path: expected the splits train, validation, test in {self.root}."
@@ -263,13 +229,13 @@ class TextTable(LabelledTexts):
             parts = file.relative_to(self.root).parts
             if len(parts) <= depth:
                 raise UserError(f"data.path: expected {file} inside of a class's folder.")
-            text = prep.decode(_read(file), str(file))
+            text = prep.decode(tables.read(file), str(file))
             if not text.strip():
                 empty += 1
                 continue
             texts.append(text)
             labels.append(parts[depth - 1])
-            splits += [SPLIT_NAMES[parts[0].lower()]] if by_split else []
+            splits += [tables.SPLIT_NAMES[parts[0].lower()]] if by_split else []
         notes = (f"{empty:,} files are left out, which are empty",) if empty else ()
         notes += self._others(depth, set(labels))
         values, names = self._labels(labels)
@@ -297,13 +263,6 @@ class TextTable(LabelledTexts):
         }
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
-
-
 def _present(row: dict, column: str, place: str):
     if column not in row:
         names = ", ".join(map(repr, row))
@@ -312,15 +271,6 @@ def _present(row: dict, column: str, place: str):
             " data.text, data.second, data.label and data.split."
         )
     return row[column]
-
-
-def _split(name: str, place: str) -> str:
-    split = SPLIT_NAMES.get(name.strip().lower())
-    if split is None:
-        raise UserError(
-            f"{place}: expected one of {', '.join(SPLITS)} as split. Received: {name[:40]!r}."
-        )
-    return split
 
 
 def _in_order(name: str) -> tuple:

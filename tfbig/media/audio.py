@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
-import math
-import wave
 from dataclasses import dataclass
 
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
-from tfbig.media._medium import Medium, needed, shown
+from tfbig.media._medium import Medium, shown
+from tfbig.prep import recordings
 
-LEVELS = 1 << 15  # of 16 bits, on either side of zero
 PEAKS = 160  # columns of a waveform
 SHOWN_S = 20  # seconds of a recording that a report plays at most
 
@@ -21,8 +18,8 @@ SHOWN_S = 20  # seconds of a recording that a report plays at most
 class Audio(Medium):
     """Recordings of one rate, float32 [samples] of at most `most` samples.
 
-    Files of other rates are resampled (polyphase filter of scipy.signal.resample_poly), channels
-    are averaged, and what is louder than full scale is cut off. A served model takes WAV of its own
+    Files of other rates are resampled, channels are averaged, and what is louder than full scale is
+    cut off; see `tfbig.prep.recordings.read`. A served model takes WAV of its own
     rate in 16 bits: samples that come from 16 bits are served without loss, others rounded by at
     most 1 / 65536.
 
@@ -32,7 +29,7 @@ class Audio(Medium):
     """
 
     medium, noun = "samples", "recording"
-    suffixes = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".npy")
+    suffixes = (*recordings.SUFFIXES, ".npy")
     unreadable = (".m4a", ".aac", ".wma", ".opus", ".amr")
     array = "float32 [n, samples]"
 
@@ -65,14 +62,14 @@ class Audio(Medium):
         """Samples to WAV of 16 bits, bytes [n]; see the class for what is lost."""
         rows = values if counts is None else [v[:n] for v, n in zip(values, counts, strict=True)]
         encoded = np.empty(len(rows), object)
-        encoded[:] = [wav(samples, self.rate_hz) for samples in rows]
+        encoded[:] = [recordings.wav(samples, self.rate_hz) for samples in rows]
         return encoded
 
     def panel(self, title, values, captions, caption=""):
         """The recordings, to be listened to, with their waveforms."""
         items = []
         for samples, words in zip(values, captions, strict=True):
-            played = wav(samples[: SHOWN_S * self.rate_hz], self.rate_hz)
+            played = recordings.wav(samples[: SHOWN_S * self.rate_hz], self.rate_hz)
             items.append(
                 {
                     "wav": base64.b64encode(played).decode(),
@@ -87,30 +84,7 @@ class Audio(Medium):
         return {"rate_hz": self.rate_hz, "most": self.most}
 
     def _of_bytes(self, content, name, count):
-        try:
-            import soundfile
-        except (ImportError, OSError) as error:  # OSError: its library in C is missing
-            raise needed("soundfile", "audio", name) from error
-        kinds = "WAV, FLAC, OGG, MP3 or .npy"
-        try:
-            with soundfile.SoundFile(io.BytesIO(content)) as file:
-                rate = file.samplerate
-                # As many as the model has room for, whatever the file claims to hold
-                room = math.ceil(self.most * rate / self.rate_hz)
-                channels = file.read(room + 1, dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, ValueError, RuntimeError) as error:
-            reason = str(error).rpartition(": ")[2].rstrip(".")
-            raise UserError(
-                f"{name}: is no recording that can be read. Expected {kinds}. Found: {reason}."
-            ) from error
-        if not len(channels):
-            raise UserError(f"{name}: expected a recording. Received: no samples.")
-        if len(channels) > room:
-            raise UserError(
-                f"{name}: expected at most {self.most / self.rate_hz:g} s. Received: a longer"
-                " recording. Cut it."
-            )
-        return [(name, self._checked(resampled(channels.mean(1), rate, self.rate_hz), name))]
+        return [(name, recordings.read(content, name, self.rate_hz, self.most))]
 
     def _of_array(self, array, name):
         """An array of samples [n, samples], or of one recording, at the model's own rate."""
@@ -123,37 +97,12 @@ class Audio(Medium):
         return [self._checked(row, name) for row in rows]
 
     def _checked(self, samples: np.ndarray, name: str) -> np.ndarray:
-        if len(samples) > self.most + 1:  # one more may come of resampling, and is cut off
+        if len(samples) > self.most:
             raise UserError(
                 f"{name}: expected at most {self.most:,} samples. Received: {len(samples):,}. Cut"
                 " it."
             )
-        if not np.isfinite(samples).all():
-            raise UserError(f"{name}: expected finite samples. Received: some that are not.")
-        return np.clip(samples[: self.most], -1, 1)
-
-
-def resampled(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
-    """A recording float32 [samples] of one rate as one of another."""
-    if rate_hz == wanted_hz:
-        return samples
-    from scipy.signal import resample_poly
-
-    shared = math.gcd(rate_hz, wanted_hz)
-    samples = resample_poly(samples, wanted_hz // shared, rate_hz // shared)
-    return samples.astype(np.float32)
-
-
-def wav(samples: np.ndarray, rate_hz: int) -> bytes:
-    """Samples (float32, -1 to 1) as WAV, PCM of 16 bits, one channel."""
-    levels = np.clip(np.rint(np.asarray(samples, np.float64) * LEVELS), -LEVELS, LEVELS - 1)
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate_hz)
-        file.writeframes(levels.astype("<i2").tobytes())
-    return buffer.getvalue()
+        return recordings.checked(samples, name)
 
 
 def peaks(samples: np.ndarray) -> list[list[float]]:
@@ -162,6 +111,14 @@ def peaks(samples: np.ndarray) -> list[list[float]]:
     return [
         [round(float(part.min()), 3), round(float(part.max()), 3)] for part in parts if len(part)
     ]
+
+
+def spectrogram(frames: np.ndarray) -> np.ndarray:
+    """Normalised frames [t, m] as a picture uint8 [m, t, 3], low bands below."""
+    from matplotlib import colormaps
+
+    share = np.clip((frames.T[::-1] + 2) / 4, 0, 1)
+    return (colormaps["magma"](share)[:, :, :3] * 255).astype(np.uint8)
 
 
 def _require(condition: tf.Tensor, expected: str, received: tf.Tensor) -> None:

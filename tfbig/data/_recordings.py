@@ -1,0 +1,338 @@
+"""Recordings with a label or a transcript: what datasets of them share."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tfbig.core.component import knob
+from tfbig.core.dataset import Dataset
+from tfbig.core.errors import Needed, UserError
+from tfbig.core.features import SPLITS, Feature
+from tfbig.core.lazy import np
+from tfbig.data._splits import grouped
+from tfbig.prep import tokenizers, vocabularies
+from tfbig.prep.recordings import LEVELS, to_levels
+
+MEMORY_BYTES = 1 << 30  # of samples that are kept, two bytes each
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recording:
+    """One recording.
+
+    Attributes:
+        name: what messages call it.
+        count: samples.
+        speaker: who speaks; empty where nobody says.
+        label: the number of its class.
+        text: what is said, as it is learnt.
+        levels: its samples, int16 [count], where they are in memory.
+        load: reads them otherwise, float32 [count] from -1 to 1.
+        split: one of SPLITS, or empty where it is decided here.
+    """
+
+    name: str
+    count: int
+    speaker: str = ""
+    label: int = -1
+    text: str = ""
+    levels: np.ndarray | None = None
+    load: Callable[[], np.ndarray] | None = None
+    split: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recordings(Dataset):
+    """Recordings of one rate, each with a label or a transcript."""
+
+    rate_hz: int = knob(16_000, "samples a second; other rates are resampled", low=1000)
+    most_s: float = knob(20.0, "seconds of the longest recording", above=0)
+
+    def divided(self) -> dict[str, list[Recording]]:
+        """The recordings of each split, in a fixed order."""
+        raise NotImplementedError
+
+    def content(self) -> str:
+        """Changes when the recordings do."""
+        raise NotImplementedError
+
+    @property
+    def most(self) -> int:
+        """Samples of the longest recording that there may be."""
+        return int(self.most_s * self.rate_hz)
+
+    @property
+    def spec(self):
+        return {
+            "samples": Feature(shape=(None,), dtype="float32", unit="of full scale", most=self.most)
+        }
+
+    def recordings(self, split: str) -> list[Recording]:
+        if split not in SPLITS:
+            raise UserError(f"split: expected one of {', '.join(SPLITS)}. Received: {split!r}.")
+        return self._checked[split]
+
+    @cached_property
+    def _checked(self) -> dict[str, list[Recording]]:
+        """All splits, none empty and no recording longer than there may be."""
+        splits = self.divided()
+        for split in SPLITS:
+            if not splits.get(split):
+                raise UserError(
+                    f"data: expected a recording for the {split} split at least. Received: none."
+                )
+            for recording in splits[split]:
+                if recording.count > self.most:
+                    seconds = recording.count / self.rate_hz
+                    raise UserError(
+                        f"data.most_s: expected at least {seconds:.2f}, the seconds of"
+                        f" {recording.name}. Received: {self.most_s:g}."
+                    )
+        return splits
+
+    def size(self, split):
+        return len(self.recordings(split))
+
+    def lengths(self, split):
+        counts = [recording.count for recording in self.recordings(split)]
+        return {"samples": np.array(counts, np.int32)}
+
+    def groups(self, split):
+        speakers = [recording.speaker for recording in self.recordings(split)]
+        return np.array(speakers) if all(speakers) else None
+
+    def examples(self, split, positions):
+        return {"samples": [self.samples(split, int(i)) for i in np.asarray(positions)]}
+
+    def samples(self, split: str, position: int) -> np.ndarray:
+        """A recording in 16 bits, float32 [count] from -1 to 1."""
+        recording = self.recordings(split)[position]
+        levels = recording.levels
+        if levels is None:
+            levels = self._kept.get((split, position))
+        if levels is None:
+            levels = to_levels(recording.load())
+            if self._room[0] >= levels.nbytes:
+                self._room[0] -= levels.nbytes
+                self._kept[split, position] = levels
+        return levels.astype(np.float32) / LEVELS
+
+    @cached_property
+    def _kept(self) -> dict[tuple[str, int], np.ndarray]:
+        return {}
+
+    @cached_property
+    def _room(self) -> list[int]:
+        return [MEMORY_BYTES]
+
+    def fingerprint(self):
+        lines = [self.content()]
+        for split in SPLITS:
+            for one in self.recordings(split):
+                lines.append(f"{split} {one.name} {one.count} {one.speaker} {one.label} {one.text}")
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def seconds(self, split: str) -> float:
+        return sum(recording.count for recording in self.recordings(split)) / self.rate_hz
+
+    def _shared_speakers(self) -> set[str]:
+        speakers = {
+            split: {one.speaker for one in self.recordings(split)} - {""} for split in SPLITS
+        }
+        return speakers["train"] & (speakers["validation"] | speakers["test"])
+
+    def source_card(self) -> dict:
+        """Title, source, licence and citation."""
+        raise NotImplementedError
+
+    def card(self):
+        card = dict(self.source_card())
+        for split in SPLITS:
+            own = self.recordings(split)
+            speakers = len({one.speaker for one in own} - {""})
+            by = f" by {speakers:,} speakers" if speakers else ""
+            card[f"{split} recordings"] = f"{len(own):,}{by}, {self.seconds(split) / 60:,.1f} min"
+        shared = len(self._shared_speakers())
+        told = f"{shared:,} speakers of the training split stand in another one too"
+        card["leak check"] = told if shared else "no speaker is known to stand in two splits"
+        return card
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled(Recordings):
+    """Recordings with a label each."""
+
+    gives = frozenset({"samples", "label"})
+
+    @property
+    def spec(self):
+        return {**super().spec, "label": Feature(shape=(), dtype="int32")}
+
+    def labels(self, split):
+        return np.array([recording.label for recording in self.recordings(split)], np.int32)
+
+    def examples(self, split, positions):
+        positions = np.asarray(positions, np.int64)
+        labels = self.labels(split)[positions]
+        return {**super().examples(split, positions), "label": labels}
+
+
+READY = "folder with tokenizer.json or vocab.json and merges.txt; SentencePiece .model; or a run"
+FORMS = ("letters", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcribed(Recordings):
+    """Recordings with a transcript each."""
+
+    gives = frozenset({"samples", "transcript"})
+
+    tokenizer: str = knob(
+        "characters",
+        "what is written one after another: letters, or pieces learnt from the transcripts",
+        choices=("characters", "bpe", "ready"),
+    )
+    vocabulary: int = knob(512, "bpe: pieces to learn from the training transcripts", low=258)
+    vocabulary_path: str | None = knob(None, f"ready: {READY}", path=True)
+    normalize: str = knob(
+        "letters",
+        "transcripts before they are learnt and measured; letters: small letters, digits and"
+        " apostrophes, one space between words",
+        choices=FORMS,
+    )
+    most_tokens: int = knob(400, "tokens of the longest transcript", low=1)
+
+    def problems(self):
+        yield from super().problems()
+        if self.tokenizer == "ready" and not self.vocabulary_path:
+            expected = f"a {READY}, for data.tokenizer=ready"
+            message = f"expected {expected}. Received: nothing. Set data.vocabulary_path=PATH."
+            yield "vocabulary_path", Needed(message)
+
+    @property
+    def spec(self):
+        tokens = Feature(
+            shape=(None,),
+            dtype="int32",
+            unit="token",
+            values=self.read_tokenizer().size,
+            most=self.most_tokens,
+        )
+        return {**super().spec, "text": tokens}
+
+    def read_tokenizer(self) -> tokenizers.Tokenizer:
+        """The tokenizer that transcripts are written in."""
+        return self._tokenizer
+
+    @cached_property
+    def _tokenizer(self) -> tokenizers.Tokenizer:
+        if self.tokenizer == "ready":
+            return vocabularies.ready(Path(self.vocabulary_path or "").expanduser())
+        texts = self.texts("train")
+        if self.tokenizer == "bpe":
+            return tokenizers.BPE.train(texts, self.vocabulary)
+        letters = sorted(set("".join(texts)))
+        # Letters that training lacks have a token too, which is never said
+        return tokenizers.Characters("".join(letters), unknown=True)
+
+    def texts(self, split: str) -> list[str]:
+        """The transcripts of a split, as they are learnt and measured."""
+        return [normalized(recording.text, self.normalize) for recording in self.recordings(split)]
+
+    @cached_property
+    def _tokens(self) -> dict[str, list[np.ndarray]]:
+        tokens = {split: self._tokenizer.encode_all(self.texts(split)) for split in SPLITS}
+        for split, rows in tokens.items():
+            for recording, row in zip(self.recordings(split), rows, strict=True):
+                if len(row) > self.most_tokens:
+                    raise UserError(
+                        f"data.most_tokens: expected at least {len(row)}, the tokens of"
+                        f" {recording.name}. Received: {self.most_tokens}."
+                    )
+        return tokens
+
+    def lengths(self, split):
+        counts = super().lengths(split)
+        return {**counts, "text": np.array([len(row) for row in self._tokens[split]], np.int32)}
+
+    def examples(self, split, positions):
+        positions = np.asarray(positions, np.int64)
+        text = [self._tokens[split][int(i)] for i in positions]
+        return {**super().examples(split, positions), "text": text}
+
+    def notes(self):
+        texts = {split: self.texts(split) for split in SPLITS}
+        notes = super().notes()
+        known = set("".join(texts["train"]))
+        for split in SPLITS[1:]:
+            strange = sorted(set("".join(texts[split])) - known)
+            if self.tokenizer == "characters" and strange:
+                notes.append(f"{split}: characters that training lacks: {''.join(strange)!r}")
+        empty = sum(not text for own in texts.values() for text in own)
+        if empty:
+            notes.append(f"{empty:,} transcripts are empty")
+        return notes
+
+    def card(self):
+        words = collections.Counter(word for text in self.texts("train") for word in text.split())
+        test = [word for text in self.texts("test") for word in text.split()]
+        unseen = sum(word not in words for word in test)
+        return {
+            **super().card(),
+            "tokenizer": f"{self._tokenizer.kind}, {self._tokenizer.size:,} tokens",
+            "words": (
+                f"{sum(words.values()):,} to train on, {len(words):,} different; {unseen:,} of the"
+                f" test's {len(test):,} are none of them"
+            ),
+        }
+
+
+def normalized(text: str, form: str) -> str:
+    """A transcript as it is learnt and measured.
+
+    "letters": Unicode's form NFC, small letters; what is neither letter, digit, mark nor apostrophe
+    stands between words as one space.
+    """
+    if form == "none":
+        return text
+    text = unicodedata.normalize("NFC", text).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    kept = "".join(
+        letter if letter == "'" or unicodedata.category(letter)[0] in "LMN" else " "
+        for letter in text.lower()
+    )
+    return " ".join(kept.split())
+
+
+def split_by_speaker(
+    recordings: list[Recording], shares: dict[str, float], seed: int
+) -> dict[str, list[Recording]]:
+    """Recordings by split: as their source says; what it does not have is held out from train.
+
+    A speaker's recordings, or a recording without one, stand in one split together, and each label
+    has about the same share.
+
+    Args:
+        recordings: all of them.
+        shares: of the "test" and the "validation" split, where they are made here.
+        seed: of the choice.
+    """
+    splits = {split: [one for one in recordings if one.split == split] for split in SPLITS}
+    splits["train"] += [one for one in recordings if not one.split]
+    total = len(splits["train"])
+    for number, (split, share) in enumerate(shares.items()):
+        if splits[split] or not total:
+            continue
+        rest = splits["train"]
+        labels = np.array([one.label for one in rest])
+        groups = np.array([one.speaker or f"\0{i}" for i, one in enumerate(rest)])
+        held = grouped(labels, groups, max(1, round(share * total)), (seed + number) % 2**32)
+        is_held = np.isin(np.arange(len(rest)), held)
+        splits[split] = [one for one, out in zip(rest, is_held, strict=True) if out]
+        splits["train"] = [one for one, out in zip(rest, is_held, strict=True) if not out]
+    return splits

@@ -1,0 +1,108 @@
+"""Files of sound in a user's folder or table, as recordings."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfbig.core.errors import UserError
+from tfbig.core.folders import files_inside
+from tfbig.core.lazy import np
+from tfbig.data import _tables
+from tfbig.data._recordings import Recording
+from tfbig.prep import recordings
+from tfbig.prep.recordings import SUFFIXES
+
+ENDINGS = (*_tables.SEPARATORS, *_tables.LINES, ".json")
+# Column names that are usual, for what no setting names
+FILE = ("file", "audio_filepath", "path", "filename", "audio", "wav")
+TEXT = ("text", "transcript", "transcription", "sentence")
+LABEL = ("label", "class", "word", "category", "command")
+SPEAKER = ("speaker", "speaker_id", "client_id", "spk")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A recording that a table or a folder names.
+
+    Attributes:
+        path: its file.
+        words: its label or its transcript.
+        speaker, split: empty where nothing says.
+    """
+
+    path: Path
+    words: str
+    speaker: str = ""
+    split: str = ""
+
+
+def opened(row: Row, rate_hz: int, **own) -> Recording:
+    """A file as a recording of this rate; its length is read from its header."""
+    count = recordings.length(row.path, rate_hz)
+    return Recording(
+        name=str(row.path),
+        count=count,
+        speaker=row.speaker,
+        split=row.split,
+        load=functools.partial(_load, row.path, rate_hz, count),
+        **own,
+    )
+
+
+def _load(path: Path, rate_hz: int, count: int) -> np.ndarray:
+    samples = recordings.read(_tables.read(path), str(path), rate_hz, count + 1)
+    if len(samples) != count:
+        raise UserError(
+            f"{path}: expected {count:,} samples, as its header says. Received: {len(samples):,}."
+            " The file is torn: mend it or take it out."
+        )
+    return samples
+
+
+def sounds(folder: Path) -> list[Path]:
+    """The files of sound inside a folder."""
+    found = [path for path in files_inside(folder) if path.suffix.lower() in SUFFIXES]
+    if not found:
+        raise UserError(
+            f"data: {folder} holds no recording. Expected files ending in {', '.join(SUFFIXES)}."
+        )
+    return found
+
+
+def table(path: Path, columns: dict[str, str], words: tuple[str, ...]) -> Iterator[Row]:
+    """The recordings of a table with a row each.
+
+    Args:
+        path: of the table; files that it names stand relative to it.
+        columns: "file", "words", "speaker", "split" -> the column's name; empty: a usual one.
+        words: usual names of what is learnt.
+    """
+    usual = {"file": FILE, "words": words, "speaker": SPEAKER, "split": ("split",)}
+    for place, row in _tables.rows_of(path):
+        cells = {}
+        for kind, names in usual.items():
+            column = columns.get(kind) or next((name for name in names if name in row), "")
+            needed = kind in ("file", "words") or columns.get(kind)
+            if needed and column not in row:
+                known = ", ".join(map(repr, row))
+                wanted = repr(column) if column else f"one of {', '.join(names)}"
+                raise UserError(
+                    f"{place}: expected a column {wanted}. Received: {known}. Name the columns by"
+                    " data.file, data.speaker, data.split and data.label or data.text."
+                )
+            value = row.get(column, "")
+            cells[kind] = "" if value is None else str(value).strip()
+        if not cells["file"]:
+            raise UserError(f"{place}: expected the name of a file. Received: nothing.")
+        split = _tables.split_named(cells["split"], place) if cells["split"] else ""
+        file = path.parent / cells["file"]
+        if not file.is_file():
+            raise UserError(f"{place}: there is no file {file}.")
+        yield Row(path=file, words=cells["words"], speaker=cells["speaker"], split=split)
+
+
+def is_table(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in ENDINGS

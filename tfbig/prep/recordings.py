@@ -1,0 +1,160 @@
+"""Files of sound: how they are read, how long they are, and how their rate is changed."""
+
+from __future__ import annotations
+
+import io
+import math
+import wave
+from pathlib import Path
+
+from tfbig.core.errors import UserError
+from tfbig.core.lazy import np
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3")
+KINDS = "WAV, FLAC, OGG or MP3"
+ERRORS = (ValueError, RuntimeError, EOFError, wave.Error)  # of files that cannot be read
+LEVELS = 1 << 15  # of 16 bits, on either side of zero
+
+
+def read(content: bytes, name: str, rate_hz: int, most: int) -> np.ndarray:
+    """A file's content as one channel of samples, float32 [n] from -1 to 1, at `rate_hz`.
+
+    Channels are averaged, other rates are resampled, and what is louder than full scale is cut off.
+
+    Args:
+        content: WAV, FLAC, OGG or MP3; without soundfile only WAV of whole numbers.
+        name: what messages call it.
+        rate_hz: samples a second that are wanted.
+        most: samples that there is room for.
+
+    Raises:
+        UserError: it is no recording, is empty, is longer, or holds what is no number.
+    """
+    try:
+        with _open(io.BytesIO(content), name) as file:
+            rate, count = file.samplerate, file.frames
+            # As many as there is room for, whatever the file claims to hold
+            room = math.ceil(most * rate / rate_hz)
+            channels = file.read(room + 1, dtype="float32", always_2d=True)
+    except ERRORS as error:
+        raise _unreadable(name, error) from error
+    if not len(channels):
+        raise UserError(f"{name}: expected a recording. Received: no samples.")
+    if len(channels) > room:
+        raise UserError(
+            f"{name}: expected at most {most / rate_hz:g} s. Received: {_seconds(count, rate)}. Cut"
+            " it."
+        )
+    return checked(resampled(channels.mean(1), rate, rate_hz)[:most], name)
+
+
+def checked(samples: np.ndarray, name: str) -> np.ndarray:
+    """Samples within full scale; those that are no numbers are refused."""
+    if not np.isfinite(samples).all():
+        raise UserError(f"{name}: expected finite samples. Received: some that are not.")
+    return np.clip(samples, -1, 1)
+
+
+def length(path: Path, rate_hz: int) -> int:
+    """Samples that a file has at `rate_hz`, from its header."""
+    try:
+        with path.open("rb") as stream, _open(stream, str(path)) as file:
+            count, rate = file.frames, file.samplerate
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    except ERRORS as error:
+        raise _unreadable(str(path), error) from error
+    if count < 1:
+        raise UserError(f"{path}: expected a recording. Received: no samples.")
+    return resampled_length(count, rate, rate_hz)
+
+
+def resampled_length(count: int, rate_hz: int, wanted_hz: int) -> int:
+    """Samples that `resampled` makes of so many."""
+    shared = math.gcd(rate_hz, wanted_hz)
+    return -(-count * (wanted_hz // shared) // (rate_hz // shared))
+
+
+def resampled(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
+    """A recording float32 [n] of one rate as one of another, by a polyphase filter.
+
+    What the lower rate cannot hold is filtered out (scipy.signal.resample_poly).
+    """
+    if rate_hz == wanted_hz:
+        return samples
+    from scipy.signal import resample_poly
+
+    shared = math.gcd(rate_hz, wanted_hz)
+    samples = resample_poly(samples, wanted_hz // shared, rate_hz // shared)
+    return samples.astype(np.float32)
+
+
+def wav(samples: np.ndarray, rate_hz: int) -> bytes:
+    """Samples (float32, -1 to 1) as WAV, PCM of 16 bits, one channel."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes(to_levels(samples).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def to_levels(samples: np.ndarray) -> np.ndarray:
+    """Samples from -1 to 1 rounded to 16 bits, int16."""
+    rounded = np.rint(np.asarray(samples, np.float64) * LEVELS)
+    return np.clip(rounded, -LEVELS, LEVELS - 1).astype(np.int16)
+
+
+def _open(stream, name: str):
+    """An open file with samplerate, frames, and a read like soundfile's."""
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:  # OSError: its library in C is missing
+        start = stream.read(4)
+        stream.seek(0)
+        if start == b"RIFF":
+            return _Wave(stream)
+        raise UserError(
+            f"{name}: needs soundfile, not installed. Run pip install 'tfbig[audio]'."
+        ) from error
+    return soundfile.SoundFile(stream)
+
+
+def _unreadable(name: str, error: Exception) -> UserError:
+    if isinstance(error, UserError):
+        return error
+    reason = str(error).rpartition(": ")[2].rstrip(".")
+    return UserError(
+        f"{name}: is no recording that can be read. Expected {KINDS}. Found: {reason}."
+    )
+
+
+def _seconds(count: int, rate_hz: int) -> str:
+    return f"{count / rate_hz:,.1f} s" if 0 < count < 1 << 40 else "a longer recording"
+
+
+class _Wave:
+    """A WAV of whole numbers, read by Python's own library as soundfile reads it."""
+
+    def __init__(self, stream):
+        self._file = wave.open(stream, "rb")  # noqa: SIM115 - closed by `__exit__`
+        self.samplerate, self.frames = self._file.getframerate(), self._file.getnframes()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._file.close()
+
+    def read(self, count: int, dtype: str, always_2d: bool) -> np.ndarray:
+        width, channels = self._file.getsampwidth(), self._file.getnchannels()
+        content = self._file.readframes(count)
+        values = np.frombuffer(content, np.uint8).reshape(-1, width)
+        if width == 1:  # of 8 bits, WAV has no sign
+            whole = values[:, 0].astype(np.int64) - 128
+        else:
+            whole = values[:, -1].astype(np.int8).astype(np.int64)
+            for column in range(width - 2, -1, -1):
+                whole = whole * 256 + values[:, column]
+        return (whole / (1 << (8 * width - 1))).astype(dtype).reshape(-1, channels)
