@@ -19,8 +19,10 @@ from tfbig.core.experiment import Train
 from tfbig.data.detection_folder import DetectionFolder
 from tfbig.data.image_folder import ImageFolder
 from tfbig.data.parallel_text import ParallelText
+from tfbig.data.speech_folder import SpeechFolder
 from tfbig.data.text_files import TextFiles
 from tfbig.engine import processes
+from tfbig.prep.recordings import wav
 from tfbig.tuning import trials, workers
 
 pytestmark = pytest.mark.long
@@ -101,6 +103,8 @@ def in_small(tmp_path, monkeypatch):
     TextFiles.smallest(tmp_path / "my_texts")
     (tmp_path / "pairs").mkdir()
     ParallelText.smallest(tmp_path / "pairs")
+    SpeechFolder.smallest(tmp_path)
+    (tmp_path / "recording.wav").write_bytes(wav(np.zeros(8000), 8000))
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "digit.png")
     return tmp_path
 

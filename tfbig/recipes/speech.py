@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from tfbig.core.experiment import Experiment, Optim, Train
+from tfbig.data.audio_folder import AudioFolder
+from tfbig.data.connected_digits import ConnectedDigits
+from tfbig.data.speech_folder import SpeechFolder
 from tfbig.data.spoken_digits import SpokenDigits
+from tfbig.models.crnn import CRNN
 from tfbig.models.matchboxnet import MatchboxNet
 from tfbig.tasks.audio_classification import AudioClassification
+from tfbig.tasks.speech_recognition import SpeechRecognition
 
 
 def spoken_digits_matchboxnet() -> Experiment:
@@ -30,5 +35,83 @@ def spoken_digits_matchboxnet() -> Experiment:
             warmup="5%",
             weight_decay=0.02,
             clip_norm=5.0,
+        ),
+    )
+
+
+def own_sounds() -> Experiment:
+    """Your own recordings, a folder for each class or a table: keywords, speakers, sounds.
+
+    python -m tfbig.train own_sounds data.path=FOLDER
+
+    Not measured yet.
+    """
+    return Experiment(
+        name="own_sounds",
+        task=AudioClassification(
+            bands=64, speed=0.1, shift_s=0.1, gain_db=6, noise=0.5, masks=2, mask_share=0.1
+        ),
+        model=MatchboxNet(repeats=2, stride=2, dropout=0.1),
+        data=AudioFolder(),
+        train=Train(length="60ep", batch_size=16, shapes=3, evaluate_every="10ep", ema=0.99),
+        optim=Optim(
+            optimizer="adamw",
+            learning_rate=3e-3,
+            schedule="cosine",
+            warmup="5%",
+            weight_decay=0.05,
+            clip_norm=5.0,
+        ),
+    )
+
+
+def connected_digits_crnn() -> Experiment:
+    """One to seven spoken digits in a row, as words.
+
+    python -m tfbig.train connected_digits_crnn
+
+    Not measured yet.
+    """
+    return Experiment(
+        name="connected_digits_crnn",
+        task=SpeechRecognition(bands=64, speed=0.1, gain_db=6, noise=0.3, masks=2, mask_share=0.05),
+        model=CRNN(channels=96, blocks=3, units=(96,)),
+        data=ConnectedDigits(),
+        train=Train(length="16ep", batch_size=16, shapes=4, evaluate_every="4ep"),
+        optim=Optim(
+            optimizer="adamw",
+            learning_rate=2e-3,
+            schedule="cosine",
+            warmup="4%",
+            final_fraction=0.01,
+            weight_decay=0.01,
+            clip_norm=5.0,
+            beta_2=0.98,
+        ),
+    )
+
+
+def own_speech() -> Experiment:
+    """Your own transcribed speech: a table, or LibriSpeech's, LJSpeech's or Kaldi's form.
+
+    python -m tfbig.train own_speech data.path=TABLE
+
+    Not measured yet.
+    """
+    return Experiment(
+        name="own_speech",
+        task=SpeechRecognition(speed=0.1, masks=2, mask_bands=10, mask_share=0.05),
+        model=CRNN(),
+        data=SpeechFolder(),
+        train=Train(length="60ep", batch_size=8, shapes=6, evaluate_every="6ep"),
+        optim=Optim(
+            optimizer="adamw",
+            learning_rate=2e-3,
+            schedule="cosine",
+            warmup="4%",
+            final_fraction=0.01,
+            weight_decay=0.01,
+            clip_norm=5.0,
+            beta_2=0.98,
         ),
     )
