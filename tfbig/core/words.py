@@ -170,9 +170,17 @@ SETTINGS = {
     "data.builder": "tfds_name dataset_config",
     "task={value}": "objective_name problem_type",
     "task.label_smoothing": "label_smoothing_factor smoothing smooth",
-    "task.flip": (
-        "hflip horizontal_flip random_flip fliplr mirror augment augmentation data_augmentation aug"
+    "task.flip": ("hflip horizontal_flip random_flip fliplr mirror"),
+    "task.changes": (
+        "augment augmentation data_augmentation aug randaugment rand_augment randaug auto_augment"
+        " autoaugment aa trivial_augment"
     ),
+    "task.mixup": "mixup_alpha mix_up",
+    "task.cutmix": "cutmix_alpha cut_mix",
+    "task.class_weights": "class_weight cls_weight balanced_weights weighted_loss pos_weight",
+    "task.focal": "focal_loss focal_gamma gamma",
+    "data.random_area": "random_resized_crop rrc scale min_scale",
+    "data.centre": "crop_pct center_crop crop_ratio",
     "task.crop_padding": (
         "random_crop crop padding shift translate width_shift_range height_shift_range"
     ),

@@ -7,6 +7,36 @@ from tfbig.core.lazy import np
 BINS = 15
 
 
+def panels(names, true, said, confidence) -> list[dict]:
+    """Confusion matrix, measures of each class, reliability.
+
+    Args:
+        names: of the labels.
+        true: number of each example's label, int [n].
+        said: of the most probable one, int [n].
+        confidence: its probability [n].
+    """
+    counts = np.zeros((len(names), len(names)), np.int64)
+    np.add.at(counts, (true, said), 1)
+    bins, error = reliability(confidence, said == true)
+    matrix = {"kind": "matrix", "title": "Confusion matrix", "labels": list(names)}
+    return [
+        {**matrix, "counts": counts.tolist()},
+        by_class(names, true, said),
+        {"kind": "calibration", "title": "Reliability", "bins": bins, "ece": error},
+    ]
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error, 0 to 1: how far confidence is from accuracy, by equal bins.
+
+    Guo et al. 2017.
+    """
+    index = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    gap = np.bincount(index, confidence - right.astype(np.float64), BINS)
+    return float(np.abs(gap).sum() / len(right))
+
+
 def by_class(names, label, predicted) -> dict:
     """A table of precision, recall and F1 of each class, the worst class first."""
     from sklearn.metrics import precision_recall_fscore_support

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from tfbig.core.lazy import np, tf
 from tfbig.metrics import classification
-from tfbig.tasks._classes import by_class, reliability
+from tfbig.tasks._classes import panels
 
 SERVED_LABELS = 20  # in an answer, the likeliest first
 THRESHOLD = 0.5  # probability from which one of several labels is said
@@ -131,15 +131,7 @@ class OneLabel:
 
     def panels(self, records) -> list[dict]:
         """Confusion matrix, measures of each class, reliability."""
-        counts = np.zeros((self.width, self.width), np.int64)
-        np.add.at(counts, (records["true"], records["label"]), 1)
-        bins, error = reliability(records["confidence"], self.right(records))
-        matrix = {"kind": "matrix", "title": "Confusion matrix", "labels": list(self.names)}
-        return [
-            {**matrix, "counts": counts.tolist()},
-            by_class(self.names, records["true"], records["label"]),
-            {"kind": "calibration", "title": "Reliability", "bins": bins, "ece": error},
-        ]
+        return panels(self.names, records["true"], records["label"], records["confidence"])
 
 
 @dataclass(frozen=True)

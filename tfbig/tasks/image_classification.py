@@ -15,8 +15,10 @@ from tfbig.core.serving import Media, Program, Serving, Trial
 from tfbig.data.image_folder import ImageFolder
 from tfbig.media.picture import Picture
 from tfbig.models.mlp import MLP
+from tfbig.nn.label_loss import cross_entropy
+from tfbig.prep import augment
 from tfbig.prep import image as prep
-from tfbig.tasks._classes import by_class, reliability
+from tfbig.tasks import _classes
 
 # Examples whose pixels give mean and deviation: the error of the mean is then below 0.1 % of a
 # deviation
@@ -54,11 +56,44 @@ class ImageClassification(Task):
         low=0,
     )
 
+    changes: int = knob(
+        0,
+        "training: random changes of geometry and colours to each picture, one after another"
+        " (RandAugment, Cubuk et al. 2020)",
+        low=0,
+        high=8,
+    )
+    change_strength: float = knob(0.5, "of each of these changes", above=0, high=1)
+    mixup: float = knob(
+        0.0,
+        "training: each picture shines through its neighbour in the batch, by shares of"
+        " Beta(mixup, mixup) (Zhang et al. 2018)",
+        low=0,
+    )
+    cutmix: float = knob(
+        0.0,
+        "training: a rectangle of each picture is its neighbour's, of areas of"
+        " Beta(cutmix, cutmix) (Yun et al. 2019); with mixup too, either",
+        low=0,
+    )
+    class_weights: str = knob(
+        "none",
+        "balanced: training weighs each class alike, however many pictures it has",
+        choices=("none", "balanced"),
+    )
+    focal: float = knob(
+        0.0,
+        "exponent by which pictures that are known already count less in the loss (Lin et al."
+        " 2017)",
+        low=0,
+        high=10,
+    )
+
     takes = frozenset({"image", "label"})
     feeds = frozenset({"image"})
     needs = frozenset({"features"})
     primary = ("accuracy", "max")
-    metric_units = {"accuracy": "%", "top_5_accuracy": "%"}
+    metric_units = {"accuracy": "%", "top_5_accuracy": "%", "calibration_error": "%"}
     asked_with = "PICTURE"
     preprocess_on = "device"
     request = Labels
@@ -97,7 +132,10 @@ class ImageClassification(Task):
             "mean": [round(float(x), 6) for x in mean],
             "std": [round(float(x), 6) for x in deviation],
         }
-        return {**channels, "measured": len(rows), "labels": list(data.label_names)}
+        facts = {**channels, "measured": len(rows), "labels": list(data.label_names)}
+        if self.class_weights == "balanced":
+            facts["class_weights"] = _balanced(data, rows)
+        return facts
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -126,10 +164,25 @@ class ImageClassification(Task):
                 image = prep.random_flip(image, raw["key"])
             if self.cutout:
                 image = prep.cutout(image, raw["key"], self.cutout)
+            if self.changes:
+                image = augment.rand_augment(image, raw["key"], self.changes, self.change_strength)
         ready = {"image": prep.standardize(image, self.facts["mean"], self.facts["std"])}
         if "label" in raw:
             ready["label"] = raw["label"]
+        if training and (self.mixup or self.cutmix):
+            return self._mixed(ready, raw["key"])
         return ready
+
+    def _mixed(self, ready, key):
+        """Pictures mixed with their neighbours, whose labels are "other"; "share" is their own."""
+        if ready["image"].shape[0] % 2:
+            raise ValueError(
+                "task.mixup: expected an even number of pictures in a batch, and in a worker's"
+                f" share of it. Received: {ready['image'].shape[0]}. See train.batch_size."
+            )
+        image, share = augment.mix(ready["image"], key, self.mixup, self.cutmix)
+        other = augment.neighbours(ready["label"])
+        return {"image": image, "label": ready["label"], "other": other, "share": share}
 
     def build(self) -> keras.Model:
         shape = self.data.spec["image"].shape
@@ -148,19 +201,25 @@ class ImageClassification(Task):
 
     def loss(self, model, batch, training):
         logits = model(batch["image"], training=training)
-        losses = self._cross_entropy(logits, batch["label"])
-        hits = tf.cast(
-            tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(batch["label"], tf.int32)), tf.float32
-        )
-        weight = tf.ones_like(hits)
-        return {"loss": (losses, weight), "accuracy": (hits, weight)}
+        losses, hits, weight = self._learnt(logits, batch["label"])
+        if "other" in batch:  # two pictures in one
+            share = batch["share"]
+            rest = 1 - share
+            other = self._learnt(logits, batch["other"])
+            losses = share * weight * losses + rest * other[2] * other[0]
+            weight = share * weight + rest * other[2]
+            losses /= weight
+            hits = share * hits + rest * other[1]
+        return {"loss": (losses * weight, weight), "accuracy": (hits, tf.ones_like(hits))}
 
-    def _cross_entropy(self, logits, label):
-        exact = tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits)
-        if not self.label_smoothing:
-            return exact
-        uniform = tf.reduce_logsumexp(logits, -1) - tf.reduce_mean(logits, -1)
-        return (1 - self.label_smoothing) * exact + self.label_smoothing * uniform
+    def _learnt(self, logits, label):
+        """Of one label for each picture: loss, whether it is the likeliest one, its weight."""
+        losses = cross_entropy(logits, label, self.label_smoothing, self.focal)
+        hits = tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(label, tf.int32))
+        weight = tf.ones_like(losses)
+        if self.class_weights == "balanced":
+            weight = tf.gather(tf.constant(self.facts["class_weights"], losses.dtype), label)
+        return losses, tf.cast(hits, tf.float32), weight
 
     def predict(self, model, inputs):
         """Logits and probability [batch, labels], and the most probable label [batch]."""
@@ -190,8 +249,16 @@ class ImageClassification(Task):
         return measured
 
     def records(self, outputs, batch):
-        """The most probable label and its probability, each [batch]."""
-        return {"label": outputs["label"], "confidence": tf.reduce_max(outputs["probability"], -1)}
+        """The label said, the true one, and the probability of the said one, each [batch]."""
+        confidence = tf.reduce_max(outputs["probability"], -1)
+        true = tf.cast(batch["label"], tf.int32)
+        return {"label": outputs["label"], "true": true, "confidence": confidence}
+
+    def score(self, statistics):
+        """Expected calibration error (Guo et al. 2017)."""
+        right = statistics["label"] == statistics["true"]
+        error = _classes.calibration_error(statistics["confidence"], right)
+        return {"calibration_error": error}
 
     def serving(self, model, options):
         """Encoded pictures (JPEG, PNG, BMP, GIF) in, bytes [batch]; names and probabilities out."""
@@ -203,6 +270,7 @@ class ImageClassification(Task):
             encode=self.encode,
             answer=self.answer,
             grade=self.grade,
+            records=self._answered_records,
             units={"image": self._unit()},
             programs={"classify": self._classify(model)},
             trials=functools.partial(self._classified, model),
@@ -324,37 +392,27 @@ class ImageClassification(Task):
             graded["top_5_accuracy"] = (tf.cast(among, tf.float32), ones)
         return graded
 
+    def _answered_records(self, answers, batch):
+        """As `records`, from nothing but answers."""
+        said = tf.equal(answers["label"][:, None], tf.constant(self.labels))
+        return {
+            "label": tf.argmax(said, -1, tf.int32),
+            "true": tf.cast(batch["label"], tf.int32),
+            "confidence": answers["probability"],
+        }
+
     def panels(self, split, positions, records):
         """Confusion matrix, measures of each class, reliability, and most confident mistakes."""
-        confidence = records["confidence"]
-        predicted = records["label"]
+        true, said, confidence = (records[name] for name in ("true", "label", "confidence"))
         names = self.labels
-        arrays = self.data.arrays(split)
-        if arrays is None:
-            label = self.data.examples(split, positions)["label"]
-        else:
-            label = arrays["label"][positions]
-        counts = np.zeros((len(names), len(names)), np.int64)
-        np.add.at(counts, (label, predicted), 1)
-        bins, error = reliability(confidence, predicted == label)
-        wrong = np.flatnonzero(predicted != label)
+        wrong = np.flatnonzero(said != true)
         wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_PICTURES]
         pictures = self.data.examples(split, positions[wrong])["image"] if len(wrong) else []
         captions = [
-            f"true {names[label[i]]}\nsaid {names[predicted[i]]}, {confidence[i]:.1%}"
-            for i in wrong
+            f"true {names[true[i]]}\nsaid {names[said[i]]}, {confidence[i]:.1%}" for i in wrong
         ]
-        return [
-            {
-                "kind": "matrix",
-                "title": "Confusion matrix",
-                "labels": list(names),
-                "counts": counts.tolist(),
-            },
-            by_class(names, label, predicted),
-            {"kind": "calibration", "title": "Reliability", "bins": bins, "ece": error},
-            self.picture.panel("Most confident mistakes", pictures, captions),
-        ]
+        mistakes = self.picture.panel("Most confident mistakes", pictures, captions)
+        return [*_classes.panels(names, true, said, confidence), mistakes]
 
     def training_panels(self, batch):
         """The first pictures of training with their labels."""
@@ -363,10 +421,18 @@ class ImageClassification(Task):
         )
         pictures = np.clip(np.rint(pictures), 0, 255).astype(np.uint8)
         captions = [self.labels[label] for label in batch["label"][:SHOWN_PICTURES]]
+        if "other" in batch:
+            mixed = zip(captions, batch["other"], batch["share"], strict=False)
+            captions = [
+                f"{own} {share:.0%}, {self.labels[other]} {1 - share:.0%}"
+                for own, other, share in mixed
+            ]
         changes = [
             f"shifted by up to {self.crop_padding} pixels" if self.crop_padding else "",
             "mirrored left-right" if self.flip else "",
             f"a black square of {self.cutout} pixels" if self.cutout else "",
+            f"{self.changes} changes of geometry or colours" if self.changes else "",
+            "mixed with a neighbour" if self.mixup or self.cutmix else "",
         ]
         changed = (
             f"at random, {', '.join(filter(None, changes))}"
@@ -376,3 +442,14 @@ class ImageClassification(Task):
         caption = f"As the network is given them: {changed}."
         title = "Pictures of the first training batch"
         return [self.picture.panel(title, pictures, captions, caption)]
+
+
+def _balanced(data: Dataset, rows: np.ndarray) -> list[float]:
+    """A weight of each class, 1 on average over pictures; its inverse frequency among `rows`."""
+    labels = data.labels("train")
+    if labels is None:
+        portions = np.array_split(rows, max(1, len(rows) // 2048))
+        labels = np.concatenate([data.examples("train", part)["label"] for part in portions])
+    counts = np.bincount(labels, minlength=len(data.label_names))
+    weights = len(labels) / np.maximum(counts, 1) / np.count_nonzero(counts)
+    return [round(float(weight), 6) for weight in weights]
