@@ -323,7 +323,8 @@ def test_stop_by_callback_and_by_patience(tmp_path):
     setup, stop = Setup(make("train.length=40", "train.evaluate_every=10"), FACTS), Stop()
     state = loop.train(setup, tmp_path, Silent(), (stop,))
     assert state.step == 20 and state.stopped_early
-    assert stop.seen == tuple((i, ["learning_rate", "val_accuracy", "val_loss"]) for i in range(2))
+    metrics = ["val_accuracy", "val_calibration_error", "val_loss"]
+    assert stop.seen == tuple((i, ["learning_rate", *metrics]) for i in range(2))
 
 
 def test_tensorboard_is_written_or_asked_for(tmp_path, monkeypatch):

@@ -312,8 +312,7 @@ def test_pictures_of_training_are_those_that_the_network_sees():
 def test_precision_recall_and_f1_of_each_class():
     task = Setup(make(), FACTS).task
     label, said = np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 1, 1, 2], np.int32)
-    object.__setattr__(task.data, "arrays", lambda split: {"label": label})
-    records = {"label": said, "confidence": np.full(6, 0.1)}
+    records = {"label": said, "true": label, "confidence": np.full(6, 0.1)}
     _, table, _, mistakes = task.panels("test", np.arange(6), records)
     rows = {row[0]: row[1:] for row in table["rows"]}
     assert rows["0"] == ["4", "100.0%", "75.0%", "85.7%"] and rows["1"] == [

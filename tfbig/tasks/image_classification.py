@@ -256,9 +256,11 @@ class ImageClassification(Task):
 
     def score(self, statistics):
         """Expected calibration error (Guo et al. 2017)."""
+        confidence = statistics["confidence"]
+        if not np.isfinite(confidence).all():  # of a model that has diverged
+            return {"calibration_error": None}
         right = statistics["label"] == statistics["true"]
-        error = _classes.calibration_error(statistics["confidence"], right)
-        return {"calibration_error": error}
+        return {"calibration_error": _classes.calibration_error(confidence, right)}
 
     def serving(self, model, options):
         """Encoded pictures (JPEG, PNG, BMP, GIF) in, bytes [batch]; names and probabilities out."""
