@@ -22,7 +22,15 @@ from PIL import Image
 from tfbig.core import files, registry
 from tfbig.core.errors import NoData, UserError
 from tfbig.core.features import SPLITS
-from tfbig.data import _images, _splits, _tfds, image_folder, mnist, tfds_images, tiny_shakespeare
+from tfbig.data import (
+    _images,
+    _mnist_files,
+    _splits,
+    _tfds,
+    _tfds_labelled,
+    image_folder,
+    tiny_shakespeare,
+)
 from tfbig.data._tfrecords import TFRecords
 from tfbig.data.cifar10 import CIFAR10
 from tfbig.data.fashion_mnist import FashionMNIST
@@ -238,8 +246,8 @@ def test_each_class_keeps_an_example_to_train_on():
 
 
 def test_training_reads_no_test_file(monkeypatch):
-    real, names = mnist.read, []
-    monkeypatch.setattr(mnist, "read", lambda name: names.append(name) or real(name))
+    real, names = _mnist_files.read, []
+    monkeypatch.setattr(_mnist_files, "read", lambda name: names.append(name) or real(name))
     _images._splits.cache_clear()
     MNIST().arrays("train"), MNIST().examples("validation", np.arange(3)), MNIST().size("test")
     assert names and all(name.startswith("train") for name in names)
@@ -249,12 +257,12 @@ def test_damaged_file_is_named(tmp_path, monkeypatch):
     import lzma
 
     name = "t10k-labels-idx1-ubyte"
-    monkeypatch.setattr(mnist, "FOLDER", tmp_path)
-    mnist.read.cache_clear()
+    monkeypatch.setattr(_mnist_files, "FOLDER", tmp_path)
+    _mnist_files.read.cache_clear()
     for content in (lzma.compress(b"other labels"), b"not xz at all"):
         (tmp_path / f"{name}.xz").write_bytes(content)
         with pytest.raises(UserError, match=f"{name}.*install tfbig again"):
-            mnist.read(name)
+            _mnist_files.read(name)
 
 
 def test_wrong_requests():
@@ -358,12 +366,12 @@ def test_tfrecords_are_read_at_any_position(tmp_path, monkeypatch):
     expected = data.examples("train", rows)
     shutil.rmtree(tmp_path / "tiny_squares")
     prepare_set(tmp_path, side=11, file_format="tfrecord")
-    for cache in (tfds_images._builder, tfds_images._source, tfds_images._rows):
+    for cache in (_tfds_labelled.opened, _tfds_labelled._source, _tfds_labelled._rows):
         cache.cache_clear()
     for _ in range(2):
         for name, value in data.examples("train", rows).items():
             np.testing.assert_array_equal(value, expected[name])
-        tfds_images._source.cache_clear()
+        _tfds_labelled._source.cache_clear()
     first = next((tmp_path / "tiny_squares").glob("*/*train.tfrecord*"))
     records = TFRecords([first, first])
     whole = [bytes(record.numpy()) for record in tf.data.TFRecordDataset(str(first))]
@@ -516,7 +524,7 @@ def test_crafted_folders_of_prepared_data(tmp_path, monkeypatch):
         shutil.rmtree(home)
         shutil.copytree(whole, home)
         change()
-        tfds_images._builder.cache_clear()
+        _tfds_labelled.opened.cache_clear()
         with pytest.raises(UserError, match=message):
             _ = TFDSImages(
                 builder="tiny_squares", side=8, test_part="test", validation=15

@@ -28,6 +28,11 @@ class NoData(UserError):
     """
 
 
+def package_needed(package: str, extra: str, what: str) -> UserError:
+    """What to do where an optional package is missing."""
+    return UserError(f"{what}: needs {package}, not installed. Run pip install 'tfbig[{extra}]'.")
+
+
 class PartlyRefused(UserError):
     """Some of the inputs could not be used; what the others gave is not lost.
 

@@ -20,7 +20,7 @@ class Model(Component):
     """An architecture: from an input specification to a plain Keras functional model."""
 
     takes: ClassVar[frozenset[str]] = frozenset({"image"})
-    """The kinds of input that it can be built on, such as image, tokens, samples, sequence."""
+    """The kinds of input that it can be built on, such as image, video, tokens, samples."""
 
     gives: ClassVar[frozenset[str]] = frozenset({"features"})
     """The kinds of output that it has.
@@ -57,6 +57,14 @@ class Model(Component):
             (prefill, step). Prefill takes [tokens [batch, length], count [batch]] to [logits
             [batch, values] of the token behind the first `count`, *cache]; step takes [token
             [batch], position [batch], *cache] to [logits, *cache].
+        """
+        raise NotImplementedError
+
+    def streamed(self, model: keras.Model) -> keras.Model:
+        """A functional model of one frame of a stream, for models that give a sequence of a video.
+
+        It shares the weights of `model` and takes [frame [batch, ...], *states] to [features
+        [batch, width] of that frame, *states]. The states of a beginning are zeros.
         """
         raise NotImplementedError
 

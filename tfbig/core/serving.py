@@ -20,10 +20,11 @@ game."""
 
 KINDS = (
     *("label", "probabilities", "text", "tokens", "number", "picture", "boxes", "audio", "state"),
-    *("pieces", "alignment"),
+    *("timeline", "pieces", "alignment"),
 )
 """What people are answered: labels, the likeliest first, and their probabilities in that order;
-text; numbers; "boxes" [n, 4]: top, left, bottom, right in pixels of the picture as it was given;
+"timeline" [places, n]: these probabilities at each place in time; text; numbers; "boxes" [n, 4]:
+top, left, bottom, right in pixels of the picture as it was given;
 "picture" as bytes or intensities; "audio" as bytes of WAV; "pieces" of a text [n], empty ones
 behind its end; "alignment" [n, m]: how much each of the n pieces that come first looked at each of
 the m that come second; ..."""

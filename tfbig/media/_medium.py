@@ -207,11 +207,6 @@ def numbered(name: str, values: Sequence) -> list[tuple[str, Any]]:
     return [(f"{name}[{i}]" if len(values) > 1 else name, value) for i, value in enumerate(values)]
 
 
-def needed(package: str, extra: str, what: str) -> UserError:
-    """What to do where an optional package is missing."""
-    return UserError(f"{what}: needs {package}, not installed. Run pip install 'tfbig[{extra}]'.")
-
-
 def shown(panel: dict[str, Any], caption: str) -> dict[str, Any]:
     """A panel with its caption, if it has one."""
     return {**panel, "caption": caption} if caption else panel

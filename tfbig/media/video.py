@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tfbig.core.errors import UserError
 from tfbig.core.folders import files_inside
 from tfbig.core.lazy import np, tf
-from tfbig.core.pictures import MOST_PIXELS, SUFFIXES
-from tfbig.media._medium import Medium, needed, read, shown
+from tfbig.core.pictures import SUFFIXES
+from tfbig.media._medium import Medium, read, shown
+from tfbig.prep import films
 from tfbig.prep import image as prep
+from tfbig.prep.films import middles
 
-MOST_FRAMES = 100_000  # of a video that is looked through
 FRAME_MS = 120  # how long a report shows each frame
 SHOWN_SIDE = 128  # most pixels of a side there
 
@@ -34,7 +34,7 @@ class Video(Medium):
     """
 
     medium, noun = "video", "video"
-    suffixes = (".gif", ".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".npy")
+    suffixes = films.SUFFIXES
     unreadable = (".wmv", ".flv", ".mpg", ".mpeg", ".ts")
     array = "uint8 [n, frames, height, width, channels]"
 
@@ -98,23 +98,7 @@ class Video(Medium):
         return np.stack(frames)
 
     def _of_bytes(self, content, name, count):
-        frames = _gif_frames if content.startswith(b"GIF8") else _film_frames
-        try:
-            chosen = list(frames(content, name, self.frames))
-        except UserError:
-            raise
-        except Exception as error:  # decoders have many errors of their own
-            raise UserError(
-                f"{name}: is no video that can be read. Expected GIF, MP4, .npy or a folder of"
-                f" pictures. Found: {str(error)[:200] or type(error).__name__}."
-            ) from error
-        return [(name, np.stack([self._fitted(frame) for frame in chosen]))]
-
-    def _fitted(self, frame: np.ndarray) -> np.ndarray:
-        """A frame (uint8 [h, w, 3]) in the model's channels and size, as pictures are."""
-        height, width, channels = self.shape
-        image = prep.in_channels(tf.constant(frame), channels)
-        return prep.resize(prep.centre(image, height, width), height, width).numpy()
+        return [(name, films.read(io.BytesIO(content), name, self.frames, self.shape))]
 
     def _of_array(self, array, name):
         """Arrays of one video or several, of any number of frames, of the model's own size."""
@@ -132,58 +116,12 @@ class Video(Medium):
         return np.stack(values) if values else np.empty((0, self.frames, *self.shape), np.uint8)
 
 
-def middles(count: int, wanted: int) -> np.ndarray:
-    """Which of `count` frames are taken: the middles of `wanted` equal parts."""
-    return ((2 * np.arange(wanted) + 1) * count // (2 * wanted)).astype(np.int64)
-
-
-def _gif_frames(content: bytes, name: str, wanted: int) -> Iterator[np.ndarray]:
-    """The frames of a GIF as they are seen, uint8 [h, w, 3]."""
-    from PIL import Image
-
-    if not content.rstrip(b"\0").endswith(b";"):  # Pillow shows what there is
-        raise ValueError("the end of the GIF is missing")
-    with Image.open(io.BytesIO(content), formats=["GIF"]) as image:
-        _limit(name, image.size, image.n_frames)
-        for number in middles(image.n_frames, wanted):
-            image.seek(int(number))
-            yield np.asarray(image.convert("RGB"))
-
-
-def _film_frames(content: bytes, name: str, wanted: int) -> Iterator[np.ndarray]:
-    """The frames of what FFmpeg's libraries read, uint8 [h, w, 3]."""
-    try:
-        import av
-    except ImportError as error:
-        raise needed("PyAV", "video", name) from error
-    with av.open(io.BytesIO(content)) as film:
-        if not film.streams.video:
-            raise UserError(f"{name}: expected a video. Received: a file without pictures.")
-        count = sum(packet.size > 0 for packet in film.demux(video=0))
-    with av.open(io.BytesIO(content)) as film:
-        codec = film.streams.video[0].codec_context
-        _limit(name, (codec.width, codec.height), count)
-        numbers = iter(middles(count, wanted))
-        frame = None
-        place = 0
-        wanted_now = next(numbers, None)
-        for place, frame in enumerate(film.decode(video=0)):
-            while wanted_now is not None and wanted_now <= place:
-                yield frame.to_ndarray(format="rgb24")
-                wanted_now = next(numbers, None)
-        if frame is None:
-            raise UserError(f"{name}: expected a video. Received: no frames.")
-        while wanted_now is not None:  # packets without a picture were counted too
-            yield frame.to_ndarray(format="rgb24")
-            wanted_now = next(numbers, None)
-
-
-def _limit(name: str, size: tuple[int, int], frames: int) -> None:
-    if size[0] * size[1] > MOST_PIXELS or frames > MOST_FRAMES:
-        raise UserError(
-            f"{name}: expected at most {MOST_FRAMES:,} frames of {MOST_PIXELS:,} pixels. Received:"
-            f" {frames:,} frames of {size[0]:,} x {size[1]:,}. Make it smaller or cut it."
-        )
+def filmstrip(video: np.ndarray, frames: int) -> np.ndarray:
+    """Some frames of a video (uint8 [n, h, w, c]) side by side, a line between, as one picture."""
+    chosen = video[middles(len(video), min(frames, len(video)))]
+    line = ((0, 0), (0, 0), (0, 1), (0, 0))
+    strip = np.concatenate(list(np.pad(chosen, line, constant_values=128)), axis=1)
+    return strip[:, :-1]
 
 
 def _png(frames, most_px: int | None = None) -> bytes:

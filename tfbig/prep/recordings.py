@@ -7,7 +7,7 @@ import math
 import wave
 from pathlib import Path
 
-from tfbig.core.errors import UserError
+from tfbig.core.errors import UserError, package_needed
 from tfbig.core.lazy import np
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3")
@@ -115,9 +115,7 @@ def _open(stream, name: str):
         stream.seek(0)
         if start == b"RIFF":
             return _Wave(stream)
-        raise UserError(
-            f"{name}: needs soundfile, not installed. Run pip install 'tfbig[audio]'."
-        ) from error
+        raise package_needed("soundfile", "audio", name) from error
     return soundfile.SoundFile(stream)
 
 
