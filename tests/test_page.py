@@ -91,10 +91,19 @@ def models():
         "video": model(
             {"x": ("string", [-1, 3])},
             {"x": "video"},
-            {"chances": "probabilities", "still": "picture"},
+            {
+                "names": "label",
+                "chances": "probabilities",
+                "still": "picture",
+                "in_time": "timeline",
+            },
             {"x": {"frames": 3, "shape": [8, 8, 3]}},
-            {"chances": [0.25, 0.75], "still": red},
-            labels=["still", "moving"],
+            {
+                "names": ["moving", "at rest"],
+                "chances": [0.75, 0.25],
+                "still": red,
+                "in_time": [[0.1, 0.9], [0.6, 0.4], [0.75, 0.25]],
+            },
         ),
         "sequence": model(
             text,
@@ -333,6 +342,7 @@ def test_videos(tmp_path):
             greys = [int(np.asarray(picture.convert("L")).mean()) for picture in pictures]
             assert greys == [40, 120, 200] and pictures[0].size == (30, 20)
         assert "moving" in await page.text() and "75.0 %" in await page.text()
+        assert "— moving — at rest" in " ".join((await page.text()).split())
         await page.look("video")
 
     in_browser(tmp_path, look)

@@ -21,6 +21,7 @@ from tfbig.data.image_folder import ImageFolder
 from tfbig.data.parallel_text import ParallelText
 from tfbig.data.speech_folder import SpeechFolder
 from tfbig.data.text_files import TextFiles
+from tfbig.data.video_folder import VideoFolder
 from tfbig.engine import processes
 from tfbig.prep.recordings import wav
 from tfbig.tuning import trials, workers
@@ -105,6 +106,7 @@ def in_small(tmp_path, monkeypatch):
     ParallelText.smallest(tmp_path / "pairs")
     SpeechFolder.smallest(tmp_path)
     (tmp_path / "recording.wav").write_bytes(wav(np.zeros(8000), 8000))
+    VideoFolder.smallest(tmp_path)
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "digit.png")
     return tmp_path
 

@@ -112,7 +112,9 @@ def _film_frames(file, name: str, wanted: int) -> Iterator[np.ndarray]:
             raise UserError(f"{name}: expected a video. Received: a file without pictures.")
         packets = [packet for packet in film.demux(video=0) if packet.size > 0]
         times = [packet.pts for packet in packets]
-        keys = sorted({packet.pts for packet in packets if packet.is_keyframe} - {None})
+        keys = sorted(
+            (p.pts, p.dts) for p in packets if p.is_keyframe and None not in (p.pts, p.dts)
+        )
         codec = film.streams.video[0].codec_context
         _limit(name, (codec.width, codec.height), len(times))
         if None in times or not keys:
@@ -122,16 +124,28 @@ def _film_frames(file, name: str, wanted: int) -> Iterator[np.ndarray]:
             yield from _at_times(film, name, [times[i] for i in middles(len(times), wanted)], keys)
 
 
-def _at_times(film, name: str, times: list[int], keys: list[int]) -> Iterator[np.ndarray]:
-    """The frames at some times, sorted, each from the last key frame before it."""
+def _at_times(
+    film, name: str, times: list[int], keys: list[tuple[int, int]]
+) -> Iterator[np.ndarray]:
+    """The frames at some times, sorted, each from the last key frame before it.
+
+    `keys`: when each key frame is shown and decoded; some formats are sought by the one, some by
+    the other, and what is decoded is never shown earlier.
+    """
     (stream,) = film.streams.video[:1]
     decoded, frame = iter(()), None
+
+    def begin(place: int):
+        film.seek(place, stream=stream)
+        frames = film.decode(stream)
+        return frames, next(frames, None)
+
     for time in times:
-        key = keys[max(0, bisect.bisect_right(keys, time) - 1)]
-        if frame is None or key > frame.pts:
-            film.seek(key, stream=stream)
-            decoded = film.decode(stream)
-            frame = next(decoded, None)
+        shown, decoded_at = keys[max(0, bisect.bisect_right(keys, (time, time)) - 1)]
+        if frame is None or shown > frame.pts:
+            decoded, frame = begin(decoded_at)
+            if frame is None or frame.pts is None or frame.pts > time:  # sought in vain
+                decoded, frame = begin(0)
         while frame is not None and frame.pts < time:
             following = next(decoded, None)
             if following is None:  # packets without a picture were counted too

@@ -43,7 +43,7 @@ def random_colours(clip_bthwc: tf.Tensor, key: tf.Tensor, strength: float) -> tf
     See `tfbig.prep.image.random_colours`.
     """
     stack = _stacked(clip_bthwc)
-    whole = tf.constant([stack.shape[1:3]], tf.float32)
+    whole = tf.constant([list(stack.shape[1:3])], tf.float32)
     changed = image.random_colours(stack, key, strength, whole)
     return tf.reshape(changed, (-1, *clip_bthwc.shape[1:]))
 

@@ -50,16 +50,16 @@ def moving_digits_movinet() -> Experiment:
 def own_videos() -> Experiment:
     """Your own clips, GIF or film: a folder with one subfolder for each class.
 
-    # data.group: what in a path names the subject, who then stands in one split
-    python -m tfbig.train own_videos data.path=FOLDER data.group='_(subject[0-9]+)_'
+    # task.flip=false where left and right matter; data.group: what in a path names the subject
+    python -m tfbig.train own_videos data.path=FOLDER data.group='(s[0-9]+)_'
 
     Not measured yet.
     """
     return Experiment(
         name="own_videos",
-        task=VideoClassification(clip_frames=16, views=3, shift=4, flip=True, colours=0.3),
+        task=VideoClassification(shift=4, flip=True, colours=0.3),
         model=R2Plus1D(blocks=(1, 1, 1, 1), width=16, dropout=0.2),
-        data=VideoFolder(frames=32, height=64, width=64),
+        data=VideoFolder(frames=16, height=64, width=64),
         train=Train(length="30ep", batch_size=16, evaluate_every="5ep", save_every="5ep"),
         optim=_optimizer(2e-3),
     )

@@ -294,7 +294,8 @@ class VideoClassification(Task):
         if self.steps == 1:
             return answer
         index = tf.argmax(tf.equal(answer["labels"][..., None], self.target.names), -1, tf.int32)
-        return {**answer, "over_time": tf.gather(outputs["probability"], index, 2, batch_dims=1)}
+        in_time = tf.gather(outputs["probability"], index, axis=2, batch_dims=1)
+        return {**answer, "over_time": in_time}
 
     def _streamed(self, model) -> dict:
         """The program that takes one frame after another, and how it is compared."""

@@ -1,5 +1,6 @@
 // One renderer for each kind of answer: ANSWERS[kind](name, value, context) -> a node, or null.
 //   context: {answer: outputs by name, gives: their kinds, labels: names of classes, picture(): what was asked about}
+const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#f0e442", "#0072b2"];
 const ANSWERS = {
   label(name, value, context) {
     if (Array.isArray(value)) return ["probabilities", "boxes"].some(kind => namesOf(value.length, context, kind)) ? null : make("div", {}, make("h3", {textContent: name}), make("div", {dir: "auto", textContent: value.join(", ")}));
@@ -17,6 +18,25 @@ const ANSWERS = {
       node.append(make("span", {dir: "auto", textContent: names[i]}), bar, make("span", {textContent: (100 * value[i]).toFixed(1) + " %"}));
     }
     return node;
+  },
+  timeline(name, value, context) {  // of each label, how its probability moves along the time axis
+    const names = namesOf(value[0].length, context, "label") || value[0].map((_, i) => String(i)), [width, height] = [640, 200];
+    const canvas = make("canvas", {width, height, className: "wave"}), view = canvas.getContext("2d");
+    const x = place => value.length > 1 ? place * (width - 1) / (value.length - 1) : 0, y = share => (height - 3) * (1 - share) + 1.5, most = Math.min(COLOURS.length, value[0].length);
+    for (let i = most - 1; i >= 0; i--) {  // the likeliest lies on top
+      view.strokeStyle = COLOURS[i]; view.lineWidth = 3; view.beginPath();
+      value.forEach((row, place) => view.lineTo(x(place), y(row[i])));
+      if (value.length === 1) view.lineTo(width, y(value[0][i]));
+      view.stroke();
+    }
+    canvas.style.height = "150px"; canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", name + ": probabilities of " + names.slice(0, most).join(", ") + " along time");
+    const key = make("p", {className: "soft"});
+    for (let i = 0; i < most; i++) {
+      const mark = make("b", {textContent: "— "});
+      mark.style.color = COLOURS[i];
+      key.append(mark, names[i] + "  ");
+    }
+    return make("div", {}, make("h3", {textContent: name.replaceAll("_", " ")}), canvas, key);
   },
   text: (name, value) => make("pre", {className: "text", dir: "auto", textContent: Array.isArray(value) ? value.join("\n") : String(value)}),
   tokens: (name, value) => make("div", {}, make("h3", {textContent: name}), make("pre", {textContent: [value].flat(9).join(" ")})),
@@ -42,7 +62,7 @@ const ANSWERS = {
     const scale = Math.max(1, 340 / source.width), canvas = make("canvas", {width: Math.round(source.width * scale), height: Math.round(source.height * scale), className: "shown"});
     const view = canvas.getContext("2d"), thick = Math.max(2, canvas.width / 240);
     const names = namesOf(value.length, context, "label"), scores = namesOf(value.length, context, "probabilities");
-    const colours = ["#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#f0e442", "#0072b2"], kinds = [...new Set(names || [])].filter(kind => kind !== "");
+    const kinds = [...new Set(names || [])].filter(kind => kind !== "");
     const told = make("p", {className: "soft"}), least = make("input", {type: "range", min: 0, max: 1, step: 0.01, value: scores ? 0.3 : 0});
     function draw() {
       const counts = {};
@@ -52,7 +72,7 @@ const ANSWERS = {
         const [top, left, bottom, right] = box.map(edge => edge * scale), kind = names ? names[i] : "";
         if (bottom <= top || right <= left || scores && scores[i] < Number(least.value)) return;  // no box, or too unsure
         counts[kind] = (counts[kind] || 0) + 1;
-        view.strokeStyle = view.fillStyle = colours[Math.max(0, names ? kinds.indexOf(kind) : i) % colours.length];
+        view.strokeStyle = view.fillStyle = COLOURS[Math.max(0, names ? kinds.indexOf(kind) : i) % COLOURS.length];
         view.strokeRect(left, top, right - left, bottom - top);
         if (!names) return;
         const words = scores ? kind + " " + Math.round(100 * scores[i]) : String(kind), wide = view.measureText(words).width + 2 * thick, high = 7.5 * thick;
