@@ -138,6 +138,7 @@ def test_videos_are_the_middles_of_equal_parts(tmp_path):
     taken = VIDEO.take([tmp_path / "a.gif", tmp_path / "b.npy"])
     for video in taken.values:
         np.testing.assert_array_equal(video, FRAMES[[1, 3, 5, 7]])
+    assert VIDEO.take(FRAMES[:, 1:, :7, :1]).values.shape == (1, 4, 6, 8, 3)  # of any size
     (tmp_path / "frames").mkdir()
     for i, frame in enumerate(FRAMES):
         Image.fromarray(frame).save(tmp_path / "frames" / f"{i}.png")
@@ -214,10 +215,10 @@ WRONG = {
     "a torn GIF": (VIDEO, lambda: gif(FRAMES)[:60], "is no video that can be read"),
     "a torn film": (VIDEO, lambda: film(FRAMES)[:200], "a file without pictures"),
     "a recording as a video": (VIDEO, lambda: recording(), "a file without pictures"),
-    "frames of another size": (
+    "frames of another type": (
         VIDEO,
-        lambda: npy(FRAMES[:, :5]),
-        r"expected uint8 \[n, frames, 6, 8, 3\]",
+        lambda: npy(FRAMES.astype(np.float32)),
+        r"expected uint8 \[n, frames, height, width, 3\]",
     ),
     "another letter": (DNA, lambda: b">x\nACG\nTZA", "x: .*Received: 'Z', at letter 5"),
     "a protein as DNA": (DNA, lambda: b"MKV", "Received: 'M', at letter 1"),

@@ -101,16 +101,16 @@ class Video(Medium):
         return [(name, films.read(io.BytesIO(content), name, self.frames, self.shape))]
 
     def _of_array(self, array, name):
-        """Arrays of one video or several, of any number of frames, of the model's own size."""
+        """Arrays of one video or several, of any number of frames and of any size."""
         videos = array[None] if array.ndim == 4 else array
-        is_shaped = videos.ndim == 5 and videos.shape[2:] == self.shape
+        channels = self.shape[-1]
+        is_shaped = videos.ndim == 5 and videos.shape[-1] in (channels, 1, 3)
         if array.dtype != np.uint8 or not is_shaped or not videos.size:
-            height, width, channels = self.shape
             raise UserError(
-                f"{name}: expected uint8 [n, frames, {height}, {width}, {channels}] with at least"
-                f" one frame. Received: {array.dtype} {list(array.shape)}."
+                f"{name}: expected uint8 [n, frames, height, width, {channels}] with at least one"
+                f" frame. Received: {array.dtype} {list(array.shape)}."
             )
-        return videos[:, middles(videos.shape[1], self.frames)]
+        return np.stack([films.of_array(video, self.frames, self.shape) for video in videos])
 
     def _together(self, values):
         return np.stack(values) if values else np.empty((0, self.frames, *self.shape), np.uint8)

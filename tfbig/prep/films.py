@@ -41,7 +41,7 @@ def load(path: Path, wanted: int, shape: tuple[int, int, int]) -> np.ndarray:
         with path.open("rb") as file:
             head = file.read(len(NUMPY))
             if head == NUMPY:
-                return _of_array(np.load(path, mmap_mode="r", allow_pickle=False), wanted, shape)
+                return of_array(np.load(path, mmap_mode="r", allow_pickle=False), wanted, shape)
             file.seek(0)
             return read(file, name, wanted, shape)
     except UserError:
@@ -72,19 +72,24 @@ def fitted(frame: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return image.resize(image.centre(coloured, height, width), height, width).numpy()
 
 
-def _of_array(array: np.ndarray, wanted: int, shape: tuple[int, int, int]) -> np.ndarray:
+def of_array(array: np.ndarray, wanted: int, shape: tuple[int, int, int]) -> np.ndarray:
+    """As `load`, of the frames in an array.
+
+    Raises:
+        ValueError: it is not uint8 [frames, height, width, channels] with 1, 3 or the channels of
+            `shape`.
+    """
     channels = shape[-1]
-    if array.dtype != np.uint8 or array.ndim != 4 or not array.size:
+    is_shaped = array.ndim == 4 and array.shape[-1] in (channels, 1, 3)
+    if array.dtype != np.uint8 or not is_shaped or not array.size:
         received = f"{array.dtype} {list(array.shape)}"
-        raise ValueError(f"expected uint8 [frames, height, width, channels]; received {received}")
+        expected = f"uint8 [frames, height, width, {channels}]"
+        raise ValueError(f"expected {expected}; received {received}")
     chosen = np.asarray(array[middles(len(array), wanted)])
-    if chosen.shape[-1] == 1 and channels == 3:
-        chosen = np.repeat(chosen, 3, -1)
-    if chosen.shape[-1] not in (channels, 3):
-        raise ValueError(f"expected {channels} channels or 3; received {chosen.shape[-1]}")
     if chosen.shape[1:] == shape:
         return chosen
-    return np.stack([fitted(frame, shape) for frame in chosen])
+    coloured = np.repeat(chosen, 3, -1) if chosen.shape[-1] == 1 else chosen
+    return np.stack([fitted(frame, shape) for frame in coloured])
 
 
 def _gif_frames(file, name: str, wanted: int) -> Iterator[np.ndarray]:
