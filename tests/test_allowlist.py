@@ -444,3 +444,17 @@ def test_onnx_from_elsewhere_is_refused(tmp_path):
     for name, message in messages.items():
         with pytest.raises(UserError, match=message):
             allowlist.check_onnx(tmp_path / f"{name}.onnx")
+
+
+def test_onnx_models_take_and_give_tensors_of_known_kinds(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    given = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None])
+    several = onnx.helper.make_tensor_sequence_value_info("y", onnx.TensorProto.FLOAT, None)
+    node = onnx.helper.make_node("SequenceConstruct", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [given], [several])
+    opset = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=r"expected y to be a tensor .* Received: seq\(tensor"):
+        servable.load("m", 1, tmp_path, "onnx", True)

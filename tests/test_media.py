@@ -196,6 +196,8 @@ def test_texts_are_taken(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", stdin)  # with a byte order mark, as files may have one
     assert Text().take(["a", "-", tmp_path / "it.txt"]).values == ["a", "from stdin\n", "žluť\n"]
     assert Text().take(np.array(["b", "c"])).values == ["b", "c"]
+    with pytest.warns(LeftOut, match="it.txt' is taken as a text; for what is in the file"):
+        assert Text().take(["a", str(tmp_path / "it.txt")]).values[0] == "a"
 
 
 WRONG = {

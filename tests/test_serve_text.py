@@ -626,3 +626,8 @@ def test_page_writes_in_a_browser(folder, tmp_path):
             time.sleep(0.1)
         code, _ = server.stop()
         assert code == 0
+
+
+def test_what_a_model_refuses_is_told_in_its_own_words():
+    message = "assertion failed: [text: expected [MASK] at least once in each]\n\t [[{{node x}}]]"
+    assert servable._reason(message) == "text: expected [MASK] at least once in each"

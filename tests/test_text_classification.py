@@ -215,6 +215,8 @@ def test_answers_for_texts_and_pairs(tmp_path):
         answered(setup, ["alone"])
     with pytest.raises(UserError, match="lone surrogate"):
         answered(setup, [("\ud800", "b")])
+    with pytest.raises(UserError, match="expected a text. Received: an empty one"):
+        answered(setup, [("a", " \n")])
     with pytest.warns(LeftOut, match="1 texts are longer than the 10 tokens that are read"):
         answered(setup, [("word " * 30, "b")])
 

@@ -16,7 +16,7 @@ from tfbig.data import _text
 from tfbig.data.text_files import TextFiles
 from tfbig.decoding.text_stream import TextStream
 from tfbig.models.gpt import GPT
-from tfbig.prep import graph_text, tokenizers, vocabularies
+from tfbig.prep import graph_text, tokenizers, vocabularies, wordpiece
 from tfbig.tasks.text_generation import TextGeneration
 
 
@@ -550,6 +550,7 @@ def test_damaged_vocabularies(tmp_path):
         ([], "received list"),
         ("/etc/passwd", "received str"),
         ({"a": True}, "received True"),
+        ({"a": 1, "b": 1}, "1 is twice"),
     ):
         folder = tmp_path / "pair"
         folder.mkdir(exist_ok=True)
@@ -574,6 +575,34 @@ def test_a_sentencepiece_model_that_changes_texts_is_refused(tmp_path, options, 
     (tmp_path / "own.model").write_bytes(sentencepiece_model(prose(400), **options))
     with pytest.raises(UserError, match=f"gives every text back. Received: one that {message}"):
         vocabularies.ready(tmp_path / "own.model")
+
+
+def test_a_sentencepiece_model_that_marks_no_spaces_is_refused(tmp_path):
+    """It puts a space before each text that its own decoder leaves there."""
+    pytest.importorskip("sentencepiece")
+    from sentencepiece.sentencepiece_model_pb2 import ModelProto
+
+    model = ModelProto.FromString(sentencepiece_model(prose(400)))
+    model.normalizer_spec.add_dummy_prefix = True
+    model.normalizer_spec.escape_whitespaces = False
+    (tmp_path / "own.model").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="gives every text back. Received: one that makes .  ?The"):
+        vocabularies.ready(tmp_path / "own.model")
+
+
+@pytest.mark.parametrize("name", ["add_bos_token", "do_lower_case"])
+def test_switches_in_words_are_refused(tmp_path, name):
+    (tmp_path / "vocab.txt").write_text("\n".join([*wordpiece.SPECIAL, "a"]))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({name: "False"}))
+    with pytest.raises(UserError, match=f'{name} to be true or false, .* Received: "False"'):
+        vocabularies.ready(tmp_path)
+
+
+def test_a_damaged_run_lends_nothing(tmp_path):
+    for saved in ({"kind": "bpe", "definition": "{}"}, {"kind": "bpe", "definition": None}, [1]):
+        (tmp_path / "data.json").write_text(json.dumps({"facts": {"tokenizer": saved}}))
+        with pytest.raises(UserError, match="expected a run of text, with its tokenizer"):
+            vocabularies.ready(tmp_path)
 
 
 def test_a_run_lends_its_vocabulary(tmp_path):

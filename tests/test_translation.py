@@ -233,6 +233,8 @@ def test_byte_pairs_in_a_graph_are_those_of_the_library():
     assert encode(tf.constant([], tf.string)).to_list() == []
     with pytest.raises(tf.errors.InvalidArgumentError, match="words of at most 2048 bytes"):
         encode(tf.constant(["a" * 3000]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"without the character U\+0000"):
+        encode(tf.constant(["a", "b\0c"]))
 
 
 def test_export_takes_and_gives_text(run, trained, tmp_path):

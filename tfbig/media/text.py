@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfbig.core.errors import UserError
+from tfbig.core.errors import LeftOut, UserError
 from tfbig.core.lazy import np, tf
 from tfbig.media._medium import Medium, Taken, read, shown
 from tfbig.prep import text as prep
@@ -31,6 +33,13 @@ class Text(Medium):
             raise UserError("inputs: expected at least one text. Received: none.")
         if not all(isinstance(word, (str, Path)) for word in words):
             raise UserError(f"inputs: expected texts. Received: {type(words[0]).__name__}.")
+        named = [word for word in words if isinstance(word, str) and os.path.exists(word)]
+        if named:
+            message = (
+                f"{named[0][:100]!r} is taken as a text; for what is in the file of that name, give"
+                " - and the file on stdin"
+            )
+            warnings.warn(message, LeftOut, stacklevel=2)
         texts = [_text(word) for word in words]
         return Taken(names=texts, values=texts, refused=[])
 

@@ -14,7 +14,7 @@ from tfbig.core.lazy import np, tf
 from tfbig.prep.tokenizers import BYTES, Tokenizer, parts
 
 LONGEST = 2048  # bytes of a piece, such as a word; longer ones would take long
-CUT = "\x00"  # stands between pieces; no text holds it
+CUT = "\x00"  # stands between pieces; a text that holds it is refused
 # What Unicode calls white space: RE2's \s is that of ASCII
 SPACE = r"\t\n\v\f\r \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}"
 PIECE = (
@@ -77,6 +77,10 @@ def _is_plain(definition: dict) -> bool:
 
 def _pieces(texts):
     """The pieces of each text that merges stay within, ragged string [b, None]."""
+    plain = tf.reduce_all(tf.strings.regex_full_match(texts, r"[^\x00]*"))
+    message = "text: expected text without the character U+0000"
+    with tf.control_dependencies([tf.debugging.Assert(plain, [message])]):
+        texts = tf.identity(texts)
     # Of several white spaces before a word only the last one may belong to it
     cut = tf.strings.regex_replace(
         texts, rf"([{SPACE}]+)([{SPACE}][^{SPACE}\x00])", rf"\1{CUT}\2", replace_global=True

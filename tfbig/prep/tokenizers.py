@@ -380,7 +380,7 @@ class SentencePiece(Tokenizer):
         tokens = np.array(self._pieces.EncodeAsIds(text), np.int32)
         unknown = self._pieces.unk_id()
         if unknown in tokens:
-            strange = {c for c in set(text) if unknown in self._pieces.EncodeAsIds(c)}
+            strange = {character for character in set(text) if not self.knows(character)}
             raise UserError(
                 f"characters: {_named(strange)} not in this SentencePiece vocabulary, which has no"
                 " byte fallback (first at character"
@@ -388,6 +388,10 @@ class SentencePiece(Tokenizer):
                 " or take a vocabulary with byte fallback."
             )
         return tokens
+
+    def knows(self, character: str) -> bool:
+        """Whether there are tokens for a character."""
+        return self._pieces.unk_id() not in self._pieces.EncodeAsIds(character)
 
     def decode(self, tokens):
         return self._pieces.DecodeIds(self._kept(tokens))

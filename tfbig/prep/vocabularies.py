@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from pathlib import Path
 
 from tfbig.core.errors import UserError
@@ -31,6 +32,13 @@ OF_RUN = "data.json"
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 ALONE = (WHOLE, wordpiece.VOCABULARY)
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json")
+SWITCHES = (
+    "add_bos_token",
+    "add_prefix_space",
+    "do_lower_case",
+    "strip_accents",
+    "tokenize_chinese_chars",
+)
 ENDS = (SEPARATOR, "<|end_of_text|>", "</s>")  # the usual names of what is behind a text
 # What a tokenizer may do and still give every text back.
 NORMALIZERS = ("NFC", "Prepend", "Replace")
@@ -92,7 +100,7 @@ def _of_run(path: Path) -> Tokenizer:
     """The tokenizer that a run's data.json holds."""
     try:
         return from_json(json.loads(path.read_text("utf-8"))["facts"]["tokenizer"])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except Exception as error:  # whatever a damaged file or a library may raise
         raise UserError(
             "data.vocabulary_path: expected a run of text, with its tokenizer in data.json."
             f" Received: {path.parent}."
@@ -111,6 +119,12 @@ def _settings(folder: Path) -> dict:
         if not isinstance(content, dict):
             raise UserError(f"{path}: expected a JSON object. Received: {type(content).__name__}.")
         settings |= {key: value for key, value in content.items() if value is not None}
+    for key in SWITCHES:
+        if not isinstance(settings.get(key, False), bool):
+            raise UserError(
+                f"{folder}: expected {key} to be true or false, in {' or '.join(BESIDE)}. Received:"
+                f" {json.dumps(settings[key])[:40]}."
+            )
     for key in ("bos_token", "eos_token"):
         word = settings.get(key)
         settings[key] = word.get("content") if isinstance(word, dict) else word
@@ -143,8 +157,10 @@ def _end(settings: dict, tokens: dict[str, int], usual: int | None = None) -> in
 
 def _sentencepiece(path: Path, settings: dict) -> SentencePiece:
     content = path.read_bytes()
-    begin = SentencePiece(content).control("bos")
+    tokenizer = SentencePiece(content)
+    begin = tokenizer.control("bos")
     _refuse_changing(path, content)
+    _refuse_unlike(path, tokenizer, "".join(filter(tokenizer.knows, PROBE)))
     is_added = settings.get("add_bos_token", True)
     return SentencePiece(content, begin=begin if is_added else None)
 
@@ -233,6 +249,9 @@ def _check_numbers(numbers: dict[str, int]) -> None:
         raise ValueError(
             f"expected numbers of {len(numbers):,} tokens, with few left out; received {wrong!r}"
         )
+    twice = [number for number, count in Counter(numbers.values()).items() if count > 1]
+    if twice:
+        raise ValueError(f"expected each token to have a number of its own; {twice[0]} is twice")
 
 
 def _around(parsed) -> tuple[int | None, int | None]:
@@ -304,9 +323,14 @@ def _refuse_changed_text(path: Path, tokenizer: BPE, added: list[dict]) -> None:
     """
     words = [word["content"] for word in added]
     for text in (PROBE, *(f"a {word} b" for word in words), *(f"a{word}b" for word in words)):
-        again = tokenizer.decode(tokenizer.encode(text))
-        if again != text:
-            raise UserError(
-                f"{path}: expected a tokenizer that gives every text back. Received: one that "
-                f"makes {again!r} of {text!r}. Give another vocabulary."
-            )
+        _refuse_unlike(path, tokenizer, text)
+
+
+def _refuse_unlike(path: Path, tokenizer: Tokenizer, text: str) -> None:
+    """Refuses a tokenizer that does not give this text back."""
+    again = tokenizer.decode(tokenizer.encode(text))
+    if again != text:
+        raise UserError(
+            f"{path}: expected a tokenizer that gives every text back. Received: one that"
+            f" makes {again!r} of {text!r}. Give another vocabulary."
+        )

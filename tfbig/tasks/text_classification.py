@@ -303,6 +303,8 @@ class TextClassification(Task):
             raise UserError(
                 f"inputs: expected {expected}. Received: {len(wrong)} in {str(wrong)[:100]}."
             )
+        if not all(text.strip() for row in rows for text in row):
+            raise UserError("inputs: expected a text. Received: an empty one.")
         return rows
 
     def _answered(self, trained, rows: list[tuple[str, ...]]) -> dict[str, np.ndarray]:

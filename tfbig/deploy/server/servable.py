@@ -323,7 +323,13 @@ def _onnx(path: Path) -> tuple[object, Callable]:
             inner = tensor.type.removeprefix("tensor(").removesuffix(")")
             info = side[new.get(tensor.name, tensor.name)]
             info.name = tensor.name
-            info.dtype = tf.as_dtype(ONNX_TYPES.get(inner, inner)).as_datatype_enum
+            try:
+                info.dtype = tf.as_dtype(ONNX_TYPES.get(inner, inner)).as_datatype_enum
+            except TypeError as error:  # no tensor, or of numbers that only few programs know
+                raise UserError(
+                    f"{path}: expected {tensor.name} to be a tensor of numbers or texts. Received:"
+                    f" {tensor.type}."
+                ) from error
             for dim in tensor.shape:
                 info.tensor_shape.dim.add(size=dim if isinstance(dim, int) else -1)
     return signature, lambda inputs: dict(zip(names, session.run(outputs, inputs), strict=True))
@@ -380,5 +386,5 @@ def _reason(message: str) -> str:
     said = next(
         (line for line in lines if line and not line.startswith(noise)), lines[0] if lines else ""
     )
-    asserted = re.fullmatch(r"assertion failed: \[([^][]*)\]", said)
+    asserted = re.fullmatch(r"assertion failed: \[(.*)\]", said)
     return asserted[1] if asserted else said
