@@ -122,6 +122,7 @@ def test_the_served_program_fills_as_it_predicts(run, tmp_path):
         assert labels == [token for token, _ in first]
         np.testing.assert_allclose(answers["scores"][i], [share for _, share in first], atol=1e-5)
         assert answers["text"][i].numpy().decode() == expected["text"]
+    assert "Unicode's form NFC; bring texts to it" in programs.serving.remarks[1]
     with pytest.raises(tf.errors.InvalidArgumentError, match="at least once in each"):
         fill(text=tf.constant(["nothing to fill"]))
     for trial in programs.serving.trials("test"):

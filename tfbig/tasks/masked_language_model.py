@@ -204,11 +204,17 @@ class MaskedLanguageModel(Task):
                 takes={"text": "text"},
                 gives={"text": "text", "labels": "label", "scores": "probabilities"},
             ),
-            remarks=(
-                f"It fills {MASK} in texts of at most {self.context} tokens; pieces that go on with"
-                f" a word begin with {INSIDE}.",
-            ),
+            remarks=tuple(self._remarks()),
         )
+
+    def _remarks(self):
+        yield (
+            f"It fills {MASK} in texts of at most {self.context} tokens; pieces that go on with a"
+            f" word begin with {INSIDE}."
+        )
+        if self.data.normalize != "none":
+            form = self.data.normalize.upper()
+            yield f"It was trained on text in Unicode's form {form}; bring texts to it before."
 
     def _encode(self, raw):
         if self.facts["column"] == "tokens":

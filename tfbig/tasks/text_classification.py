@@ -237,6 +237,9 @@ class TextClassification(Task):
             f"It reads the first {self.context} tokens ({self.tokenizer.kind}) of each text; what"
             " stands behind them changes nothing."
         )
+        if self.data.normalize != "none":
+            form = self.data.normalize.upper()
+            yield f"It was trained on text in Unicode's form {form}; bring texts to it before."
         if not in_graph:
             yield (
                 f"Its tokenizer ({self.tokenizer.kind}) cannot be a part of the graph: token"
