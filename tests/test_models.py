@@ -222,14 +222,21 @@ def test_attention_against_keras():
         ("convnext", {"size": "tiny"}, 28_589_128),
         ("convnext", {"size": "small"}, 50_223_688),
         ("convnext", {"size": "base"}, 88_591_464),
+        ("vit", {"size": "ti"}, 5_717_416),
+        ("vit", {"size": "s"}, 22_050_664),
+        ("vit", {"size": "b"}, 86_567_656),
     ],
 )
 def test_networks_are_as_large_as_published(name, knobs, published):
     """With a head for ImageNet's 1,000 classes."""
-    image = {"image": Feature(shape=(64, 64, 3), dtype="float32")}
+    image = {"image": Feature(shape=(224, 224, 3), dtype="float32")}
+    if name == "vit":
+        knobs = {**knobs, "patch": 16, "summary": "token"}
     body = registry.component("models", name)(**knobs).build(image)
     trained = sum(int(np.prod(weight.shape)) for weight in body.trainable_weights)
-    assert trained + (body.output.shape[-1] + 1) * 1000 == published
+    width = body.output.shape[-1]
+    folded = 2 * width if name == "vit" else 0  # the patches' bias and the token, in positions
+    assert trained + folded + (width + 1) * 1000 == published
 
 
 def test_pyramids_take_weights_of_residual_networks_by_name():

@@ -13,8 +13,11 @@ from tfbig.core.features import Feature
 from tfbig.models.convnext import ConvNeXt
 from tfbig.models.resnet import ResNet
 from tfbig.models.resnet_fpn import ResNetFPN
+from tfbig.models.vit import ViT
 
 SIZE = (64, 96, 3)
+SMALL_VIT = {"patch": 32, "width": 16, "depth": 2, "heads": 2, "mlp_ratio": 4.0}
+SMALL_VIT |= {"summary": "token", "activation": "gelu_exact"}
 PLAIN = {"blocks": (2, 1), "width": 8}
 
 # Run apart, for TensorFlow and PyTorch in one process may disturb each other
@@ -36,14 +39,32 @@ if kind == "convnext":
         layer_norm_eps=1e-6,  # of its last norm, as timm's and the paper's
     )
     other = hf.ConvNextModel(config)
+elif kind == "vit":
+    other = hf.ViTModel(hf.ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        image_size=(64, 96), patch_size=32, layer_norm_eps=1e-6,
+    ), add_pooling_layer=False)
+elif kind == "timm_vit":
+    import timm.models.vision_transformer as timm
+    from safetensors.torch import save_file
+    other = timm.VisionTransformer(
+        img_size=(64, 96), patch_size=32, embed_dim=16, depth=2, num_heads=2, num_classes=7,
+    )
 else:
     other = hf.ResNetModel(hf.ResNetConfig(layer_type=kind, **shapes[kind]))
 picture = torch.tensor(np.random.RandomState(0).randn(2, 3, 64, 96).astype("float32"))
 with torch.no_grad():
+    for parameter in other.parameters() if "vit" in kind else ():  # a token may begin at zero
+        parameter += 0.1 * torch.randn(parameter.shape)
     for _ in range(3):  # so that running means and variances are some
         other.train()(2 * picture + 0.5)
-    other.eval().save_pretrained(folder)
-    pooled = other(picture).pooler_output
+    if kind == "timm_vit":
+        save_file(other.eval().state_dict(), f"{folder}/model.safetensors")
+        pooled = other.forward_features(picture)[:, 0]
+    else:
+        other.eval().save_pretrained(folder)
+        output = other(picture)
+        pooled = output.last_hidden_state[:, 0] if kind == "vit" else output.pooler_output
     pooled = pooled.reshape(2, -1)
 np.savez(f"{folder}/states.npz", picture=picture.permute(0, 2, 3, 1).numpy(), pooled=pooled.numpy())
 """
@@ -59,6 +80,8 @@ def built(model):
         ("basic", ResNet(**PLAIN)),
         ("bottleneck", ResNet(depth=50)),
         ("convnext", ConvNeXt(blocks=(2, 1), channels=(8, 16))),
+        ("vit", ViT(**SMALL_VIT)),
+        ("timm_vit", ViT(**SMALL_VIT)),
     ],
 )
 def test_weights_from_elsewhere_give_the_same_features(kind, model, tmp_path):

@@ -1,4 +1,4 @@
-"""Pretrained weights for networks that see: ResNet and ConvNeXt of Hugging Face and timm.
+"""Pretrained weights for networks that see: ResNet, ConvNeXt and ViT of Hugging Face and timm.
 
 A residual network of torchvision has timm's names. A table maps a layer of ours, the stage and the
 block in it being numbers, to the module that holds its weights elsewhere, where both are counted
@@ -16,8 +16,8 @@ from tfbig.core.lazy import np
 from tfbig.models._hugging_face import FLOATS, tensors
 
 COUNT = "num_batches_tracked"  # by PyTorch's normalisation, which nothing here reads
-PREFIXES = ("resnet.", "convnext.")
-NUMBERED = re.compile(r"(stage|smaller)_(\d+)(?:_block_(\d+))?")
+PREFIXES = ("resnet.", "convnext.", "vit.")
+NUMBERED = re.compile(r"(stage|smaller|block)_(\d+)(?:_block_(\d+))?")
 KINDS = {
     "kernel": "weight",
     "bias": "bias",
@@ -70,6 +70,25 @@ TIMM_CONVNEXT = {
     "stage_block_scale": "stages.{s}.blocks.{b}.gamma",
     "norm": "head.norm",
 }
+# Named as `_fused` leaves them
+VIT = {"norm": "layernorm", "patches": "patches"}
+TIMM_VIT = {"norm": "norm", "patches": "patches"}
+for _ours, _theirs, _timms in (
+    ("norm_1", "layernorm_before", "norm1"),
+    ("attention_qkv", "attention.qkv", "attn.qkv"),
+    ("attention_out", "attention.output.dense", "attn.proj"),
+    ("norm_2", "layernorm_after", "norm2"),
+    ("hidden", "intermediate.dense", "mlp.fc1"),
+    ("out", "output.dense", "mlp.fc2"),
+):
+    VIT[f"block_{_ours}"] = f"encoder.layer.{{s}}.{_theirs}"
+    TIMM_VIT[f"block_{_ours}"] = f"blocks.{{s}}.{_timms}"
+QUERY = re.compile(r"(.*attention)\.attention\.query\.(weight|bias)")
+# Patches' convolution, positions
+EMBEDDINGS = (
+    ("embeddings.patch_embeddings.projection", "embeddings.position_embeddings"),
+    ("patch_embed.proj", "pos_embed"),
+)
 SCALES = ("layer_scale_parameter", "gamma")  # tensors that stand for themselves
 
 
@@ -82,7 +101,7 @@ def load(model, source: str, *tables: dict[str, str]) -> None:
     Args:
         model: a built model; layers that no table names, such as heads, stay fresh.
         source: a folder with .safetensors files.
-        tables: the one whose stem the checkpoint has is used.
+        tables: the one whose first entry the checkpoint has is used.
 
     Raises:
         UserError: it is another kind of network, or of another shape; no weight was changed.
@@ -92,10 +111,13 @@ def load(model, source: str, *tables: dict[str, str]) -> None:
         raise UserError(
             f"init: expected a run, or a folder with .safetensors files. Received: {source}."
         )
-    stored = {_short(name): value for name, value in tensors(folder).items()}
-    table = next((each for each in tables if f"{each['stem']}.weight" in stored), None)
+    stored = _fused({_short(name): value for name, value in tensors(folder).items()})
+    firsts = [f"{next(iter(each.values()))}.weight" for each in tables]
+    table = next(
+        (each for each, first in zip(tables, firsts, strict=True) if first in stored), None
+    )
     if table is None:
-        stems = " or ".join(f"{each['stem']}.weight" for each in tables)
+        stems = " or ".join(firsts)
         raise UserError(f"init: {source}: expected a tensor {stems}. It is of another kind.")
     values, fresh, used = [], [], set()
     for variable in model.variables:
@@ -124,6 +146,29 @@ def _short(name: str) -> str:
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return name
+
+
+def _fused(stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A Vision Transformer's tensors as ours are; those of other networks as they stand.
+
+    Queries, keys and values are one matrix. The convolution over patches is a matrix, too, and a
+    position's bias, with that of the convolution or, at the first place, the class token.
+    """
+    fused = dict(stored)
+    for match in filter(None, map(QUERY.fullmatch, stored)):
+        parts = [f"{match[1]}.attention.{part}.{match[2]}" for part in ("query", "key", "value")]
+        fused[f"{match[1]}.qkv.{match[2]}"] = np.concatenate([fused.pop(part) for part in parts])
+    for convolution, positions in EMBEDDINGS:
+        if positions not in fused:
+            continue
+        weight, bias = (fused.pop(f"{convolution}.{kind}") for kind in ("weight", "bias"))
+        fused["patches.weight"] = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)
+        places = fused.pop(positions)[0].astype(np.float32)
+        names = [name for name in fused if name.endswith("cls_token")]
+        tokens = [fused.pop(name).reshape(1, -1) for name in names]
+        added = np.concatenate([*tokens, np.repeat(bias[None], len(places) - len(tokens), 0)])
+        fused["patches.bias"] = (places + added).T  # turned back with all matrices
+    return fused
 
 
 def _elsewhere(layer: str, kind: str, table: dict[str, str]) -> str | None:

@@ -7,17 +7,29 @@ from dataclasses import dataclass
 from tfbig.core.component import knob
 from tfbig.core.lazy import keras
 from tfbig.core.model import Model
+from tfbig.models import _pretrained_pictures as pretrained
 from tfbig.nn.attention import self_attention
 from tfbig.nn.choices import INITIALIZERS, initializer, normalization
+
+SIZES = {"ti": (192, 12, 3), "s": (384, 12, 6), "b": (768, 12, 12)}  # width, depth, heads
+PUBLISHED_RATIO = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViT(Model):
     """Vision Transformer: patches read by a pre-norm Transformer encoder.
 
-    Dosovitskiy et al. 2021.
+    Dosovitskiy et al. 2021; ti, s: Touvron et al. 2021. With 1,000 classes, pictures of 224 pixels,
+    patch=16 and summary=token, ti has 5,717,416 parameters as published, s 22,050,664 and b
+    86,567,656, but for twice the width: a position's bias holds the patches' bias and the class
+    token as well.
     """
 
+    size: str = knob(
+        "own",
+        "published width, depth, heads and mlp_ratio; own: those below",
+        choices=("own", *SIZES),
+    )
     patch: int = knob(7, "side of a patch in pixels; divides height and width", low=1)
     width: int = knob(64, "width of the hidden states", low=1)
     depth: int = knob(4, "number of Transformer blocks", low=1)
@@ -30,8 +42,9 @@ class ViT(Model):
     )
     activation: str = knob(
         "gelu",
-        "in each block's hidden layer; gelu by its tanh form",
-        choices=("gelu", "relu", "silu"),
+        "in each block's hidden layer; gelu by its tanh form, gelu_exact as weights of Hugging Face"
+        " and timm have it",
+        choices=("gelu", "gelu_exact", "relu", "silu"),
     )
     normalization: str = knob(
         "layer", "before attention and hidden layer", choices=("layer", "rms")
@@ -46,7 +59,7 @@ class ViT(Model):
         return cls(patch=4, width=8, depth=1, heads=2)
 
     def problems(self):
-        if self.width % self.heads:
+        if self.size == "own" and self.width % self.heads:
             yield (
                 "heads",
                 f"expected a divisor of model.width={self.width}. Received: {self.heads}.",
@@ -58,20 +71,30 @@ class ViT(Model):
         ops = keras.ops
         ((name, feature),) = spec.items()
         inputs = keras.Input(feature.shape, dtype=feature.dtype, name=name)
+        width, depth, _ = self._shape
         patches = self._cut(inputs)
         if self.summary == "token":
             # What it learns is its position's bias
             patches = layers.ZeroPadding1D((1, 0), name="token")(patches)
         # A bias for each position is the learnt position embedding.
-        size = (patches.shape[1], self.width)
+        size = (patches.shape[1], width)
         x_btd = layers.EinsumDense(
             "btp,pd->btd", size, bias_axes="td", bias_initializer="truncated_normal", name="patches"
         )(patches)
-        for i in range(1, self.depth + 1):
+        for i in range(1, depth + 1):
             x_btd = self._block(x_btd, f"block_{i}")
         x_btd = normalization(self.normalization, "norm")(x_btd)
         x_bd = ops.mean(x_btd, axis=1) if self.summary == "average" else x_btd[:, 0]
         return keras.Model(inputs, x_bd, name="vit")
+
+    def load(self, model, source):
+        """Loads weights of a Vision Transformer: Hugging Face's form or timm's."""
+        pretrained.load(model, source, pretrained.VIT, pretrained.TIMM_VIT)
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        """Width, depth, heads."""
+        return SIZES.get(self.size, (self.width, self.depth, self.heads))
 
     def _cut(self, image):
         """[b, H, W, c] to [b, patches, patch * patch * c].
@@ -94,18 +117,17 @@ class ViT(Model):
 
     def _block(self, x_btd, name):
         layers = keras.layers
+        width, _, heads = self._shape
+        ratio = self.mlp_ratio if self.size == "own" else PUBLISHED_RATIO
         weights = initializer(self.initializer, "tanh")
         y = normalization(self.normalization, f"{name}_norm_1")(x_btd)
-        x_btd = x_btd + self_attention(y, self.heads, f"{name}_attention", weights, self.dropout)
+        x_btd = x_btd + self_attention(y, heads, f"{name}_attention", weights, self.dropout)
         y = normalization(self.normalization, f"{name}_norm_2")(x_btd)
-        y = layers.Dense(
-            int(self.width * self.mlp_ratio), kernel_initializer=weights, name=f"{name}_hidden"
-        )(y)
-        y = (
-            keras.ops.gelu(y, approximate=True)
-            if self.activation == "gelu"
-            else getattr(keras.ops, self.activation)(y)
-        )
-        y = layers.Dense(self.width, kernel_initializer=weights, name=f"{name}_out")(y)
+        y = layers.Dense(int(width * ratio), kernel_initializer=weights, name=f"{name}_hidden")(y)
+        if self.activation.startswith("gelu"):
+            y = keras.ops.gelu(y, approximate=self.activation == "gelu")
+        else:
+            y = getattr(keras.ops, self.activation)(y)
+        y = layers.Dense(width, kernel_initializer=weights, name=f"{name}_out")(y)
         y = layers.Dropout(self.dropout, name=f"{name}_dropout")(y) if self.dropout else y
         return x_btd + y
