@@ -16,6 +16,7 @@ from tfbig.core.registry import component
 from tfbig.data.audio_folder import AudioFolder
 from tfbig.data.speech_folder import SpeechFolder
 from tfbig.nn.ctc import ctc_loss, needed_frames
+from tfbig.nn.relative import relative_attention
 from tfbig.prep import recordings, sound_changes
 from tfbig.prep.sound import LogMel, normalized
 
@@ -94,6 +95,25 @@ def test_wavs_need_no_library(width, monkeypatch, tmp_path):
     assert recordings.length(tmp_path / "it.wav", 2 * RATE) == 3200
 
 
+def test_scores_of_distances_are_those_of_each_pair():
+    random = np.random.RandomState(0)
+    layer = relative_attention()()
+    q, k, v = (random.normal(size=(2, 2, 6, 4)).astype(np.float32) for _ in range(3))
+    real = np.arange(6)[None] < np.array([[6], [4]])
+    layer([q, k, v, real])
+    for weight in layer.weights:
+        weight.assign(random.normal(size=weight.shape))
+    content, distance, matrix = (weight.numpy() for weight in layer.weights)
+    angle = (np.arange(6)[:, None] - np.arange(6))[..., None] * 10_000.0 ** -(np.arange(4) / 4)
+    told = np.concatenate([np.sin(angle), np.cos(angle)], -1)
+    scores = np.einsum("bnth,bnsh->bnts", q + content, k)
+    scores += np.einsum("bnth,nhd,tsd->bnts", q + distance, matrix, told)
+    scores = np.where(real[:, None, None], scores / 2, -np.inf)
+    share = tf.nn.softmax(scores).numpy()
+    expected = np.einsum("bnts,bnsh->bnth", share, v)
+    np.testing.assert_allclose(layer([q, k, v, real]), expected, rtol=1e-3, atol=1e-4)
+
+
 def all_paths(log_p, labels):
     """The negative log-probability of labels, as a sum over all paths."""
     total = 0.0
@@ -158,10 +178,11 @@ def test_ctc_is_tensorflows_for_any_padding(jit):
         ("matchboxnet", {"repeats": 2}, 64, 30, 92_766),
         ("quartznet", {"blocks": 5}, 64, 29, 6_713_181),
         ("quartznet", {"blocks": 15}, 64, 29, 18_924_381),
+        ("conformer", {"size": "small"}, 80, 1025, 13_154_033),
     ],
 )
 def test_networks_of_frames_are_as_large_as_published(name, knobs, bands, outputs, published):
-    """77 K, 93 K (Majumdar and Ginsburg 2020), 6.7 M, 18.9 M (Kriman et al. 2019)."""
+    """77 K, 93 K (Majumdar and Ginsburg 2020), 6.7 M, 18.9 M (Kriman et al. 2019), 13 M (NeMo)."""
     body = component("models", name)(**knobs).build(frames_spec(bands))
     trained = sum(int(np.prod(weight.shape)) for weight in body.trainable_weights)
     assert trained + (body.output["sequence"].shape[-1] + 1) * outputs == published
@@ -174,7 +195,7 @@ def frames_spec(bands):
     }
 
 
-@pytest.mark.parametrize("name", ["matchboxnet", "quartznet", "crnn"])
+@pytest.mark.parametrize("name", ["matchboxnet", "quartznet", "crnn", "conformer"])
 def test_no_layer_sees_padding(name):
     """Neither what a row gives, nor what batch normalisation learns, depends on padding."""
     random = np.random.RandomState(0)

@@ -136,15 +136,24 @@ def _hertz(mel: np.ndarray, scale: str) -> np.ndarray:
     return np.where(above < 0, mel * SLANEY_STEP, curved)
 
 
-def normalized(frames_btm: tf.Tensor, count_b: tf.Tensor) -> tf.Tensor:
+def normalized(frames_btm: tf.Tensor, count_b: tf.Tensor, together: bool = False) -> tf.Tensor:
     """Each band of each recording with mean 0 and deviation 1 over its real frames; zeros behind.
 
     A recording's frames depend on no other one's.
+
+    Args:
+        frames_btm: log-mel frames.
+        count_b: real frames, int32.
+        together: one mean and deviation for all bands of a recording: how loud it is changes
+            nothing, but the colour of a short sound stays.
     """
     length = frames_btm.shape[1] or tf.shape(frames_btm)[1]
     real = tf.cast(tf.range(length)[None] < count_b[:, None], tf.float32)[:, :, None]
     number = tf.cast(tf.maximum(count_b, 1), tf.float32)[:, None, None]
-    mean = tf.reduce_sum(frames_btm * real, 1, keepdims=True) / number
-    centred = (frames_btm - mean) * real
-    variance = tf.reduce_sum(tf.square(centred), 1, keepdims=True) / number
-    return centred / tf.sqrt(variance + 1e-3)
+
+    def mean(values):
+        each = tf.reduce_sum(values * real, 1, keepdims=True) / number
+        return tf.reduce_mean(each, 2, keepdims=True) if together else each
+
+    centred = (frames_btm - mean(frames_btm)) * real
+    return centred / tf.sqrt(mean(tf.square(centred)) + 1e-3)

@@ -23,7 +23,13 @@ def spoken_digits_matchboxnet() -> Experiment:
     return Experiment(
         name="spoken_digits_matchboxnet",
         task=AudioClassification(
-            bands=64, speed=0.1, shift_s=0.05, gain_db=6, noise=0.3, masks=2, mask_share=0.1
+            bands=64,
+            normalize="recording",
+            speed=0.1,
+            shift_s=0.05,
+            noise=0.3,
+            masks=1,
+            mask_share=0.1,
         ),
         model=MatchboxNet(repeats=1, stride=2, dropout=0.05),
         data=SpokenDigits(),
@@ -49,7 +55,13 @@ def own_sounds() -> Experiment:
     return Experiment(
         name="own_sounds",
         task=AudioClassification(
-            bands=64, speed=0.1, shift_s=0.1, gain_db=6, noise=0.5, masks=2, mask_share=0.1
+            bands=64,
+            normalize="recording",
+            speed=0.1,
+            shift_s=0.1,
+            noise=0.5,
+            masks=2,
+            mask_share=0.1,
         ),
         model=MatchboxNet(repeats=2, stride=2, dropout=0.1),
         data=AudioFolder(),

@@ -25,6 +25,12 @@ class Heard(Task):
     window_s: float = knob(0.025, "seconds that a frame looks at", above=0, high=1)
     hop_s: float = knob(0.01, "seconds from one frame to the next", above=0, high=1)
     mel: str = knob("slaney", "scale of the bands", choices=("slaney", "htk"))
+    normalize: str = knob(
+        "bands",
+        "log-mel has mean 0 and deviation 1 over a recording: each band, or the whole recording,"
+        " which keeps the colour of short sounds",
+        choices=("bands", "recording"),
+    )
     speed: float = knob(
         0.0, "training: recordings are played faster or slower by up to this share", low=0, high=0.5
     )
@@ -84,7 +90,7 @@ class Heard(Task):
         if training:
             samples, count = self.changes(samples, count, raw["key"], self.data.rate_hz, least)
         count = self.front.frames(count)
-        frames = normalized(self.front(samples), count)
+        frames = normalized(self.front(samples), count, self.normalize == "recording")
         if training and self.masks:
             frames = sound_changes.masked(
                 frames,
@@ -95,6 +101,12 @@ class Heard(Task):
                 share=self.mask_share,
             )
         return {"frames": frames, "frames_count": count}
+
+    @property
+    def frames_unit(self) -> str:
+        """What the numbers of frames are, in words."""
+        what = "each band" if self.normalize == "bands" else "a recording"
+        return f"log-mel, {what} with mean 0 and deviation 1"
 
     def decode(self, served):
         """WAV to samples float32 [b, n] and how many are real."""

@@ -52,7 +52,7 @@ def serving(task: Task, model, service: Service) -> Serving:
         answer=answer,
         grade=lambda answers, batch: {},
         records=task.records,
-        units={"frames": "log-mel, each band with mean 0 and deviation 1"},
+        units={"frames": task.frames_unit},
         media=Media(takes={"wav_bytes": "samples"}, gives=gives, forms={"wav_bytes": audio.form()}),
         assets={"tokenizer": task.tokenizer.to_json()},
         remarks=tuple(_remarks(task, audio, pieces)),

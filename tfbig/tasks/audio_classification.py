@@ -110,7 +110,7 @@ class AudioClassification(Heard):
             answer=self.answers.answer,
             grade=lambda answers, batch: self.answers.graded(answers, batch["label"]),
             records=records,
-            units={"frames": "log-mel, each band with mean 0 and deviation 1"},
+            units={"frames": self.frames_unit},
             media=Media(
                 takes={"wav_bytes": "samples"},
                 gives=dict(self.answers.gives),
