@@ -3,10 +3,11 @@
     python benchmarks/grid_lips.py grid_s1_mouth.zip FOLDER --word digit
     python -m tfbig.train grid_lips data.path=FOLDER
 
-The zip holds labels.csv (file, split, transcript, word_frames: the first and last frame of each of
+The zip holds labels.csv (file, transcript, word_frames: the first and last frame of each of
 six words) and for each sentence a JPEG of its 48 frames, 32 x 48 pixels each, in 8 rows of 6. Made
-of the GRID corpus, speaker s1 (Cooke et al. 2006, CC BY 4.0). FOLDER becomes train/WORD/*.gif and
-test/WORD/*.gif; grey GIFs keep each pixel.
+of the GRID corpus, speaker s1 (Cooke et al. 2006, CC BY 4.0). FOLDER becomes WORD/*.gif; grey GIFs
+keep each pixel. The split of labels.csv is left aside: every fourth of the sorted sentences tests
+six of the ten digits alone.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def main() -> None:
             word = row["transcript"].split()[number]
             first, last = map(int, row["word_frames"].split()[number].split("-"))
             frames = video(archive.read(row["file"]))[max(0, first - MARGIN) : last + MARGIN + 1]
-            path = arguments.folder / row["split"] / word / f"{Path(row['file']).stem}.gif"
+            path = arguments.folder / word / f"{Path(row['file']).stem}.gif"
             path.parent.mkdir(parents=True, exist_ok=True)
             save(frames, path)
 

@@ -18,7 +18,8 @@ def moving_digits_r2plus1d() -> Experiment:
     # The same of one frame stays at chance, 12.5 %
     python -m tfbig.train moving_digits_r2plus1d data.frames=1
 
-    Not measured yet.
+    Measured: test accuracy 100.0 % (99.8 to 100.0; seed 0, 2,000 clips), 13 minutes on 2 CPU cores
+    shared with much else; of one frame 11.3 % (10.0 to 12.8).
     """
     return Experiment(
         name="moving_digits_r2plus1d",
@@ -77,9 +78,9 @@ def grid_lips() -> Experiment:
     return Experiment(
         name="grid_lips",
         task=VideoClassification(shift=3, colours=0.2, label_smoothing=0.1),
-        model=R2Plus1D(blocks=(1, 1, 1), width=24, stem="small", dropout=0.3),
-        data=VideoFolder(frames=12, height=32, width=48, channels=1),
-        train=Train(length="40ep", batch_size=32, evaluate_every="5ep", save_every="5ep"),
+        model=R2Plus1D(blocks=(1, 1, 1), width=16, stem="small", dropout=0.2),
+        data=VideoFolder(frames=12, height=32, width=48, channels=1, test_share=0.25),
+        train=Train(length="25ep", batch_size=32, evaluate_every="5ep", save_every="5ep"),
         optim=_optimizer(3e-3),
     )
 
