@@ -30,7 +30,7 @@ class Dataset(Component):
     0 black ... 255 white, as on a page.
     """
 
-    centre: ClassVar[float] = 1.0
+    centre = 1.0  # without a type, so that a dataset may make a setting of it
     """Pictures: of the sides of the largest part in the middle, the share that is seen.
 
     So in evaluations and in use.

@@ -68,6 +68,11 @@ class Train(Component):
     patience: int | None = knob(
         None, "stop after this many evaluations without a better primary metric", low=1
     )
+    freeze: tuple[str, ...] = knob(
+        (),
+        "layers that keep the weights they begin with, by the beginning of their names, such as"
+        " stem,stage_1",
+    )
     final_split: str = knob(
         "test", "split evaluated once after training", choices=("test", "validation", "none")
     )
@@ -112,6 +117,13 @@ class Optim(Component):
     step_factor: float = knob(0.1, "step: factor of each drop", above=0, high=1)
     weight_decay: float = knob(
         0.0, "decoupled decay of weight matrices, times the learning rate", low=0
+    )
+    first_rate: float = knob(
+        1.0,
+        "learning rate of the first layer over the last one's; of those between by their place"
+        " (Howard and Ruder 2018)",
+        above=0,
+        high=1,
     )
     clip_norm: float | None = knob(None, "largest global norm of the gradient", above=0)
     momentum: float | None = knob(None, "sgd, rmsprop, muon; none: Keras's default", low=0, high=1)

@@ -179,6 +179,11 @@ SETTINGS = {
     "task.cutmix": "cutmix_alpha cut_mix",
     "task.class_weights": "class_weight cls_weight balanced_weights weighted_loss pos_weight",
     "task.focal": "focal_loss focal_gamma gamma",
+    "train.freeze": "freeze_layers frozen frozen_layers frozen_stages freeze_backbone trainable",
+    "optim.first_rate": (
+        "layer_decay layerwise_lr_decay layer_wise_lr_decay llrd discriminative_lr backbone_lr"
+        " lr_mult lr_multiplier"
+    ),
     "data.random_area": "random_resized_crop rrc scale min_scale",
     "data.centre": "crop_pct center_crop crop_ratio",
     "task.crop_padding": (

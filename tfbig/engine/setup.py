@@ -19,6 +19,7 @@ from tfbig.core.experiment import Experiment
 from tfbig.core.lazy import keras, tf
 from tfbig.core.workers import Place, cores
 from tfbig.engine import batches, checkpoint, evaluate, remat, shapes
+from tfbig.engine.fine_tuning import freeze, layer_rates
 from tfbig.engine.optimizer import build_optimizer
 from tfbig.engine.readable import Readable
 from tfbig.engine.step import Step, compile_block, has_accelerator, wants_halves, wants_jit
@@ -43,6 +44,7 @@ def build_task(
         keras.config.set_dtype_policy(POLICIES[experiment.device.precision])
         try:
             model = task.build()
+            freeze(model, experiment.train.freeze)
             return task, experiment.adapt.adapt(model) if experiment.adapt else model
         except ValueError as error:  # sizes that do not fit each other
             raise UserError(str(error)) from error
@@ -127,8 +129,16 @@ class Setup:
         if self.experiment.train.remat:
             remat.install(self.model)
         _ = self.task_variables  # made before the step is compiled
+        rates = layer_rates(self.model, self.experiment.optim.first_rate)
         return Step(
-            self.experiment, self.task, self.model, self.optimizer, self.workers, self.jit, halves
+            self.experiment,
+            self.task,
+            self.model,
+            self.optimizer,
+            self.workers,
+            self.jit,
+            halves,
+            rates,
         )
 
     @property

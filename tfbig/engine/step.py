@@ -88,8 +88,14 @@ class Step:
         workers: Workers,
         jit: bool,
         halves: bool = False,
+        rates: list[float] | None = None,
     ):
-        """`halves`: whether each batch's halves are computed side by side, see `wants_halves`."""
+        """The step of one training.
+
+        `halves`: whether each batch's halves are computed side by side, see `wants_halves`.
+        `rates`: of each trainable variable, as a factor of the learning rate; None: 1.
+        """
+        self.rates = rates
         self.halves = halves
         self.task, self.model, self.optimizer, self.workers = task, model, optimizer, workers
         self.adapter = experiment.adapt
@@ -140,7 +146,7 @@ class Step:
         if self.clip_norm is not None:
             gradients, logs["gradient_norm"] = tf.clip_by_global_norm(gradients, self.clip_norm)
         if self.scaling is None:
-            self.optimizer.apply(gradients, self.model.trainable_variables)
+            self._apply(gradients)
         else:
             self._apply_if_finite(gradients)
         step = self.optimizer.iterations.value
@@ -229,6 +235,19 @@ class Step:
             gradients = [gradient / self.scaling.scale.value for gradient in gradients]
         return gradients, {**sums, "loss": tf.stack([total, weight])}
 
+    def _apply(self, gradients) -> None:
+        """The optimiser's update, of which each variable makes its own share."""
+        variables = self.model.trainable_variables
+        if self.rates is None:
+            self.optimizer.apply(gradients, variables)
+            return
+        # Of the update, not of the gradient, by whose size Adam and others are not moved
+        before = [tf.identity(variable.value) for variable in variables]
+        with tf.control_dependencies(before):
+            self.optimizer.apply(gradients, variables)
+        for variable, old, rate in zip(variables, before, self.rates, strict=True):
+            variable.assign(old + rate * (variable.value - old))
+
     def _apply_if_finite(self, gradients) -> None:
         """Applies the update, then takes it back where a gradient overflowed.
 
@@ -240,7 +259,7 @@ class Step:
         state = [*self.model.trainable_variables, *self.optimizer.variables]
         before = [tf.identity(variable.value) for variable in state]
         with tf.control_dependencies(before):
-            self.optimizer.apply(gradients, self.model.trainable_variables)
+            self._apply(gradients)
         for variable, old in zip(state, before, strict=True):
             variable.assign(tf.where(finite, variable.value, old))
         self.scaling.update(finite)
