@@ -112,6 +112,13 @@ def models():
             {"x": {"letters": "ACGTN", "most": 12}},
             -2.5,
         ),
+        "dna": model(
+            text,
+            {"x": "sequence"},
+            {**BAR_KINDS, "effect": "effects"},
+            {"x": {"letters": "ACGTN", "most": 12}},
+            {**BARS, "effect": [[0, -1, -2.25, -1], [-0.5, 0, 1.5, -0.25]]},
+        ),
         "state": model(
             {"board": ("int8", [-1, 3, 3]), "turn": ("int32", ROW)},
             {"board": "state", "turn": "tokens"},
@@ -362,6 +369,11 @@ def test_letters_and_numbers(tmp_path):
         await page.type("#given_x", "ACxT")
         await page.browser.evaluate("at('ask').click()")
         await page.browser.wait_for("at('wrong').textContent.includes('X, at letter 3')")
+        await page.choose("dna")
+        await page.type("#given_x", ">two\nac")
+        assert await page.ask() == {"x": "AC"}
+        assert "Strongest: A1G -2.25, C2G +1.50" in await page.text()
+        await page.look("dna")
         await page.choose("state")
         await page.type("#given_board_4", "-1")
         await page.type("#given_turn", "7")

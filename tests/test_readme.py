@@ -108,6 +108,7 @@ def in_small(tmp_path, monkeypatch):
     (tmp_path / "recording.wav").write_bytes(wav(np.zeros(8000), 8000))
     VideoFolder.smallest(tmp_path)
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "digit.png")
+    (tmp_path / "genes.fa").write_text(f">gene\n{'ACGT' * 20}\n")
     return tmp_path
 
 

@@ -1,4 +1,4 @@
-"""Validation splits held out from a training set."""
+"""Splits held out from a training set."""
 
 from __future__ import annotations
 
@@ -36,4 +36,29 @@ def grouped(labels: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
     wanted = max(1, round(count * len(first) / len(labels)))
     _, held = stratified(labels[first], wanted, seed)
+    return np.flatnonzero(np.isin(group, held))
+
+
+def balanced(labels: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Rows to hold out, sorted, rows of a group together, `share` of each class or somewhat fewer.
+
+    Groups are taken in a seeded order, each if all of it is still wanted: so the sizes are right
+    however unlike the groups are, but groups larger than what is held out stay in training.
+
+    Args:
+        labels: numbers of classes, int [n].
+        groups: numbers or names [n].
+        share: of each class, from 0 to 1; at least one row of each class is wanted.
+        seed: of the order.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    _, label = np.unique(labels, return_inverse=True)
+    counts = np.zeros((group.max(initial=-1) + 1, label.max(initial=-1) + 1), np.int64)
+    np.add.at(counts, (group, label), 1)
+    wanted = np.maximum(1, np.rint(share * counts.sum(0)).astype(np.int64))
+    held = []
+    for number in np.random.RandomState(seed).permutation(len(counts)):
+        if (counts[number] <= wanted).all():
+            wanted -= counts[number]
+            held.append(number)
     return np.flatnonzero(np.isin(group, held))

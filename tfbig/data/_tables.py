@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import lzma
+import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,6 +29,7 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
+PACKED = (".gz", ".xz")
 MOST_FIELD = 2**27  # characters of a cell
 
 
@@ -75,17 +80,28 @@ def rows(
 
 
 def read(path: Path) -> bytes:
-    """A file's content."""
+    """A file's content, unpacked where its name says that it is packed."""
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
+    unpack = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix.lower())
+    try:
+        return unpack(content) if unpack else content
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(f"{path}: cannot be unpacked: {error}.") from error
+
+
+def ending(path: Path) -> str:
+    """A file's ending, that of what is packed if it is."""
+    inner = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    return inner.suffix.lower()
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, dict]]:
     """The rows of a table, CSV or TSV by its ending, JSON lines otherwise, each with its place."""
     content = prep.decode(read(path), str(path))
-    separator = SEPARATORS.get(path.suffix.lower())
+    separator = SEPARATORS.get(ending(path))
     if separator:
         return rows(io.StringIO(content), str(path), separator)
     return _of_lines(content, str(path))
@@ -113,3 +129,8 @@ def split_named(name: str, place: str) -> str:
             f"{place}: expected one of {', '.join(SPLITS)} as split. Received: {name[:40]!r}."
         )
     return split
+
+
+def in_order(name: str) -> tuple:
+    """Sorts whole numbers by their values, and names behind them."""
+    return (0, int(name), name) if re.fullmatch(r"-?\d{1,18}", name) else (1, 0, name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +182,7 @@ class TextTable(LabelledTexts):
         if self.target == "number":
             return np.array(labels, np.float32), ()
         each = labels if self.target == "labels" else [[label] for label in labels]
-        names = tuple(sorted({name for row in each for name in row}, key=_in_order))
+        names = tuple(sorted({name for row in each for name in row}, key=tables.in_order))
         fewest = 1 if self.target == "labels" else 2
         if len(names) < fewest:
             raise UserError(
@@ -271,8 +270,3 @@ def _present(row: dict, column: str, place: str):
             " data.text, data.second, data.label and data.split."
         )
     return row[column]
-
-
-def _in_order(name: str) -> tuple:
-    """Sorts whole numbers by their values, and names behind them."""
-    return (0, int(name), name) if re.fullmatch(r"-?\d{1,18}", name) else (1, 0, name)

@@ -180,7 +180,7 @@ def not_finite(examples: dict[str, np.ndarray]) -> dict[int, str]:
         else:
             finite = None
         if finite is not None:
-            rows = np.flatnonzero(~np.asarray(finite))
+            rows = np.flatnonzero(~np.asarray(finite, bool))
             wrong.update({int(row): f"{name} holds NaN or an infinite number" for row in rows})
     return wrong
 

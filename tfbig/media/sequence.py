@@ -1,22 +1,21 @@
-"""Sequences: DNA, RNA or proteins, from FASTA, FASTQ, plain letters or stdin, also gzipped."""
+"""Sequences: DNA, RNA or proteins, from files, plain letters or stdin.
+
+FASTA, FASTQ and GenBank, also gzipped.
+"""
 
 from __future__ import annotations
 
-import gzip
-import io
 import re
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
 from tfbig.media._medium import Medium, shown
+from tfbig.prep.alphabets import Alphabet
+from tfbig.prep.sequence_files import SUFFIXES, records, text_of
 
-DNA, RNA = "ACGTN", "ACGUN"
+DNA = "ACGTN"
 PROTEIN = "ACDEFGHIKLMNPQRSTVWYX"
-GZIP = b"\x1f\x8b"
-MOST_BYTES = 1 << 30  # of a file, unpacked
 SHOWN = 600  # letters of a sequence in a report
 PLAIN = re.compile(r"[A-Za-z*.\-]+")  # what is taken for letters rather than for a path
 
@@ -29,15 +28,29 @@ class Sequence(Medium):
 
     Attributes:
         letters: the alphabet, in large letters; DNA and RNA with N, proteins with X for any.
-        most: letters of the longest sequence.
+        aliases: (letter, letter of `letters` that it stands for), such as U for T.
+        least, most: letters of the shortest and the longest sequence.
+        remedy: what to do with longer ones, as a sentence.
     """
 
     medium, noun = "sequence", "sequence"
-    suffixes = (".fa", ".fasta", ".fna", ".faa", ".fq", ".fastq", ".gz", ".npy")
+    suffixes = (*SUFFIXES, ".npy")
     array = "of letters [n]"
 
     letters: str = DNA
+    aliases: tuple[tuple[str, str], ...] = ()
+    least: int = 1
     most: int
+    remedy: str = ""
+
+    @property
+    def alphabet(self) -> Alphabet:
+        return Alphabet(self.letters, self.aliases)
+
+    @property
+    def _sizes(self) -> str:
+        """How many letters are expected, in words."""
+        return f"{self.most:,}" if self.least == self.most else f"{self.least:,} to {self.most:,}"
 
     @classmethod
     def _files(cls, path):
@@ -56,7 +69,7 @@ class Sequence(Medium):
         return super()._of_source(source, count)
 
     def _of_bytes(self, content, name, count):
-        text = _text(content, name)
+        text = text_of(content, name)
         named = [
             (f"{name}: {title}" if title else name, self._numbers(letters, f"{name}: {title or 1}"))
             for title, letters in records(text, name)
@@ -75,51 +88,39 @@ class Sequence(Medium):
 
     def _numbers(self, text: str, name: str) -> np.ndarray:
         """Letters as numbers; the first that is none of the alphabet is named."""
-        large = text.upper()
-        wrong = re.search(f"[^{re.escape(self.letters)}]", large)
-        if wrong:
-            place = wrong.start()
+        numbers = self.alphabet.numbers(text, name)
+        if not self.least <= len(numbers) <= self.most:
+            remedy = f" {self.remedy}" if self.remedy and len(numbers) > self.most else ""
             raise UserError(
-                f"{name}: expected letters of {self.letters}. Received: {text[place]!r}, at letter"
-                f" {place + 1:,}."
+                f"{name}: expected {self._sizes} letters. Received: {len(numbers):,}.{remedy}"
             )
-        if not 0 < len(large) <= self.most:
-            raise UserError(
-                f"{name}: expected 1 to {self.most:,} letters. Received: {len(large):,}."
-            )
-        return self._table()[np.frombuffer(large.encode("ascii"), np.uint8)]
-
-    def _table(self) -> np.ndarray:
-        """Of each byte, the number of the letter it stands for; as many as there are for others."""
-        table = np.full(256, len(self.letters), np.uint8)
-        for number, letter in enumerate(self.letters):
-            table[[ord(letter), ord(letter.lower())]] = number
-        return table
+        return numbers
 
     def text(self, numbers: np.ndarray) -> str:
         """The letters that numbers stand for."""
-        return "".join(self.letters[number] for number in numbers)
+        return self.alphabet.text(numbers)
 
     def decode(self, served: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Letters (string [b]) to numbers uint8 [b, longest] and how many are real, int32 [b].
 
-        Refused with an InvalidArgumentError: letters that the alphabet lacks, sequences of none or
-        of more than `most`.
+        Refused with an InvalidArgumentError: letters that the alphabet lacks, sequences of fewer
+        than `least` or of more than `most`.
         """
         count = tf.strings.length(served)
         for bound, right in (
-            ("at least 1", count >= 1),
+            (f"at least {self.least}", count >= self.least),
             (f"at most {self.most}", count <= self.most),
         ):
             tf.debugging.Assert(tf.reduce_all(right), [f"expected {bound} letters"])
-        bytes_bt = tf.io.decode_raw(served, tf.uint8, fixed_length=self.most)
-        bytes_bt = bytes_bt[:, : tf.reduce_max(tf.concat([count, [0]], 0))]
+        longest = tf.minimum(tf.reduce_max(tf.concat([count, [0]], 0)), self.most)
+        bytes_bt = tf.io.decode_raw(served, tf.uint8, fixed_length=tf.maximum(longest, 1))
+        bytes_bt = bytes_bt[:, :longest]
         real = tf.range(tf.shape(bytes_bt)[1])[None] < count[:, None]
-        numbers = tf.gather(tf.constant(self._table()), tf.cast(bytes_bt, tf.int32))
+        numbers = tf.gather(tf.constant(self.alphabet.table()), tf.cast(bytes_bt, tf.int32))
         wrong = real & (numbers == len(self.letters))
         place = tf.argmax(tf.cast(tf.reshape(wrong, [-1]), tf.int32), output_type=tf.int32)
         letter = 1 + tf.math.floormod(place, tf.maximum(1, tf.shape(wrong)[1]))
-        message = f"expected letters of {self.letters}. Received another one, at letter "
+        message = f"expected letters of {self.alphabet.accepted}. Received another one, at letter "
         tf.debugging.Assert(
             ~tf.reduce_any(wrong), [tf.strings.join([message, tf.strings.as_string(letter)])]
         )
@@ -142,65 +143,4 @@ class Sequence(Medium):
         return shown({"kind": "texts", "title": title, "items": items}, caption)
 
     def form(self):
-        return {"letters": self.letters, "most": self.most}
-
-
-def _text(content: bytes, name: str) -> str:
-    """A file's text, unpacked if it is packed."""
-    if content.startswith(GZIP):
-        try:
-            content = _unpacked(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"{name}: is no whole gzip file: {error}.") from error
-    if len(content) > MOST_BYTES:
-        raise UserError(f"{name}: expected at most {MOST_BYTES:,} bytes, unpacked. Cut it.")
-    try:
-        return content.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{name}: expected FASTA, FASTQ or plain letters. Received: the byte"
-            f" 0x{content[error.start]:02x}, at byte {error.start + 1:,}."
-        ) from error
-
-
-def _unpacked(content: bytes) -> bytes:
-    """The content of a gzip file, but not more than is used of it."""
-    with gzip.open(io.BytesIO(content)) as file:
-        return file.read(MOST_BYTES + 1)
-
-
-def records(text: str, name: str) -> Iterator[tuple[str, str]]:
-    """The (title, letters) of FASTA or FASTQ; of plain letters one without a title.
-
-    Lines of letters are joined, blanks left out. A title is the word behind > or @.
-    """
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line]
-    if lines and lines[0].startswith("@"):
-        yield from _fastq(lines, name)
-        return
-    title, parts, number = "", [], 0
-    for line in [*lines, ">"]:
-        if line.startswith(">"):
-            if parts or number:
-                yield title, "".join(parts)
-            number += 1
-            words = line[1:].split()
-            title = words[0] if words else f"{number}"
-            parts = []
-        elif not line.startswith(";"):  # comments of old files
-            parts.append("".join(line.split()))
-
-
-def _fastq(lines: list[str], name: str) -> Iterator[tuple[str, str]]:
-    """Records of four lines: @title, letters, +, qualities."""
-    for number, first in enumerate(range(0, len(lines), 4), 1):
-        record = lines[first : first + 4]
-        if len(record) < 4 or record[0][0] != "@" or record[2][0] != "+":
-            raise UserError(f"{name}: expected FASTQ, four lines each. Record {number:,} is torn.")
-        if len(record[1]) != len(record[3]):
-            raise UserError(
-                f"{name}: record {number:,}: expected as many qualities as letters,"
-                f" {len(record[1]):,}. Received: {len(record[3]):,}."
-            )
-        yield (record[0][1:].split() or [str(number)])[0], record[1]
+        return {"letters": self.alphabet.accepted, "most": self.most}

@@ -30,6 +30,18 @@ def auroc(score: np.ndarray, is_positive: np.ndarray) -> float | None:
     return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def auprc(score: np.ndarray, is_positive: np.ndarray) -> float | None:
+    """Average precision: the area below precision over recall, in steps; None without positives."""
+    positives = int(is_positive.sum())
+    if not positives:
+        return None
+    order = np.argsort(-score, kind="stable")
+    hits, ranked = np.cumsum(is_positive[order]), score[order]
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of equal scores
+    steps = np.diff(hits[ends], prepend=0) / positives
+    return float(steps @ (hits[ends] / (ends + 1)))
+
+
 def f1(counts: np.ndarray) -> np.ndarray:
     """F1 of each class of a confusion matrix, 0 where it is undefined."""
     hits, total = np.diagonal(counts), counts.sum(0) + counts.sum(1)

@@ -8,6 +8,7 @@ from tfbig.core.component import knob
 from tfbig.core.lazy import keras
 from tfbig.core.model import Model
 from tfbig.models import _text
+from tfbig.nn.neighbours import neighbours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +36,9 @@ class TextCNN(Model):
         found = []
         for i, kernel in enumerate(self.kernels, 1):
             # A matrix product of neighbours side by side, which compilers are fast at
-            y = layers.Dense(self.filters, name=f"filters_{i}")(_neighbours(x, kernel))
+            y = layers.Dense(self.filters, name=f"filters_{i}")(neighbours(x, kernel))
             found.append(keras.ops.relu(_text.largest(y, real)))
         features = layers.Concatenate(name="features")(found) if len(found) > 1 else found[0]
         if self.dropout:
             features = layers.Dropout(self.dropout, name="dropout")(features)
         return keras.Model(inputs, features, name="textcnn")
-
-
-def _neighbours(x_btd, kernel: int):
-    """Each place's `kernel` neighbours side by side, zeros beyond the ends: [b, t, kernel * d]."""
-    ops = keras.ops
-    before = (kernel - 1) // 2
-    padded = ops.pad(x_btd, ((0, 0), (before, kernel - 1 - before), (0, 0)))
-    shifted = [padded[:, i : i - kernel + 1 or None] for i in range(kernel)]
-    return ops.concatenate(shifted, axis=-1)

@@ -13,6 +13,7 @@ Each panel is a JSON value with a "kind", drawn as HTML by panel.html, or as a c
     texts        items: [text]
     alignments   items: [{source: [word], target: [word], shares: for each target word how much it
                  looked at each source word, 0 ... 1}]
+    logos        items: [{columns: for each place [[letter, height in bits]], caption}]
     settings     groups: [{name, items: [[setting, value, what the recipe has instead, or ""]]}]
     points       x_label, y_label, series: [{name, x, y, labels}], log_x; one with "line" is joined;
                  levels: [{name, y}], horizontal lines
@@ -47,17 +48,23 @@ KINDS = (
     "table",
     "texts",
     "alignments",
+    "logos",
     "settings",
     "points",
     "slices",
     "parallel",
 )
 # They take the page's whole width
-WIDE = ("pictures", "recordings", "texts", "alignments", "settings", "slices", "parallel")
+WIDE = (
+    *("pictures", "recordings", "texts", "alignments", "logos", "settings", "slices"),
+    "parallel",
+)
 MOST_CELLS = (
     20  # labels of a matrix that is shown as a table; of a larger one, its worst cells are named
 )
 NAMED = 20
+LEAST_BITS = 0.02  # of a letter that is drawn in a logo
+LETTERS = {"A": "#109648", "C": "#255c99", "G": "#f7a500", "T": "#d62839"}  # colours in logos
 NUMBER = re.compile(r"[-+]?[\d,.]+(e[-+]?\d+)?( ?%)?|-|")
 
 
@@ -171,4 +178,25 @@ def _recordings(panel: dict) -> dict[str, Any]:
     return {"outlines": outlines}
 
 
-VIEWS = {"matrix": _matrix, "bars": _bars, "table": _table, "recordings": _recordings}
+def _logos(panel: dict) -> dict[str, Any]:
+    """Each logo's letters as (letter, column, height, lower edge), the highest on top."""
+    stacks = []
+    for item in panel["items"]:
+        letters = []
+        for column, heights in enumerate(item["columns"]):
+            edge = 0.0
+            for letter, height in sorted(heights, key=lambda pair: pair[1]):
+                if height >= LEAST_BITS:
+                    letters.append((letter, column, height, edge))
+                edge += height
+        stacks.append(letters)
+    return {"stacks": stacks, "colours": LETTERS}
+
+
+VIEWS = {
+    "matrix": _matrix,
+    "bars": _bars,
+    "table": _table,
+    "recordings": _recordings,
+    "logos": _logos,
+}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tfbig.core.lazy import np
 
 BINS = 15
+DRAWN = 200  # points of a curve
+CURVES = 8  # classes in a plot
 
 
 def panels(names, true, said, confidence) -> list[dict]:
@@ -57,6 +59,33 @@ def by_class(names, label, predicted) -> dict:
             " those of a class that were said to be. F1: their harmonic mean."
         ),
     }
+
+
+def curves(names, true, probability) -> list[dict]:
+    """ROC and precision over recall of each class against the others; of two, of the last one."""
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    roc, precision = [], []
+    for number in range(len(names))[-1:] if len(names) == 2 else range(len(names))[:CURVES]:
+        is_positive, score = true == number, probability[:, number]
+        if is_positive.all() or not is_positive.any():
+            continue
+        wrong, right, _ = roc_curve(is_positive, score)
+        exact, recall, _ = precision_recall_curve(is_positive, score)
+        roc.append(_series(names[number], wrong, right))
+        precision.append(_series(names[number], recall[::-1], exact[::-1]))
+    axes = {"x_label": "false positive rate", "y_label": "sensitivity", "series": roc}
+    other = {"x_label": "recall", "y_label": "precision", "series": precision}
+    return [
+        {"kind": "curves", "title": "Receiver operating characteristic", **axes},
+        {"kind": "curves", "title": "Precision over recall", **other},
+    ]
+
+
+def _series(name, x, y) -> dict:
+    kept = np.unique(np.linspace(0, len(x) - 1, DRAWN).round().astype(int))
+    x, y = (np.round(values[kept].astype(float), 4).tolist() for values in (x, y))
+    return {"name": name, "x": x, "y": y}
 
 
 def _share(share: float) -> str:

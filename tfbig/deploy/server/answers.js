@@ -1,5 +1,5 @@
 // One renderer for each kind of answer: ANSWERS[kind](name, value, context) -> a node, or null.
-//   context: {answer: outputs by name, gives: their kinds, labels: names of classes, picture(): what was asked about}
+//   context: {answer: outputs by name, gives: their kinds, labels: names of classes, picture(), letters(): what was asked about}
 const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#f0e442", "#0072b2"];
 const ANSWERS = {
   label(name, value, context) {
@@ -98,6 +98,37 @@ const ANSWERS = {
       return cell;
     })));
     return make("div", {}, make("h3", {textContent: name}), make("div", {className: "scroll"}, make("table", {className: "alignment"}, head, ...body)));
+  },
+  effects(name, value, context) {  // rows: places of the sequence, columns: A, C, G, T
+    const letters = context.letters(), bases = "ACGT", colours = ["#109648", "#255c99", "#f7a500", "#d62839"], count = Math.min(letters.length, value.length, 2000);
+    const wide = 14, high = 96, row = 14, left = 16, canvas = make("canvas", {width: left + wide * count, height: high + 5 * row}), view = canvas.getContext("2d");
+    const ink = getComputedStyle(document.body).color, told = make("p", {className: "soft"});
+    // What a letter is worth: the answer's log odds fall by so much, on average, if it is another one
+    const worth = value.slice(0, count).map(each => -each.reduce((a, b) => a + b, 0) / 3);
+    const top = Math.max(1e-6, ...worth.map(Math.abs)), most = Math.max(1e-6, ...value.slice(0, count).flat().map(Math.abs));
+    view.textAlign = "center"; view.textBaseline = "alphabetic";
+    for (let i = 0; i < count; i++) {
+      const size = Math.abs(worth[i]) / top * high / 2, x = left + wide * (i + .5), up = worth[i] >= 0;
+      view.save(); view.translate(x, high / 2 + (up ? 0 : size)); view.scale(1.6, size / 7.2);
+      view.font = "bold 10px monospace"; view.fillStyle = colours[bases.indexOf(letters[i])] || "#888"; view.fillText(letters[i], 0, 0); view.restore();
+      value[i].forEach((effect, j) => {
+        view.fillStyle = effect < 0 ? "#d55e00" : "#0072b2"; view.globalAlpha = Math.min(1, Math.abs(effect) / most);
+        view.fillRect(x - wide / 2, high + row * j, wide - 1, row - 1); view.globalAlpha = 1;
+      });
+      view.fillStyle = ink; view.font = "9px system-ui, sans-serif";
+      if ((i + 1) % 10 === 0) view.fillText(i + 1, x, high + 5 * row - 3);
+    }
+    view.fillStyle = ink; view.fillRect(left, high / 2, wide * count, .5);
+    [...bases].forEach((base, j) => { view.font = "bold 10px monospace"; view.fillText(base, left / 2, high + row * (j + 1) - 4); });
+    const strongest = value.slice(0, count).flatMap((each, i) => each.map((effect, j) => [effect, letters[i] + (i + 1) + bases[j]])).sort((a, b) => Math.abs(b[0]) - Math.abs(a[0])).slice(0, 5);
+    const words = "Strongest: " + strongest.map(([effect, words]) => words + " " + (effect > 0 ? "+" : "") + effect.toFixed(2)).join(", ");
+    canvas.addEventListener("pointermove", event => {
+      const box = canvas.getBoundingClientRect(), i = Math.floor(((event.clientX - box.left) * canvas.width / box.width - left) / wide);
+      told.textContent = i >= 0 && i < count ? [...bases].map((base, j) => letters[i] + (i + 1) + base + " " + value[i][j].toFixed(2)).join(", ") : words;
+    });
+    told.textContent = words; canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", name + " of each base in each place. " + words);
+    const legend = "Above: how much each letter is worth to the answer. Below: what another base does to its log odds, blue for more, orange for less" + (value.length > count ? "; the first " + count.toLocaleString("en") + " places." : ".");
+    return make("div", {}, make("h3", {textContent: name}), make("div", {className: "scroll"}, canvas), told, make("p", {className: "soft", textContent: legend}));
   },
   audio(name, value) {
     if (!value || value.b64 === undefined) return ANSWERS.json(name, value);

@@ -65,7 +65,8 @@ function shown(model, first) {
   const several = first && typeof first === "object" && !Array.isArray(first) && first.b64 === undefined;
   const answer = several ? first : {[names.length === 1 ? names[0] : "answer"]: first};  // one output comes bare
   const given = Object.values(widgets).find(widget => widget.picture);
-  return answerNodes(answer, {answer, gives, labels: model.labels || [], picture: () => given && given.picture()});
+  const typed = Object.values(widgets).find(widget => widget.letters);
+  return answerNodes(answer, {answer, gives, labels: model.labels || [], picture: () => given && given.picture(), letters: () => typed ? typed.letters() : ""});
 }
 function halt() {
   if (writing) writing.abort();

@@ -107,7 +107,7 @@ const WIDGETS = {
     const files = chooser(name, "or drop a FASTA file, or choose one", ".fa,.fasta,.fna,.faa,.txt,text/plain", false, picked);
     area.addEventListener("input", tell); tell();
     return {
-      node: [label, area, told, files.node], picked, clear() { area.value = ""; files.clear(); tell(); },
+      node: [label, area, told, files.node], letters, picked, clear() { area.value = ""; files.clear(); tell(); },
       async value() {
         const text = letters(), wrong = problem(text);
         if (wrong || !text) throw new Error(wrong || "Type or paste a sequence first.");
