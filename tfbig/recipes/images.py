@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from tfbig.core.experiment import Experiment, Optim, Train
+from tfbig.core.experiment import Device, Experiment, Optim, Train
 from tfbig.data.cifar10 import CIFAR10
 from tfbig.data.image_folder import ImageFolder
 from tfbig.data.mnist import MNIST
+from tfbig.data.tfds_images import TFDSImages
 from tfbig.models.cnn import CNN
+from tfbig.models.convnext import ConvNeXt
 from tfbig.models.lstm import LSTM
 from tfbig.models.mlp import MLP
 from tfbig.models.resnet import ResNet
@@ -207,4 +209,112 @@ def own_pictures() -> Experiment:
         optim=Optim(
             optimizer="adamw", learning_rate=2e-3, schedule="cosine", warmup="5%", weight_decay=0.05
         ),
+    )
+
+
+def tiny_imagenet_10() -> Experiment:
+    """Ten classes of Tiny ImageNet in a folder of one's own, seen in random parts and mixed.
+
+    python -m tfbig.train tiny_imagenet_10 data.path=FOLDER
+
+    Not measured yet; `own_pictures` reaches 78.0 % on them.
+    """
+    return Experiment(
+        name="tiny_imagenet_10",
+        task=ImageClassification(flip=True, label_smoothing=0.1, cutmix=1.0),
+        model=CNN(
+            filters=(32, 64, 128, 256),
+            convolutions=2,
+            residual=True,
+            summary="average",
+            units=0,
+        ),
+        data=ImageFolder(side=64, random_area=0.35),
+        train=Train(length="60ep", batch_size=32, evaluate_every="10ep", save_every="10ep"),
+        optim=Optim(
+            optimizer="adamw", learning_rate=2e-3, schedule="cosine", warmup="5%", weight_decay=0.05
+        ),
+    )
+
+
+def imagenet_resnet50() -> Experiment:
+    """ImageNet with ResNet-50 as it is usually compared: 90 epochs, parts and mirror images.
+
+    # Needs an accelerator and ImageNet, prepared by TensorFlow Datasets
+    python -m tfbig.train imagenet_resnet50
+
+    Not measured yet. Published: 76.1 % (TensorFlow Model Garden, 90 epochs; Goyal et al. 2017 with
+    the same rates, 76.3 %).
+    """
+    return Experiment(
+        name="imagenet_resnet50",
+        task=ImageClassification(flip=True, label_smoothing=0.1),
+        model=ResNet(depth=50),
+        data=TFDSImages(side=224, centre=0.875, random_area=0.08),
+        train=Train(length="90ep", batch_size=1024),
+        optim=Optim(
+            optimizer="sgd",
+            learning_rate=0.4,
+            momentum=0.9,
+            nesterov=True,
+            schedule="cosine",
+            warmup="5ep",
+            # Decoupled: 1e-4 of a gradient that a momentum of 0.9 sums tenfold
+            weight_decay=1e-3,
+        ),
+        device=Device(precision="bfloat16"),
+    )
+
+
+def imagenet_convnext_tiny() -> Experiment:
+    """ImageNet with ConvNeXt-T: 300 epochs of RandAugment, MixUp and CutMix.
+
+    # Needs accelerators and ImageNet, prepared by TensorFlow Datasets
+    python -m tfbig.train imagenet_convnext_tiny
+
+    Not measured yet. Published: 82.1 % (Liu et al. 2022).
+    """
+    return Experiment(
+        name="imagenet_convnext_tiny",
+        task=ImageClassification(
+            flip=True, label_smoothing=0.1, changes=2, change_strength=0.9, mixup=0.8, cutmix=1.0
+        ),
+        model=ConvNeXt(size="tiny", stochastic_depth=0.1),
+        data=TFDSImages(side=224, centre=0.875, random_area=0.08),
+        train=Train(length="300ep", batch_size=4096, accumulate=8, ema=0.9999),
+        optim=Optim(
+            optimizer="adamw",
+            learning_rate=4e-3,
+            schedule="cosine",
+            warmup="20ep",
+            weight_decay=0.05,
+        ),
+        device=Device(precision="bfloat16"),
+    )
+
+
+def imagenet_vit_s16() -> Experiment:
+    """ImageNet with a plain Vision Transformer, ViT-S/16, in 90 epochs.
+
+    # Needs an accelerator and ImageNet, prepared by TensorFlow Datasets
+    python -m tfbig.train imagenet_vit_s16
+
+    Not measured yet. Published: more than 76 % (Beyer et al. 2022, whose positions are fixed).
+    """
+    return Experiment(
+        name="imagenet_vit_s16",
+        task=ImageClassification(flip=True, changes=2, change_strength=1.0, mixup=0.2),
+        model=ViT(size="s", patch=16),
+        data=TFDSImages(side=224, centre=0.875, random_area=0.05),
+        train=Train(length="90ep", batch_size=1024),
+        optim=Optim(
+            optimizer="adamw",
+            learning_rate=1e-3,
+            schedule="cosine",
+            warmup="10_000",
+            # Keras multiplies it by the rate; 1e-4 in all at the peak, as published
+            weight_decay=0.1,
+            clip_norm=1.0,
+        ),
+        device=Device(precision="bfloat16"),
     )
