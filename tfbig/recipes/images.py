@@ -160,7 +160,8 @@ def cifar10_resnet20() -> Experiment:
     # TFDS_DATA_DIR names a prepared folder, if there is no network
     python -m tfbig.train cifar10_resnet20
 
-    Not measured yet. He et al. 2016 reach 91.25 % in 164 epochs (train.length=164ep).
+    Measured: 87.5 % test accuracy (seed 0), 88 minutes on 2 CPU cores that much else shared. He et
+    al. 2016 reach 91.25 % in 164 epochs (train.length=164ep).
     """
     return Experiment(
         name="cifar10_resnet20",
