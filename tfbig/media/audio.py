@@ -42,21 +42,27 @@ class Audio(Medium):
         Refused with an InvalidArgumentError: other kinds than PCM of 16 bits, other rates, more
         samples than `most`, and what is torn.
         """
-        spec = (tf.TensorSpec([self.most], tf.float32), tf.TensorSpec([], tf.int32))
         with tf.device("CPU"):
-            samples, count = tf.map_fn(self._wav, served, fn_output_signature=spec)
-        longest = tf.reduce_max(tf.concat([count, [0]], 0))
-        return samples[:, :longest], count
+            count = tf.map_fn(self._count, served, fn_output_signature=tf.int32)
+            longest = tf.reduce_max(tf.concat([count, [0]], 0))
 
-    def _wav(self, content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            # Decoded twice, which costs little: a batch is as long as its longest, not as `most`
+            def padded(content):
+                mono = tf.reduce_mean(tf.audio.decode_wav(content)[0], -1)
+                # Never negative, so that a refusal is what is told, whichever runs first
+                return tf.pad(mono, [[0, tf.maximum(longest - tf.shape(mono)[0], 0)]])
+
+            spec = tf.TensorSpec([None], tf.float32)
+            samples = tf.map_fn(padded, served, fn_output_signature=spec)
+        return tf.reshape(samples, [-1, longest]), count
+
+    def _count(self, content: tf.Tensor) -> tf.Tensor:
         channels, rate = tf.audio.decode_wav(content)
         count = tf.shape(channels)[0]
         _require(tf.equal(rate, self.rate_hz), f"a WAV of {self.rate_hz} Hz", rate)
         fits = (count > 0) & (count <= self.most)
         _require(fits, f"a WAV of 1 to {self.most} samples", count)
-        mono = tf.reduce_mean(channels, -1)
-        # Never negative, so that the refusal above is what is told, whichever runs first
-        return tf.pad(mono, [[0, tf.maximum(self.most - count, 0)]]), count
+        return tf.identity(count)
 
     def encode(self, values, counts=None) -> np.ndarray:
         """Samples to WAV of 16 bits, bytes [n]; see the class for what is lost."""

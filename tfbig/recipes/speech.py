@@ -31,9 +31,9 @@ def spoken_digits_matchboxnet() -> Experiment:
             masks=1,
             mask_share=0.1,
         ),
-        model=MatchboxNet(repeats=1, stride=2, dropout=0.05),
+        model=MatchboxNet(repeats=2, dropout=0.1),
         data=SpokenDigits(),
-        train=Train(length="30ep", batch_size=32, shapes=3, evaluate_every="5ep", ema=0.99),
+        train=Train(length="30ep", batch_size=32, shapes=3, evaluate_every="5ep", ema=0.995),
         optim=Optim(
             optimizer="adamw",
             learning_rate=4e-3,
