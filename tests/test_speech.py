@@ -136,9 +136,10 @@ def test_words_have_times_in_the_graph_as_outside():
     }
     spoken = _served_speech._spoken(ALPHABET, outputs, 0.5)
     assert spoken["text"].numpy().tolist() == [b"ab c ba", b""]
-    assert spoken["words"].numpy().tolist() == [[b"ab", b"c", b"ba"], [b"", b"", b""]]
-    assert spoken["start_s"].numpy()[0].tolist() == [1, 5, 7]
-    assert spoken["end_s"].numpy()[0].tolist() == [2.5, 5.5, 8.5]
+    assert spoken["times"].numpy().tolist() == [b"1.00 2.50 ab\n5.00 5.50 c\n7.00 8.50 ba", b""]
+    again = _served_speech._tokens(ALPHABET, spoken["text"])
+    assert ALPHABET.decode(again["tokens"].numpy()[0]) == "ab c ba"
+    assert again["tokens_count"].numpy().tolist() == [7, 0]
     begins, ends = _served_speech.word_edges(ALPHABET, tokens)
     assert np.flatnonzero(begins).tolist() == [1, 5, 7] and np.flatnonzero(ends).tolist() == [
         2,

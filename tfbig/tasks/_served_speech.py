@@ -1,11 +1,13 @@
 """A recogniser as it is served.
 
-Signatures (b rows, n samples, t places, w words of the longest row):
+Signatures (b rows, n samples):
 
-    serving_default   wav_bytes string [b] -> text string [b], score float32 [b] (0 ... 1), words
-                      string [b, w], start_s, end_s float32 [b, w] (zeros behind a row's words),
-                      tokens int32 [b, t], tokens_count int32 [b]
+    serving_default   wav_bytes string [b] -> text string [b], score float32 [b] (0 ... 1), times
+                      string [b]: a line for each word, "start end word", in seconds
     tensors           frames and their count -> logits and what they say
+
+Where the tokenizer cannot be a part of the graph, serving_default gives no text but tokens int32
+[b, places] and tokens_count int32 [b].
 
 ONNX takes samples float32 [b, n] and samples_count int32 [b], and gives what `Task.predict` does.
 """
@@ -20,7 +22,7 @@ from tfbig.core.lazy import np, tf
 from tfbig.core.serving import Media, Serving
 from tfbig.decoding.ctc import moved_ahead
 from tfbig.media.audio import Audio
-from tfbig.prep import graph_text
+from tfbig.prep import graph_bpe, graph_text
 from tfbig.prep.tokenizers import Tokenizer
 
 
@@ -34,7 +36,7 @@ class Service(Component):
 def serving(task: Task, model, service: Service) -> Serving:
     audio = Audio(rate_hz=task.data.rate_hz, most=int(service.most_s * task.data.rate_hz))
     pieces = graph_text.pieces(task.tokenizer)
-    gives = {"text": "text", "score": "number"} if pieces else {"score": "number"}
+    spelled = {"text": "text", "times": "text"} if pieces else {}
     step = task.samples_of_place / task.data.rate_hz
 
     def decode(served):
@@ -42,8 +44,14 @@ def serving(task: Task, model, service: Service) -> Serving:
         return {"samples": samples, "samples_count": count}
 
     def answer(outputs):
-        kept = {name: outputs[name] for name in ("tokens", "tokens_count", "score")}
-        return {**kept, **_spoken(task.tokenizer, outputs, step)} if pieces else kept
+        if pieces:
+            return {"score": outputs["score"], **_spoken(task.tokenizer, outputs, step)}
+        return {name: outputs[name] for name in ("tokens", "tokens_count", "score")}
+
+    def records(answers, batch):
+        if pieces:
+            answers = _tokens(task.tokenizer, answers["text"])
+        return task.records(answers, batch)
 
     return Serving(
         signature={"wav_bytes": audio.served("wav_bytes")},
@@ -51,9 +59,13 @@ def serving(task: Task, model, service: Service) -> Serving:
         encode=task.encode,
         answer=answer,
         grade=lambda answers, batch: {},
-        records=task.records,
+        records=records,
         units={"frames": task.frames_unit},
-        media=Media(takes={"wav_bytes": "samples"}, gives=gives, forms={"wav_bytes": audio.form()}),
+        media=Media(
+            takes={"wav_bytes": "samples"},
+            gives={**spelled, "score": "number"},
+            forms={"wav_bytes": audio.form()},
+        ),
         assets={"tokenizer": task.tokenizer.to_json()},
         remarks=tuple(_remarks(task, audio, pieces)),
     )
@@ -114,9 +126,18 @@ def _spoken(tokenizer: Tokenizer, outputs: dict, step_s: float) -> dict:
     (ends,) = moved_ahead(real & ~empty & behind, [outputs["token_ends"]])
     words = tf.strings.split(text).to_tensor("")
     width = tf.shape(words)[1]
+    seconds = [tf.cast(edge[:, :width], tf.float32) * step_s for edge in (starts, ends)]
+    start, end = (tf.strings.as_string(edge, precision=2) for edge in seconds)
+    line = tf.strings.join([start, " ", end, " ", words, "\n"])
+    lines = tf.strings.reduce_join(tf.where(words == "", "", line), axis=1)
+    return {"text": text, "times": tf.strings.strip(lines)}
+
+
+def _tokens(tokenizer: Tokenizer, text) -> dict:
+    """Texts [b] as tokens again, with zeros behind their count."""
+    encoder = graph_text.encoder(tokenizer) or graph_bpe.encoder(tokenizer)
+    ragged = encoder(text)
     return {
-        "text": text,
-        "words": words,
-        "start_s": tf.cast(starts[:, :width], tf.float32) * step_s,
-        "end_s": tf.cast(ends[:, :width], tf.float32) * step_s,
+        "tokens": ragged.to_tensor(),
+        "tokens_count": tf.cast(ragged.row_lengths(), tf.int32),
     }
