@@ -18,7 +18,8 @@ def spoken_digits_matchboxnet() -> Experiment:
 
     python -m tfbig.train spoken_digits_matchboxnet
 
-    Not measured yet.
+    Measured: 98.0 % of the published test split (seed 0, 250 recordings; 91.9 to 100 % by speaker),
+    4 minutes on 2 CPU cores shared with much else.
     """
     return Experiment(
         name="spoken_digits_matchboxnet",
@@ -108,7 +109,9 @@ def own_speech() -> Experiment:
 
     python -m tfbig.train own_speech data.path=TABLE
 
-    Not measured yet.
+    Measured on CMU AN4's published split (seed 0, 38 of the 60 epochs, 4 shapes): test WER 13.2 %
+    and CER 5.6 % greedy; 7.5 % and 4.0 % by 24 beams over the training words. 12 minutes on 2 CPU
+    cores shared with much else.
     """
     return Experiment(
         name="own_speech",
