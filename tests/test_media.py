@@ -14,6 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfbig.core.errors import LeftOut, PartlyRefused, UserError
+from tfbig.data import _sound_files as files
 from tfbig.media.audio import Audio
 from tfbig.media.picture import Picture
 from tfbig.media.sequence import PROTEIN, Sequence
@@ -107,6 +108,48 @@ def test_recordings_are_read_as_they_were_written(subtype, form, tmp_path):
     taken = AUDIO.take(tmp_path / "it")
     np.testing.assert_array_equal(taken.values[0], RAMP)
     assert taken.names == [str(tmp_path / "it")] and taken.values[0].dtype == np.float32
+
+
+def test_what_is_predicted_is_what_is_learnt_and_served(tmp_path):
+    """Of two channels with more than 16 bits, at another rate."""
+    quiet = 1e-4 * np.random.default_rng(0).normal(size=(3000, 2))
+    (tmp_path / "it.wav").write_bytes(recording(quiet.astype(np.float32), 2 * RATE, "PCM_24"))
+    (predicted,) = AUDIO.take(tmp_path / "it.wav").values
+    learnt = files.opened(files.Row(path=tmp_path / "it.wav", words=""), RATE).load()
+    values, _ = served(AUDIO, [predicted])
+    np.testing.assert_array_equal(predicted, learnt)
+    np.testing.assert_array_equal(predicted, values[0])
+    np.testing.assert_array_equal(predicted * 32768, np.rint(predicted * 32768))
+    two = (1e-3 * np.random.default_rng(1).normal(size=(500, 2))).astype(np.float32)
+    content = recording(two, subtype="PCM_16")
+    (tmp_path / "two.wav").write_bytes(content)
+    decoded, _ = AUDIO.decode(tf.constant([content]))
+    np.testing.assert_array_equal(decoded[0], AUDIO.take(tmp_path / "two.wav").values[0])
+
+
+def test_samples_in_other_units_are_refused(tmp_path):
+    (tmp_path / "it.wav").write_bytes(recording(RAMP * 32768, subtype="FLOAT"))
+    with pytest.raises(UserError, match="expected samples from -1 to 1.*Divide them"):
+        AUDIO.take(tmp_path / "it.wav")
+
+
+def test_short_recordings_take_no_room_of_long_ones():
+    long = Audio(rate_hz=RATE, most=1 << 30)
+    values, counts = long.decode(tf.constant([recordings.wav(RAMP[:n], RATE) for n in (3, 7)]))
+    assert values.shape == (2, 7) and counts.numpy().tolist() == [3, 7]
+    assert not values[0, 3:].numpy().any()
+
+
+def test_folders_of_frames_are_videos_in_the_order_of_their_numbers(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for i in range(11):
+            frame = np.full((6, 8, 3), 10 * i, np.uint8)
+            Image.fromarray(frame).save(tmp_path / name / f"frame{i}.png")
+    taken = Video(frames=11, shape=(6, 8, 3)).take(tmp_path)
+    assert taken.names == [str(tmp_path / name) for name in ("one", "two")]
+    for video in taken.values:
+        assert video[:, 0, 0, 0].tolist() == [10 * i for i in range(11)]
 
 
 @pytest.mark.parametrize("form", ["OGG", "MP3"])

@@ -5,6 +5,7 @@ import itertools
 import json
 import sys
 import wave
+import zlib
 
 import numpy as np
 import pytest
@@ -270,7 +271,7 @@ def test_masks_are_narrow_and_inside():
 
 def write_wav(path, seconds=0.2, rate=RATE):
     path.parent.mkdir(parents=True, exist_ok=True)
-    tone = 0.5 * np.sin(np.arange(int(seconds * rate)))
+    tone = 0.5 * np.sin(np.arange(int(seconds * rate)) + zlib.crc32(path.name.encode()) / 1e9)
     path.write_bytes(recordings.wav(tone.astype(np.float32), rate))
 
 
@@ -343,6 +344,13 @@ def broken(root, name):
         lines[1] = lines[1].replace("train", "trial")
     elif name == "torn":
         (root / "audio" / "a.wav").write_bytes(b"RIFF1234")
+    elif name == "cut":
+        content = (root / "audio" / "a.wav").read_bytes()
+        (root / "audio" / "a.wav").write_bytes(content[: len(content) // 2])
+    elif name == "rate":
+        content = bytearray((root / "audio" / "a.wav").read_bytes())
+        content[24:28] = (2**31 - 1).to_bytes(4, "little")
+        (root / "audio" / "a.wav").write_bytes(content)
     elif name == "long":
         write_wav(root / "audio" / "a.wav", 30)
     elif name == "empty":
@@ -358,6 +366,8 @@ def broken(root, name):
         ("column", "expected a column one of text, transcript.* data.text"),
         ("split", "expected one of train, validation, test as split. Received: 'trial'"),
         ("torn", "a.wav: is no recording that can be read. Expected WAV, FLAC, OGG or MP3"),
+        ("cut", "a.wav: expected 3,200 bytes of samples, as its header says. Received: 1,578"),
+        ("rate", "a.wav: expected 100 to 1,000,000 samples a second. Received: 2,147,483,647"),
         ("long", "data.most_s: expected at least 30.00, the seconds of .*a.wav"),
         ("empty", "a.wav: expected a recording. Received: no samples"),
     ],
@@ -378,6 +388,81 @@ def test_splits_are_made_by_speaker(tmp_path):
     groups = [set(data.groups(split)) for split in ("train", "validation", "test")]
     assert all(groups) and not any(a & b for a, b in itertools.combinations(groups, 2))
     assert data.label_names == ("no", "yes")
+
+
+def test_copies_are_told_and_stand_in_one_split(tmp_path):
+    for number in range(24):
+        path = tmp_path / "tones" / ("Low", "high", "low")[number % 3] / f"{number}.wav"
+        write_wav(path)
+        path.with_name(f"copy of {number}.wav").write_bytes(path.read_bytes())
+    (tmp_path / "tones" / "high" / "0.wav").write_bytes(
+        (tmp_path / "tones" / "low" / "2.wav").read_bytes()
+    )
+    (tmp_path / "tones" / "high" / "tone.m4a").write_bytes(b"1")
+    data = AudioFolder(path=str(tmp_path / "tones"), rate_hz=RATE, test=0.2, validation=0.2)
+    splits = ("train", "validation", "test")
+    rows = [(split, data.samples(split, i)) for split in splits for i in range(data.size(split))]
+    places = [{split for split, other in rows if (other == own).all()} for _, own in rows]
+    assert all(map(len, places)) and max(map(len, places)) == 1
+    assert data.notes() == [
+        "recordings that stand under another label too, byte for byte: 3, of high, low; not all can"
+        " be right",
+        "classes that differ by capitals alone: 'Low' and 'low'",
+        f"recordings in {tmp_path / 'tones'} that are left out: 1 .m4a",
+    ]
+
+
+def test_copies_in_given_splits_are_told(tmp_path):
+    path, _ = table(tmp_path)
+    audio = tmp_path / "audio"
+    (audio / "c.wav").write_bytes((audio / "a.wav").read_bytes())
+    notes = SpeechFolder(path=str(path), rate_hz=RATE).notes()
+    assert notes == [
+        "recordings that stand in the training split too, byte for byte: 1 of test; metrics of"
+        " these splits are too good"
+    ]
+
+
+def test_splits_by_other_names_are_no_classes(tmp_path):
+    for split in ("Training", "validation", "testing"):
+        for name in ("no", "yes"):
+            write_wav(tmp_path / split / name / f"{split}.wav")
+    data = AudioFolder(path=str(tmp_path), rate_hz=RATE)
+    assert data.label_names == ("no", "yes") and data.size("test") == 2
+    (tmp_path / "Training").rename(tmp_path / "train_set")
+    with pytest.raises(UserError, match="expected train and perhaps test.*test.*Rename them"):
+        AudioFolder(path=str(tmp_path), rate_hz=RATE).label_names  # noqa: B018
+    for name in ("train", "tram"):  # what runs on rails
+        write_wav(tmp_path / "rails" / name / "1.wav")
+    assert AudioFolder(path=str(tmp_path / "rails")).label_names == ("train", "tram")
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"offset": 3.5}, "line 1: expected a whole file. Received: an offset of 3.5 s"),
+        ({"duration": 0.4}, "a duration of 0.4 s for a file of 1.00 s"),
+        ({"text": ["a", "b"]}, "line 1: expected text as 'text'. Received: list"),
+    ],
+)
+def test_rows_that_mean_something_else_are_refused(cells, words, tmp_path):
+    write_wav(tmp_path / "a.wav", 1.0)
+    row = {"audio_filepath": "a.wav", "text": "a", "duration": 1.02, "offset": 0, **cells}
+    (tmp_path / "manifest.json").write_text(json.dumps(row))
+    with pytest.raises(UserError, match=words):
+        SpeechFolder(path=str(tmp_path / "manifest.json"), rate_hz=RATE).check()
+
+
+def test_one_speaker_cannot_stand_in_three_splits(tmp_path):
+    lines = ["path,sentence,client_id"]
+    for number in range(10):
+        write_wav(tmp_path / "clips" / f"{number}.wav")  # as in Common Voice
+        lines.append(f"{number}.wav,a,ann")
+    (tmp_path / "validated.csv").write_text("\n".join(lines))
+    path = str(tmp_path / "validated.csv")
+    with pytest.raises(UserError, match="10 recordings, 1 of these in all.*data.speaker"):
+        SpeechFolder(path=path, rate_hz=RATE).size("train")
+    assert SpeechFolder(path=path, rate_hz=RATE, speaker="path").size("train") == 8
 
 
 def test_digits_are_as_published():

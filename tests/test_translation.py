@@ -268,6 +268,39 @@ def test_export_takes_and_gives_text(run, trained, tmp_path):
         shares = aligned["attention"][row]
         np.testing.assert_allclose(shares[: len(made), : len(read)].sum(1), 1, atol=1e-5)
         assert not shares[len(made) :].any() and not shares[:, len(read) :].any()
+    refuse_what_no_text_has(signatures, trained.task)
+
+
+def refuse_what_no_text_has(signatures, task):
+    """Counts, places and tokens that there are none of, in words that name them."""
+    size, scored = task.tokenizer.size, task.facts["scored"]
+    most = {side: task.spec[side].most for side in ("source", "target")}
+    source = {
+        "source": np.full((2, most["source"]), task.end, np.int32),
+        "source_count": np.array([1, most["source"]], np.int32),
+    }
+    target = {
+        "target": np.full((2, most["target"]), task.end, np.int32),
+        "target_count": np.array([0, most["target"]], np.int32),
+    }
+    kept = {name: value.numpy() for name, value in signatures["encode"](**source).items()}
+    step = {"token": np.full(2, task.end, np.int32), "place": np.zeros(2, np.int32), **kept}
+    counts = {"source_count": (-7, 0, 999), "source": (-1, size)}
+    no_target = {"target_count": (-7, 999), "target": (-1, size)}
+    for name, given, changes in (
+        ("tensors", {**source, **target}, {**counts, **no_target}),
+        ("encode", source, counts),
+        ("step", step, {"place": (-1, most["target"]), "token": (-1, max(size, scored))}),
+    ):
+        call = signatures[name]
+        call(**{key: tf.constant(value) for key, value in given.items()})
+        for key, numbers in changes.items():
+            for number in numbers:
+                changed = np.array(given[key])
+                changed[(1, *[0] * (changed.ndim - 1))] = number
+                words = f"{key}: expected .* to"
+                with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+                    call(**{**given, key: tf.constant(changed)})
 
 
 def test_characters_and_bytes(experiment, tmp_path):

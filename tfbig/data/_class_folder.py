@@ -16,11 +16,11 @@ from tfbig.core.component import knob
 from tfbig.core.dataset import Dataset
 from tfbig.core.errors import Needed, UserError
 from tfbig.core.features import SPLITS
-from tfbig.core.files import UNREAD, digests
+from tfbig.core.files import digests
 from tfbig.core.folders import files_inside, is_hidden
 from tfbig.core.lazy import np
 from tfbig.data._images import check_split
-from tfbig.data._splits import grouped
+from tfbig.data._splits import copies, grouped
 
 LIKE_A_PART = re.compile(r"(^|[^a-z])(train|valid|val|test|eval)", re.IGNORECASE)
 PARTS = {
@@ -133,30 +133,11 @@ class ClassFolder(Dataset):
 
     @cached_property
     def _copies(self) -> list[str]:
-        places = collections.defaultdict(list)  # of each content: its splits and labels
-        for split, label, _, content in self._digested():
-            places[content].append((split, label))
-        places.pop(UNREAD, None)
-        twice, classes = collections.Counter(), set()
-        contradictory = 0
-        for rows in places.values():
-            labels = {label for _, label in rows}
-            splits = [split for split, _ in rows]
-            if "train" in splits:
-                twice.update(split for split in splits if split != "train")
-            if len(labels) > 1:
-                contradictory += len(rows)
-                classes |= labels
-        lines = []
-        if twice:
-            copies = ", ".join(f"{twice[split]:,} of {split}" for split in SPLITS if twice[split])
-            sentence = f"{self.noun}s that stand in the training split too, byte for byte"
-            lines.append(f"{sentence}: {copies}; metrics of these splits are too good")
-        if contradictory:
-            names = ", ".join(self.label_names[label] for label in sorted(classes))
-            sentence = f"{self.noun}s that stand under another class too, byte for byte"
-            lines.append(f"{sentence}: {contradictory:,}, of {names}; not all can be right")
-        return lines
+        rows = (
+            (split, self.label_names[label], content)
+            for split, label, _, content in self._digested()
+        )
+        return copies(rows, self.noun, "class")
 
     def _left_out(self) -> list[str]:
         folders = [path for split in PARTS if (path := _part(self.root, split))] or [self.root]

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from tfbig.core.component import knob
 from tfbig.core.dataset import Dataset
 from tfbig.core.errors import Needed, UserError
 from tfbig.core.features import SPLITS, Feature
+from tfbig.core.files import digests
 from tfbig.core.lazy import np
-from tfbig.data._splits import grouped
+from tfbig.data._splits import copies, grouped
 from tfbig.prep import tokenizers, vocabularies
 from tfbig.prep.recordings import LEVELS, to_levels
 
@@ -35,6 +37,7 @@ class Recording:
         levels: its samples, int16 [count], where they are in memory.
         load: reads them otherwise, float32 [count] from -1 to 1.
         split: one of SPLITS, or empty where it is decided here.
+        path: the file it is read from, if it is one.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Recording:
     levels: np.ndarray | None = None
     load: Callable[[], np.ndarray] | None = None
     split: str = ""
+    path: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +145,28 @@ class Recordings(Dataset):
     def seconds(self, split: str) -> float:
         return sum(recording.count for recording in self.recordings(split)) / self.rate_hz
 
+    answer_kind: ClassVar[str]
+    """What a recording teaches, in a word."""
+
+    def answer(self, recording: Recording) -> str:
+        """What a recording teaches."""
+        raise NotImplementedError
+
+    def notes(self):
+        """Lines about files that stand in two splits, or with two answers."""
+        rows = [
+            (split, recording)
+            for split in SPLITS
+            for recording in self.recordings(split)
+            if recording.path
+        ]
+        contents = digests(recording.path for _, recording in rows)
+        named = (
+            (split, self.answer(recording), content)
+            for (split, recording), content in zip(rows, contents, strict=True)
+        )
+        return [*super().notes(), *copies(named, "recording", self.answer_kind)]
+
     def _shared_speakers(self) -> set[str]:
         speakers = {
             split: {one.speaker for one in self.recordings(split)} - {""} for split in SPLITS
@@ -169,6 +195,10 @@ class Labelled(Recordings):
     """Recordings with a label each."""
 
     gives = frozenset({"samples", "label"})
+    answer_kind = "label"
+
+    def answer(self, recording):
+        return self.label_names[recording.label]
 
     @property
     def spec(self):
@@ -192,6 +222,7 @@ class Transcribed(Recordings):
     """Recordings with a transcript each."""
 
     gives = frozenset({"samples", "transcript"})
+    answer_kind = "transcript"
 
     tokenizer: str = knob(
         "characters",
@@ -240,6 +271,9 @@ class Transcribed(Recordings):
         letters = sorted(set("".join(texts)))
         # Letters that training lacks have a token too, which is never said
         return tokenizers.Characters("".join(letters), unknown=True)
+
+    def answer(self, recording):
+        return normalized(recording.text, self.normalize)
 
     def texts(self, split: str) -> list[str]:
         """The transcripts of a split, as they are learnt and measured."""
@@ -314,8 +348,8 @@ def split_by_speaker(
 ) -> dict[str, list[Recording]]:
     """Recordings by split: as their source says; what it does not have is held out from train.
 
-    A speaker's recordings, or a recording without one, stand in one split together, and each label
-    has about the same share.
+    A speaker's recordings, or copies of a recording without one, stand in one split together, and
+    each label has about the same share.
 
     Args:
         recordings: all of them.
@@ -325,14 +359,44 @@ def split_by_speaker(
     splits = {split: [one for one in recordings if one.split == split] for split in SPLITS}
     splits["train"] += [one for one in recordings if not one.split]
     total = len(splits["train"])
+    known = _contents(splits["train"])
     for number, (split, share) in enumerate(shares.items()):
         if splits[split] or not total:
             continue
         rest = splits["train"]
         labels = np.array([one.label for one in rest])
-        groups = np.array([one.speaker or f"\0{i}" for i, one in enumerate(rest)])
+        groups = np.array([one.speaker or f"\0{known[id(one)]}" for one in rest])
         held = grouped(labels, groups, max(1, round(share * total)), (seed + number) % 2**32)
         is_held = np.isin(np.arange(len(rest)), held)
         splits[split] = [one for one, out in zip(rest, is_held, strict=True) if out]
         splits["train"] = [one for one, out in zip(rest, is_held, strict=True) if not out]
+        if not splits[split]:
+            _refuse_few(groups.tolist(), split)
     return splits
+
+
+def _contents(recordings: list[Recording]) -> dict[int, str]:
+    """What tells recordings apart, by their ids: the place of the first one with that content.
+
+    Only files without a speaker that are as long as another one are read.
+    """
+    known = {id(one): str(place) for place, one in enumerate(recordings)}
+    alike = collections.defaultdict(list)
+    for one in recordings:
+        if one.path and not one.speaker:
+            alike[one.count].append(one)
+    several = [one for own in alike.values() if len(own) > 1 for one in own]
+    first: dict[str, str] = {}
+    for one, content in zip(several, digests(one.path for one in several), strict=True):
+        known[id(one)] = first.setdefault(content, known[id(one)])
+    return known
+
+
+def _refuse_few(groups: list[str], split: str) -> None:
+    """Says that there are too few speakers, or different recordings, to hold some out."""
+    raise UserError(
+        "data: expected a few speakers, or recordings of no speaker that differ, to hold some out"
+        f" for the {split} split. Received: {len(groups):,} recordings, {len(set(groups)):,} of"
+        " these in all. Name the splits in a column, or set data.speaker to the column of the"
+        " file, so that the same people speak in all splits."
+    )

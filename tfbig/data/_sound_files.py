@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import functools
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +19,12 @@ from tfbig.prep.recordings import SUFFIXES
 
 ENDINGS = (*_tables.SEPARATORS, *_tables.LINES, ".json")
 # Column names that are usual, for what no setting names
-FILE = ("file", "audio_filepath", "path", "filename", "audio", "wav")
+FILE = ("file", "audio_filepath", "path", "filename", "file_name", "audio", "wav")
 TEXT = ("text", "transcript", "transcription", "sentence")
 LABEL = ("label", "class", "word", "category", "command")
 SPEAKER = ("speaker", "speaker_id", "client_id", "spk")
+OFFSET, DURATION = "offset", "duration"  # of a part of a file, in manifests of JSON lines
+DURATION_S = 0.2  # by how much a duration may be shorter than its file, for it is rounded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,7 @@ def opened(row: Row, rate_hz: int, **own) -> Recording:
         count=count,
         speaker=row.speaker,
         split=row.split,
+        path=row.path,
         load=functools.partial(_load, row.path, rate_hz, count),
         **own,
     )
@@ -93,15 +98,67 @@ def table(path: Path, columns: dict[str, str], words: tuple[str, ...]) -> Iterat
                     f"{place}: expected a column {wanted}. Received: {known}. Name the columns by"
                     " data.file, data.speaker, data.split and data.label or data.text."
                 )
-            value = row.get(column, "")
-            cells[kind] = "" if value is None else str(value).strip()
+            cells[kind] = _cell(row.get(column), column, place)
         if not cells["file"]:
             raise UserError(f"{place}: expected the name of a file. Received: nothing.")
         split = _tables.split_named(cells["split"], place) if cells["split"] else ""
-        file = path.parent / cells["file"]
-        if not file.is_file():
-            raise UserError(f"{place}: there is no file {file}.")
-        yield Row(path=file, words=cells["words"], speaker=cells["speaker"], split=split)
+        # Common Voice has its recordings in clips, beside its tables
+        candidates = [path.parent / cells["file"], path.parent / "clips" / cells["file"]]
+        file = next((each for each in candidates if each.is_file()), None)
+        if file is None:
+            raise UserError(f"{place}: there is no file {candidates[0]}.")
+        _refuse_part(row, file, place)
+        words_nfc = unicodedata.normalize("NFC", cells["words"])
+        yield Row(path=file, words=words_nfc, speaker=cells["speaker"], split=split)
+
+
+def _cell(value, column: str, place: str) -> str:
+    """A cell's text."""
+    if isinstance(value, (list, dict)):
+        raise UserError(
+            f"{place}: expected text as {column!r}. Received: {type(value).__name__}. Name another"
+            " column."
+        )
+    return "" if value is None else str(value).strip()
+
+
+def _refuse_part(row: dict, file: Path, place: str) -> None:
+    """Refuses a row that means a part of its file, for files are read whole."""
+    offset, duration = (_number(row.get(name)) for name in (OFFSET, DURATION))
+    if offset:
+        received = f"an offset of {offset:g} s"
+    elif duration:
+        seconds = recordings.length(file, 1000) / 1000
+        if seconds - duration <= max(DURATION_S, 0.02 * seconds):
+            return
+        received = f"a duration of {duration:g} s for a file of {seconds:.2f} s"
+    else:
+        return
+    raise UserError(
+        f"{place}: expected a whole file. Received: {received}. Parts of recordings are not read:"
+        " cut them, one file for each row."
+    )
+
+
+def _number(value) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def left_out(folder: Path, rows: list[Row]) -> list[str]:
+    """A line about the files of sound inside a folder that no row means, by their endings."""
+    if not folder.is_dir():
+        return []
+    listed = {row.path for row in rows}
+    rest = [path for path in files_inside(folder) if path not in listed]
+    kinds = (*SUFFIXES, *recordings.OTHERS)
+    endings = collections.Counter(
+        path.suffix.lower() for path in rest if path.suffix.lower() in kinds
+    )
+    counts = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common())
+    return [f"recordings in {folder} that are left out: {counts}"] if endings else []
 
 
 def is_table(path: Path) -> bool:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import collections
+from collections.abc import Iterable
+
+from tfbig.core.features import SPLITS
+from tfbig.core.files import UNREAD
 from tfbig.core.lazy import np
+
+NAMED = 4  # classes or transcripts in a line
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -62,3 +69,37 @@ def balanced(labels: np.ndarray, groups: np.ndarray, share: float, seed: int) ->
             wanted -= counts[number]
             held.append(number)
     return np.flatnonzero(np.isin(group, held))
+
+
+def copies(rows: Iterable[tuple[str, str, str]], noun: str, kind: str) -> list[str]:
+    """Lines about files that stand in the training split and another one, or with two answers.
+
+    Args:
+        rows: (split, answer, digest of the content) of each file.
+        noun: what a file holds.
+        kind: what an answer is, in a word.
+    """
+    places = collections.defaultdict(list)
+    for split, answer, content in rows:
+        places[content].append((split, answer))
+    places.pop(UNREAD, None)
+    twice, contradictory = collections.Counter(), 0
+    several: set[str] = set()
+    for own in places.values():
+        answers = {answer for _, answer in own}
+        splits = [split for split, _ in own]
+        if "train" in splits:
+            twice.update(split for split in splits if split != "train")
+        if len(answers) > 1:
+            contradictory += len(own)
+            several |= answers
+    lines = []
+    if twice:
+        counts = ", ".join(f"{twice[split]:,} of {split}" for split in SPLITS if twice[split])
+        sentence = f"{noun}s that stand in the training split too, byte for byte"
+        lines.append(f"{sentence}: {counts}; metrics of these splits are too good")
+    if contradictory:
+        names = ", ".join(sorted(several)[:NAMED]) + (", ..." if len(several) > NAMED else "")
+        sentence = f"{noun}s that stand under another {kind} too, byte for byte"
+        lines.append(f"{sentence}: {contradictory:,}, of {names}; not all can be right")
+    return lines

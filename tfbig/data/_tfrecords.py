@@ -66,9 +66,10 @@ def _places(path: Path) -> np.ndarray:
     stamp = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     kept = cache / "tfbig" / "tfrecords" / f"{hashlib.sha256(stamp.encode()).hexdigest()[:32]}.npy"
-    with contextlib.suppress(OSError, ValueError):
+    # A crash may have left an empty or torn one
+    with contextlib.suppress(OSError, ValueError, EOFError):
         places = np.load(kept)
-        if places.dtype == np.int64 and places.ndim == 1 and places[-1] == status.st_size:
+        if _fit(places, status.st_size):
             return places
     places = _walked(path, status.st_size)
     with contextlib.suppress(OSError):  # it is walked again next time
@@ -77,6 +78,14 @@ def _places(path: Path) -> np.ndarray:
             np.save(file, places)
         os.replace(file.name, kept)
     return places
+
+
+def _fit(places, size: int) -> bool:
+    """Whether these may be the places of a file's records."""
+    if not isinstance(places, np.ndarray) or places.dtype != np.int64 or places.ndim != 1:
+        return False
+    edges_fit = places.size > 0 and places[0] == 0 and places[-1] == size
+    return bool(edges_fit and (np.diff(places) >= BEFORE + BEHIND).all())
 
 
 def _walked(path: Path, size: int) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +14,7 @@ from tfbig.core.errors import Needed, UserError
 from tfbig.core.files import digests
 from tfbig.core.lazy import np
 from tfbig.data import _sound_files as files
+from tfbig.data._class_folder import LIKE_A_PART
 from tfbig.data._recordings import Labelled, split_by_speaker
 from tfbig.data._tables import SPLIT_NAMES
 from tfbig.prep.recordings import wav
@@ -93,8 +96,20 @@ class AudioFolder(Labelled):
     def _of_folders(self) -> list[files.Row]:
         """Recordings by the names of their folders: classes, perhaps inside of splits."""
         paths = files.sounds(self.root)
-        tops = {path.relative_to(self.root).parts[0] for path in paths}
-        by_split = any(top.lower() == "train" for top in tops)
+        inside = collections.defaultdict(set)  # of each folder: what is in it
+        for path in paths:
+            top, *below = path.relative_to(self.root).parts
+            inside[top].add(below[0] if len(below) > 1 else "")
+        tops = set(inside)
+        # Without classes inside, it is one: of railways
+        by_split = any(
+            SPLIT_NAMES.get(top.lower()) == "train" and "" not in inside[top] for top in tops
+        )
+        if not by_split and all(LIKE_A_PART.search(top) and "" not in inside[top] for top in tops):
+            raise UserError(
+                f"data.path: expected train and perhaps test and validation in {self.root}, with"
+                f" the classes inside. Received: {', '.join(sorted(tops)[:3])}. Rename them."
+            )
         strange = sorted(top for top in tops if by_split and top.lower() not in SPLIT_NAMES)
         if strange:
             raise UserError(
@@ -108,7 +123,8 @@ class AudioFolder(Labelled):
             if len(parts) <= depth:
                 raise UserError(f"data.path: expected {path} inside of a class's folder.")
             split = SPLIT_NAMES[parts[0].lower()] if by_split else ""
-            rows.append(files.Row(path=path, words=parts[depth - 1], split=split))
+            words = unicodedata.normalize("NFC", parts[depth - 1])
+            rows.append(files.Row(path=path, words=words, split=split))
         return rows
 
     @property
@@ -119,7 +135,24 @@ class AudioFolder(Labelled):
         numbers = {name: number for number, name in enumerate(self.label_names)}
         listed = [files.opened(row, self.rate_hz, label=numbers[row.words]) for row in self._rows]
         shares = {"test": self.test, "validation": self.validation}
-        return split_by_speaker(listed, shares, self.split_seed)
+        splits = split_by_speaker(listed, shares, self.split_seed)
+        untaught = {*numbers.values()} - {one.label for one in splits["train"]}
+        if untaught:
+            raise UserError(
+                f"data: {self.root} leaves no recording of {self.label_names[min(untaught)]!r} to"
+                " train on. Expected each class in the training split, by several speakers where"
+                " they are named."
+            )
+        return splits
+
+    def notes(self):
+        """Also lines about classes that are spelt alike, and about files that are left out."""
+        alike = collections.defaultdict(list)
+        for name in self.label_names:
+            alike[name.casefold()].append(name)
+        same = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
+        lines = [f"classes that differ by capitals alone: {', '.join(same)}"] if same else []
+        return [*super().notes(), *lines, *files.left_out(self.root, self._rows)]
 
     def content(self):
         lines = digests(row.path for row in self._rows)

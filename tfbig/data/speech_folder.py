@@ -14,7 +14,7 @@ from tfbig.core.files import digests
 from tfbig.core.lazy import np
 from tfbig.data import _speech_forms as forms
 from tfbig.data._recordings import Transcribed, split_by_speaker
-from tfbig.data._sound_files import Row, opened
+from tfbig.data._sound_files import Row, left_out, opened
 from tfbig.prep.recordings import wav
 
 
@@ -99,6 +99,10 @@ class SpeechFolder(Transcribed):
         listed = [opened(row, self.rate_hz, text=row.words) for row in self._rows]
         shares = {"test": self.test, "validation": self.validation}
         return split_by_speaker(listed, shares, self.split_seed)
+
+    def notes(self):
+        """Also a line about recordings of a folder that have no transcript."""
+        return [*super().notes(), *left_out(self.root, self._rows)]
 
     def content(self):
         lines = digests(row.path for row in self._rows)

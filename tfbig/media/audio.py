@@ -30,7 +30,7 @@ class Audio(Medium):
 
     medium, noun = "samples", "recording"
     suffixes = (*recordings.SUFFIXES, ".npy")
-    unreadable = (".m4a", ".aac", ".wma", ".opus", ".amr")
+    unreadable = recordings.OTHERS
     array = "float32 [n, samples]"
 
     rate_hz: int
@@ -49,6 +49,8 @@ class Audio(Medium):
             # Decoded twice, which costs little: a batch is as long as its longest, not as `most`
             def padded(content):
                 mono = tf.reduce_mean(tf.audio.decode_wav(content)[0], -1)
+                # Several channels are rounded to 16 bits again, as in files
+                mono = tf.round(mono * recordings.LEVELS) / recordings.LEVELS
                 # Never negative, so that a refusal is what is told, whichever runs first
                 return tf.pad(mono, [[0, tf.maximum(longest - tf.shape(mono)[0], 0)]])
 

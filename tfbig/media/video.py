@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +44,13 @@ class Video(Medium):
 
     @classmethod
     def _files(cls, path):
-        """The videos of a folder; one without any that holds pictures is a video itself."""
+        """The videos of a folder; where there are none, each folder of pictures inside is one."""
         if path.is_dir():
-            inside = {file.suffix.lower() for file in files_inside(path)}
-            if not inside & {*cls.suffixes, *cls.unreadable} and inside & set(SUFFIXES):
-                return [path]
+            files = files_inside(path)
+            inside = {file.suffix.lower() for file in files}
+            folders = {file.parent for file in files if file.suffix.lower() in SUFFIXES}
+            if folders and not inside & {*cls.suffixes, *cls.unreadable}:
+                return sorted(folders)
         return super()._files(path)
 
     def served(self, name):
@@ -83,8 +86,16 @@ class Video(Medium):
         return super()._of_source(source, count)
 
     def _of_pictures(self, folder: Path) -> np.ndarray:
-        """The pictures of a folder, sorted by their names, as the frames of one video."""
-        paths = [file for file in files_inside(folder) if file.suffix.lower() in SUFFIXES]
+        """The pictures of a folder, sorted by their names, as the frames of one video.
+
+        Numbers in names are sorted as numbers: 2 before 10.
+        """
+        paths = [
+            file
+            for file in files_inside(folder)
+            if file.suffix.lower() in SUFFIXES and file.parent == folder
+        ]
+        paths.sort(key=_by_numbers)
         chosen = [paths[i] for i in middles(len(paths), self.frames)]
         frames = []
         for path in chosen:
@@ -114,6 +125,12 @@ class Video(Medium):
 
     def _together(self, values):
         return np.stack(values) if values else np.empty((0, self.frames, *self.shape), np.uint8)
+
+
+def _by_numbers(path: Path) -> tuple:
+    """A file's name in parts that are sorted one after another: text, number, text, ..."""
+    parts = re.split(r"([0-9]+)", path.name)
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)], path.name
 
 
 def filmstrip(video: np.ndarray, frames: int) -> np.ndarray:

@@ -115,13 +115,15 @@ def _film_frames(file, name: str, wanted: int) -> Iterator[np.ndarray]:
     with av.open(file) as film:
         if not film.streams.video:
             raise UserError(f"{name}: expected a video. Received: a file without pictures.")
-        packets = [packet for packet in film.demux(video=0) if packet.size > 0]
-        times = [packet.pts for packet in packets]
-        keys = sorted(
-            (p.pts, p.dts) for p in packets if p.is_keyframe and None not in (p.pts, p.dts)
-        )
         codec = film.streams.video[0].codec_context
-        _limit(name, (codec.width, codec.height), len(times))
+        times, keys = [], []
+        for packet in film.demux(video=0):  # not kept: they hold all of the film
+            if packet.size > 0:
+                times.append(packet.pts)
+                _limit(name, (codec.width, codec.height), len(times))
+                if packet.is_keyframe and None not in (packet.pts, packet.dts):
+                    keys.append((packet.pts, packet.dts))
+        keys.sort()
         if None in times or not keys:
             yield from _in_order(film, name, middles(len(times), wanted))
         else:

@@ -11,15 +11,21 @@ from tfbig.core.errors import UserError, package_needed
 from tfbig.core.lazy import np
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3")
+OTHERS = (".m4a", ".aac", ".wma", ".opus", ".amr")  # of recordings that are not read
 KINDS = "WAV, FLAC, OGG or MP3"
 ERRORS = (ValueError, RuntimeError, EOFError, wave.Error)  # of files that cannot be read
 LEVELS = 1 << 15  # of 16 bits, on either side of zero
+RATES_HZ = 100, 1_000_000  # of files; what else a header says is none
+LOUDEST = 64.0  # times full scale: louder samples are counted in other units
+MOST_CHUNKS = 1 << 10  # of a WAV before its samples
+UNTOLD = 0x7FFF0000  # bytes from which on a WAV that was written to a pipe does not know its size
 
 
 def read(content: bytes, name: str, rate_hz: int, most: int) -> np.ndarray:
     """A file's content as one channel of samples, float32 [n] from -1 to 1, at `rate_hz`.
 
-    Channels are averaged, other rates are resampled, and what is louder than full scale is cut off.
+    Channels are averaged, other rates are resampled, what is louder than full scale is cut off, and
+    all is rounded to 16 bits, as recordings are learnt and served.
 
     Args:
         content: WAV, FLAC, OGG or MP3; without soundfile only WAV of whole numbers.
@@ -31,8 +37,9 @@ def read(content: bytes, name: str, rate_hz: int, most: int) -> np.ndarray:
         UserError: it is no recording, is empty, is longer, or holds what is no number.
     """
     try:
+        _refuse_torn(io.BytesIO(content), name)
         with _open(io.BytesIO(content), name) as file:
-            rate, count = file.samplerate, file.frames
+            rate, count = _told(file, name)
             # As many as there is room for, whatever the file claims to hold
             room = math.ceil(most * rate / rate_hz)
             channels = file.read(room + 1, dtype="float32", always_2d=True)
@@ -49,17 +56,28 @@ def read(content: bytes, name: str, rate_hz: int, most: int) -> np.ndarray:
 
 
 def checked(samples: np.ndarray, name: str) -> np.ndarray:
-    """Samples within full scale; those that are no numbers are refused."""
+    """Samples in 16 bits, float32 from -1 to 1.
+
+    What is no number, or so loud that it is counted in other units, is refused.
+    """
     if not np.isfinite(samples).all():
         raise UserError(f"{name}: expected finite samples. Received: some that are not.")
-    return np.clip(samples, -1, 1)
+    loudest = float(np.abs(samples).max(initial=0))
+    if loudest > LOUDEST:
+        raise UserError(
+            f"{name}: expected samples from -1 to 1. Received: up to {loudest:g}. Divide them by"
+            f" full scale, which is {LEVELS:,} for 16 bits."
+        )
+    return to_levels(samples).astype(np.float32) / LEVELS
 
 
 def length(path: Path, rate_hz: int) -> int:
     """Samples that a file has at `rate_hz`, from its header."""
     try:
-        with path.open("rb") as stream, _open(stream, str(path)) as file:
-            count, rate = file.frames, file.samplerate
+        with path.open("rb") as stream:
+            _refuse_torn(stream, str(path))
+            with _open(stream, str(path)) as file:
+                rate, count = _told(file, str(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from error
     except ERRORS as error:
@@ -67,6 +85,45 @@ def length(path: Path, rate_hz: int) -> int:
     if count < 1:
         raise UserError(f"{path}: expected a recording. Received: no samples.")
     return resampled_length(count, rate, rate_hz)
+
+
+def _told(file, name: str) -> tuple[int, int]:
+    """The rate of an open file and how many samples it says that it has."""
+    low, high = RATES_HZ
+    if not low <= file.samplerate <= high:
+        raise UserError(
+            f"{name}: expected {low:,} to {high:,} samples a second. Received:"
+            f" {file.samplerate:,}. Its header is broken: mend it or take it out."
+        )
+    if file.frames >= 1 << 40:
+        raise UserError(
+            f"{name}: expected a header that says how long it is. Received: none, as of what was"
+            " written to a pipe. Write it to a file again."
+        )
+    return file.samplerate, file.frames
+
+
+def _refuse_torn(stream, name: str) -> None:
+    """Refuses a WAV that says to hold more than it does: what is there would be taken as all."""
+    stream.seek(0, io.SEEK_END)
+    size, place = stream.tell(), 12
+    stream.seek(0)
+    chunks = MOST_CHUNKS if stream.read(4) == b"RIFF" else 0
+    for _ in range(chunks):
+        stream.seek(place)
+        head = stream.read(8)
+        length = int.from_bytes(head[4:], "little")
+        place += 8 + length
+        if head[:4] == b"data" or len(head) < 8:
+            missing = place - size
+            if len(head) == 8 and length < UNTOLD and missing > length // 100:
+                raise UserError(
+                    f"{name}: expected {length:,} bytes of samples, as its header says. Received:"
+                    f" {max(0, length - missing):,}. The file is torn: mend it or take it out."
+                )
+            break
+        place += length % 2
+    stream.seek(0)
 
 
 def resampled_length(count: int, rate_hz: int, wanted_hz: int) -> int:

@@ -28,6 +28,7 @@ from tfbig.core.lazy import np, tf
 from tfbig.core.serving import Greedy, Media, Program, Serving, Stepwise, Trial, Unrolled
 from tfbig.media.text import Text
 from tfbig.prep import graph_bpe, graph_text
+from tfbig.tasks._requests import are_within, checked, known, required
 
 TEXT = Text()
 TRIED = 48  # sources of a split that are translated to verify an export
@@ -163,11 +164,23 @@ class _Programs:
         tf.debugging.Assert(tf.reduce_all(fits), [tf.strings.join([*named, " tokens."])])
 
     def encode(self, source, source_count) -> dict:
-        return self.transducer.encode(
-            {"source": source, "source_count": source_count}, training=False
-        )
+        fits = _are_counts(source_count, 1, source)
+        source_count = required(source_count, fits, f"source_count: {_counts(1, self.most)}")
+        are_known = known(source, self.task.tokenizer.size, "source")
+        rows = {"source": checked(source, *are_known)}
+        rows["source_count"] = required(source_count, *are_known)
+        return self.transducer.encode(rows, training=False)
 
     def step(self, token, place, **kept) -> dict:
+        last = self.task.spec["target"].most - 1
+        fits = are_within(place, 0, last)
+        fits &= tf.equal(tf.shape(place)[0], tf.shape(token)[0])
+        message = f"place: expected a number from 0 to {last} for each row"
+        place = required(place, fits, message)
+        token = required(token, fits, message)  # too: not every model reads the place
+        scored = self.task.facts["scored"]
+        are_known = tf.reduce_all(((token >= 0) & (token < scored)) | (token == self.task.end))
+        token = required(token, are_known, f"token: expected numbers from 0 to {scored - 1}")
         logits, carried = self.transducer.go_on(token, place, kept)
         return {"logits": logits, **carried}
 
@@ -195,7 +208,7 @@ def serving(task: Task, model, service: Service) -> Serving:
         shown = Media(takes=takes, gives={**answers, **drawn}, signature="align")
     return Serving(
         signature=signature,
-        decode=_same,
+        decode=functools.partial(_pairs, task),
         encode=functools.partial(_padded, task),
         answer=_same,
         grade=task.metrics,
@@ -234,6 +247,28 @@ def serving(task: Task, model, service: Service) -> Serving:
 
 def _same(values: dict) -> dict:
     return values
+
+
+def _are_counts(count, least: int, tokens):
+    """Whether each row of tokens has a count of some that it can have."""
+    given = tf.shape(tokens)
+    return are_within(count, least, given[1]) & tf.equal(tf.shape(count)[0], given[0])
+
+
+def _counts(least: int, most: int) -> str:
+    return f"expected a number from {least} to {most} for each row"
+
+
+def _pairs(task: Task, given: dict) -> dict:
+    """Pairs of texts as `tensors` takes them, if they can be that."""
+    rows = {}
+    for side, least in (("source", 1), ("target", 0)):
+        tokens, count = given[side], given[f"{side}_count"]
+        fits = _are_counts(count, least, tokens)
+        message = f"{side}_count: {_counts(least, task.spec[side].most)}"
+        rows[side] = checked(tokens, *known(tokens, task.tokenizer.size, side))
+        rows[f"{side}_count"] = checked(count, fits, message)
+    return rows
 
 
 def _padded(task: Task, raw: dict) -> dict:

@@ -13,6 +13,7 @@ from tfbig.decoding import ctc
 from tfbig.decoding.ngrams import NGrams
 
 TRAIN = "train"
+ARPA = "\\data\\"  # what a file of n-grams begins with
 
 
 def found(task: Task, options, log_p: np.ndarray, counts: np.ndarray) -> tuple:
@@ -96,4 +97,9 @@ def _texts(task: Task, source: str, setting: str) -> list[str]:
         raise UserError(
             f"{setting}: expected train or a text file in UTF-8. Received: {source}: {error}."
         ) from error
+    if content.lstrip().startswith(ARPA):
+        raise UserError(
+            f"{setting}: expected a text, of which n-grams are counted. Received: {source}, n-grams"
+            " in ARPA's form, which is not read. Give the text that they were counted in."
+        )
     return [normalized(line, task.data.normalize) for line in content.splitlines()]

@@ -28,6 +28,7 @@ from tfbig.core.serving import Program
 from tfbig.decoding.generation import continuation
 from tfbig.decoding.sampling import choose
 from tfbig.prep import graph_text
+from tfbig.tasks._requests import are_within, checked, known, require, required
 
 WINDOWS = 32  # windows scored at once; bounds memory
 MOST_WRITTEN = 1 << 14  # tokens of all rows that one request may ask for
@@ -98,9 +99,9 @@ class TextPrograms:
         """
         if "tokens" in given:
             numbers, count = given["tokens"], given["count"]
-            _require(_are_within(count, 0, tf.shape(numbers)[1]), COUNT)
-            _require(tf.equal(tf.shape(count)[0], tf.shape(numbers)[0]), COUNT)
-            _require(*self._known(numbers, "tokens"))
+            require(are_within(count, 0, tf.shape(numbers)[1]), COUNT)
+            require(tf.equal(tf.shape(count)[0], tf.shape(numbers)[0]), COUNT)
+            require(*self._known(numbers, "tokens"))
             tokens = tf.RaggedTensor.from_tensor(numbers, count)
         else:
             (texts,) = given.values()
@@ -137,7 +138,7 @@ class TextPrograms:
                 tf.strings.as_string(longest - len(self.start)),
             ]
         )
-        _require(longest <= self.context, message)
+        require(longest <= self.context, message)
         dense = tokens.to_tensor(shape=(None, self.context + 1))
         dense = tf.where(drop[:, None] > 0, tf.roll(dense, -1, 1), dense)
         opening = tf.pad(
@@ -160,15 +161,15 @@ class TextPrograms:
 
     def _generate(self, *, length, seed, temperature, top_k, top_p, **given):
         limit = self.service.limit
-        _require((length >= 1) & (length <= limit), f"length: expected 1 to {limit}")
+        require((length >= 1) & (length <= limit), f"length: expected 1 to {limit}")
         most = max(limit, MOST_WRITTEN)  # nothing stops the loop, not even that its client has gone
         rows = tf.shape(next(iter(given.values())))[0]
         message = f"length: expected at most {most:,} tokens together, rows times length"
-        _require(tf.cast(rows, tf.int64) * tf.cast(length, tf.int64) <= most, message)
-        _require(temperature >= 0, "temperature: expected at least 0")
-        _require(top_k >= 0, "top_k: expected at least 1, or 0 for all tokens")
-        _require((top_p > 0) & (top_p <= 1), "top_p: expected more than 0, at most 1")
-        _require(seed >= 0, "seed: expected at least 0")
+        require(tf.cast(rows, tf.int64) * tf.cast(length, tf.int64) <= most, message)
+        require(temperature >= 0, "temperature: expected at least 0")
+        require(top_k >= 0, "top_k: expected at least 1, or 0 for all tokens")
+        require((top_p > 0) & (top_p <= 1), "top_p: expected more than 0, at most 1")
+        require(seed >= 0, "seed: expected at least 0")
         return self._written(
             given, length, seed, {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         )
@@ -254,75 +255,41 @@ class TextPrograms:
         )[1]
 
     def _known(self, tokens, name: str) -> tuple:
-        """Whether all tokens are of the vocabulary, and what is said otherwise."""
-        last = self.task.tokenizer.size - 1
-        return _are_within(tokens, 0, last), f"{name}: expected numbers from 0 to {last}"
+        return known(tokens, self.task.tokenizer.size, name)
 
     def _prefill(self, tokens, count):
         rows, given = tf.unstack(tf.shape(tokens))
-        known = self._known(tokens, "tokens")
-        fits = _are_within(count, 1, given) & (given <= self.context)
+        are_known = self._known(tokens, "tokens")
+        fits = are_within(count, 1, given) & (given <= self.context)
         fits &= tf.equal(tf.shape(count)[0], rows)
         message = f"count: expected 1 to the number of tokens given, at most {self.context}"
-        count = _required(count, fits, f"{message}, for each row")
-        count = _required(count, *known)
-        tokens = _checked(tokens, *known)
+        count = required(count, fits, f"{message}, for each row")
+        count = required(count, *are_known)
+        tokens = checked(tokens, *are_known)
         filled = tf.concat([tokens, tf.zeros((rows, self.context - given), tf.int32)], 1)
         return self._named(self.prefill([tf.reshape(filled, (-1, self.context)), count]))
 
     def _step(self, token, position, **cache):
         last = self.context - 1
-        fits = _are_within(position, 0, last)
+        fits = are_within(position, 0, last)
         message = f"position: expected numbers from 0 to {last}"
-        position = _required(position, fits, message)
-        token = _required(token, fits, message)  # too: not every model reads the position
-        token = _required(token, *self._known(token, "token"))
+        position = required(position, fits, message)
+        token = required(token, fits, message)  # too: not every model reads the position
+        token = required(token, *self._known(token, "token"))
         return self._named(
             self.step([token, position, *(cache[f"cache_{i}"] for i in range(len(self.cache)))])
         )
 
     def windows(self, given: dict) -> dict:
         """Windows of tokens [b, context + 1] and how many targets are real, if they can be that."""
-        fits = _are_within(given["length"], 0, self.context)
+        fits = are_within(given["length"], 0, self.context)
         fits &= tf.equal(tf.shape(given["length"])[0], tf.shape(given["tokens"])[0])
         message = f"length: expected a number from 0 to {self.context} for each row"
         return {
-            "tokens": _checked(given["tokens"], *self._known(given["tokens"], "tokens")),
-            "length": _checked(given["length"], fits, message),
+            "tokens": checked(given["tokens"], *self._known(given["tokens"], "tokens")),
+            "length": checked(given["length"], fits, message),
         }
 
     def _named(self, outputs) -> dict:
         logits, *cache = outputs
         return {"logits": logits, **{f"cache_{i}": tensor for i, tensor in enumerate(cache)}}
-
-
-def _require(condition, message):
-    """Ends the request with this message unless the condition holds.
-
-    Returns:
-        The operation that does so; None outside a graph.
-    """
-    return tf.debugging.Assert(condition, [message])
-
-
-def _checked(value, condition, message):
-    """A value of a request that ends with this message unless the condition holds.
-
-    The message comes before those of operations that the value would break.
-    """
-    accepted = _require(condition, message)
-    with tf.control_dependencies([] if accepted is None else [accepted]):
-        return tf.identity(value)
-
-
-def _required(value, condition, message):
-    """The same of int32 [b], for formats that have no assertions, too.
-
-    They have an error of tf.zeros for sizes below 0.
-    """
-    missing = tf.where(_checked(condition, condition, message), 0, -1)
-    return tf.concat([value, tf.zeros((missing,), tf.int32)], 0)
-
-
-def _are_within(numbers, low: int, high):
-    return tf.reduce_all((numbers >= low) & (numbers <= high))
