@@ -13,6 +13,9 @@ def splice_motif_cnn() -> Experiment:
     """Splice junctions of primates, donors, acceptors or neither; needs no download.
 
     python -m tfbig.train splice_motif_cnn
+
+    Measured: 96.70, 94.51, 96.70 % test accuracy (seeds 0, 1, 2; the first evaluated every 2
+    epochs, the others every 5), whole genes held out; 97.02 % divided at random (seed 0). 20 s.
     """
     return Experiment(
         name="splice_motif_cnn",
@@ -28,6 +31,8 @@ def own_sequences() -> Experiment:
     """DNA or RNA of your own, from a table or from FASTA of each class.
 
     python -m tfbig.train own_sequences data.path=sequences.csv
+
+    Not measured: it depends on your data.
     """
     return Experiment(
         name="own_sequences",
@@ -44,6 +49,10 @@ def ecoli_promoters() -> Experiment:
 
     # Sequences and labels of CNNProm (Umarov and Solovyev 2017); data.split_by=kmers leaks nothing
     python -m tfbig.train ecoli_promoters data.path=ecoli.csv
+
+    Measured, evaluated every 5 epochs: Matthews 0.709, 0.653, 0.712 on the random split (seeds 0,
+    1, 2), below the 0.84 published of another random split; 0.817, 0.806, 0.816 with
+    data.split_by=kmers. About 30 s.
     """
     return Experiment(
         name="ecoli_promoters",
@@ -60,6 +69,9 @@ def human_enhancers() -> Experiment:
 
     # FOLDER holds train.csv and test.csv of iEnhancer-2L (Liu et al. 2016)
     python -m tfbig.train human_enhancers data.path=FOLDER
+
+    Measured, evaluated every 5 epochs: 69.33, 73.00, 69.00 % accuracy on the 300 test sequences
+    that do not stand in training (seeds 0, 1, 2). About 90 s.
     """
     return Experiment(
         name="human_enhancers",
