@@ -23,7 +23,7 @@ STEPS, WIDTH = 6, 4
 class Streams(Dataset):
     """Frames of two numbers; each frame's target is a sum of them all that fades."""
 
-    gives = frozenset({"frames", "numbers"})
+    gives = frozenset({"readings", "numbers"})
     spec = {
         "x": Feature(shape=(STEPS, 2), dtype="float32"),
         "y": Feature(shape=(STEPS,), dtype="float32"),
@@ -46,7 +46,7 @@ class Streams(Dataset):
 class Recurrent(Model):
     """One recurrent layer."""
 
-    takes, gives = frozenset({"frames"}), frozenset({"sequence"})
+    takes, gives = frozenset({"readings"}), frozenset({"sequence"})
 
     def build(self, spec):
         inputs = keras.Input(spec["x"].shape, name="x")
@@ -60,7 +60,7 @@ class Filter(Task):
 
     primary = ("r_squared", "max")
     preprocess_on = "device"
-    takes, feeds = frozenset({"frames", "numbers"}), frozenset({"frames"})
+    takes, feeds = frozenset({"readings", "numbers"}), frozenset({"frames"})
     needs = frozenset({"sequence"})
 
     @classmethod
