@@ -60,7 +60,7 @@ class Filter(Task):
 
     primary = ("r_squared", "max")
     preprocess_on = "device"
-    takes, feeds = frozenset({"readings", "numbers"}), frozenset({"frames"})
+    takes, feeds = frozenset({"readings", "numbers"}), frozenset({"readings"})
     needs = frozenset({"sequence"})
 
     @classmethod
