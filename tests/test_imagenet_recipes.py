@@ -1,4 +1,4 @@
-"""Recipes for accelerators: at their full size they compile and make a step of a tiny batch."""
+"""Recipes for accelerators: models of full size compile and make a step on a few small pictures."""
 
 import numpy as np
 import pytest
