@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfbig.core.errors import UserError
+from tfbig.core.experiment import Train
+from tfbig.core.workers import Share
 from tfbig.data.image_folder import ImageFolder
 from tfbig.engine.setup import Setup, training_facts
 from tfbig.nn.label_loss import cross_entropy
@@ -93,19 +96,27 @@ def test_calibration_error_is_the_reports():
 def test_neighbours_are_mixed_while_training(tmp_path):
     task = ImageClassification(mixup=0.2, cutmix=1.0, changes=1)
     experiment = dataclasses.replace(ImageClassification.smallest(tmp_path), task=task)
-    setup = Setup(experiment, training_facts(experiment, experiment.data))
+    facts = training_facts(experiment, experiment.data)
+    setup = Setup(experiment, facts)
     slab, place = setup.slabs.at(0)
     raw = {name: value[place] for name, value in slab.items()}
     ready = setup.task.preprocess(raw, True)
     assert set(ready) == {"image", "label", "other", "share"}
+    for i in range(4):  # four workers mix what one process mixes
+        own = Share.of(12, i, 4, setup.task.together)
+        rows = slice(own.first, own.first + own.size)
+        part = setup.task.preprocess({name: value[rows] for name, value in raw.items()}, True)
+        for name, value in part.items():
+            np.testing.assert_allclose(value, ready[name][rows], atol=1e-6)
     pairs = np.arange(12) ^ 1
     np.testing.assert_array_equal(ready["other"], ready["label"].numpy()[pairs])
     assert set(setup.task.preprocess(raw, False)) == {"image", "label"}
     (shown,) = setup.task.training_panels({name: value.numpy() for name, value in ready.items()})
     assert "mixed with a neighbour" in shown["caption"]
     assert "%" in shown["items"][0]["caption"]
-    odd = {name: value[:5] for name, value in raw.items()}
-    with pytest.raises(ValueError, match="task.mixup: expected an even number .* Received: 5"):
-        setup.task.preprocess(odd, True)
+    for train in (Train(length="1", batch_size=5), Train(length="1", batch_size=6, accumulate=2)):
+        odd = dataclasses.replace(experiment, train=train)
+        with pytest.raises(UserError, match="accumulate: expected a multiple of 2.*Received: [35]"):
+            _ = Setup(odd, facts).slabs
     loss = setup.run_block(slab, tf.constant(0), tf.constant(1))["loss"].numpy()[0]
     assert np.isfinite(loss)

@@ -97,15 +97,21 @@ def test_place(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "accumulate", "count"), [(24, 1, 2), (24, 3, 4), (10, 1, 3), (4, 2, 2)]
+    ("batch_size", "accumulate", "count", "together"),
+    [(24, 1, 2, 1), (24, 3, 4, 1), (10, 1, 3, 1), (4, 2, 2, 1), (10, 1, 3, 2), (12, 2, 2, 2)],
 )
-def test_shares_are_the_batch(batch_size, accumulate, count):
-    shares = [workers.Share.of(batch_size // accumulate, i, count) for i in range(count)]
+def test_shares_are_the_batch(batch_size, accumulate, count, together):
+    whole = batch_size // accumulate
+    shares = [workers.Share.of(whole, i, count, together) for i in range(count)]
     places = [batches.share_offsets(batch_size, accumulate, share) for share in shares]
     assert (
         sorted(np.concatenate(places)) == list(range(batch_size))
-        and max(map(len, places)) - min(map(len, places)) <= accumulate
+        and max(map(len, places)) - min(map(len, places)) <= accumulate * together
     )
+    for each in places:  # whole groups, in their order
+        groups = each.reshape(-1, together)
+        assert (groups == groups[:, :1] + np.arange(together)).all()
+        assert not (groups[:, 0] % together).any()
     task = make().task.bind(make().model, make().data, FACTS)
     whole = batches.Slabs(task, batch_size=batch_size, block=2, seed=3).at(4)[0]
     for each in places:

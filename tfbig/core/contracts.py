@@ -146,6 +146,14 @@ class Task(Component):
         """
         return {}
 
+    @property
+    def together(self) -> int:
+        """How many neighbours in a batch of training depend on each other, such as 2 for pairs.
+
+        Batches and micro-batches hold whole groups of them, and so does each worker's share.
+        """
+        return 1
+
     def preprocess(self, raw: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
         """Raw examples to model-ready ones; the only copy: training, evaluation and serving use it.
 

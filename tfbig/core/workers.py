@@ -104,10 +104,14 @@ class Share:
     whole: int
 
     @classmethod
-    def of(cls, whole: int, index: int, count: int) -> Share:
-        """Shares as equal as they can be; the first `whole % count` workers have one row more."""
-        small, more = divmod(whole, count)
-        return cls(index * small + min(index, more), small + (index < more), whole)
+    def of(cls, whole: int, index: int, count: int, together: int = 1) -> Share:
+        """Shares as equal as they can be, of whole groups of `together` neighbours.
+
+        The first workers have one group more where there is no equal division.
+        """
+        small, more = divmod(whole // together, count)
+        first, size = index * small + min(index, more), small + (index < more)
+        return cls(together * first, together * size, whole)
 
 
 _current: ContextVar[Share | None] = ContextVar("share", default=None)

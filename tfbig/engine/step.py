@@ -101,7 +101,7 @@ class Step:
         self.adapter = experiment.adapt
         self.rows = experiment.train.batch_size
         self.accumulate = experiment.train.accumulate
-        self.share = workers.share(self.rows // self.accumulate)
+        self.share = workers.share(self.rows // self.accumulate, task.together)
         self.logged: list[str] = []  # what the loss gives; known once it was traced
         self.clip_norm = experiment.optim.clip_norm
         self.scaling = LossScale() if experiment.device.precision == "float16" else None

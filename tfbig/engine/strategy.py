@@ -44,14 +44,20 @@ class Workers:
                     communication_options=_communication(place)
                 )
 
-    def share(self, whole: int) -> workers.Share:
-        """This worker's rows of a batch."""
-        if whole < self.count:
+    def share(self, whole: int, together: int = 1) -> workers.Share:
+        """This worker's rows of a (micro-)batch, in whole groups of `together` neighbours."""
+        if whole % together:
             raise UserError(
-                "train.batch_size / train.accumulate: expected at least one example for each of"
+                f"train.batch_size / train.accumulate: expected a multiple of {together}, for the"
+                f" task takes so many examples together. Received: {whole}."
+            )
+        if whole < together * self.count:
+            least = f"{together} examples" if together > 1 else "one example"
+            raise UserError(
+                f"train.batch_size / train.accumulate: expected at least {least} for each of"
                 f" {self.count} workers. Received: {whole}."
             )
-        return workers.Share.of(whole, self.place.index, self.count)
+        return workers.Share.of(whole, self.place.index, self.count, together)
 
     def run(self, function: Callable):
         """Calls a function of graph code that may use `total` and synchronised normalisation."""

@@ -151,6 +151,10 @@ class ImageClassification(Task):
         shape = self.data.spec["image"].shape
         return Picture(shape=shape, background=self.data.background, share=self.data.centre)
 
+    @property
+    def together(self):
+        return 2 if self.mixup or self.cutmix else 1
+
     def preprocess(self, raw, training):
         """uint8 [batch, height, width, channels] to float32 of mean 0 and deviation 1.
 
@@ -175,11 +179,6 @@ class ImageClassification(Task):
 
     def _mixed(self, ready, key):
         """Pictures mixed with their neighbours, whose labels are "other"; "share" is their own."""
-        if ready["image"].shape[0] % 2:
-            raise ValueError(
-                "task.mixup: expected an even number of pictures in a batch, and in a worker's"
-                f" share of it. Received: {ready['image'].shape[0]}. See train.batch_size."
-            )
         image, share = augment.mix(ready["image"], key, self.mixup, self.cutmix)
         other = augment.neighbours(ready["label"])
         return {"image": image, "label": ready["label"], "other": other, "share": share}
