@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfbig.core import pictures
+from tfbig.core import pictures as claims
 from tfbig.core.lazy import tf
 from tfbig.deploy.server import pictures as requests
 from tfbig.deploy.server.status import Failure
-from tfbig.prep import headers, image
+from tfbig.prep import headers, pictures
 
 
 def saved(picture, kind, **options) -> bytes:
@@ -41,7 +41,7 @@ def with_chunks(chunks: bytes, png: bytes = PNG) -> bytes:
 
 
 def decoded(content: bytes) -> np.ndarray:
-    return image.decoder((24, 24, 3))(tf.constant([content])).numpy()[0]
+    return pictures.decoder((24, 24, 3))(tf.constant([content])).numpy()[0]
 
 
 def refused(content: bytes) -> set[str]:
@@ -49,18 +49,18 @@ def refused(content: bytes) -> set[str]:
     with pytest.raises(tf.errors.InvalidArgumentError) as served:
         decoded(content)
     with pytest.raises(ValueError) as counted:
-        pictures.claimed_pixels(content)
-    return {image.reason(served.value), str(counted.value)}
+        claims.claimed_pixels(content)
+    return {pictures.reason(served.value), str(counted.value)}
 
 
 def test_a_jpeg_of_countless_scans_is_refused():
     own = PROGRESSIVE.count(b"\xff\xda\x00")
     assert 5 < own < 15
-    for scans in (pictures.MOST_SCANS - own, 3000):
+    for scans in (claims.MOST_SCANS - own, 3000):
         content = PROGRESSIVE[:-2] + SCAN * scans + b"\xff\xd9"
         if scans < 100:
             assert decoded(content).std() > 50
-            assert pictures.claimed_pixels(content) == 24 * 24
+            assert claims.claimed_pixels(content) == 24 * 24
             content = content[:-2] + SCAN + b"\xff\xd9"
         assert refused(content) == {"expected a JPEG of at most 100 scans"}
 
@@ -85,7 +85,7 @@ def test_compressed_text_in_a_png_is_not_inflated(text, before):
     content = with_chunks(text * 60) if before else PNG[:-12] + text * 60 + PNG[-12:]
     cut, is_whole = headers.without_text(tf.constant(content))
     assert is_whole and cut.numpy() == PNG
-    assert pictures.claimed_pixels(content) == 24 * 24
+    assert claims.claimed_pixels(content) == 24 * 24
     decoded(PNG)
     started = time.perf_counter()
     np.testing.assert_array_equal(decoded(content), PIXELS)

@@ -41,7 +41,7 @@ from tfbig.data.tfds_images import TFDSImages
 from tfbig.data.tiny_shakespeare import TinyShakespeare
 from tfbig.engine.readable import Readable
 from tfbig.media.picture import Picture
-from tfbig.prep import image as prep_image
+from tfbig.prep import pictures
 from tfbig.tasks.image_classification import ImageClassification
 
 
@@ -784,7 +784,7 @@ def test_pictures_come_as_they_are_stored_too(data):
                 continue
             shape = data.spec[name].shape
             if "size" in data.spec and len(contents):  # nothing of them is cut off
-                decode = prep_image.decode_all_inside
+                decode = pictures.decode_all_inside
                 decoded, size = decode(tf.constant(contents), shape, data.background)
                 np.testing.assert_array_equal(size, data.examples("train", positions)["size"])
             else:

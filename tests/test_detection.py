@@ -21,6 +21,7 @@ from tfbig.metrics import average_precision, detection_errors
 from tfbig.models.resnet_fpn import ResNetFPN
 from tfbig.prep import boxes as boxing
 from tfbig.prep import image as prep
+from tfbig.prep import pictures
 from tfbig.tasks.object_detection import ObjectDetection
 
 BOXES = [(2.0, 4.0, 12.0, 20.0), (10.0, 1.0, 20.0, 8.0)]
@@ -68,7 +69,7 @@ def test_nothing_moves_at_scale_one():
     "size, fitted", [((100, 50), (40, 20)), ((30, 60), (32, 64)), ((50, 400), (8, 64))]
 )
 def test_pictures_fit_inside_with_nothing_cut_off(size, fitted):
-    image, found = prep.decode_inside(
+    image, found = pictures.decode_inside(
         tf.constant(png(np.full((*size, 3), 200, np.uint8))), 40, 64, 3
     )
     assert image.shape == (40, 64, 3) and found.numpy().tolist() == list(size)

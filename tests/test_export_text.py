@@ -37,7 +37,8 @@ from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT
 from tfbig.models.lstm_lm import LSTMLM
 from tfbig.prep import graph_text
-from tfbig.prep.tokenizers import BPE, Bytes, Characters
+from tfbig.prep.bpe import BPE
+from tfbig.prep.tokenizers import Bytes, Characters
 from tfbig.tasks._served_text import Service
 from tfbig.tasks.text_generation import Generation, TextGeneration
 

@@ -20,6 +20,7 @@ from tfbig.media import picture as pictures_given
 from tfbig.media.picture import Picture
 from tfbig.prep import headers, random
 from tfbig.prep import image as prep
+from tfbig.prep import pictures as reader
 
 KEYS = tf.stack([tf.range(4000, dtype=tf.int32), tf.zeros(4000, tf.int32)], 1)
 KEYS = tf.cast(KEYS, tf.uint32)
@@ -119,13 +120,13 @@ def test_decode(form):
     colours[:, :6] = (200, 40, 10)
     buffer = io.BytesIO()
     Image.fromarray(colours).save(buffer, form)
-    got = prep.decode(tf.constant(buffer.getvalue()), 8, 12, 3).numpy()
+    got = reader.decode(tf.constant(buffer.getvalue()), 8, 12, 3).numpy()
     assert got.shape == (8, 12, 3) and np.abs(got.astype(int) - colours).mean() < (
         8 if form == "JPEG" else 1
     )
-    small = prep.decode(tf.constant(buffer.getvalue()), 4, 6, 3).numpy()
+    small = reader.decode(tf.constant(buffer.getvalue()), 4, 6, 3).numpy()
     assert small.shape == (4, 6, 3) and abs(int(small[1, 0, 0]) - 200) < 6
-    grey = prep.decode(tf.constant(buffer.getvalue()), 8, 12, 1).numpy()
+    grey = reader.decode(tf.constant(buffer.getvalue()), 8, 12, 1).numpy()
     assert (
         grey.shape == (8, 12, 1)
         and abs(int(grey[4, 0, 0]) - (0.299 * 200 + 0.587 * 40 + 0.114 * 10)) < 4
@@ -152,7 +153,7 @@ def used(content, side, channels, background=255):
 @functools.cache
 def _served(side, channels, background):
     return tf.function(
-        lambda encoded: prep.decode_all(encoded, (side, side, channels), background),
+        lambda encoded: reader.decode_all(encoded, (side, side, channels), background),
         autograph=False,
     )
 
@@ -413,7 +414,7 @@ def test_bytes_that_look_like_transparency_change_nothing():
     pixels, buffer = np.random.RandomState(0).randint(0, 256, (8, 8), np.uint8), io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     for content in (buffer.getvalue(), buffer.getvalue() + b"tRNS"):
-        np.testing.assert_array_equal(prep.decode(tf.constant(content), 8, 8, 1)[..., 0], pixels)
+        np.testing.assert_array_equal(reader.decode(tf.constant(content), 8, 8, 1)[..., 0], pixels)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
@@ -492,7 +493,7 @@ def test_a_small_file_that_claims_to_be_huge_is_refused():
     Image.new("L", (20_000, 20_000)).save(buffer, "PNG")
     assert len(buffer.getvalue()) < 500_000
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than 67,108,864 pixels"):
-        prep.decode(tf.constant(buffer.getvalue()), 28, 28, 1)
+        reader.decode(tf.constant(buffer.getvalue()), 28, 28, 1)
 
 
 def gif(side, *more):
@@ -550,7 +551,7 @@ def test_a_gif_in_countless_blocks_is_torn():
 def test_jpeg_xl_is_refused(content):
     """Its size is not known before it is decoded."""
     with pytest.raises(tf.errors.InvalidArgumentError, match="expected JPEG, PNG, GIF or BMP"):
-        prep.decode(tf.constant(content), 28, 28, 3)
+        reader.decode(tf.constant(content), 28, 28, 3)
 
 
 @pytest.mark.parametrize("inputs", [None, 5, [5], b"abc", [None]])
@@ -567,9 +568,9 @@ def test_many_files_share_one_graph(tmp_path):
     picture = Picture(shape=(8, 8, 3), background=77)
     for i in range(pictures_given.TRACED_FROM):
         Image.new("RGB", (8 + i % 3, 9), (i, 2 * i, 0)).save(tmp_path / f"{i:03d}.png")
-    traced = prep.decoder.cache_info().misses
+    traced = reader.decoder.cache_info().misses
     taken = picture.take(tmp_path)
-    assert prep.decoder.cache_info().misses == traced + 1 and not taken.refused
+    assert reader.decoder.cache_info().misses == traced + 1 and not taken.refused
     np.testing.assert_array_equal(taken.values[7], picture.take(taken.names[7]).values[0])
     (tmp_path / "000.png").write_bytes(PNG[:100] + bytes([PNG[100] ^ 1]) + PNG[101:])
     with pytest.raises(UserError) as alone:

@@ -13,7 +13,7 @@ from tfbig.core.lazy import tf
 from tfbig.data.image_folder import ImageFolder
 from tfbig.data.tfds_images import TFDSImages
 from tfbig.engine.readable import Readable
-from tfbig.prep import image, random_view
+from tfbig.prep import pictures, random_view
 
 SHAPE = (34, 28, 3)  # more than half of the picture, so that it is decoded to all its pixels
 RAMP = np.add.outer(3 * np.arange(48), 2 * np.arange(64))[..., None] % 256
@@ -53,7 +53,7 @@ def test_parts_lie_inside_and_are_of_the_size_asked_for(size, least):
 
 def whole_then_part(content, key, shape, least):
     """The same by decoding all of it first."""
-    pixels = image.decode_whole(tf.constant(content), shape[-1])
+    pixels = pictures.decode_whole(tf.constant(content), shape[-1])
     top, left, rows, columns = random_view.random_part(
         tf.shape(pixels)[:2], tf.constant(key), least, shape[1] / shape[0]
     )
@@ -135,7 +135,7 @@ def test_a_torn_picture_is_named(tmp_path):
 def test_the_centre_is_as_large_as_published(share):
     """Resized to side / share and cut to the side, nearly."""
     content, side = saved("PNG"), 21
-    seen = image.decode(tf.constant(content), side, side, 3, share=share).numpy()
+    seen = pictures.decode(tf.constant(content), side, side, 3, share=share).numpy()
     edge = round(48 * share)
     box = ((64 - edge) // 2, (48 - edge) // 2)
     part = PICTURE.crop((*box, box[0] + edge, box[1] + edge))

@@ -16,7 +16,7 @@ from tfbig.data import _text
 from tfbig.data.text_files import TextFiles
 from tfbig.decoding.text_stream import TextStream
 from tfbig.models.gpt import GPT
-from tfbig.prep import graph_text, tokenizers, vocabularies, wordpiece
+from tfbig.prep import bpe, graph_text, sentence_piece, tokenizers, vocabularies, wordpiece
 from tfbig.tasks.text_generation import TextGeneration
 
 
@@ -42,12 +42,12 @@ def test_round_trip_is_lossless(kind):
     made = {
         "characters": lambda: tokenizers.Characters.of(texts, separator=True),
         "bytes": tokenizers.Bytes,
-        "bpe": lambda: tokenizers.BPE.train([prose(i) for i in range(9)], 300),
-        "sentencepiece": lambda: tokenizers.SentencePiece(
+        "bpe": lambda: bpe.BPE.train([prose(i) for i in range(9)], 300),
+        "sentencepiece": lambda: sentence_piece.SentencePiece(
             sentencepiece_model("".join(prose(i) for i in range(20)))
         ),
     }[kind]()
-    again = tokenizers.from_json(json.loads(json.dumps(made.to_json())))
+    again = vocabularies.from_json(json.loads(json.dumps(made.to_json())))
     assert again.size == made.size
     for text in texts:
         tokens = again.encode(text)
@@ -102,7 +102,7 @@ def test_what_a_sentencepiece_vocabulary_lacks(dummy, tmp_path):
     It could not be written again, nor its bytes be counted.
     """
     pytest.importorskip("sentencepiece")
-    made = tokenizers.SentencePiece(
+    made = sentence_piece.SentencePiece(
         sentencepiece_model("".join(prose(i) for i in range(20)), dummy, byte_fallback=False)
     )
     assert made.decode(made.encode("abc def")) == "abc def"
@@ -131,7 +131,7 @@ def test_a_continuation_keeps_its_space(dummy):
     decode.
     """
     pytest.importorskip("sentencepiece")
-    made = tokenizers.SentencePiece(
+    made = sentence_piece.SentencePiece(
         sentencepiece_model("".join(prose(i) for i in range(20)), add_dummy_prefix=dummy)
     )
     tokens = made.encode("abc def 犬 gh").tolist()
@@ -195,7 +195,7 @@ def _tokenizer_of_streams(kind):
         return tokenizers.Characters("ab \ufffd犬", unknown=True, separator=True)
     if kind.startswith("bpe"):
         library = pytest.importorskip("tokenizers")
-        pipeline = tokenizers.byte_level(library.models.BPE(), add_prefix_space="space" in kind)
+        pipeline = bpe.byte_level(library.models.BPE(), add_prefix_space="space" in kind)
         trainer = library.trainers.BpeTrainer(
             vocab_size=350,
             initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
@@ -203,9 +203,9 @@ def _tokenizer_of_streams(kind):
             show_progress=False,
         )
         pipeline.train_from_iterator([corpus] * 3, trainer)
-        return tokenizers.BPE(pipeline.to_str())
+        return bpe.BPE(pipeline.to_str())
     pytest.importorskip("sentencepiece")
-    return tokenizers.SentencePiece(
+    return sentence_piece.SentencePiece(
         sentencepiece_model(corpus, "space" in kind, remove_extra_whitespaces="strip" in kind)
     )
 
@@ -315,7 +315,7 @@ def test_a_space_put_before_a_text_is_none_of_its_bytes(kind, tmp_path):
         content = tokenizer_json([], ["h e", "\u0120 he"], [("<|endoftext|>", True)])
         content["pre_tokenizer"]["add_prefix_space"] = True
         found = write(tmp_path, content)
-    again = tokenizers.from_json(json.loads(json.dumps(found.to_json())))
+    again = vocabularies.from_json(json.loads(json.dumps(found.to_json())))
     tokens = again.encode("he he")
     assert spelled(found, "he he") == ["\u0120he", "\u0120he"]
     assert again.decode(tokens) == "he he" and again.continuation(tokens) == " he he"
@@ -347,7 +347,7 @@ def test_a_sentencepiece_model_begins_with_its_begin_token(tmp_path):
     )
     found = vocabularies.ready(tmp_path)
     assert (found.begin, found.separator) == (1, 2)
-    again = tokenizers.from_json(json.loads(json.dumps(found.to_json())))
+    again = vocabularies.from_json(json.loads(json.dumps(found.to_json())))
     tokens = again.encode("abc def\n \u72ac")
     assert again.begin == 1 and again.byte_lengths()[tokens].sum() == 13
     assert (
@@ -357,7 +357,7 @@ def test_a_sentencepiece_model_begins_with_its_begin_token(tmp_path):
     )
     # As a run of before has it
     before = {"kind": "sentencepiece", "model": found.to_json()["model"]}
-    assert tokenizers.from_json(before).begin is None
+    assert vocabularies.from_json(before).begin is None
     (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": false}')
     assert vocabularies.ready(tmp_path).begin is None
 

@@ -15,7 +15,7 @@ from tfbig.engine.readable import Readable
 from tfbig.engine.setup import Setup, training_facts
 from tfbig.models.gru_attention import GRUAttention
 from tfbig.prep import graph_bpe
-from tfbig.prep.tokenizers import BPE
+from tfbig.prep.bpe import BPE
 from tfbig.tasks.translation import Translation
 
 pytestmark = pytest.mark.long

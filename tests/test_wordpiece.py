@@ -13,7 +13,7 @@ from tfbig.core.errors import UserError
 from tfbig.data import vader
 from tfbig.data.text_files import TextFiles
 from tfbig.deploy import allowlist
-from tfbig.prep import graph_text, graph_wordpiece, tokenizers, vocabularies
+from tfbig.prep import graph_text, graph_wordpiece, vocabularies
 from tfbig.prep.wordpiece import LONGEST, SPECIAL, WordPiece
 from tfbig.tasks.text_generation import TextGeneration
 
@@ -139,10 +139,10 @@ def test_words_and_what_is_lost():
 
 
 def test_it_is_kept_with_a_run(learnt):
-    again = tokenizers.from_json(json.loads(json.dumps(learnt.to_json())))
+    again = vocabularies.from_json(json.loads(json.dumps(learnt.to_json())))
     assert again.words == learnt.words and again.to_json() == learnt.to_json()
     cased = WordPiece(WORDS, lowercase=False)
-    assert tokenizers.from_json(cased.to_json()).encode("É").tolist() == [WORDS.index("É")]
+    assert vocabularies.from_json(cased.to_json()).encode("É").tolist() == [WORDS.index("É")]
 
 
 def test_the_same_texts_give_the_same_vocabulary():

@@ -178,7 +178,7 @@ def _read_tokenizer(saved: dict):
     They are read from tokenizer.json and generation.json.
     """
     from tfbig.decoding.text_stream import TextStream
-    from tfbig.prep import text, tokenizers
+    from tfbig.prep import text, vocabularies
 
     form = saved["generation"].get("normalize", "none")  # older artefacts do not say it
     if form not in text.FORMS:
@@ -187,7 +187,7 @@ def _read_tokenizer(saved: dict):
             f" {form!r}."
         )
     return (
-        tokenizers.from_json(saved["tokenizer"]),
+        vocabularies.from_json(saved["tokenizer"]),
         TextStream,
         lambda prompt: text.plain(prompt, form),
     )

@@ -1,7 +1,7 @@
 """Encoded pictures: which kinds are decoded, and how many pixels each claims to hold.
 
-Both are read from the bytes alone. `prep.image.decode` makes the same two decisions in the graph,
-for callers that serve it elsewhere.
+Both are read from the bytes alone. `prep.pictures.decode` makes the same two decisions in the
+graph, for callers that serve it elsewhere.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from tfbig.core.errors import UserError
 from tfbig.core.features import SPLITS, Feature
 from tfbig.core.lazy import np, tf
 from tfbig.data._images import DECODED_TOGETHER, check_split
-from tfbig.prep import image as prep
+from tfbig.prep import pictures
 
 MEMORY_BYTES = 512 * 2**20  # of decoded pictures that are kept
 SHOWN = 3  # names in a line
@@ -213,7 +213,7 @@ def _decode(data: DetectionData, split: str, positions: np.ndarray) -> tuple:
 
 def _decode_some(data: DetectionData, split: str, positions: np.ndarray) -> list[np.ndarray]:
     contents = [data.stored(split, int(i)) for i in positions]
-    decode = prep.decoder(data.shape, data.background, prep.decode_all_inside)
+    decode = pictures.decoder(data.shape, data.background, pictures.decode_all_inside)
     try:
         return [part.numpy() for part in decode(tf.constant(contents))]
     except tf.errors.OpError as error:
@@ -222,5 +222,5 @@ def _decode_some(data: DetectionData, split: str, positions: np.ndarray) -> list
                 _decode_some(data, split, np.array([position]))
         name = data.pictures(split)[int(positions[0])].name
         raise UserError(
-            f"data: {name} cannot be decoded: {prep.reason(error)}. Mend it or take it out."
+            f"data: {name} cannot be decoded: {pictures.reason(error)}. Mend it or take it out."
         ) from error

@@ -13,7 +13,7 @@ from tfbig.core.errors import UserError
 from tfbig.core.features import SPLITS, Feature
 from tfbig.core.lazy import np, tf
 from tfbig.data._splits import stratified
-from tfbig.prep import image as prep
+from tfbig.prep import pictures
 from tfbig.prep.random_view import random_decoder
 
 DECODED_TOGETHER = 64
@@ -178,7 +178,7 @@ def decode_pictures(
         contents: of the n pictures, taken a few at a time.
         names: what messages call them.
         shape: (height, width, channels).
-        background: what shows through a PNG, 0-255; see `prep.image.decode`.
+        background: what shows through a PNG, 0-255; see `prep.pictures.decode`.
         centre: share of the sides of the part in the middle that is seen.
         keys: uint32 [n, 2]; given, a random part of each picture is seen instead.
         random_area: its least share of the picture's area.
@@ -189,16 +189,16 @@ def decode_pictures(
 
     def decode(contents: list[bytes], rows: slice) -> np.ndarray:
         if keys is None:
-            return prep.decoder(shape, background, share=centre)(tf.constant(contents))
+            return pictures.decoder(shape, background, share=centre)(tf.constant(contents))
         return random_decoder(shape, background, random_area)(tf.constant(contents), keys[rows])
 
-    pictures = np.empty((len(names), *shape), np.uint8)
+    decoded = np.empty((len(names), *shape), np.uint8)
     contents = iter(contents)
     for first in range(0, len(names), DECODED_TOGETHER):
         rows = range(first, min(first + DECODED_TOGETHER, len(names)))
         together = list(itertools.islice(contents, len(rows)))
-        pictures[rows.start : rows.stop] = _decoded(together, names, rows, decode)
-    return pictures
+        decoded[rows.start : rows.stop] = _decoded(together, names, rows, decode)
+    return decoded
 
 
 def _decoded(
@@ -212,8 +212,8 @@ def _decoded(
             if len(contents) > 1:
                 _decoded([content], names, range(row, row + 1), decode)
         raise UserError(
-            f"data: {names[rows.start]} cannot be decoded: {prep.reason(error)}. Mend it or take it"
-            " out."
+            f"data: {names[rows.start]} cannot be decoded: {pictures.reason(error)}. Mend it or"
+            " take it out."
         ) from error
 
 

@@ -16,8 +16,8 @@ from tfbig.core.errors import Needed, UserError
 from tfbig.core.features import SPLITS, Feature
 from tfbig.core.lazy import np
 from tfbig.data._splits import grouped
+from tfbig.prep import bpe, tokenizers, vocabularies
 from tfbig.prep import text as prep
-from tfbig.prep import tokenizers, vocabularies
 from tfbig.prep.wordpiece import WordPiece
 
 READY = (
@@ -296,7 +296,7 @@ def _tokenizer(data: LabelledTexts, texts: dict[str, list[str]]) -> tokenizers.T
         return tokenizers.Bytes()
     if data.tokenizer == "ready":
         return vocabularies.ready(Path(data.vocabulary_path or "").expanduser())
-    return tokenizers.BPE.train(plain, data.vocabulary)
+    return bpe.BPE.train(plain, data.vocabulary)
 
 
 def _marks(rows: Rows) -> np.ndarray:

@@ -22,8 +22,8 @@ from tfbig.core.errors import UserError
 from tfbig.core.features import SPLITS
 from tfbig.core.lazy import np
 from tfbig.data import _text_store as store
+from tfbig.prep import bpe, tokenizers, vocabularies
 from tfbig.prep import text as prep
-from tfbig.prep import tokenizers, vocabularies
 from tfbig.prep.reordered import first_tokens
 
 FORMAT = 2  # raised when the same settings would write other files
@@ -219,7 +219,7 @@ def _tokenizer(pairs: list[Pair], rules: Rules) -> tuple[tokenizers.Tokenizer, i
     """
     texts = [text for pair in pairs for text in (pair.source, pair.target)]
     if rules.tokenizer == "bpe":
-        learnt = tokenizers.BPE.train(texts, rules.vocabulary)
+        learnt = bpe.BPE.train(texts, rules.vocabulary)
         used = np.zeros(learnt.size, bool)
         for batch in _batches([pair.target for pair in pairs]):
             used[np.concatenate(learnt.encode_all(batch))] = True

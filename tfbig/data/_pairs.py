@@ -234,5 +234,5 @@ def _opened(data: TextPairs, fingerprint: str) -> _Opened:
             empty = np.empty(0, saved["dtype"])
             tokens = empty if is_empty else np.memmap(path, saved["dtype"], "r")
             sides[split, side] = tokens, np.load(path.with_suffix(".npy"))
-    tokenizer = tokenizers.from_json(json.loads((folder / "tokenizer.json").read_text("utf-8")))
+    tokenizer = vocabularies.from_json(json.loads((folder / "tokenizer.json").read_text("utf-8")))
     return _Opened(saved, sides, tokenizer)

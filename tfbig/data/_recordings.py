@@ -18,7 +18,7 @@ from tfbig.core.features import SPLITS, Feature
 from tfbig.core.files import digests
 from tfbig.core.lazy import np
 from tfbig.data._splits import copies, grouped
-from tfbig.prep import tokenizers, vocabularies
+from tfbig.prep import bpe, tokenizers, vocabularies
 from tfbig.prep.recordings import LEVELS, to_levels
 
 MEMORY_BYTES = 1 << 30  # of samples that are kept, two bytes each
@@ -267,7 +267,7 @@ class Transcribed(Recordings):
             return vocabularies.ready(Path(self.vocabulary_path or "").expanduser())
         texts = self.texts("train")
         if self.tokenizer == "bpe":
-            return tokenizers.BPE.train(texts, self.vocabulary)
+            return bpe.BPE.train(texts, self.vocabulary)
         letters = sorted(set("".join(texts)))
         # Letters that training lacks have a token too, which is never said
         return tokenizers.Characters("".join(letters), unknown=True)

@@ -282,5 +282,5 @@ def _opened(data: TextWindows, fingerprint: str) -> tuple[dict, dict, tokenizers
     return (
         saved,
         tokens,
-        tokenizers.from_json(json.loads((folder / "tokenizer.json").read_text("utf-8"))),
+        vocabularies.from_json(json.loads((folder / "tokenizer.json").read_text("utf-8"))),
     )

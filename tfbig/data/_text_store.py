@@ -22,8 +22,8 @@ from tfbig.core import files
 from tfbig.core.errors import UserError
 from tfbig.core.features import SPLITS
 from tfbig.core.lazy import np
+from tfbig.prep import bpe, tokenizers, vocabularies
 from tfbig.prep import text as prep
-from tfbig.prep import tokenizers, vocabularies
 from tfbig.prep.wordpiece import WordPiece
 
 FORMAT = 6  # raised when the same settings would write other files, or are refused now
@@ -307,7 +307,7 @@ def _tokenizer(texts: Iterable[str], rules: Rules, packed: bool):
         return vocabularies.ready(Path(rules.vocabulary_path or "").expanduser())
     if rules.tokenizer == "wordpiece":
         return WordPiece.train(texts, rules.vocabulary, lowercase=not rules.cased)
-    return tokenizers.BPE.train(texts, rules.vocabulary)
+    return bpe.BPE.train(texts, rules.vocabulary)
 
 
 def _tokenize(path: Path, texts: Iterable[str], tokenizer, packed: bool) -> dict:

@@ -36,7 +36,7 @@ class DetectionFolder(DetectionData):
     is missing of them is cut from train, at random, copies of a picture together. Of Pascal VOC,
     objects marked as difficult count as COCO's crowds do: finding them is neither asked for nor a
     mistake. Pictures are JPEG, PNG, GIF or BMP, decoded as exported models do; see
-    `tfbig.prep.image.decode_inside`.
+    `tfbig.prep.pictures.decode_inside`.
     """
 
     path: str = knob("", "the folder with pictures and annotations", path=True)

@@ -22,7 +22,7 @@ class ImageFolder(ClassFolder, EncodedImages):
     PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg beside PATH/test and perhaps PATH/validation.
 
     Pictures are JPEG, PNG, GIF or BMP, decoded as exported models do; see
-    `tfbig.prep.image.decode`.
+    `tfbig.prep.pictures.decode`.
     """
 
     noun = "picture"

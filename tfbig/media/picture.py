@@ -10,7 +10,7 @@ from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
 from tfbig.core.pictures import MOST_PIXELS, SUFFIXES
 from tfbig.media._medium import Medium, shown
-from tfbig.prep import image as prep
+from tfbig.prep import pictures
 
 TRACED_FROM = 40  # files that are worth the second that a graph for all of them takes to make
 SHOWN_SIDE = 128  # most pixels of a side in a report, unless it says otherwise
@@ -20,7 +20,7 @@ SHOWN_SIDE = 128  # most pixels of a side in a report, unless it says otherwise
 class Picture(Medium):
     """Pictures of one size.
 
-    What becomes of others, `tfbig.prep.image.decode` says.
+    What becomes of others, `tfbig.prep.pictures.decode` says.
 
     Attributes:
         shape: height, width, channels.
@@ -44,7 +44,7 @@ class Picture(Medium):
 
     def decode(self, served: tf.Tensor) -> tf.Tensor:
         """Encoded pictures (string [b]) to uint8 [b, height, width, channels]."""
-        return prep.decode_all(served, self.shape, self.background, self.share)
+        return pictures.decode_all(served, self.shape, self.background, self.share)
 
     def encode(self, values) -> np.ndarray:
         """uint8 [n, height, width, channels] to PNG bytes [n].
@@ -71,12 +71,12 @@ class Picture(Medium):
     def _of_bytes(self, content, name, count):
         decode = self.decode
         if count >= TRACED_FROM:
-            decode = prep.decoder(self.shape, self.background, share=self.share)
+            decode = pictures.decoder(self.shape, self.background, share=self.share)
         try:
             return [(name, decode(tf.constant([content])).numpy()[0])]
         except tf.errors.OpError as error:
             expected = "is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy"
-            raise UserError(f"{name}: {expected}. Found: {prep.reason(error)}") from error
+            raise UserError(f"{name}: {expected}. Found: {pictures.reason(error)}") from error
 
     def _of_array(self, array, name):
         """An array as uint8 [n, height, width, channels] of the model's own size."""
@@ -100,12 +100,12 @@ class Picture(Medium):
 class WholePicture(Picture):
     """Pictures of any size, nothing cut off, each with the size that it had.
 
-    See `tfbig.prep.image.decode_inside`.
+    See `tfbig.prep.pictures.decode_inside`.
     """
 
     def decode(self, served: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Encoded pictures (string [b]) to uint8 [b, height, width, channels], sizes [b, 2]."""
-        return prep.decode_all_inside(served, self.shape, self.background)
+        return pictures.decode_all_inside(served, self.shape, self.background)
 
     def form(self):
         return {**super().form(), "whole": True}
@@ -113,12 +113,12 @@ class WholePicture(Picture):
     def _of_bytes(self, content, name, count):
         decode = self.decode
         if count >= TRACED_FROM:
-            decode = prep.decoder(self.shape, self.background, prep.decode_all_inside)
+            decode = pictures.decoder(self.shape, self.background, pictures.decode_all_inside)
         try:
             image, size = decode(tf.constant([content]))
         except tf.errors.OpError as error:
             expected = "is no picture that can be read. Expected JPEG, PNG, BMP, GIF or .npy"
-            raise UserError(f"{name}: {expected}. Found: {prep.reason(error)}") from error
+            raise UserError(f"{name}: {expected}. Found: {pictures.reason(error)}") from error
         return [(name, (image[0].numpy(), size[0].numpy()))]
 
     def _of_array(self, array, name):

@@ -13,8 +13,7 @@ from tfbig.core.folders import files_inside
 from tfbig.core.lazy import np, tf
 from tfbig.core.pictures import SUFFIXES
 from tfbig.media._medium import Medium, read, shown
-from tfbig.prep import films
-from tfbig.prep import image as prep
+from tfbig.prep import films, pictures
 from tfbig.prep.films import middles
 
 FRAME_MS = 120  # how long a report shows each frame
@@ -27,7 +26,8 @@ class Video(Medium):
 
     Of a video of n frames, frame floor((i + 1/2) n / frames) is taken for each i below `frames`:
     the middles of equal parts. A served model takes the frames as encoded pictures, decoded as
-    pictures are (see `tfbig.prep.image.decode`): frames from a dataset go in as PNG, without loss.
+    pictures are (see `tfbig.prep.pictures.decode`): frames from a dataset go in as PNG, without
+    loss.
 
     Attributes:
         frames: how many are taken of each video.
@@ -59,8 +59,8 @@ class Video(Medium):
 
     def decode(self, served: tf.Tensor) -> tf.Tensor:
         """Encoded pictures (string [b, frames]) to uint8 [b, frames, height, width, channels]."""
-        pictures = prep.decode_all(tf.reshape(served, [-1]), self.shape)
-        return tf.reshape(pictures, [-1, self.frames, *self.shape])
+        images = pictures.decode_all(tf.reshape(served, [-1]), self.shape)
+        return tf.reshape(images, [-1, self.frames, *self.shape])
 
     def encode(self, values) -> np.ndarray:
         """uint8 [n, frames, height, width, channels] to PNG bytes [n, frames]."""
@@ -100,11 +100,11 @@ class Video(Medium):
         frames = []
         for path in chosen:
             try:
-                frames.append(prep.decode(tf.constant(read(path)), *self.shape).numpy())
+                frames.append(pictures.decode(tf.constant(read(path)), *self.shape).numpy())
             except tf.errors.OpError as error:
                 raise UserError(
                     f"{path}: is no picture that can be read. Expected JPEG, PNG, BMP or GIF."
-                    f" Found: {prep.reason(error)}"
+                    f" Found: {pictures.reason(error)}"
                 ) from error
         return np.stack(frames)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tfbig.core.errors import UserError, package_needed
 from tfbig.core.lazy import np, tf
 from tfbig.core.pictures import MOST_PIXELS
-from tfbig.prep import image
+from tfbig.prep import image, pictures
 
 FILMS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
 SUFFIXES = (".gif", *FILMS, ".npy")
@@ -68,7 +68,7 @@ def read(file, name: str, wanted: int, shape: tuple[int, int, int]) -> np.ndarra
 def fitted(frame: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """A frame (uint8 [h, w, 3]) in these channels and this size, as pictures are."""
     height, width, channels = shape
-    coloured = image.in_channels(tf.constant(frame), channels)
+    coloured = pictures.in_channels(tf.constant(frame), channels)
     return image.resize(image.centre(coloured, height, width), height, width).numpy()
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 
 from tfbig.core.lazy import np, tf
-from tfbig.prep.tokenizers import BYTES, Tokenizer, parts
+from tfbig.prep.bpe import BYTES, parts
+from tfbig.prep.tokenizers import Tokenizer
 
 LONGEST = 2048  # bytes of a piece, such as a word; longer ones would take long
 CUT = "\x00"  # stands between pieces; a text that holds it is refused

@@ -9,7 +9,7 @@ import functools
 import math
 
 from tfbig.core.lazy import tf
-from tfbig.prep import headers, image, random
+from tfbig.prep import headers, image, pictures, random
 
 PART = 5  # stream of a key's random numbers, beside those of `prep.image`
 PROPORTIONS = 3 / 4, 4 / 3  # of width to height, over those of what is wanted
@@ -60,8 +60,8 @@ def decode_random(
 ) -> tf.Tensor:
     """A random part of one encoded picture, uint8 [height, width, channels]; see `random_part`.
 
-    The picture is what `image.decode_whole` makes of it, turned as its EXIF says, and refused for
-    the same reasons. A JPEG that is much larger than what is wanted is decoded to fewer pixels.
+    The picture is what `pictures.decode_whole` makes of it, turned as its EXIF says, and refused
+    for the same reasons. A JPEG that is much larger than what is wanted is decoded to fewer pixels.
     """
     height, width, channels = shape
     pick = functools.partial(random_part, key=key, least_area=least_area, proportion=width / height)
@@ -71,7 +71,7 @@ def decode_random(
         return _resized(part, height, width)
 
     def other():
-        whole = image.decode_whole(encoded, channels, background)
+        whole = pictures.decode_whole(encoded, channels, background)
         top, left, rows, columns = pick(tf.shape(whole)[:2])
         return _resized(whole[top : top + rows, left : left + columns], height, width)
 
@@ -115,7 +115,7 @@ def _jpeg_part(encoded, channels, pick, wanted) -> tf.Tensor:
     upright = tf.where(lies, stored[::-1], stored)
     top, left, rows, columns = pick(upright)
     smaller = tf.minimum(rows // wanted[0], columns // wanted[1])
-    # `image.turned`, undone
+    # `pictures.turned`, undone
     is_one_of = functools.partial(_is_one_of, orientation)
     top = tf.where(is_one_of(3, 4, 7, 8), upright[0] - top - rows, top)
     left = tf.where(is_one_of(2, 3, 6, 7), upright[1] - left - columns, left)
@@ -127,11 +127,11 @@ def _jpeg_part(encoded, channels, pick, wanted) -> tf.Tensor:
             inside = tf.maximum(window // ratio, (0, 0, 1, 1))
             return tf.image.decode_and_crop_jpeg(content, inside, ratio=ratio, **how)
 
-        return lambda: image.decode_jpeg(encoded, channels, size, operation)
+        return lambda: pictures.decode_jpeg(encoded, channels, size, operation)
 
     which = tf.reduce_sum(tf.cast(smaller >= SMALLER[1:], tf.int32))
     part = tf.switch_case(which, [decoded(ratio) for ratio in SMALLER])
-    return tf.cond(orientation > 1, lambda: image.turned(part, orientation), lambda: part)
+    return tf.cond(orientation > 1, lambda: pictures.turned(part, orientation), lambda: part)
 
 
 def _is_one_of(number: tf.Tensor, *numbers: int) -> tf.Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from tfbig.prep.tokenizers import BPE
+from tfbig.prep.bpe import BPE
 
 
 def first_tokens(tokenizer: BPE, first: Iterable[int]) -> tuple[BPE, int]:

@@ -7,6 +7,7 @@ special_tokens_map.json name.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 from collections import Counter
@@ -14,18 +15,9 @@ from pathlib import Path
 
 from tfbig.core.errors import UserError
 from tfbig.prep import wordpiece
-from tfbig.prep.tokenizers import (
-    BPE,
-    BYTES,
-    MARK,
-    SEPARATOR,
-    SentencePiece,
-    Tokenizer,
-    byte_level,
-    from_json,
-    optional,
-    parts,
-)
+from tfbig.prep.bpe import BPE, BYTES, byte_level, parts
+from tfbig.prep.sentence_piece import SentencePiece
+from tfbig.prep.tokenizers import MARK, SEPARATOR, Bytes, Characters, Tokenizer, optional
 
 WHOLE = "tokenizer.json"
 OF_RUN = "data.json"
@@ -44,6 +36,20 @@ ENDS = (SEPARATOR, "<|end_of_text|>", "</s>")  # the usual names of what is behi
 NORMALIZERS = ("NFC", "Prepend", "Replace")
 PRE_TOKENIZERS = ("ByteLevel", "Digits", "Metaspace", "Punctuation", "Split", "UnicodeScripts")
 PROBE = "The  1234 caf\u00e9s' \u6625\u7720 \U0001f600\n\n\tdon't WE'LL <|x|> end "
+
+
+def from_json(saved: dict) -> Tokenizer:
+    """The tokenizer that its `to_json` described."""
+    if saved["kind"] == "characters":
+        return Characters(saved["alphabet"], unknown=saved["unknown"], separator=saved["separator"])
+    if saved["kind"] == "bytes":
+        return Bytes()
+    if saved["kind"] == "bpe":
+        return BPE(saved["definition"], begin=saved.get("begin"), separator=saved.get("separator"))
+    if saved["kind"] == "wordpiece":
+        given = {name: value for name, value in saved.items() if name != "kind"}
+        return wordpiece.WordPiece(**given)
+    return SentencePiece(base64.b64decode(saved["model"]), begin=saved.get("begin"))
 
 
 def ready(path: Path) -> Tokenizer:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
-from tfbig.prep.tokenizers import Tokenizer, optional, parts
+from tfbig.prep.bpe import parts
+from tfbig.prep.tokenizers import Tokenizer, optional
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 INSIDE = "##"  # begins a piece that stands inside of a word

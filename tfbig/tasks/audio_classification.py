@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from tfbig.core.component import Component, knob
 from tfbig.core.experiment import Experiment, Optim, Train
-from tfbig.core.lazy import keras, np, tf
+from tfbig.core.lazy import keras, np
 from tfbig.core.serving import Media, Serving
 from tfbig.data.audio_folder import AudioFolder
 from tfbig.models.crnn import CRNN
+from tfbig.tasks._classifier import Classifier
 from tfbig.tasks._heard import Heard
-from tfbig.tasks._targets import OneLabel
 
 SHOWN_MISTAKES = 12  # recordings in a panel of the report
 LENGTHS = 6  # parts of equal size that recordings are sorted into by their lengths
@@ -25,14 +25,11 @@ class Labels(Component):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioClassification(Heard):
+class AudioClassification(Classifier, Heard):
     """Audio classification: keywords, speakers, sounds, by the mean of a sequence's features."""
 
-    label_smoothing: float = knob(
-        0.0, "share of the target spread over all labels (Szegedy et al. 2016)", low=0, high=0.9
-    )
-
     takes = frozenset({"samples", "label"})
+    read = ("frames", "frames_count")
     primary = ("accuracy", "max")
     metric_units = dict.fromkeys(("accuracy", "macro_f1", "f1"), "%")
     request = Labels
@@ -51,11 +48,6 @@ class AudioClassification(Heard):
     def measure(self, data):
         return {"labels": list(data.label_names)}
 
-    @property
-    def answers(self) -> OneLabel:
-        """What is answered, as the run learnt it."""
-        return OneLabel(tuple(self.facts["labels"]))
-
     def preprocess(self, raw, training):
         """Recordings to normalised log-mel frames; changed at random while training."""
         ready = self.framed(raw, training)
@@ -67,34 +59,12 @@ class AudioClassification(Heard):
         ops = keras.ops
         number = ops.maximum(ops.cast(count, sequence.dtype), 1)[:, None]
         features = ops.sum(sequence, axis=1) / number  # behind the real places are zeros
-        exact = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
-        head = keras.layers.Dense(self.answers.width, dtype=exact, name="head")
-        return keras.Model(body.input, head(features), name=type(self.model).__name__.lower())
-
-    def _logits(self, model, inputs, training: bool):
-        given = {name: inputs[name] for name in ("frames", "frames_count")}
-        return tf.cast(model(given, training=training), tf.float32)
-
-    def loss(self, model, batch, training):
-        logits = self._logits(model, batch, training)
-        losses = self.answers.loss(logits, batch["label"], self.label_smoothing)
-        measured = self.answers.metrics(self.answers.outputs(logits), batch["label"])
-        return {"loss": (losses, tf.ones_like(losses)), "accuracy": measured["accuracy"]}
-
-    def predict(self, model, inputs):
-        """Logits, probability [batch, labels], and the most probable label [batch]."""
-        return self.answers.outputs(self._logits(model, inputs, False))
-
-    def metrics(self, outputs, batch):
-        return self.answers.metrics(outputs, batch["label"])
+        return self.headed(body, features)
 
     def records(self, outputs, batch):
         """What was said and what is true, and the frames of each recording [batch]."""
         records = self.answers.records(outputs, batch["label"])
         return {**records, "frames": batch["frames_count"]}
-
-    def score(self, statistics):
-        return self.answers.score(statistics)
 
     def serving(self, model, options):
         """WAV in, bytes [batch]; label, score, and all labels with their scores out."""
@@ -108,7 +78,7 @@ class AudioClassification(Heard):
             decode=self.decode,
             encode=self.encode,
             answer=self.answers.answer,
-            grade=lambda answers, batch: self.answers.graded(answers, batch["label"]),
+            grade=self.grade,
             records=records,
             units={"frames": self.frames_unit},
             media=Media(

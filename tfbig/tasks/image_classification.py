@@ -15,6 +15,7 @@ from tfbig.core.serving import Media, Program, Serving, Trial
 from tfbig.data.image_folder import ImageFolder
 from tfbig.media.picture import Picture
 from tfbig.models.mlp import MLP
+from tfbig.nn.heads import with_logits
 from tfbig.nn.label_loss import cross_entropy
 from tfbig.prep import augment
 from tfbig.prep import image as prep
@@ -114,24 +115,12 @@ class ImageClassification(Task):
         size = data.size("train")
         arrays = data.arrays("train")
         rows = np.unique(np.linspace(0, size - 1, min(size, MEASURED)).astype(np.int64))
-        total = squares = count = 0
-        for positions in np.array_split(rows, max(1, len(rows) // 2048)):
-            if arrays is None:
-                image = data.examples("train", positions)["image"]
-            else:  # training reads them in any case
-                image = arrays["image"][positions]
-            pixels = image.reshape(-1, data.spec["image"].shape[-1]).astype(np.float64)
-            total += pixels.sum(0)
-            squares += (pixels**2).sum(0)
-            count += len(pixels)
-        mean = total / count
-        deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))
-        # A channel that never changes is passed on as zero rather than divided by nothing.
-        deviation = np.where(deviation < 1e-3, 1.0, deviation)
-        channels = {
-            "mean": [round(float(x), 6) for x in mean],
-            "std": [round(float(x), 6) for x in deviation],
-        }
+        portions = np.array_split(rows, max(1, len(rows) // 2048))
+        if arrays is None:
+            pixels = (data.examples("train", portion)["image"] for portion in portions)
+        else:  # training reads them in any case
+            pixels = (arrays["image"][portion] for portion in portions)
+        channels = prep.channel_statistics(pixels)
         facts = {**channels, "measured": len(rows), "labels": list(data.label_names)}
         if self.class_weights == "balanced":
             facts["class_weights"] = _balanced(data, rows)
@@ -193,10 +182,8 @@ class ImageClassification(Task):
         body = self.model.build(
             {"image": Feature(shape=shape, dtype="float32", unit="standard deviations")}
         )
-        # Logits are in float32 at least, whatever the policy
-        exact = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
-        head = keras.layers.Dense(len(self.labels), dtype=exact, name="head")
-        return keras.Model(body.input, head(body.output), name=type(self.model).__name__.lower())
+        name = type(self.model).__name__.lower()
+        return with_logits(body, body.output, len(self.labels), name)
 
     def loss(self, model, batch, training):
         logits = model(batch["image"], training=training)

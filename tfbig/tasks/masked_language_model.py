@@ -20,7 +20,8 @@ from tfbig.media.text import Text
 from tfbig.models.bert import BERT
 from tfbig.prep import graph_text, text_frames, text_masks
 from tfbig.prep.text import plain, refuse_surrogates
-from tfbig.prep.tokenizers import Tokenizer, from_json
+from tfbig.prep.tokenizers import Tokenizer
+from tfbig.prep.vocabularies import from_json
 from tfbig.prep.wordpiece import INSIDE, MASK
 
 SERVED_TOKENS = 5  # for each mask, the likeliest first

@@ -17,6 +17,7 @@ from tfbig.decoding import centres
 from tfbig.media.picture import WholePicture, with_boxes
 from tfbig.metrics import average_precision, detection_errors
 from tfbig.models.resnet_fpn import ResNetFPN
+from tfbig.nn.heads import exact_dtype
 from tfbig.prep import boxes as boxing
 from tfbig.prep import image as prep
 
@@ -85,21 +86,8 @@ class ObjectDetection(Task):
 
     def measure(self, data: Dataset) -> dict:
         """Mean and standard deviation of each channel over the training split, of 0-255."""
-        total = np.zeros(3)
-        squares = np.zeros(3)
-        count = 0
-        for positions in _looked_at(data):
-            pixels = data.examples("train", positions)["image"].reshape(-1, 3).astype(np.float64)
-            total += pixels.sum(0)
-            squares += (pixels**2).sum(0)
-            count += len(pixels)
-        mean = total / count
-        deviation = np.sqrt(np.maximum(squares / count - mean**2, 1.0))
-        return {
-            "mean": [round(float(x), 4) for x in mean],
-            "std": [round(float(x), 4) for x in deviation],
-            "labels": list(data.label_names),
-        }
+        pixels = (data.examples("train", rows)["image"] for rows in _looked_at(data))
+        return {**prep.channel_statistics(pixels), "labels": list(data.label_names)}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -201,14 +189,12 @@ class ObjectDetection(Task):
 
     def _head(self, finest, channels: int, name: str, bias):
         layers = keras.layers
-        exact = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
         x = layers.Conv2D(
             self.head_width, 3, padding="same", activation="relu", name=f"{name}_conv"
         )(finest)
         small = keras.initializers.RandomNormal(stddev=0.01)
-        return layers.Conv2D(
-            channels, 1, kernel_initializer=small, bias_initializer=bias, dtype=exact, name=name
-        )(x)
+        last = {"kernel_initializer": small, "bias_initializer": bias, "dtype": exact_dtype()}
+        return layers.Conv2D(channels, 1, name=name, **last)(x)
 
     def _maps(self, model, image, training: bool) -> tuple[tf.Tensor, tf.Tensor, int]:
         """Scores before the sigmoid [b, h, w, c], distances in pixels [b, h, w, 4], the stride."""

@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 
 from tfbig.core.component import Component, knob
-from tfbig.core.contracts import Task
 from tfbig.core.errors import UserError
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
@@ -20,8 +19,8 @@ from tfbig.models.motif_cnn import MotifCNN
 from tfbig.prep import nucleotides, random
 from tfbig.prep.nucleotides import BASES, NUCLEOTIDES
 from tfbig.tasks._classes import curves
+from tfbig.tasks._classifier import Classifier
 from tfbig.tasks._sequence_programs import LONGEST, SequencePrograms
-from tfbig.tasks._targets import OneLabel
 
 SHOWN = 24  # sequences in a panel of the report
 LOGOS = 12
@@ -51,7 +50,7 @@ class Service(Component):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceClassification(Task):
+class SequenceClassification(Classifier):
     """Sequence classification: a label for each sequence of DNA or RNA.
 
     Two classes: the last one counts as positive. The effect of a substitution, as `mutate` has it,
@@ -65,9 +64,6 @@ class SequenceClassification(Task):
         "what picks the best checkpoint",
         choices=("accuracy", "matthews", "macro_f1", "f1", "auroc", "auprc", "loss"),
     )
-    label_smoothing: float = knob(
-        0.0, "share of the target spread over all labels (Szegedy et al. 2016)", low=0, high=0.9
-    )
     other_strand: float = knob(
         0.0,
         "training: share of sequences that are read as the strand across; 0 where direction means"
@@ -78,6 +74,7 @@ class SequenceClassification(Task):
 
     takes = frozenset({"nucleotides", "label"})
     feeds = frozenset({"nucleotides"})
+    read = ("sequence", "count")
     needs = frozenset({"features"})
     metric_units = dict.fromkeys(("accuracy", "macro_f1", "f1", "sensitivity", "specificity"), "%")
     asked_with = "SEQUENCE"
@@ -116,10 +113,6 @@ class SequenceClassification(Task):
         return facts
 
     @property
-    def answers(self) -> OneLabel:
-        return OneLabel(tuple(self.facts["labels"]))
-
-    @property
     def letters(self) -> int:
         """Letters of the longest sequence; of all, where they are of one length."""
         return self.facts["letters"]
@@ -154,27 +147,7 @@ class SequenceClassification(Task):
             spec = {"sequence": Feature(shape=shape, dtype="float32", most=self.letters)}
             spec["count"] = Feature(shape=(), dtype="int32")
         body = self.model.build(spec)
-        # Logits are in float32 at least, whatever the policy
-        exact = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
-        head = keras.layers.Dense(self.answers.width, dtype=exact, name="head")
-        return keras.Model(body.input, head(body.output), name=type(self.model).__name__.lower())
-
-    def _logits(self, model, batch, training: bool):
-        given = {name: batch[name] for name in ("sequence", "count") if name in batch}
-        return tf.cast(model(given, training=training), tf.float32)
-
-    def loss(self, model, batch, training):
-        logits = self._logits(model, batch, training)
-        losses = self.answers.loss(logits, batch["label"], self.label_smoothing)
-        measured = self.answers.metrics(self.answers.outputs(logits), batch["label"])
-        return {"loss": (losses, tf.ones_like(losses)), "accuracy": measured["accuracy"]}
-
-    def predict(self, model, inputs):
-        """Logits and probability [batch, labels], and the most probable label [batch]."""
-        return self.answers.outputs(self._logits(model, inputs, False))
-
-    def metrics(self, outputs, batch):
-        return self.answers.metrics(outputs, batch["label"])
+        return self.headed(body, body.output)
 
     def records(self, outputs, batch):
         """What was said and what is true [batch], and the probability of each class."""
@@ -188,7 +161,7 @@ class SequenceClassification(Task):
         each against the others, and each class has its F1.
         """
         true, said = statistics["true"], statistics["label"]
-        metrics = self.answers.score(statistics)
+        metrics = super().score(statistics)
         if self.answers.width == 2:
             metrics["auprc"] = classification.auprc(statistics["last"], true == 1)
             metrics["sensitivity"] = _share(said == 1, true == 1)
@@ -272,9 +245,6 @@ class SequenceClassification(Task):
 
     def encode(self, raw):
         return {"sequence": self.medium(self.letters).encode(raw["sequence"])}
-
-    def grade(self, answers, batch):
-        return self.answers.graded(answers, batch["label"])
 
     def _answered_records(self, answers, batch):
         records = self.answers.answered_records(answers, batch["label"])

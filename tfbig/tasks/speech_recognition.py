@@ -16,7 +16,8 @@ from tfbig.media.audio import Audio, spectrogram
 from tfbig.metrics import word_errors
 from tfbig.models.crnn import CRNN
 from tfbig.nn.ctc import ctc_loss, needed_frames
-from tfbig.prep import tokenizers
+from tfbig.nn.heads import exact_dtype
+from tfbig.prep import tokenizers, vocabularies
 from tfbig.tasks import _served_speech, _speech_search
 from tfbig.tasks._heard import PICTURE, SIDE_PX, Heard
 
@@ -73,7 +74,7 @@ class SpeechRecognition(Heard):
     @property
     def tokenizer(self) -> tokenizers.Tokenizer:
         if not hasattr(self, "_tokenizer"):
-            object.__setattr__(self, "_tokenizer", tokenizers.from_json(self.facts["tokenizer"]))
+            object.__setattr__(self, "_tokenizer", vocabularies.from_json(self.facts["tokenizer"]))
         return self._tokenizer
 
     def preprocess(self, raw, training):
@@ -94,8 +95,7 @@ class SpeechRecognition(Heard):
     def build(self):
         """Frames to {"logits" [b, t, values], "logits_count" [b]}; value 0 is the blank."""
         body = self.model.build(self.frames_spec)
-        exact = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
-        head = keras.layers.Dense(self.tokenizer.size + 1, dtype=exact, name="head")
+        head = keras.layers.Dense(self.tokenizer.size + 1, dtype=exact_dtype(), name="head")
         outputs = {
             "logits": head(body.output["sequence"]),
             "logits_count": body.output["sequence_count"],

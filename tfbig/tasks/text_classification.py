@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfbig.core.component import Component, knob
-from tfbig.core.contracts import Task
 from tfbig.core.errors import LeftOut, UserError
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
-from tfbig.core.lazy import keras, np, tf
+from tfbig.core.lazy import np, tf
 from tfbig.core.serving import Media, Serving
 from tfbig.data.text_table import TextTable
 from tfbig.media.text import Text
 from tfbig.models.bag_of_embeddings import BagOfEmbeddings
-from tfbig.prep import graph_text, text_frames, text_masks, tokenizers
+from tfbig.prep import graph_text, text_frames, text_masks, tokenizers, vocabularies
 from tfbig.prep.text import plain
+from tfbig.tasks._classifier import Classifier
 from tfbig.tasks._targets import Number, OneLabel, SeveralLabels
 
 SHOWN_TEXTS = 24  # in a panel of the report
@@ -33,7 +33,7 @@ class Labels(Component):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextClassification(Task):
+class TextClassification(Classifier):
     """Text classification: labels, sets of labels or numbers for texts and pairs of texts."""
 
     metric: str = knob(
@@ -52,9 +52,6 @@ class TextClassification(Task):
             "loss",
         ),
     )
-    label_smoothing: float = knob(
-        0.0, "share of the target spread over all labels (Szegedy et al. 2016)", low=0, high=0.9
-    )
     word_dropout: float = knob(
         0.0,
         "training: share of tokens that are read as unknown ones (Iyyer et al. 2015)",
@@ -64,6 +61,7 @@ class TextClassification(Task):
 
     takes = frozenset({"text", "label"})
     feeds = frozenset({"text"})
+    read = ("tokens", "count", "segments")
     needs = frozenset({"features"})
     metric_units = {name: "%" for name in ("accuracy", "macro_f1", "micro_f1", "f1")}
     asked_with = "TEXT"
@@ -131,7 +129,7 @@ class TextClassification(Task):
     @property
     def tokenizer(self) -> tokenizers.Tokenizer:
         if not hasattr(self, "_tokenizer"):
-            object.__setattr__(self, "_tokenizer", tokenizers.from_json(self.facts["tokenizer"]))
+            object.__setattr__(self, "_tokenizer", vocabularies.from_json(self.facts["tokenizer"]))
         return self._tokenizer
 
     @property
@@ -168,42 +166,12 @@ class TextClassification(Task):
             spec["segments"] = Feature(shape=(None,), dtype="int32", values=texts, most=length)
         body = self.model.build(spec)
         features = body.output
-        # Logits are in float32 at least, whatever the policy
-        exact = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
-        head = keras.layers.Dense(self.answers.width, dtype=exact, name="head")
         features = features["features"] if isinstance(features, dict) else features
-        return keras.Model(body.input, head(features), name=type(self.model).__name__.lower())
-
-    def _logits(self, model, batch, training: bool):
-        given = {name: batch[name] for name in ("tokens", "count", "segments") if name in batch}
-        return tf.cast(model(given, training=training), tf.float32)
-
-    def loss(self, model, batch, training):
-        logits = self._logits(model, batch, training)
-        losses = self.answers.loss(logits, batch["label"], self.label_smoothing)
-        ones = tf.ones_like(losses)
-        measured = self.answers.metrics(self.answers.outputs(logits), batch["label"])
-        others = {name: pair for name, pair in measured.items() if name != "loss"}
-        return {"loss": (losses, ones), **others}
-
-    def predict(self, model, inputs):
-        """Of one label: logits, probability [batch, labels], and the most probable label [batch].
-
-        Of several: logits and probability [batch, labels]. Of numbers: value [batch].
-        """
-        return self.answers.outputs(self._logits(model, inputs, False))
-
-    def metrics(self, outputs, batch):
-        """Accuracy (of several labels: all of them right) and loss; of numbers the error."""
-        return self.answers.metrics(outputs, batch["label"])
+        return self.headed(body, features)
 
     def records(self, outputs, batch):
         """What was said and what is true, and the tokens of each text [batch]."""
         return {**self.answers.records(outputs, batch["label"]), "count": batch["count"]}
-
-    def score(self, statistics):
-        """Matthews' correlation, F1, AUROC where there are two labels; correlations of numbers."""
-        return self.answers.score(statistics)
 
     def serving(self, model, options):
         """Texts in, bytes [batch]; label, score, and all labels with their scores out.
@@ -266,9 +234,6 @@ class TextClassification(Task):
                 values = self.tokenizer.encode_all([text.decode() for text in values])
             served[name], served[f"{name}_count"] = text_frames.padded(values, self.context)
         return served
-
-    def grade(self, answers, batch):
-        return self.answers.graded(answers, batch["label"])
 
     def _answered_records(self, answers, batch):
         records = self.answers.answered_records(answers, batch["label"])

@@ -16,7 +16,7 @@ from tfbig.decoding.generation import Generator
 from tfbig.decoding.text_stream import TextStream
 from tfbig.media.text import Text
 from tfbig.models.gpt import GPT
-from tfbig.prep import graph_text, tokenizers
+from tfbig.prep import graph_text, tokenizers, vocabularies
 from tfbig.prep.text import plain, refuse_surrogates, unescape
 from tfbig.tasks import _served_text
 
@@ -120,7 +120,7 @@ class TextGeneration(Task):
     @property
     def tokenizer(self) -> tokenizers.Tokenizer:
         if not hasattr(self, "_tokenizer"):
-            object.__setattr__(self, "_tokenizer", tokenizers.from_json(self.facts["tokenizer"]))
+            object.__setattr__(self, "_tokenizer", vocabularies.from_json(self.facts["tokenizer"]))
         return self._tokenizer
 
     @property

@@ -17,7 +17,7 @@ from tfbig.decoding.transduction import Transducer
 from tfbig.media.text import Text
 from tfbig.metrics import bleu
 from tfbig.models.encoder_decoder import EncoderDecoder
-from tfbig.prep import tokenizers
+from tfbig.prep import tokenizers, vocabularies
 from tfbig.prep.text import plain, refuse_surrogates
 from tfbig.tasks import _served_translation
 
@@ -100,7 +100,7 @@ class Translation(Task):
     @property
     def tokenizer(self) -> tokenizers.Tokenizer:
         if not hasattr(self, "_tokenizer"):
-            object.__setattr__(self, "_tokenizer", tokenizers.from_json(self.facts["tokenizer"]))
+            object.__setattr__(self, "_tokenizer", vocabularies.from_json(self.facts["tokenizer"]))
         return self._tokenizer
 
     @property

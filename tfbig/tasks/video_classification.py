@@ -15,8 +15,9 @@ from tfbig.data.video_folder import VideoFolder
 from tfbig.media.picture import Picture
 from tfbig.media.video import Video, filmstrip
 from tfbig.models.movinet import MoViNet
+from tfbig.nn.heads import with_logits
 from tfbig.prep import video as prep
-from tfbig.prep.image import standardize
+from tfbig.prep.image import channel_statistics, standardize
 from tfbig.tasks._targets import OneLabel
 
 MEASURED = 2_000  # training videos whose pixels give mean and deviation
@@ -92,21 +93,9 @@ class VideoClassification(Task):
         """Mean and standard deviation of each channel over the training split, of 0-255."""
         size = data.size("train")
         rows = np.unique(np.linspace(0, size - 1, min(size, MEASURED)).astype(np.int64))
-        total = squares = count = 0
-        for positions in np.array_split(rows, -(-len(rows) // TOGETHER)):
-            video = data.examples("train", positions)["video"]
-            pixels = video.reshape(-1, video.shape[-1]).astype(np.float64)
-            total += pixels.sum(0)
-            squares += (pixels**2).sum(0)
-            count += len(pixels)
-        mean = total / count
-        deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))
-        deviation = np.where(deviation < 1e-3, 1.0, deviation)  # a channel that never changes
-        channels = {
-            "mean": [round(float(x), 4) for x in mean],
-            "std": [round(float(x), 4) for x in deviation],
-        }
-        return {**channels, "labels": list(data.label_names)}
+        portions = np.array_split(rows, -(-len(rows) // TOGETHER))
+        pixels = (data.examples("train", portion)["video"] for portion in portions)
+        return {**channel_statistics(pixels), "labels": list(data.label_names)}
 
     @property
     def target(self) -> OneLabel:
@@ -182,10 +171,8 @@ class VideoClassification(Task):
         shape = (self.length, height, width, channels)
         feature = Feature(shape=shape, dtype="float32", unit="standard deviations")
         body = self.model.build({"video": feature})
-        # Logits are in float32 at least, whatever the policy
-        exact = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
-        head = keras.layers.Dense(self.target.width, dtype=exact, name="head")
-        return keras.Model(body.input, head(body.output), name=type(self.model).__name__.lower())
+        name = type(self.model).__name__.lower()
+        return with_logits(body, body.output, self.target.width, name)
 
     def loss(self, model, batch, training):
         """Cross-entropy of a clip; of a causal model at its last frame."""
