@@ -27,6 +27,7 @@ from tfbig.data import (
     _mnist_files,
     _splits,
     _tfds,
+    _tfds_folders,
     _tfds_labelled,
     image_folder,
     tiny_shakespeare,
@@ -319,7 +320,7 @@ def test_absent_data_is_no_matter_of_its_records(tmp_path, monkeypatch):
             tried.clear()
             with pytest.raises(NoData, match="cifar10 is not in"):
                 read(Readable(CIFAR10(validation=46, on_error=on_error)))
-            assert tried == list(_tfds.REACH) and not list(tmp_path.iterdir())
+            assert tried == list(_tfds_folders.REACH) and not list(tmp_path.iterdir())
 
 
 def test_prepared_data_that_cannot_be_what_was_asked_for(tmp_path, monkeypatch):
@@ -400,7 +401,7 @@ def test_configurations_are_named(tmp_path, monkeypatch):
             " tiny_squares: grey, large. Give one, such as tiny_squares/grey"
         ),
     ):
-        _tfds.find("tiny_squares")
+        _tfds_folders.find("tiny_squares")
     with pytest.raises(
         NoData,
         match=(
@@ -408,12 +409,12 @@ def test_configurations_are_named(tmp_path, monkeypatch):
             " large"
         ),
     ):
-        _tfds.find("tiny_squares/wide")
+        _tfds_folders.find("tiny_squares/wide")
     prepare_set(tmp_path, configs=("plain", "grey", "large"), prepared=("plain",))
-    assert _tfds.find("tiny_squares") == tmp_path / "tiny_squares" / "plain" / "1.0.0"
+    assert _tfds_folders.find("tiny_squares") == tmp_path / "tiny_squares" / "plain" / "1.0.0"
     shutil.rmtree(tmp_path / "tiny_squares" / ".config")
     with pytest.raises(NoData, match="since its default one is not known"):
-        _tfds.find("tiny_squares")
+        _tfds_folders.find("tiny_squares")
 
 
 def test_configurations_of_the_library(tmp_path, monkeypatch):
@@ -421,7 +422,7 @@ def test_configurations_of_the_library(tmp_path, monkeypatch):
     for version in ("9.0.0", "10.0.0"):
         (tmp_path / "imagenet_resized" / "32x32" / version).mkdir(parents=True)
         (tmp_path / "imagenet_resized" / "32x32" / version / "dataset_info.json").touch()
-    assert _tfds.find("imagenet_resized/32x32").name == "10.0.0"
+    assert _tfds_folders.find("imagenet_resized/32x32").name == "10.0.0"
     with pytest.raises(
         NoData,
         match=(
@@ -429,12 +430,12 @@ def test_configurations_of_the_library(tmp_path, monkeypatch):
             " imagenet_resized: 32x32"
         ),
     ):
-        _tfds.find("imagenet_resized")
+        _tfds_folders.find("imagenet_resized")
     with pytest.raises(
         NoData,
         match="no dataset 'imagenet_resized/9x9'.* Its configurations: 8x8, 16x16, 32x32, 64x64",
     ):
-        _tfds.find("imagenet_resized/9x9")
+        _tfds_folders.find("imagenet_resized/9x9")
 
 
 def edited(path, change):

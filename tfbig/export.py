@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import sys
 import tempfile
@@ -187,14 +186,14 @@ def _source(run: Run, step: str, service: Component, console, scratch: Path):
     from tfbig.deploy.bench import Reference
     from tfbig.deploy.programs import Programs
     from tfbig.deploy.variants import Source
-    from tfbig.engine import shapes
+    from tfbig.engine import float32, shapes
     from tfbig.engine.facts import measure
     from tfbig.engine.trained import Trained
 
     trained = Trained(run, step, console)
     # Refuses data that has changed: what is verified is what was evaluated
     measure(run, run.experiment, trained.setup.data)
-    setup, proof = _in_float32(trained)
+    setup, proof = float32.rebuilt(trained)
     task = setup.task
     data = setup.data
     split = "test"
@@ -209,9 +208,9 @@ def _source(run: Run, step: str, service: Component, console, scratch: Path):
         "metrics": result.metrics,
     }
     trained_metrics = result.metrics if proof is None else trained.setup.evaluate(split).metrics
-    _compare_with_record(trained, split, trained_metrics, console)
+    float32.compare_with_record(trained, split, trained_metrics, console)
     if proof is not None:
-        proof["metrics"] = _prove(
+        proof["metrics"] = float32.prove(
             trained_metrics, result.metrics, task.primary[0], run.experiment.device.precision
         )
     programs = Programs(task, setup.model, service)
@@ -273,72 +272,6 @@ def _served(
             serving.encode({**{name: value[rows] for name, value in examples.items()}, **stored})
         )
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-
-
-def _in_float32(trained):
-    """A setup whose model computes in float32, and the proof that its weights are the run's.
-
-    It is the run's own, without a proof, or a rebuilt one.
-    """
-    experiment = trained.setup.experiment
-    if experiment.device.precision == "float32":
-        return trained.setup, None
-    from tfbig.engine import checkpoint
-    from tfbig.engine.setup import Setup
-
-    exact = dataclasses.replace(
-        experiment, device=dataclasses.replace(experiment.device, precision="float32")
-    )
-    setup = Setup(exact, trained.task.facts, parts=trained.task.parts)
-    rebuilt = checkpoint.named(setup.model.variables)
-    original = checkpoint.named(trained.model.variables)
-    if rebuilt.keys() != original.keys():
-        strange = ", ".join(sorted(rebuilt.keys() ^ original.keys()))
-        raise RunFailure(f"float32: the rebuilt model and the run's differ in {strange}.")
-    for path, variable in rebuilt.items():
-        variable.assign(original[path].value)
-    equal = sum(
-        np.array_equal(variable.numpy(), original[path].numpy().astype(variable.numpy().dtype))
-        for path, variable in rebuilt.items()
-    )
-    if equal != len(rebuilt):
-        raise RunFailure(f"float32: {len(rebuilt) - equal} of {len(rebuilt)} weights changed.")
-    return setup, {"trained_in": experiment.device.precision, "weights_equal": equal}
-
-
-def _compare_with_record(trained, split: str, metrics: dict, console) -> None:
-    """Refuses a checkpoint that is not what its run evaluated.
-
-    A checkpoint changed by hand may have checksums that fit.
-    """
-    from tfbig.engine import records
-
-    known = records.recorded(trained.run, trained.step)
-    if known is None:
-        console.note(
-            f"nothing is recorded of the checkpoint of step {trained.step:,}, so its metrics are"
-            " compared with none"
-        )
-        return
-    measured, before = known
-    now = metrics if measured == split else trained.setup.evaluate(measured).metrics
-    records.refuse_differences(trained.run, trained.step, before, now)
-
-
-def _prove(before: dict, after: dict, name: str, precision: str) -> dict:
-    """The primary metric in the run's precision and in float32, which must agree.
-
-    float32's must lie in the other's interval.
-    """
-    from tfbig.engine.records import is_same
-
-    values = {"trained": before[name]["value"], "float32": after[name]["value"]}
-    if not is_same(before[name], after[name], precision):
-        raise RunFailure(
-            f"float32: {name} is {values['float32']:.6g}, beyond the interval of the run's"
-            f" precision, {values['trained']:.6g}."
-        )
-    return {name: values}
 
 
 def door(arguments: list[str]) -> dict:

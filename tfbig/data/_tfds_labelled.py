@@ -11,7 +11,7 @@ from tfbig.core.component import knob
 from tfbig.core.dataset import Dataset
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
-from tfbig.data import _tfds
+from tfbig.data import _tfds, _tfds_folders
 from tfbig.data._images import check_split
 from tfbig.data._tfds_records import check_records, source
 
@@ -41,7 +41,7 @@ class TFDSLabelled(Dataset):
     label_key: str = knob("label", "the feature that holds the label")
 
     def check(self):
-        _tfds.find(self.builder, random_access=True)
+        _tfds_folders.find(self.builder, random_access=True)
 
     @property
     def label_names(self):

@@ -10,7 +10,7 @@ from tfbig.core.component import knob
 from tfbig.core.errors import UserError
 from tfbig.core.features import SPLITS
 from tfbig.core.lazy import np
-from tfbig.data import _tfds
+from tfbig.data import _tfds, _tfds_folders
 from tfbig.data._recordings import Recording, Recordings, split_by_speaker
 from tfbig.data._tfds_records import check_records, source
 from tfbig.prep.recordings import LEVELS, resampled, resampled_length
@@ -42,7 +42,7 @@ class TFDSRecordings(Recordings):
         raise NotImplementedError
 
     def check(self):
-        _tfds.find(self.builder, random_access=True)
+        _tfds_folders.find(self.builder, random_access=True)
 
     def parts(self) -> dict[str, str]:
         named = (self.train_part, self.validation_part, self.test_part)

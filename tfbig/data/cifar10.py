@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfbig.data import _tfds
+from tfbig.data import _tfds, _tfds_folders
 from tfbig.data._images import MemoryImages
 
 
@@ -34,7 +34,7 @@ class CIFAR10(MemoryImages):
         )
 
     def check(self):
-        _tfds.find("cifar10")
+        _tfds_folders.find("cifar10")
 
     def published_arrays(self, part):
         shape = (self.published[part], *self.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfbig.data import _tfds
+from tfbig.data import _tfds, _tfds_folders
 from tfbig.data._images import MemoryImages
 
 
@@ -30,7 +30,7 @@ class FashionMNIST(MemoryImages):
         )
 
     def check(self):
-        _tfds.find("fashion_mnist")
+        _tfds_folders.find("fashion_mnist")
 
     def published_arrays(self, part):
         shape = (self.published[part], *self.shape)

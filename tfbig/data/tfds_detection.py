@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tfbig.core.component import knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
-from tfbig.data import _tfds
+from tfbig.data import _tfds, _tfds_folders
 from tfbig.data._detection import Annotated, DetectionData, annotated
 from tfbig.data._tfds_records import check_records, source
 
@@ -60,7 +60,7 @@ class TFDSDetection(DetectionData):
         return cls(builder="boxed_pictures", height=32, width=32, most_boxes=2, validation=10)
 
     def check(self):
-        _tfds.find(self.builder, random_access=True)
+        _tfds_folders.find(self.builder, random_access=True)
 
     @property
     def label_names(self):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tfbig.core.component import knob
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
-from tfbig.data import _tfds
+from tfbig.data import _tfds, _tfds_folders
 from tfbig.data._labelled_texts import LabelledTexts, Rows
 
 # Names of two texts that belong together, in this order, where a dataset has just these
@@ -79,7 +79,7 @@ class TFDSText(LabelledTexts):
             yield "second", f"expected beside data.text. Received: {self.second} alone."
 
     def check(self):
-        _tfds.find(self.builder)
+        _tfds_folders.find(self.builder)
 
     def rows(self):
         features = _builder(self.builder).info.features

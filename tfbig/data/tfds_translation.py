@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tfbig.core.component import knob
 from tfbig.core.errors import UserError
 from tfbig.core.features import SPLITS
-from tfbig.data import _tfds
+from tfbig.data import _tfds, _tfds_folders
 from tfbig.data._pairs import TextPairs
 
 
@@ -49,7 +49,7 @@ class TFDSTranslation(TextPairs):
             yield "target", f"expected another one than data.source. Received: {self.target}."
 
     def check(self):
-        _tfds.find(self.builder)
+        _tfds_folders.find(self.builder)
 
     def content(self):
         chosen = [*map(repr, self._parts().items()), self.source, self.target]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfbig.core.errors import NoData
-from tfbig.data import _tfds
+from tfbig.data import _tfds, _tfds_folders
 from tfbig.data._text import TextWindows
 from tfbig.prep import text as prep
 
@@ -34,16 +34,16 @@ class TinyShakespeare(TextWindows):
         return cls(context=8)
 
     def check(self):
-        _tfds.find("tiny_shakespeare")
+        _tfds_folders.find("tiny_shakespeare")
 
     def documents(self):
         for split in ("train", "validation", "test"):
-            yield split, split, prep.decode(_text(split, _tfds.folder()), split)
+            yield split, split, prep.decode(_text(split, _tfds_folders.folder()), split)
 
     def content(self):
-        return hashlib.sha256(
-            b"".join(_text(split, _tfds.folder()) for split in ("train", "validation", "test"))
-        ).hexdigest()
+        splits = ("train", "validation", "test")
+        texts = (_text(split, _tfds_folders.folder()) for split in splits)
+        return hashlib.sha256(b"".join(texts)).hexdigest()
 
     def source_card(self):
         return {

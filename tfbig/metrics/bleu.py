@@ -12,6 +12,7 @@ from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 
 TOKENIZERS = ("13a", "zh", "char", "none")
+BINS = (5, 10, 15, 20, 30, 50)  # words of references, bounds of a report's bars
 
 
 @functools.cache
@@ -77,3 +78,16 @@ def chrf_signature() -> str:
 def _signature(metric) -> str:
     metric.corpus_score(["a"], [["a"]])  # a signature is complete once something was scored
     return str(metric.get_signature())
+
+
+def by_length(counts: np.ndarray, lengths: np.ndarray) -> dict:
+    """A panel of BLEU of the texts whose references have so many words."""
+    labels, values = [], []
+    for low, high in zip((0, *BINS), (*BINS, np.inf), strict=True):
+        inside = (lengths > low) & (lengths <= high)
+        if inside.any():
+            span = f"{low + 1}-{high}" if high < np.inf else f"more than {low}"
+            labels.append(f"{span} words ({inside.sum():,})")
+            values.append(round(bleu(counts[inside]), 2))
+    title = "BLEU by length of the reference"
+    return {"kind": "bars", "title": title, "labels": labels, "values": values, "x_label": "BLEU"}

@@ -6,7 +6,7 @@ whole picture is (0, 0, height, width). Shapes: b batch, n boxes.
 
 from __future__ import annotations
 
-from tfbig.core.lazy import tf
+from tfbig.core.lazy import np, tf
 from tfbig.prep import random
 
 ZOOMED, PLACED, MIRRORED = 11, 12, 13  # streams of a key's random numbers
@@ -93,3 +93,25 @@ def drawn_zoom(
     offset = random.uniform(key, PLACED, (2,)) * room
     mirrored = (random.uniform(key, MIRRORED, (2,)) < 0.5) & tf.constant(flips)
     return tf.tile(scale, (1, 2)), offset, mirrored
+
+
+def padded_truth(raw: dict, most: int) -> dict[str, tf.Tensor]:
+    """Raw examples with their true boxes padded to the most that there may be, as a reader does."""
+    count = np.array([len(boxes) for boxes in raw["boxes"]], np.int32)
+    padded = {"boxes_count": count}
+    for name in ("boxes", "classes", "crowds"):
+        rows = raw[name]
+        whole = np.zeros((len(rows), most, *rows[0].shape[1:]), rows[0].dtype)
+        for row, values in zip(whole, rows, strict=True):
+            row[: len(values)] = values
+        padded[name] = whole
+    kept = {name: raw[name] for name in ("image", "size")}
+    return {name: tf.constant(value) for name, value in {**kept, **padded}.items()}
+
+
+def padded(value: tf.Tensor, most: int) -> tf.Tensor:
+    """True boxes [b, n, ...] padded to the most that there may be."""
+    missing = most - tf.shape(value)[1]
+    padding = [(0, 0), (0, missing), *[(0, 0)] * (len(value.shape) - 2)]
+    padded = tf.pad(value, padding)
+    return tf.ensure_shape(padded, (None, most, *value.shape[2:]))

@@ -29,6 +29,13 @@ def panels(names, true, said, confidence) -> list[dict]:
     ]
 
 
+def balanced(labels: np.ndarray, classes: int) -> list[float]:
+    """A weight of each class, 1 on average over examples: its inverse frequency."""
+    counts = np.bincount(labels, minlength=classes)
+    weights = len(labels) / np.maximum(counts, 1) / np.count_nonzero(counts)
+    return [round(float(weight), 6) for weight in weights]
+
+
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
     """Expected calibration error, 0 to 1: how far confidence is from accuracy, by equal bins.
 

@@ -6,7 +6,6 @@ import functools
 from dataclasses import dataclass
 
 from tfbig.core.component import Component, knob
-from tfbig.core.contracts import Task
 from tfbig.core.dataset import Dataset
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
@@ -17,9 +16,9 @@ from tfbig.media.picture import Picture
 from tfbig.models.mlp import MLP
 from tfbig.nn.heads import with_logits
 from tfbig.nn.label_loss import cross_entropy
-from tfbig.prep import augment
 from tfbig.prep import image as prep
 from tfbig.tasks import _classes
+from tfbig.tasks._augmented import Augmented
 
 # Examples whose pixels give mean and deviation: the error of the mean is then below 0.1 % of a
 # deviation
@@ -37,45 +36,11 @@ class Labels(Component):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageClassification(Task):
+class ImageClassification(Augmented):
     """Image classification: softmax over a dataset's labels, cross-entropy loss."""
 
     label_smoothing: float = knob(
         0.0, "share of the target spread over all labels (Szegedy et al. 2016)", low=0, high=0.9
-    )
-    crop_padding: int = knob(
-        0,
-        "training: random shift of up to so many pixels, filled with the edge's mirror image or"
-        " black",
-        low=0,
-    )
-    crop_fill: str = knob("black", "training: what a shift brings in", choices=("black", "mirror"))
-    flip: bool = knob(False, "training: mirror left-right at random")
-    cutout: int = knob(
-        0,
-        "training: side in pixels of a black square put at random (DeVries and Taylor 2017)",
-        low=0,
-    )
-
-    changes: int = knob(
-        0,
-        "training: random changes of geometry and colours to each picture, one after another"
-        " (RandAugment, Cubuk et al. 2020)",
-        low=0,
-        high=8,
-    )
-    change_strength: float = knob(0.5, "of each of these changes", above=0, high=1)
-    mixup: float = knob(
-        0.0,
-        "training: each picture shines through its neighbour in the batch, by shares of"
-        " Beta(mixup, mixup) (Zhang et al. 2018)",
-        low=0,
-    )
-    cutmix: float = knob(
-        0.0,
-        "training: a rectangle of each picture is its neighbour's, of areas of"
-        " Beta(cutmix, cutmix) (Yun et al. 2019); with mixup too, either",
-        low=0,
     )
     class_weights: str = knob(
         "none",
@@ -123,7 +88,7 @@ class ImageClassification(Task):
         channels = prep.channel_statistics(pixels)
         facts = {**channels, "measured": len(rows), "labels": list(data.label_names)}
         if self.class_weights == "balanced":
-            facts["class_weights"] = _balanced(data, rows)
+            facts["class_weights"] = _classes.balanced(_labels(data, rows), len(data.label_names))
         return facts
 
     @property
@@ -140,45 +105,20 @@ class ImageClassification(Task):
         shape = self.data.spec["image"].shape
         return Picture(shape=shape, background=self.data.background, share=self.data.centre)
 
-    @property
-    def together(self):
-        return 2 if self.mixup or self.cutmix else 1
-
     def preprocess(self, raw, training):
         """uint8 [batch, height, width, channels] to float32 of mean 0 and deviation 1.
 
         Random changes while training only.
         """
-        image = raw["image"]
-        if training:
-            if self.crop_padding:
-                image = prep.random_crop(image, raw["key"], self.crop_padding, mode=self.crop_fill)
-            if self.flip:
-                image = prep.random_flip(image, raw["key"])
-            if self.cutout:
-                image = prep.cutout(image, raw["key"], self.cutout)
-            if self.changes:
-                image = augment.rand_augment(image, raw["key"], self.changes, self.change_strength)
+        image = self.changed(raw["image"], raw["key"]) if training else raw["image"]
         ready = {"image": prep.standardize(image, self.facts["mean"], self.facts["std"])}
         if "label" in raw:
             ready["label"] = raw["label"]
-        if training and (self.mixup or self.cutmix):
-            return self._mixed(ready, raw["key"])
-        return ready
-
-    def _mixed(self, ready, key):
-        """Pictures mixed with their neighbours, whose labels are "other"; "share" is their own."""
-        image, share = augment.mix(ready["image"], key, self.mixup, self.cutmix)
-        other = augment.neighbours(ready["label"])
-        return {"image": image, "label": ready["label"], "other": other, "share": share}
+        return self.mixed(ready, raw["key"]) if training and self.mixes else ready
 
     def build(self) -> keras.Model:
         shape = self.data.spec["image"].shape
-        if self.crop_padding >= min(shape[:2]):
-            raise ValueError(
-                f"task.crop_padding: expected less than the side of the pictures, {shape[0]} x"
-                f" {shape[1]}. Received: {self.crop_padding}."
-            )
+        self.check_changes(shape)
         body = self.model.build(
             {"image": Feature(shape=shape, dtype="float32", unit="standard deviations")}
         )
@@ -415,29 +355,15 @@ class ImageClassification(Task):
                 f"{own} {share:.0%}, {self.labels[other]} {1 - share:.0%}"
                 for own, other, share in mixed
             ]
-        changes = [
-            f"shifted by up to {self.crop_padding} pixels" if self.crop_padding else "",
-            "mirrored left-right" if self.flip else "",
-            f"a black square of {self.cutout} pixels" if self.cutout else "",
-            f"{self.changes} changes of geometry or colours" if self.changes else "",
-            "mixed with a neighbour" if self.mixup or self.cutmix else "",
-        ]
-        changed = (
-            f"at random, {', '.join(filter(None, changes))}"
-            if any(changes)
-            else "without random changes"
-        )
-        caption = f"As the network is given them: {changed}."
+        caption = f"As the network is given them: {self.changes_in_words}."
         title = "Pictures of the first training batch"
         return [self.picture.panel(title, pictures, captions, caption)]
 
 
-def _balanced(data: Dataset, rows: np.ndarray) -> list[float]:
-    """A weight of each class, 1 on average over pictures; its inverse frequency among `rows`."""
+def _labels(data: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Of the training split, or of `rows` where a dataset does not know them by heart."""
     labels = data.labels("train")
     if labels is None:
         portions = np.array_split(rows, max(1, len(rows) // 2048))
         labels = np.concatenate([data.examples("train", part)["label"] for part in portions])
-    counts = np.bincount(labels, minlength=len(data.label_names))
-    weights = len(labels) / np.maximum(counts, 1) / np.count_nonzero(counts)
-    return [round(float(weight), 6) for weight in weights]
+    return labels

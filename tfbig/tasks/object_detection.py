@@ -156,7 +156,7 @@ class ObjectDetection(Task):
         most = min(self.most_found, average_precision.MOST_FOUND)
         for positions in _looked_at(self.data):
             raw = self.data.examples("train", positions)
-            batch = self.preprocess(_padded_truth(raw, self.data.most_boxes), False)
+            batch = self.preprocess(boxing.padded_truth(raw, self.data.most_boxes), False)
             true = centres.draw(
                 batch["places"], batch["classes"], batch["real"], heat.shape[1:], stride
             )
@@ -259,7 +259,7 @@ class ObjectDetection(Task):
         """What is told of each picture, and the true boxes."""
         most = self.data.most_boxes
         true = {"boxes": "boxes", "classes": "classes", "crowds": "crowd"}
-        kept = {f"true_{new}": _padded(batch[name], most) for name, new in true.items()}
+        kept = {f"true_{new}": boxing.padded(batch[name], most) for name, new in true.items()}
         names = ("boxes", "scores", "classes", "count")
         told = {name: outputs[name] for name in names}
         return {**told, **kept, "true_count": batch["boxes_count"]}
@@ -388,28 +388,6 @@ def _looked_at(data: Dataset) -> list[np.ndarray]:
     size = data.size("train")
     rows = np.unique(np.linspace(0, size - 1, min(size, MEASURED)).astype(np.int64))
     return np.array_split(rows, -(-len(rows) // TOGETHER) or 1)
-
-
-def _padded_truth(raw: dict, most: int) -> dict[str, tf.Tensor]:
-    """Raw examples with their true boxes padded to the most that there may be, as a reader does."""
-    count = np.array([len(boxes) for boxes in raw["boxes"]], np.int32)
-    padded = {"boxes_count": count}
-    for name in ("boxes", "classes", "crowds"):
-        rows = raw[name]
-        whole = np.zeros((len(rows), most, *rows[0].shape[1:]), rows[0].dtype)
-        for row, values in zip(whole, rows, strict=True):
-            row[: len(values)] = values
-        padded[name] = whole
-    kept = {name: raw[name] for name in ("image", "size")}
-    return {name: tf.constant(value) for name, value in {**kept, **padded}.items()}
-
-
-def _padded(value: tf.Tensor, most: int) -> tf.Tensor:
-    """True boxes [b, n, ...] padded to the most that there may be."""
-    missing = most - tf.shape(value)[1]
-    padding = [(0, 0), (0, missing), *[(0, 0)] * (len(value.shape) - 2)]
-    padded = tf.pad(value, padding)
-    return tf.ensure_shape(padded, (None, most, *value.shape[2:]))
 
 
 def _lines(source: str, boxes: list[dict]) -> str:

@@ -25,7 +25,6 @@ LARGEST_EXPONENT = 700.0  # exp of more is no float
 SHOWN = 8  # best and worst translations of a report
 ALIGNED = 3  # translations whose alignments are shown
 SHORTEST = 4  # words of a reference that is shown as one of them: n-grams of fewer say little
-BINS = (5, 10, 15, 20, 30, 50)  # words of references, bounds of the report's bars
 TOGETHER = 64  # texts translated in one call
 
 
@@ -253,7 +252,7 @@ class Translation(Task):
             "Translations that are least like their references": order[::-1][:SHOWN],
         }
         return [
-            _by_length(statistics["bleu"], lengths),
+            bleu.by_length(statistics["bleu"], lengths),
             *(
                 self._compared(title, split, rows, positions, records, each)
                 for title, rows in shown.items()
@@ -392,16 +391,3 @@ class Translation(Task):
                 f" {text[:40]!r}, of whose {len(tokens)} tokens they lack {unknown.sum()}."
             )
         return np.append(tokens, np.int32(self.end))
-
-
-def _by_length(counts: np.ndarray, lengths: np.ndarray) -> dict:
-    """A panel of BLEU of the texts whose references have so many words."""
-    labels, values = [], []
-    for low, high in zip((0, *BINS), (*BINS, np.inf), strict=True):
-        inside = (lengths > low) & (lengths <= high)
-        if inside.any():
-            span = f"{low + 1}-{high}" if high < np.inf else f"more than {low}"
-            labels.append(f"{span} words ({inside.sum():,})")
-            values.append(round(bleu.bleu(counts[inside]), 2))
-    title = "BLEU by length of the reference"
-    return {"kind": "bars", "title": title, "labels": labels, "values": values, "x_label": "BLEU"}
