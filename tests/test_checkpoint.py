@@ -36,7 +36,7 @@ pytestmark = pytest.mark.long
     [
         [],
         ["train.ema=0.9", "optim.optimizer=adamw"],
-        ["device.precision=float16", "train.accumulate=2"],
+        ["device.precision=float16", "train.accumulate=2", "model.units=16"],
         ["device.jit=true"],
     ],
 )
