@@ -28,9 +28,15 @@ class NoData(UserError):
     """
 
 
-def package_needed(package: str, extra: str, what: str) -> UserError:
+class PackageNeeded(UserError):
+    """An optional package is missing."""
+
+
+def package_needed(package: str, extra: str, what: str) -> PackageNeeded:
     """What to do where an optional package is missing."""
-    return UserError(f"{what}: needs {package}, not installed. Run pip install 'tfbig[{extra}]'.")
+    return PackageNeeded(
+        f"{what}: needs {package}, not installed. Run pip install 'tfbig[{extra}]'."
+    )
 
 
 class PartlyRefused(UserError):

@@ -107,11 +107,13 @@ class Optim(Component):
     optimizer: str = knob("sgd", "which optimiser", choices=tuple(OPTIMIZERS))
     learning_rate: float = knob(0.01, "peak learning rate", above=0)
     schedule: str = knob(
-        "constant", "of the learning rate after warm-up", choices=("constant", "cosine", "step")
+        "constant",
+        "of the learning rate after warm-up",
+        choices=("constant", "cosine", "linear", "step"),
     )
     warmup: str = knob("0", "linear rise from 0 to the peak: epochs, steps or % of length")
     final_fraction: float = knob(
-        0.0, "cosine: last learning rate as a fraction of the peak", low=0, high=1
+        0.0, "cosine, linear: last learning rate as a fraction of the peak", low=0, high=1
     )
     step_at: tuple[str, ...] = knob(("50%", "75%"), "step: when the learning rate drops")
     step_factor: float = knob(0.1, "step: factor of each drop", above=0, high=1)
@@ -153,7 +155,9 @@ class Optim(Component):
     def follows_length(self) -> bool:
         """Whether the learning rate at a step depends on the training's length."""
         shares = (self.warmup, *(self.step_at if self.schedule == "step" else ()))
-        return self.schedule == "cosine" or any(text.strip().endswith("%") for text in shares)
+        return self.schedule in ("cosine", "linear") or any(
+            text.strip().endswith("%") for text in shares
+        )
 
     def problems(self) -> Iterator[tuple[str, str]]:
         known = OPTIMIZERS.get(self.optimizer, ())

@@ -211,9 +211,10 @@ class Serving:
             reverse of `decode`: how it is examined on a split. A part that comes as bytes [n] is as
             its owner stores it (see `Dataset.encoded`), and is what users send.
         answer: outputs of `Task.predict` to what people are answered: names, probabilities, text;
-            each [batch, ...].
+            each [batch, ...]. Of a task that plays, they are enough for `Task.play`.
         grade: metrics as in `Task.metrics`, the primary one among them unless it is one of
-            `Task.score`, from nothing but answers and a model-ready batch.
+            `Task.score`, from nothing but answers and a model-ready batch. Of a task that plays,
+            its own metrics: the artefact plays the split's episodes.
         records: as `Task.records`, from nothing but answers and a model-ready batch, where
             `Task.score` has metrics.
         name: the signature that takes what `signature` says and gives what `answer` says: the one

@@ -18,9 +18,13 @@ class Source:
 
     Attributes:
         spec: the raw examples of a batch: name -> shape and type, without the batch axis.
+        block: so many batches in a row, the first of a number that it divides, are made with the
+            same weights, before any of them is trained on. They then are one call into the
+            compiled program.
     """
 
     spec: Spec
+    block: int = 1
 
     def batch(self, number: int) -> dict[str, np.ndarray]:
         """The batch of a step: name -> [batch, ...]. Called once for each step, in order."""

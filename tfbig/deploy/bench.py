@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tfbig.core.contracts import Task
@@ -126,7 +127,7 @@ class Bench:
         job = {
             "inputs": inputs,
             "ready": [] if inputs else self.ready,
-            "judge": "grade" if through_raw else "metrics",
+            "judge": self._judge("grade" if through_raw else "metrics"),
             "expected": self.answers if through_raw else self.outputs,
             "signature": signature,
             "measure_only": measure_only,
@@ -163,7 +164,7 @@ class Bench:
             "plan": {**stepwise.to_json(), "outputs": stepwise.outputs, "zeros": self._zeros()},
             "steps": {"kind": "onnx" if files else "savedmodel", **programs},
             "ready": [],
-            "judge": "metrics",
+            "judge": self._judge("metrics"),
             "expected": self.outputs,
             "measure_only": False,
         }
@@ -194,10 +195,57 @@ class Bench:
             **{name: str(folder) for name, folder in own.items()},
         }
         report = self._worker(job, f"{kind} {job.get('signature', '')}".strip())
-        report["metrics"] = metrics_of(self.programs.task, own["measured"])
+        if self.programs.task.plays:
+            report["metrics"] = {} if job["measure_only"] else self._played(kind, path, job)
+        else:
+            report["metrics"] = metrics_of(self.programs.task, own["measured"])
         for folder in own.values():
             shutil.rmtree(folder)
         return report
+
+    def _judge(self, program: str) -> str:
+        """The examiner's program that says what metrics are made of; none where episodes do."""
+        return "" if self.programs.task.plays else program
+
+    def _played(self, kind: str, path: Path, job: dict) -> dict[str, dict]:
+        """The metrics of episodes that an artefact plays, beside those that the model plays."""
+        from tfbig.deploy import playing
+
+        task, signature, names = self.programs.task, job["signature"], self.programs.decoded_names
+        raw = self.reference.raw
+        through_raw = signature == self.programs.serving.name
+
+        def given(observations: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            seen = {name: observations[name] for name in names}
+            if through_raw:
+                return self.programs.serving.encode(seen)
+            ready = task.preprocess_on == "host" or signature == READY
+            return self._ready(seen) if ready else seen
+
+        place = {"kind": kind, "path": str(path), "signature": signature}
+        with playing.Player(place, self.folder) as player:
+            own = playing.measured(task, lambda seen: player(given(seen)), raw)
+        metrics = compared(own["sums"], self._expected_play["sums"])
+        if type(task).score is not Task.score:
+            metrics |= scored(task, own["records"], self._expected_play["records"])
+        return metrics
+
+    def _ready(self, seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        tensors = {name: tf.constant(value) for name, value in seen.items()}
+        ready = self.programs.task.preprocess(tensors, False)
+        return {name: value.numpy() for name, value in ready.items()}
+
+    @cached_property
+    def _expected_play(self) -> dict[str, dict]:
+        """What the evaluated model plays."""
+        from tfbig.deploy import playing
+
+        def act(observations):
+            seen = {name: observations[name] for name in self.programs.decoded_names}
+            given = {name: tf.constant(value) for name, value in self._ready(seen).items()}
+            return {name: value.numpy() for name, value in self.programs.ready(**given).items()}
+
+        return playing.measured(self.programs.task, act, self.reference.raw)
 
     def try_programs(self, path: Path) -> list[dict]:
         """The worker's reports on the further programs of a SavedModel; see `worker.trials`."""

@@ -103,6 +103,8 @@ class Programs:
         examples = {name: raw[name] for name in self.decoded_names}
         module = tf.Module()
         module.ready = _traced(lambda **given: task.preprocess(given, False), examples)
+        if task.plays:  # judged by episodes, see `bench.Bench.played`
+            return module
         answers = _specs(self.raw)
         outputs = _specs(self.ready)
         module.grade = self._judge(serving.grade, serving.records, raw, answers)

@@ -11,6 +11,7 @@ The job names the artefact, the raw examples, the outputs that are expected and 
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import sys
@@ -226,7 +227,7 @@ def examine(job: dict) -> dict:
         report["greedy"] = call.greedy(
             **{name: arrays.read(path)[...] for name, path in job["greedy"].items()}
         )
-    if report["largest_difference"] is not None:
+    if report["largest_difference"] is not None and job["judge"]:
         judge(job, raw, report["count"])  # needs TensorFlow; memory was measured before
     return report
 
@@ -298,13 +299,34 @@ def judge(job: dict, raw: dict, count: int) -> None:
         writer.close()
 
 
+def serve(job: dict) -> None:
+    """Answers one call after another until stdin ends, for agents that are judged by episodes.
+
+    What is asked and answered are arrays by name: .npz files, each behind its length, 8 bytes.
+    """
+    call = RUNTIMES[job["kind"]](job)
+    asked, answered = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
+    while length := asked.read(8):
+        with np.load(io.BytesIO(asked.read(int.from_bytes(length, "big")))) as rows:
+            answers = call({name: rows[name] for name in rows.files})
+        content = io.BytesIO()
+        np.savez(content, **answers)
+        answered.write(len(content.getvalue()).to_bytes(8, "big") + content.getvalue())
+        answered.flush()
+
+
 def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     job["start_s"] = max(0.0, time.time() - job["started"])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Importing TensorFlow imports Keras where it can; here nothing may lean on it
     sys.modules["keras"] = None
-    report = trials(job) if "trials" in job else examine(job)
+    if job.get("serve"):
+        serve(job)
+        report = {}
+    else:
+        report = trials(job) if "trials" in job else examine(job)
     report["foreign_modules"] = [name for name in ("tfbig", "keras") if sys.modules.get(name)]
     Path(sys.argv[2]).write_text(json.dumps(report), "utf-8")
 

@@ -229,51 +229,66 @@ class Slabs:
 
 
 class MadeSlabs:
-    """As `Slabs`, for batches that an agent makes itself, one a slab: see `core.source.Source`.
+    """As `Slabs`, for batches that an agent makes itself: see `core.source.Source`.
 
-    Batches are made once and in order. One that was made but not trained on, because a signal came,
-    is part of the state.
+    A slab holds those that are made with the same weights. Batches are made once and in order. A
+    slab that was made but not trained on to its end is part of the state.
     """
-
-    block = 1
 
     def __init__(self, task: Task, source: Source, *, batch_size: int, seed: int):
         self.task, self.source, self.batch_size, self.seed = task, source, batch_size, seed
-        self._step, self._batch = None, None
-        self._pending: dict[str, np.ndarray] = {}
-        shape = (1, batch_size)
+        self.block = source.block
+        self._number, self._slab = None, None
+        self._pending: dict[str, np.ndarray] = {}  # name -> [block, batch, ...]
         self.spec = {
-            name: tf.TensorSpec((*shape, *feature.shape), feature.dtype)
+            name: tf.TensorSpec((self.block, batch_size, *feature.shape), feature.dtype)
             for name, feature in source.spec.items()
         }
-        self.spec["key"] = tf.TensorSpec((*shape, 2), tf.uint32)
+        self.spec["key"] = tf.TensorSpec((self.block, batch_size, 2), tf.uint32)
         if task.preprocess_on == "host":
             zeros = {name: tf.zeros(spec.shape[1:], spec.dtype) for name, spec in self.spec.items()}
             ready = task.preprocess(zeros, training=True)
             self.spec = {
-                name: tf.TensorSpec((1, *value.shape), value.dtype) for name, value in ready.items()
+                name: tf.TensorSpec((self.block, *value.shape), value.dtype)
+                for name, value in ready.items()
             }
 
     def at(self, step: int) -> tuple[dict[str, tf.Tensor], int]:
-        """The slab of a step and the step's place in it, 0; the batch is made if it is not yet."""
-        if step != self._step:
-            batch = self._pending if self._step is None else {}
-            self._pending = batch or self.source.batch(step)
-            position = order.positions(step * self.batch_size, self.batch_size)
-            raw = {name: tf.constant(value) for name, value in self._pending.items()}
-            raw["key"] = order.keys(position, self.seed)
-            if self.task.preprocess_on == "host":
-                raw = self.task.preprocess(raw, training=True)
-            self._batch = {name: value[None] for name, value in raw.items()}
-            self._step = step
-        return self._batch, 0
+        """The slab of a step and the step's place in it; its batches are made if they are not."""
+        number, first = divmod(step, self.block)
+        if number != self._number:
+            kept = self._pending if self._number is None else {}
+            self._pending = kept or self._made(number * self.block)
+            self._slab = self._ready(number)
+            self._number = number
+        return self._slab, first
+
+    def _made(self, first: int) -> dict[str, np.ndarray]:
+        """The next batches of the source, name -> [block, batch, ...]."""
+        batches = [self.source.batch(first + i) for i in range(self.block)]
+        return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+
+    def _ready(self, number: int) -> dict[str, tf.Tensor]:
+        """A slab with its keys, preprocessed unless that is done on the device."""
+        count = self.block * self.batch_size
+        keys = order.keys(order.positions(number * count, count), self.seed)
+        raw = {name: tf.constant(value) for name, value in self._pending.items()}
+        raw["key"] = tf.reshape(keys, (self.block, self.batch_size, 2))
+        if self.task.preprocess_on == "device":
+            return raw
+        batches = [
+            self.task.preprocess({name: value[i] for name, value in raw.items()}, training=True)
+            for i in range(self.block)
+        ]
+        return {name: tf.stack([batch[name] for batch in batches]) for name in batches[0]}
 
     def trained(self, step: int) -> None:
-        """Called after the step was made: its batch is no longer pending."""
-        self._pending = {}
+        """Called after so many steps were made: of whole slabs nothing is pending."""
+        if step % self.block == 0:
+            self._pending = {}
 
     def state(self) -> dict[str, np.ndarray]:
-        """The agent's state and, if there is one, the batch that waits for its step."""
+        """The agent's state and, if there are any, the batches that wait for their steps."""
         state = {f"source/{name}": np.array(value) for name, value in self.source.state().items()}
         pending = {f"pending/{name}": np.array(value) for name, value in self._pending.items()}
         return {**state, **pending}
@@ -286,8 +301,7 @@ class MadeSlabs:
             parts[kind][own] = value
         self.source.restore(parts["source"])
         self._pending = parts["pending"]
-        self._step = None
-        self._batch = None
+        self._number, self._slab = None, None
 
 
 def share_offsets(batch_size: int, accumulate: int, share: Share) -> np.ndarray:

@@ -88,8 +88,9 @@ def _playing(task: Task, predict: Callable) -> Callable:
         if not with_metrics:
             return predict(batch, False)
         examples = {name: value.numpy() for name, value in batch.items()}
-        outputs = tensors(task.play(act, examples))
-        return outputs, _measured(task, outputs, batch)
+        played = tensors(task.play(act, examples))
+        outputs, _ = predict(batch, False)
+        return outputs, _measured(task, played, batch)
 
     return run
 

@@ -41,6 +41,8 @@ def build_schedule(optim: Optim, *, length: int, epoch: float):
             warmup_target=peak if warmup else None,
             warmup_steps=warmup,
         )
+    if optim.schedule == "linear":
+        return _linear()(peak, warmup, max(warmup + 1, length), optim.final_fraction)
     drops = sorted(duration.to_steps(text, epoch=epoch, length=length) for text in optim.step_at)
     drops = drops if optim.schedule == "step" else []
     if not drops and not warmup:
@@ -77,6 +79,30 @@ def _piecewise():
             }
 
     return WarmupThenDrops
+
+
+def _linear():
+    """The class of schedules with a linear warm-up and a linear fall; made on demand, as above."""
+
+    class WarmupThenLinear(keras.optimizers.schedules.LearningRateSchedule):
+        def __init__(self, peak: float, warmup: int, length: int, final: float):
+            self.peak, self.warmup, self.length, self.final = peak, warmup, length, final
+
+        def __call__(self, step):
+            step = tf.cast(step, tf.float32)
+            passed = (step - self.warmup) / (self.length - self.warmup)
+            rate = self.peak * (1.0 - (1.0 - self.final) * tf.clip_by_value(passed, 0.0, 1.0))
+            return rate * tf.minimum(1.0, step / self.warmup) if self.warmup else rate
+
+        def get_config(self):
+            return {
+                "peak": self.peak,
+                "warmup": self.warmup,
+                "length": self.length,
+                "final": self.final,
+            }
+
+    return WarmupThenLinear
 
 
 def build_optimizer(
