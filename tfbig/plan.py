@@ -76,8 +76,8 @@ def show(figures: dict) -> str:
         (
             "length",
             (
-                f"{figures['steps']:,} steps, {figures['examples_to_see']:,} examples,"
-                f" {figures['epochs']:g} epochs"
+                f"{figures['steps']:,} steps, {figures['examples_to_see']:,} examples"
+                + (f", {figures['epochs']:g} epochs" if figures["epochs"] is not None else "")
             ),
         ),
         (

@@ -195,6 +195,11 @@ class Task(Component):
         """An agent that makes the examples with the model, as in games; None: use the dataset's."""
         return None
 
+    @classmethod
+    def makes_batches(cls) -> bool:
+        """Whether an agent makes the examples: the training split is no measure of a training."""
+        return cls.source is not Task.source
+
     def variables(self, model: keras.Model) -> list:
         """The task's own variables, created here and kept in checkpoints.
 

@@ -60,7 +60,7 @@ FILES = {  # name -> (shape, what to do about a file of another one)
         {
             "parameters": int,
             "steps": int,
-            "epochs": int | float,
+            "epochs": int | float | None,
             "seconds": int | float,
             "primary": str,
         },

@@ -29,6 +29,9 @@ class Game(Dataset):
     gives = frozenset({"game"})
 
     episodes: int = knob(100, "played in each evaluation", low=1, high=100_000)
+    action_names: ClassVar[tuple[str, ...]] = ()
+    """Names of discrete actions in the order of their numbers."""
+
     most_steps: ClassVar[int]
     """After so many, an episode is cut off."""
 
@@ -39,7 +42,7 @@ class Game(Dataset):
     @property
     def action(self) -> Feature:
         """What is done in a step: int32 [] with `values`, or float32 [n] between `bounds`."""
-        return Feature(shape=(), dtype="int32", values=len(self.label_names))
+        return Feature(shape=(), dtype="int32", values=len(self.action_names))
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray] | None:

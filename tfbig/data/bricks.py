@@ -32,7 +32,7 @@ class Bricks(Game):
     )
     most_steps: int = knob(1_000, "steps after which an episode is cut off", low=1)
 
-    label_names = ("stay", "left", "right")
+    action_names = ("stay", "left", "right")
 
     @classmethod
     def smallest(cls, folder):
@@ -105,7 +105,7 @@ class _Boards(Environments):
         bounces = (column < 0) | (column >= SIDE)
         self.right = np.where(bounces, -self.right, self.right)
         column = np.where(bounces, self.column, column)
-        row = self.row + self.down
+        row = np.minimum(self.row + self.down, SIDE - 1)  # behind an end, too, it is on the board
         ceiling = row < 0
         row, self.down = np.where(ceiling, 0, row), np.where(ceiling, 1, self.down)
         # A brick sends the ball back, and it stays in its row

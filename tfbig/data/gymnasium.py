@@ -49,7 +49,7 @@ class Gymnasium(Game):
         return _registered(self.environment).max_episode_steps or UNLIMITED
 
     @property
-    def label_names(self):
+    def action_names(self):
         space = self._one.action_space
         if not hasattr(space, "n"):
             return ()

@@ -31,7 +31,7 @@ class KeysAndDoors(Game):
     side: int = knob(7, "cells of a side of the grid", low=3, high=32)
     doors: int = knob(1, "doors between the beginning and the goal", low=0, high=8)
 
-    label_names = ("up", "down", "left", "right")
+    action_names = ("up", "down", "left", "right")
     has_legal = True
 
     @classmethod

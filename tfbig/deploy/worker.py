@@ -311,7 +311,9 @@ def serve(job: dict) -> None:
         with np.load(io.BytesIO(asked.read(int.from_bytes(length, "big")))) as rows:
             answers = call({name: rows[name] for name in rows.files})
         content = io.BytesIO()
-        np.savez(content, **answers)
+        # Texts come as Python objects, which a file of arrays does not hold
+        texts = {name: "S" for name, value in answers.items() if value.dtype == object}
+        np.savez(content, **{n: v.astype(texts.get(n, v.dtype)) for n, v in answers.items()})
         answered.write(len(content.getvalue()).to_bytes(8, "big") + content.getvalue())
         answered.flush()
 

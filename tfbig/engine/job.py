@@ -270,7 +270,7 @@ def describe(setup: Setup, state: loop.State, run: Run) -> dict:
         "parameters": setup.model.count_params(),
         "forward_flops": forward_flops(setup.model, shapes.longest(setup.task.data.spec)),
         "steps": state.step,
-        "epochs": round(state.step / setup.lengths.epoch, 3),
+        "epochs": setup.epochs(state.step),
         "seconds": round(seconds, 2),
         "parts": state.parts,
         "examples_per_s": round(float(np.median(rates)), 1) if rates else None,

@@ -39,6 +39,8 @@ def lines(experiment: Experiment, data: Readable) -> list[str]:
     lengths = Lengths.of(experiment)
     classes = f"; {len(data.label_names):,} classes" if data.label_names else ""
     epochs = f"{lengths.total / lengths.epoch:,.3g} epochs"
+    if experiment.task.makes_batches():
+        epochs = "which an agent makes"
     return [
         f"examples: {sizes}{classes}",
         (
@@ -89,7 +91,7 @@ def concerns(experiment: Experiment, data: Readable, splits: dict[str, dict]) ->
             )
     batch = experiment.train.batch_size
     size = data.size("train")
-    if batch > size:
+    if batch > size and not experiment.task.makes_batches():
         yield (
             f"train.batch_size: a batch of {batch:,} holds the {size:,} training examples more than"
             " once; a smaller one makes more steps of an epoch"

@@ -79,7 +79,7 @@ def describe(setup: Setup) -> dict:
         "flops_per_step": 3 * forward * experiment.train.batch_size,
         "steps": setup.lengths.total,
         "examples_to_see": setup.lengths.total * experiment.train.batch_size,
-        "epochs": round(setup.lengths.total / setup.lengths.epoch, 2),
+        "epochs": setup.epochs(setup.lengths.total),
         "weights_mb": round(weights, 2),
         "gradients_mb": round(gradients * (2 if experiment.train.accumulate > 1 else 1), 2),
         "optimizer_mb": round(others, 2),

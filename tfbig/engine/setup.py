@@ -115,6 +115,10 @@ class Setup:
     def lengths(self) -> Lengths:
         return Lengths.of(self.experiment)
 
+    def epochs(self, step: int) -> float | None:
+        """Passes over the training split so far; None where an agent makes the examples."""
+        return None if self.task.makes_batches() else round(step / self.lengths.epoch, 3)
+
     @cached_property
     def optimizer(self) -> keras.optimizers.Optimizer:
         optim = self.experiment.optim

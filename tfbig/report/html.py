@@ -90,7 +90,10 @@ def _headline(run: Run, config: dict, summary: dict, metrics: dict, units: dict)
         f"{experiment.get('name', 'run')}: {' · '.join(parts)} · seed {experiment.get('seed', '?')}"
     )
     if summary:
-        trained = f"{summary['epochs']:g} epochs in {duration_text(summary['seconds'])}"
+        length = f"{summary['epochs']:g} epochs"
+        if summary["epochs"] is None:  # an agent made the examples
+            length = f"{summary['steps']:,} steps"
+        trained = f"{length} in {duration_text(summary['seconds'])}"
         line += f" · {summary['parameters']:,} parameters · {trained}"
     headline.lines.append(line)
     if not run.is_done:

@@ -38,7 +38,7 @@ class Played(Task):
     feeds = frozenset({"observation"})
     plays = True
     preprocess_on = "device"
-    primary = ("return", "max")
+    primary = ("sampled_return", "max")
     asked_with = "OBSERVATION"
     request = Top
 
@@ -127,11 +127,11 @@ class Played(Task):
 
     def answer(self, outputs):
         """What `predict` gives, and the action's name."""
-        if not self.data.label_names:
+        if not self.data.action_names:
             return outputs
         return {
             **outputs,
-            "label": tf.gather(tf.constant(self.data.label_names), outputs["action"]),
+            "label": tf.gather(tf.constant(self.data.action_names), outputs["action"]),
         }
 
     def serving(self, model, options):
@@ -139,7 +139,7 @@ class Played(Task):
         states = {"observation": self.state}
         if self.data.has_legal:
             states["legal"] = State(shape=(self.num_actions,), dtype="uint8", low=0, high=1)
-        named = {"label": "label"} if self.data.label_names else {}
+        named = {"label": "label"} if self.data.action_names else {}
         return Serving(
             signature={name: state.served(name) for name, state in states.items()},
             decode=lambda served: {n: state.decode(served[n]) for n, state in states.items()},
@@ -154,7 +154,7 @@ class Played(Task):
             remarks=(
                 f"The return is the {self.measured_by(None)['return']}.",
                 "Actions, in the order of their numbers: "
-                + (", ".join(self.data.label_names) or "continuous")
+                + (", ".join(self.data.action_names) or "continuous")
                 + ".",
             ),
         )

@@ -145,7 +145,7 @@ class PolicyGradient(Played):
             "entropy": entropy,
             "divergence": ratio - 1 - change,
             "clipped": tf.cast(tf.abs(ratio - 1) > self.clip, tf.float32),
-            "return": batch["recent_return"],
+            "sampled_return": batch["recent_return"],
             "environment_steps": batch["environment_steps"],
         }
         ones = tf.ones_like(total)
@@ -180,7 +180,7 @@ class PolicyGradient(Played):
         if not self.is_discrete:
             action = outputs["action"].tolist()
             return {"action": action, "label": str(action), **value}
-        chances, names = outputs["probabilities"], self.data.label_names
+        chances, names = outputs["probabilities"], self.data.action_names
         best = [[names[i], float(chances[i])] for i in np.argsort(-chances, kind="stable")[:top]]
         return {"action": int(outputs["action"]), "label": best[0][0], "top": best, **value}
 
