@@ -163,6 +163,19 @@ def test_schedules():
         0.1,
         0.01,
     ]
+    falls = build_schedule(
+        Optim(learning_rate=1.0, schedule="linear", warmup="10", final_fraction=0.2),
+        length=110,
+        epoch=10,
+    )
+    assert [round(at(falls, s), 4) for s in (0, 5, 10, 60, 110, 200)] == [
+        0.0,
+        0.5,
+        1.0,
+        0.6,
+        0.2,
+        0.2,
+    ]
     assert build_schedule(Optim(learning_rate=0.3), length=10, epoch=1) == 0.3
 
 

@@ -13,11 +13,14 @@ from tfbig.core.environments import Environments
 from tfbig.core.errors import PackageNeeded, UserError
 from tfbig.core.experiment import Experiment, Optim, Train
 from tfbig.core.features import Feature
+from tfbig.core.run import Run
 from tfbig.data import gymnasium as gymnasium_data
 from tfbig.data._games import EVALUATED, Game
 from tfbig.data.bricks import Bricks
 from tfbig.data.keys_and_doors import KeysAndDoors
-from tfbig.engine import loop
+from tfbig.deploy import playing
+from tfbig.deploy.bench import compared
+from tfbig.engine import job, loop
 from tfbig.engine.setup import Setup
 from tfbig.models.actor_critic import ActorCritic
 from tfbig.nn.returns import advantages
@@ -38,6 +41,15 @@ def game(request, tmp_path):
     except PackageNeeded as error:
         pytest.skip(str(error))
     return game
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of the smallest policy gradient."""
+    experiment = PolicyGradient.smallest(tmp_path_factory.mktemp("game"))
+    run = Run.create(tmp_path_factory.mktemp("runs") / "keys", experiment)
+    job.train(run, Silent())
+    return run
 
 
 def act(game, seen, random):
@@ -286,3 +298,107 @@ def test_truncation_is_worth_what_may_follow_and_termination_nothing(cut_off, tm
     last = 1 / (1 - 0.5) if cut_off else 1.0
     value = setup.task.predict(setup.model, states)["value"].numpy()
     np.testing.assert_allclose(value, [0.5 * last, last], atol=0.03)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Aim(Game):
+    """One step: the closer a continuous action is to (1, -1), the better."""
+
+    most_steps = 1
+    observation = Feature(shape=(1,), dtype="float32")
+    action = Feature(shape=(2,), dtype="float32")
+
+    def environments(self, seeds):
+        return _Aim(self, len(seeds))
+
+
+class _Aim(_TwoStates):
+    def observe(self):
+        return {"observation": np.ones((len(self.place), 1), np.float32)}
+
+    def step(self, action):
+        ended = np.ones(len(action), bool)
+        return -((action - [1, -1]) ** 2).sum(1).astype(np.float32), ended, ~ended
+
+
+def test_continuous_actions_are_learnt(tmp_path):
+    experiment = Experiment(
+        name="aim",
+        task=PolicyGradient(environments=64, horizon=4, scale_rewards=True, entropy_weight=0.0),
+        model=ActorCritic(units=(16,)),
+        data=Aim(episodes=8),
+        train=Train(
+            length="320", batch_size=64, evaluate_every="320", save_every="320", final_split="none"
+        ),
+        optim=Optim(optimizer="adam", learning_rate=0.02, schedule="linear", epsilon=1e-5),
+    )
+    setup = Setup(experiment, {})
+    before = setup.evaluate("test").metrics["sampled_return"]["value"]
+    loop.train(setup, tmp_path, Silent())
+    outputs = setup.task.predict(setup.model, {"observation": tf.ones((1, 1))})
+    np.testing.assert_allclose(outputs["action"][0], [1, -1], atol=0.1)
+    assert (outputs["deviation"].numpy() < 0.5).all()
+    assert setup.evaluate("test").metrics["sampled_return"]["value"] > before + 1
+
+
+def test_an_artefact_is_judged_by_the_episodes_it_plays(trained, tmp_path):
+    """Through what users send it, and as ONNX, in processes without this package."""
+    record = tfbig.export(trained, tmp_path / "keys", formats=("onnx",))
+    evaluated = trained.read_json("metrics.json")["test"]["metrics"]
+    assert set(record["verification"]) == {"savedmodel", "savedmodel, tensors", "onnx"}
+    for entry in record["verification"].values():
+        for name in ("return", "sampled_return", "iqm_return"):
+            value = entry["metrics"][name]
+            assert value["value"] == pytest.approx(evaluated[name]["value"], rel=1e-5)
+            assert value["changed"] == 0
+    served = tf.saved_model.load(record["path"]).signatures["serving_default"]
+    seen = PolicyGradient.smallest(tmp_path).data.examples("test", np.arange(3))
+    answers = served(observation=seen["observation"], legal=seen["legal"])
+    probabilities = answers["probabilities"].numpy()
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    assert (probabilities[seen["legal"] == 0] == 0).all()
+    assert answers["label"].numpy()[0].decode() in ("up", "down", "left", "right")
+
+
+def test_another_player_is_noticed(trained):
+    """One that goes up instead of down plays other episodes."""
+    model = tfbig.load(trained)
+    raw = model.task.data.examples("test", np.arange(12))
+
+    def act(observations):
+        return model.predict(observations)
+
+    def upside_down(observations):
+        return {
+            **(said := act(observations)),
+            "action": np.where(said["action"] == 1, 0, said["action"]),
+        }
+
+    own, other = (playing.measured(model.task, play, raw) for play in (act, upside_down))
+    assert compared(own["sums"], own["sums"])["return"]["changed"] == 0
+    assert compared(other["sums"], own["sums"])["return"]["changed"] > 3
+
+
+def test_predictions_for_observations(trained, tmp_path):
+    data = PolicyGradient.smallest(tmp_path).data
+    seen = data.examples("test", np.arange(2))["observation"]
+    np.save(tmp_path / "seen.npy", seen)
+    results = tfbig.predict(trained, [str(tmp_path / "seen.npy")], top=4)
+    for i, result in enumerate(results):
+        legal = {data.action_names[a] for a in np.flatnonzero(data.legal(seen)[i])}
+        assert result["label"] in legal and len(result["top"]) == 4
+        assert {name for name, chance in result["top"] if chance > 0} <= legal
+    np.save(tmp_path / "other.npy", seen[:, :3])
+    with pytest.raises(UserError, match=r"other.npy: expected uint8 \[4, 4, 6\] or .*Received"):
+        tfbig.predict(trained, [str(tmp_path / "other.npy")])
+    seen[..., 0] = 1  # walls all over
+    np.save(tmp_path / "walls.npy", seen)
+    with pytest.raises(UserError, match="no action is legal there"):
+        tfbig.predict(trained, [str(tmp_path / "walls.npy")])
+
+
+def test_the_report_shows_the_best_and_the_worst_episodes(trained):
+    panels = [panel for panel in trained.read_json("panels.json") if panel["section"] == "test"]
+    histogram, films = panels
+    assert sum(histogram["values"]) == 12 or sum(histogram["values"]) == 24
+    assert len(films["items"]) == 4 and films["items"][0]["caption"].startswith("return 0.9")

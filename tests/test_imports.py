@@ -100,7 +100,7 @@ for path in pathlib.Path(tfbig.__file__).parent.joinpath("deploy/server").glob("
     importlib.import_module(f"tfbig.deploy.server.{path.stem}")
 heavy = {"tensorflow", "keras", "numpy", "matplotlib", "jinja2", "rich", "PIL",
          "tensorflow_datasets", "keras_tuner", "sklearn", "scipy", "soundfile", "av", "pycocotools",
-         "sacrebleu", "jiwer"}
+         "sacrebleu", "jiwer", "gymnasium", "ale_py"}
 heavy &= set(sys.modules)
 assert not heavy, heavy
 """

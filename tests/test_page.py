@@ -9,6 +9,7 @@ import io
 import json
 import os
 import threading
+import time
 import wave
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +20,8 @@ import pytest
 from PIL import Image
 
 from tfbig.core.serving import KINDS, MEDIA
+from tfbig.data.bricks import Bricks
+from tfbig.data.keys_and_doors import KeysAndDoors
 from tfbig.deploy.server import rest
 from tfbig.prep import recordings
 
@@ -104,6 +107,23 @@ def models():
                 "still": red,
                 "in_time": [[0.1, 0.9], [0.6, 0.4], [0.75, 0.25]],
             },
+        ),
+        "bricks": model(
+            {"observation": ("uint8", [-1, 10, 10, 4])},
+            {"observation": "state"},
+            {"label": "label", "probabilities": "number", "value": "number"},
+            {"observation": {"shape": [10, 10, 4], "game": Bricks(sticky=0.0).rules}},
+            {"action": 1, "label": "left", "probabilities": [0.2, 0.7, 0.1], "value": 1.5},
+        ),
+        "keys": model(
+            {"legal": ("uint8", [-1, 4]), "observation": ("uint8", [-1, 7, 7, 6])},
+            {"observation": "state", "legal": "state"},
+            {"value": "number"},
+            {
+                "observation": {"shape": [7, 7, 6], "game": KeysAndDoors().rules},
+                "legal": {"shape": [4], "legal_of": "observation"},
+            },
+            {"action": 0, "value": 0.25},
         ),
         "sequence": model(
             text,
@@ -206,6 +226,14 @@ class Page:
         await self.browser.wait_for("at('answer').childElementCount || at('wrong').textContent")
         assert await self.browser.evaluate("at('wrong').textContent") == ""
         return self.stub.asked[-1][1]
+
+    async def answered_after(self, count):
+        """Once more than so many rows were asked about and answered."""
+        end = time.monotonic() + 30
+        while len(self.stub.asked) <= count:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.02)
+        return await self.answered()
 
     async def ask(self):
         await self.browser.evaluate("at('answer').replaceChildren(); at('ask').click()")
@@ -393,5 +421,45 @@ def test_letters_and_numbers(tmp_path):
             "1",
         ]
         await page.look("unknown")
+
+    in_browser(tmp_path, look)
+
+
+def test_a_game_is_played_and_watched(tmp_path):
+    """What is sent is what the package's own game shows after the same actions."""
+
+    async def look(page):
+        await page.choose("bricks")
+        await page.browser.evaluate("at('game_observation').focus()")
+        sent = []
+        for key in ("ArrowLeft", "ArrowLeft", "ArrowRight"):
+            before = len(page.stub.asked)
+            await page.browser.key(key)
+            await page.browser.wait_for("document.querySelector('#inputs .row button')")
+            await page.answered_after(before)
+            sent.append(np.array(page.stub.asked[-1][1]["observation"]))
+        own = Bricks(sticky=0.0).environments(np.array([0]))
+        mirrored = sent[0][..., 1].argmax() % 10 > 5  # the ball came from the right
+        own.column[:], own.right[:] = (9, -1) if mirrored else (0, 1)
+        for action, seen in zip((1, 1, 2), sent, strict=True):
+            own.step(np.array([action]))
+            expected = own.observe()["observation"][0].copy()
+            np.testing.assert_array_equal(seen[..., [0, 1, 3]], expected[..., [0, 1, 3]])
+        assert "left" in await page.text() and "1.5" in await page.text()
+        watch = "document.querySelector('#inputs .row button')"
+        await page.browser.evaluate(watch + ".click()")
+        over = "document.querySelector('#inputs .soft').textContent.includes('over')"
+        await page.browser.wait_for(over)
+        assert await page.browser.evaluate(watch + ".disabled")
+        assert not await page.browser.evaluate("document.querySelector('.curve').hidden")
+        await page.look("bricks")
+        await page.choose("keys")
+        enabled = "JSON.stringify([...document.querySelectorAll('#inputs .row + .row button')]"
+        enabled = json.loads(await page.browser.evaluate(enabled + ".map(one => !one.disabled))"))
+        sent = await page.ask()
+        assert [bool(one) for one in sent["legal"]] == enabled
+        legal = KeysAndDoors().legal(np.array([sent["observation"]], np.uint8))
+        assert legal[0].tolist() == sent["legal"]
+        await page.look("keys")
 
     in_browser(tmp_path, look)

@@ -16,6 +16,7 @@ from tfbig import __main__ as tfbig_command
 from tfbig import train
 from tfbig.core import registry
 from tfbig.core.experiment import Train
+from tfbig.data.bricks import Bricks
 from tfbig.data.detection_folder import DetectionFolder
 from tfbig.data.image_folder import ImageFolder
 from tfbig.data.parallel_text import ParallelText
@@ -37,7 +38,7 @@ ELSEWHERE = {
     ". .venv/bin/activate": "of the shell",
     "curl -N -d": "tests/test_serve_text.py asks for streams",
 }
-SHORT = Train(length="4", evaluate_every="50%", save_every="50%", batch_size=500)
+SHORT = Train(length="4", evaluate_every="50%", save_every="50%", batch_size=512)
 FEW_FINALISTS = ["tune.finalists=1", "tune.seeds=1"]  # each is trained
 
 
@@ -108,6 +109,7 @@ def in_small(tmp_path, monkeypatch):
     (tmp_path / "recording.wav").write_bytes(wav(np.zeros(8000), 8000))
     VideoFolder.smallest(tmp_path)
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "digit.png")
+    np.save(tmp_path / "board.npy", Bricks().examples("test", np.arange(2))["observation"])
     (tmp_path / "genes.fa").write_text(f">gene\n{'ACGT' * 20}\n")
     return tmp_path
 

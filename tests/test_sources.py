@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from toy_agent import Walk, recipe
+from toy_agent import Walk, Walkers, recipe
 from training import Silent, assert_equal
 
 import tfbig
@@ -43,6 +43,40 @@ def test_a_batch_that_waits_for_its_step_is_not_lost(tmp_path):
     np.testing.assert_array_equal(stopped.slabs.at(2)[0]["x"], batches[2])
     resumed.slabs.restore(stopped.slabs.state())  # made, not trained on
     np.testing.assert_array_equal(resumed.slabs.at(2)[0]["x"], batches[2])
+
+
+class ThreeTogether(Walkers):
+    """Makes three batches with the same weights."""
+
+    block = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongWalk(Walk):
+    def source(self, model, batch_size, seed):
+        return ThreeTogether(model, batch_size, seed)
+
+
+def test_batches_made_together_are_of_the_same_weights_and_resume_in_their_middle(tmp_path):
+    experiment = replace(recipe(), task=LongWalk())
+
+    def of(length):
+        return Setup(tfbig.recipe(experiment, f"train.length={length}", "train.save_every=1"), {})
+
+    whole = of(8)
+    slab, first = whole.slabs.at(0)
+    assert first == 0 and slab["x"].shape[:2] == (3, 6)
+    alone = Walkers(whole.model, 6, 0)  # nothing was trained on yet
+    for number in range(3):
+        np.testing.assert_array_equal(slab["x"][number], alone.batch(number)["x"])
+    loop.train(whole, tmp_path / "whole", Silent())
+    for length in (1, 4, 5, 8):
+        part = of(length)
+        loop.train(part, tmp_path / "parts", Silent())
+    assert_equal(whole, part)
+    for name, value in whole.slabs.state().items():
+        np.testing.assert_array_equal(value, part.slabs.state()[name])
+    np.testing.assert_array_equal(whole.slabs.at(7)[0]["key"][0], part.slabs.at(6)[0]["key"][0])
 
 
 def test_the_target_follows_every_third_step(tmp_path):

@@ -60,6 +60,9 @@ class Task(Component):
     metric_units: ClassVar[dict[str, str]] = {}
     """The unit of a metric or another logged scalar: "%" for shares; others as they are."""
 
+    curves: ClassVar[tuple[str, ...]] = ()
+    """Metrics and other logged scalars whose course reports show, besides loss and `primary`."""
+
     plays: ClassVar[bool] = False
     """Whether an evaluation is made of episodes; see `play`."""
 

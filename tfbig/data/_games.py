@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tfbig.core import registry
 from tfbig.core.component import knob
 from tfbig.core.dataset import Dataset
 from tfbig.core.environments import Environments
@@ -53,6 +54,17 @@ class Game(Dataset):
     def observation(self) -> Feature:
         """What is seen in each step."""
         raise NotImplementedError
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What this game's rules depend on, for whoever plays it elsewhere."""
+        return {}
+
+    @property
+    def rules(self) -> dict:
+        """What a page must know to play it, as JSON values."""
+        names = list(self.action_names)
+        return {"name": registry.name_of(self), "settings": self.settings, "actions": names}
 
     has_legal: ClassVar[bool] = False
     """Whether some actions are not allowed at times."""

@@ -42,6 +42,10 @@ class Bricks(Game):
     def observation(self):
         return Feature(shape=(SIDE, SIDE, len(PLANES)), dtype="uint8", unit="1: is there")
 
+    @property
+    def settings(self):
+        return {"sticky": self.sticky, "most_steps": self.most_steps}
+
     def environments(self, seeds):
         return _Boards(self, seeds)
 

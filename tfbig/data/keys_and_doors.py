@@ -54,6 +54,10 @@ class KeysAndDoors(Game):
     def observation(self):
         return Feature(shape=(self.side, self.side, len(PLANES)), dtype="uint8", unit="1: is there")
 
+    @property
+    def settings(self):
+        return {"side": self.side, "doors": self.doors}
+
     def legal(self, observation):
         planes = dict(zip(PLANES, np.moveaxis(np.asarray(observation) > 0, -1, 0), strict=True))
         closed = planes["wall"] | (planes["door"] & ~planes["carried"])

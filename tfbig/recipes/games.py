@@ -14,7 +14,10 @@ def bricks_ppo() -> Experiment:
 
     python -m tfbig.train bricks_ppo
 
-    Not measured yet.
+    Measured: mean return of 100 test episodes 24.6 with actions drawn (95 % interval 23.0 to 26.2;
+    interquartile mean 27.8), 27.3 with the likeliest (28.5), seed 0; 9 minutes on 2 CPU cores
+    shared with much else. MinAtar's Breakout, whose rules it follows: PPO 28 with more steps, at
+    random 0.5.
     """
     return Experiment(
         name="bricks_ppo",
@@ -34,7 +37,9 @@ def cartpole_ppo() -> Experiment:
 
     python -m tfbig.train cartpole_ppo
 
-    Not measured yet.
+    Measured: mean return of 100 test episodes 500 with the likeliest action for seeds 1 to 4, 500,
+    500, 500 and 499.7 with actions drawn; 2 to 3 minutes on 2 CPU cores shared with much else.
+    CleanRL's PPO: 490 +- 6.
     """
     return Experiment(
         name="cartpole_ppo",
@@ -52,7 +57,9 @@ def acrobot_ppo() -> Experiment:
 
     python -m tfbig.train acrobot_ppo
 
-    Not measured yet.
+    Measured: mean return of 100 test episodes -88.6, -83.3, -82.0, -82.7 with actions drawn, -80.8,
+    -85.8, -81.1, -79.7 with the likeliest (seeds 0 to 3); 5 minutes on 2 CPU cores shared with much
+    else. CleanRL's PPO: -86.4 +- 1.3.
     """
     return Experiment(
         name="acrobot_ppo",

@@ -9,7 +9,7 @@ from pathlib import Path
 from tfbig.core.errors import UserError
 from tfbig.core.features import SPLITS
 from tfbig.core.run import Run
-from tfbig.report import page
+from tfbig.report import learning, page
 from tfbig.report.console import duration_text, metric_value, number
 from tfbig.report.page import Headline, Section, section
 
@@ -46,7 +46,7 @@ def write(folder: Path) -> Path:
     sections = [
         *section("Metrics", _metrics, metrics, units),
         *section("What the network sees", _panels, panels, "inputs"),
-        *section("Learning", _learning, run, summary),
+        *section("Learning", learning.panels, run, summary),
         *section("What the model makes", _panels, panels, "samples"),
         *_evaluations(panels, metrics),
         *section("Data", _data, read("data.json")),
@@ -166,44 +166,6 @@ def _evaluations(panels: list[dict], metrics: dict) -> list[Section]:
     return sections + section(
         "Predictions", _panels, panels, None, lines=[UNNOTED] if unnoted else []
     )
-
-
-def _learning(run: Run, summary: dict) -> list[dict]:
-    trained = run.history("train")
-    evaluated = run.history("evaluation")
-    if not trained:
-        return []
-
-    def training(key: str) -> dict:
-        return {
-            "name": "training",
-            "x": [line["step"] for line in trained],
-            "y": [line.get(key) for line in trained],
-        }
-
-    def validation(name: str) -> dict:
-        values = [line.get("metrics", {}).get(name, {}).get("value") for line in evaluated]
-        return {"name": "validation", "x": [line["step"] for line in evaluated], "y": values}
-
-    def curves(title: str, *series: dict, **more) -> dict:
-        return {"kind": "curves", "title": title, "x_label": "step", "series": list(series), **more}
-
-    panels = [curves("Loss", training("loss"), validation("loss"), log_y=True)]
-    primary = summary.get("primary", "loss")
-    if primary != "loss":
-        own = [training(primary)] if primary in trained[0] else []
-        panels.append(curves(primary.capitalize(), *own, validation(primary)))
-    speed = {
-        name: values if name == "name" else values[1:] or values
-        for name, values in training("examples_per_s").items()
-    }
-    return [
-        *panels,
-        curves("Learning rate", training("learning_rate"), from_zero=True),
-        curves(
-            "Examples per second", speed, from_zero=True
-        ),  # without the first, which includes compiling
-    ]
 
 
 def _data(data: dict) -> list[dict]:

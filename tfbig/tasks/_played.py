@@ -16,6 +16,7 @@ from tfbig.prep.streams import Streams, combined
 
 BYTE = 255.0
 FRAMES = 100  # of a film in a report, at most
+RECENT = 100  # episodes of training whose mean return is logged
 SHOWN = 2  # best episodes in a report, and worst ones
 
 
@@ -40,6 +41,7 @@ class Played(Task):
     preprocess_on = "device"
     primary = ("sampled_return", "max")
     asked_with = "OBSERVATION"
+    curves = ("return", "episode_length")
     request = Top
 
     @property
@@ -139,6 +141,10 @@ class Played(Task):
         states = {"observation": self.state}
         if self.data.has_legal:
             states["legal"] = State(shape=(self.num_actions,), dtype="uint8", low=0, high=1)
+        forms = {name: state.form() for name, state in states.items()}
+        forms["observation"]["game"] = self.data.rules
+        if "legal" in forms:
+            forms["legal"]["legal_of"] = "observation"
         named = {"label": "label"} if self.data.action_names else {}
         return Serving(
             signature={name: state.served(name) for name, state in states.items()},
@@ -149,7 +155,7 @@ class Played(Task):
             media=Media(
                 takes=dict.fromkeys(states, "state"),
                 gives={**named, **self.answered},
-                forms={name: state.form() for name, state in states.items()},
+                forms=forms,
             ),
             remarks=(
                 f"The return is the {self.measured_by(None)['return']}.",
@@ -222,6 +228,31 @@ class Played(Task):
             if step < length:
                 games.step(records["actions"][place, step][None])
         return np.stack(frames)
+
+
+class Returns:
+    """Returns of training's episodes: of those that go on, and of those that ended last."""
+
+    def __init__(self, n: int):
+        self.running, self.recent = np.zeros(n), np.full(RECENT, np.nan)
+
+    def add(self, reward: np.ndarray, ended: np.ndarray) -> None:
+        """The rewards of a step [n], and whether it was an episode's last."""
+        self.running = self.running + reward
+        self.recent = np.concatenate([self.recent, self.running[ended]])[-RECENT:]
+        self.running = self.running * ~ended
+
+    @property
+    def mean(self) -> np.float32:
+        """Of the last episodes; before any ended, of those that go on."""
+        known = self.recent[np.isfinite(self.recent)]
+        return np.float32(known.mean() if len(known) else self.running.mean())
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {"running_returns": self.running, "recent_returns": self.recent}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.running, self.recent = state["running_returns"], state["recent_returns"]
 
 
 def interquartile_mean(values: np.ndarray) -> float:

@@ -14,10 +14,9 @@ from tfbig.core.source import Source
 from tfbig.data.keys_and_doors import KeysAndDoors
 from tfbig.models.actor_critic import ActorCritic
 from tfbig.nn.returns import advantages
-from tfbig.tasks._played import Played
+from tfbig.tasks._played import Played, Returns
 
 FORBIDDEN = -1e9  # logit of an illegal action
-RECENT = 100  # episodes whose mean return is logged
 SCALAR = Feature(shape=(), dtype="float32")
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -53,6 +52,7 @@ class PolicyGradient(Played):
 
     needs = frozenset({"actor", "critic"})
     metric_units = {"clipped": "%"}
+    curves = ("return", "episode_length", "entropy", "value_loss", "divergence")
 
     @classmethod
     def smallest(cls, folder):
@@ -188,7 +188,7 @@ class PolicyGradient(Played):
 class Rollouts(Source):
     """What PPO's minibatches are made of: environments, played by the policy of the moment."""
 
-    KEPT = ("episode", "running", "recent", "scale")
+    KEPT = ("episode", "discounted", "scale")
 
     def __init__(self, task: PolicyGradient, model, batch_size: int, seed: int):
         self.task, self.batch_size, self.seed = task, batch_size, seed
@@ -207,8 +207,8 @@ class Rollouts(Source):
         self.spec = {**data.seen, "action": data.action, **scalars}
         self.episode = np.zeros(n, np.int64)
         self.games = data.environments(self._seeds())
-        self.running = np.zeros((2, n))  # returns of episodes that go on, plain and discounted
-        self.recent = np.full(RECENT, np.nan)  # of those that ended last
+        self.returns = Returns(n)
+        self.discounted = np.zeros(n)  # sums of rewards so far
         self.scale = np.array([1e-4, 0.0, 1.0])  # count, mean, variance of discounted sums
         self.played: dict[str, np.ndarray] = {}
         self._compile(model)
@@ -291,7 +291,7 @@ class Rollouts(Source):
         arrays |= {"advantage": gained, "target": gained + value}
         played = {n: array.reshape(-1, *array.shape[2:]) for n, array in arrays.items()}
         count = len(played["value"])
-        played["recent_return"] = np.full(count, self._recent_return(), np.float32)
+        played["recent_return"] = np.full(count, self.returns.mean, np.float32)
         played["environment_steps"] = np.full(count, (turn + 1) * count, np.float32)
         return played
 
@@ -300,14 +300,13 @@ class Rollouts(Source):
         return self.act(seen, noise)[1].numpy()[1]
 
     def _scaled(self, reward: np.ndarray, ended: np.ndarray) -> np.ndarray:
-        """Rewards as they are trained on; running returns go on, or end with their episodes."""
-        self.running = self.running * [[1.0], [self.task.discount]] + reward
-        for value in self.running[0, ended]:
-            self.recent = np.append(self.recent[1:], value)
+        """Rewards as they are trained on; sums of them go on, or end with their episodes."""
+        self.returns.add(reward, ended)
+        self.discounted = self.discounted * self.task.discount + reward
         if self.task.scale_rewards:
-            self._observe(self.running[1])
+            self._observe(self.discounted)
             reward = (reward / np.sqrt(self.scale[2] + 1e-8)).astype(np.float32)
-        self.running = self.running * ~ended
+        self.discounted = self.discounted * ~ended
         return reward
 
     def _observe(self, values: np.ndarray) -> None:
@@ -318,17 +317,14 @@ class Rollouts(Source):
         squares += gap**2 * count * len(values) / total
         self.scale = np.array([total, mean + gap * len(values) / total, squares / total])
 
-    def _recent_return(self) -> float:
-        """The mean return of the last episodes; before any ended, of those that go on."""
-        ended = self.recent[np.isfinite(self.recent)]
-        return float(ended.mean() if len(ended) else self.running[0].mean())
-
     def state(self):
         games = {f"games/{name}": value for name, value in self.games.state().items()}
-        return {**games, **{name: getattr(self, name) for name in self.KEPT}}
+        own = {name: getattr(self, name) for name in self.KEPT}
+        return {**games, **own, **self.returns.state()}
 
     def restore(self, state):
         games = {n.partition("/")[2]: v for n, v in state.items() if n.startswith("games/")}
         self.games.restore(games)
+        self.returns.restore(state)
         for name in self.KEPT:
             setattr(self, name, state[name])

@@ -27,15 +27,19 @@ function choose() {
     for (const name of ["temperature", "top_k", "top_p"]) at(name).value = writes[name] ?? "";
     at("max_tokens").value = writes.length;
   }
-  widgets = writes ? {} : Object.fromEntries(Object.entries(model.inputs || {}).map(([name, input]) => [name, widgetOf(model, name, input)]));
-  at("inputs").replaceChildren(...Object.values(widgets).map(widget => make("div", {className: "widget"}, ...widget.node)));
+  widgets = {};
+  const inputs = writes ? [] : Object.entries(model.inputs || {}), rank = name => Number("legal_of" in (((model.media || {}).forms || {})[name] || {}));
+  for (const [name, input] of inputs.sort(([a], [b]) => rank(a) - rank(b))) widgets[name] = widgetOf(model, name, input);
+  at("inputs").replaceChildren(...Object.values(widgets).filter(widget => widget.node.length).map(widget => make("div", {className: "widget"}, ...widget.node)));
   clear();
 }
 function widgetOf(model, name, input) {
-  const media = model.media || {}, medium = (media.takes || {})[name];
+  const media = model.media || {}, medium = (media.takes || {})[name], form = (media.forms || {})[name] || {};
+  if (form.game && GAMES[form.game.name]) return WIDGETS.game(name, input, form, ask);
+  if (form.legal_of && widgets[form.legal_of]) return {node: [], clear() {}, value: async () => widgets[form.legal_of].legal()};
   const encoded = ["picture", "text", "samples", "video", "sequence"].includes(medium);
   const fits = medium && encoded === (input.dtype === "string");
-  return (fits && WIDGETS[medium] || WIDGETS.json)(name, input, (media.forms || {})[name] || {}, ask);
+  return (fits && WIDGETS[medium] || WIDGETS.json)(name, input, form, ask);
 }
 function clear() {
   asked++;
@@ -59,6 +63,7 @@ async function ask() {
   at("time").textContent = "answered in " + (performance.now() - before).toFixed(1) + " ms";
   at("wrong").textContent = response.ok ? "" : answer.error; at("guard").hidden = response.status !== 401;
   at("answer").replaceChildren(...(response.ok ? shown(model, answer.predictions[0]) : []));
+  return response.ok ? answer.predictions[0] : undefined;
 }
 function shown(model, first) {
   const media = model.media || {}, gives = media.gives || {}, names = Object.keys(gives);
