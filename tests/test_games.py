@@ -357,6 +357,8 @@ def test_an_artefact_is_judged_by_the_episodes_it_plays(trained, tmp_path):
     probabilities = answers["probabilities"].numpy()
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
     assert (probabilities[seen["legal"] == 0] == 0).all()
+    np.testing.assert_allclose(answers["chances"], -np.sort(-probabilities), rtol=1e-6)
+    assert (answers["actions"].numpy()[:, 0] == answers["label"].numpy()).all()
     assert answers["label"].numpy()[0].decode() in ("up", "down", "left", "right")
 
 

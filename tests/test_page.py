@@ -111,9 +111,14 @@ def models():
         "bricks": model(
             {"observation": ("uint8", [-1, 10, 10, 4])},
             {"observation": "state"},
-            {"label": "label", "probabilities": "number", "value": "number"},
+            {"actions": "label", "chances": "probabilities", "value": "number"},
             {"observation": {"shape": [10, 10, 4], "game": Bricks(sticky=0.0).rules}},
-            {"action": 1, "label": "left", "probabilities": [0.2, 0.7, 0.1], "value": 1.5},
+            {
+                "action": 1,
+                "actions": ["left", "stay", "right"],
+                "chances": [0.7, 0.2, 0.1],
+                "value": 1.5,
+            },
         ),
         "keys": model(
             {"legal": ("uint8", [-1, 4]), "observation": ("uint8", [-1, 7, 7, 6])},

@@ -124,17 +124,20 @@ class Played(Task):
 
     @property
     def answered(self) -> dict[str, str]:
-        """Outputs that people are answered, and their kinds; see `core.serving.KINDS`."""
-        return {"value": "number"}
+        """Answers that people read, and their kinds; see `core.serving.KINDS`."""
+        named = {"label": "label"} if self.data.action_names else {}
+        return {**named, "value": "number"}
 
     def answer(self, outputs):
-        """What `predict` gives, and the action's name."""
+        """What `predict` gives, the action's name, and all names, the likeliest first."""
         if not self.data.action_names:
             return outputs
-        return {
-            **outputs,
-            "label": tf.gather(tf.constant(self.data.action_names), outputs["action"]),
-        }
+        names = tf.constant(self.data.action_names)
+        answer = {**outputs, "label": tf.gather(names, outputs["action"])}
+        if "probabilities" in outputs:
+            chances, index = tf.math.top_k(outputs["probabilities"], self.num_actions)
+            answer |= {"actions": tf.gather(names, index), "chances": chances}
+        return answer
 
     def serving(self, model, options):
         """Observations in, and which actions are legal where some are not; action, value out."""
@@ -145,7 +148,6 @@ class Played(Task):
         forms["observation"]["game"] = self.data.rules
         if "legal" in forms:
             forms["legal"]["legal_of"] = "observation"
-        named = {"label": "label"} if self.data.action_names else {}
         return Serving(
             signature={name: state.served(name) for name, state in states.items()},
             decode=lambda served: {n: state.decode(served[n]) for n, state in states.items()},
@@ -154,7 +156,7 @@ class Played(Task):
             grade=self.metrics,
             media=Media(
                 takes=dict.fromkeys(states, "state"),
-                gives={**named, **self.answered},
+                gives=self.answered,
                 forms=forms,
             ),
             remarks=(

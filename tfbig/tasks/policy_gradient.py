@@ -173,7 +173,9 @@ class PolicyGradient(Played):
 
     @property
     def answered(self):
-        return {**({"probabilities": "number"} if self.is_discrete else {}), "value": "number"}
+        if not self.is_discrete:
+            return {"action": "number", "value": "number"}
+        return {"actions": "label", "chances": "probabilities", "value": "number"}
 
     def said(self, outputs, top):
         value = {"value": float(outputs["value"])}
