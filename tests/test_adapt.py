@@ -64,6 +64,20 @@ def test_begins_as_the_model_it_adapts(base, tmp_path):
     np.testing.assert_array_equal(answers(tfbig.load(run)), answers(tfbig.load(base)))
 
 
+def test_frozen_layers_are_not_adapted(base):
+    """An update of what may not change would be trained for nothing."""
+    common = (f"init={base.path}", "adapt=lora", "adapt.rank=1")
+    facts = base.read_json("data.json")["facts"]
+    setup = Setup(tfbig.recipe(base.experiment, *common, "train.freeze=head"), facts)
+    assert {v.path for v in setup.model.trainable_variables} == {
+        "hidden/lora_kernel_a", "hidden/lora_kernel_b"
+    }  # fmt: skip
+    assert not any("head/lora" in v.path for v in setup.model.variables)
+    for settings in (("adapt.layers=head",), ("adapt.whole=head",)):
+        with pytest.raises(UserError, match="such as hidden. Received: 'head'"):
+            Setup(tfbig.recipe(base.experiment, *common, *settings, "train.freeze=head"), facts)
+
+
 def test_trains_what_it_adds_and_what_it_is_told_to_and_nothing_else(base, adapted):
     before = weights(tfbig.load(base).model)
     setup = Setup(adapted.experiment, adapted.read_json("data.json")["facts"])

@@ -317,6 +317,30 @@ def test_coco_ids(tmp_path):
     refused(tmp_path, "expected an id of its own for each image. Received: 2 for c.png and d.png")
 
 
+def test_boxes_in_shares_are_no_pixels(tmp_path):
+    shares = (0.1, 0.2, 0.3, 0.4)
+    images = four(tmp_path, [box(1, 0, shares), box(2, 1, (0, 0, 1, 1))])
+    refused(tmp_path, "all.json: expected boxes in pixels", "0.1, 0.2, 0.4, 0.6, which are shares")
+    coco(tmp_path / "all.json", images, [box(1, 0, shares), box(2, 1)])
+    assert len(entries(tmp_path)["a.png"].boxes) == 1  # one among others may be as small
+    coco(tmp_path / "all.json", images, [box(1, "0"), box(2, "1")])
+    refused(tmp_path, "of images that it does not list: image_id '0', image_id '1'")
+    ends = "<xmin>0.1</xmin><ymin>0.2</ymin><xmax>0.4</xmax><ymax>0.6</ymax>"
+    for name in "ab":
+        picture(tmp_path / "voc" / f"{name}.png")
+        voc(tmp_path / "voc" / f"{name}.xml", bndbox=f"<bndbox>{ends}</bndbox>")
+    refused(tmp_path / "voc", "expected boxes in pixels", "0.1, 0.2, 0.4, 0.6")
+
+
+def test_dev_is_a_validation_split(tmp_path):
+    for split, names in (("train", "abcd"), ("dev", "ef")):
+        yolo(tmp_path / split, names=names, classes="")
+    write(tmp_path / "classes.txt", "cat\ndog\n")
+    assert [split for name, split in split_of(tmp_path).items() if "dev" in name] == [
+        "validation"
+    ] * 2
+
+
 def test_boxes_of_other_proportions_are_refused(tmp_path):
     images = four(tmp_path, [box(1, 0)])
     coco(tmp_path / "all.json", [image(0, "a.png", 400, 604), *images[1:]], [box(1, 0)])

@@ -276,7 +276,8 @@ def test_what_is_wrong_with_the_data_is_said_before_training(tmp_path, monkeypat
         for i in range(count):
             Image.new("L", (8, 8), 5 * i).save(tmp_path / "pictures" / name / f"{i}.png")
     made = make(*settings(tmp_path / "pictures"))
-    made = dataclasses.replace(made, train=dataclasses.replace(made.train, batch_size=64))
+    train = dataclasses.replace(made.train, batch_size=64, freeze=("stem",))
+    made = dataclasses.replace(made, train=train)
     data = Readable(made.data)
     splits = {split: facts.described(data, split) for split in ("train", "validation")}
     monkeypatch.setattr(type(made.data), "notes", lambda self: ["2 pictures stand in two splits"])
@@ -289,6 +290,7 @@ def test_what_is_wrong_with_the_data_is_said_before_training(tmp_path, monkeypat
             " they say"
         ),
         "the test split has 5 examples: see the intervals of its metrics for how little they say",
+        "train.freeze: stem keep weights that are drawn at random, for there is no init",
         (
             "train.batch_size: a batch of 64 holds the 43 training examples more than once; a"
             " smaller one makes more steps of an epoch"

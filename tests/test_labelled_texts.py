@@ -1,5 +1,6 @@
 """Labelled texts: tables, folders, prepared sets; splits without leaks; tokens and what is cut."""
 
+import gzip
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from tfbig.core.errors import UserError
 from tfbig.core.features import SPLITS
+from tfbig.core.spelling import doubtful
 from tfbig.data import _splits, _tfds, vader
 from tfbig.data.text_table import TextTable
 from tfbig.data.tfds_text import TFDSText
@@ -182,6 +184,11 @@ WRONG = [
     ("text,label\n ,b\n", {}, "expected rows with texts. Received: none"),
     ("text,label\na,b\n", {"target": "number"}, "expected a number under 'label'. Received: 'b'"),
     ("text,label\na,nan\n", {"target": "number"}, "expected a number"),
+    ("text,label\na,1_000\n", {"target": "number"}, "expected a number"),
+    ("text,label\na,3\nb,3.0\n", {"target": "number"}, "3 in all 2 rows, so there is nothing"),
+    ("text;label\na;b\n", {}, "expected columns with ',' between them. Received: 'text;label'"),
+    ("text\tlabel\na\tb\n", {}, "or call it .tsv"),
+    ('text,label\n"a" b,c\n', {}, "line 2: .*each quote inside of it doubled"),
     ("text,label,s\na,b,later\n", {"split": "s"}, "as split. Received: 'later'"),
     (
         "text,label\n" + "".join(f"a,{i / 300}\n" for i in range(300)),
@@ -225,6 +232,87 @@ def test_a_quote_does_not_swallow_rows(tmp_path):
         table(tmp_path / "t.tsv", "".join(["text\tlabel\n", *rows])).size("train")
 
 
+@pytest.mark.parametrize("label_first", [False, True])
+@pytest.mark.parametrize("last", [4, 9])
+def test_a_quote_does_not_swallow_rows_of_commas(tmp_path, label_first, last):
+    """Told by labels in the lines of a text; texts of several lines stay what they are."""
+    cells = [[text, label] for text, label in lines()]
+    cells[3][0], cells[last][0] = '"Open', 'closed"'
+    cells[20][0] = '"one, two\nthree, four"'
+    rows = [",".join(reversed(row) if label_first else row) + "\n" for row in cells]
+    head = "label,text\n" if label_first else "text,label\n"
+    with pytest.raises(UserError, match=f"opened in line 5 and closed in line {last + 2}, with"):
+        table(tmp_path / "t.csv", "".join([head, *rows])).size("train")
+    for i in (3, last):
+        del rows[i - (i > 3)]
+    kept = all_texts(table(tmp_path / "t.csv", "".join([head, *rows])))
+    assert len(kept) == 38 and "one, two\nthree, four" in kept
+
+
+def test_names_of_labels_are_composed_and_doubtful_ones_told(tmp_path):
+    names = ("caf\u00e9", "cafe\u0301", "1", "01", "Cat", "cat", "nan", "a b", "a\u00a0b ")
+    data = table(
+        tmp_path / "t.csv",
+        "text,label\n"
+        + "".join(f"{text},{label}\n" for text, label in lines(90, lambda i: names[i % 9])),
+    )
+    assert data.label_names.count("caf\u00e9") == 1 and len(data.label_names) == 8
+    assert doubtful(data.label_names) == [
+        "classes that are spelt alike, and yet are several: '01' and '1', 'Cat' and 'cat', 'a b'"
+        " and 'a\\xa0b'",
+        "classes that are called as programs write cells that hold nothing: nan",
+    ]
+    assert not doubtful(["1", "10", "1.5", "yes", "no", "none"])
+
+
+def test_cells_without_text_and_labels_never_divided_are_told(tmp_path):
+    rows = [("nan" if i == 7 else text, ("x", "y", "x|y")[i % 3]) for i, (text, _) in
+            enumerate(lines())]  # fmt: skip
+    data = table(
+        tmp_path / "t.csv",
+        "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows),
+        target="labels",
+    )
+    assert data.notes()[:2] == [
+        "1 texts are nan, as programs write cells that hold nothing; they are read as texts",
+        "no row has several labels: ';' (data.label_separator) stands in none of them, such as 'x'",
+    ]
+
+
+def test_packed_tables_are_read(tmp_path):
+    content = "text, label \n" + "".join(f"{text},{label}\n" for text, label in lines())
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(content.encode()))
+    assert TextTable(path=str(tmp_path / "t.csv.gz"), **SMALL).label_names == ("no", "yes")
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        (["train_data/a", "train_data/b", "test_data/a", "test_data/b"], "Rename them"),
+        (["a/train", "a/test", "b/train", "b/test"], "expected splits outside of classes"),
+        (["a", "\udcff"], "names are text in UTF-8"),
+        (["train/a", "train/b", "others/a"], "expected the splits train.* Received: others"),
+    ],
+)
+def test_splits_and_names_that_are_no_classes(tmp_path, places, message):
+    for place in places:
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "1.txt").write_text(f"of {place!a}", "utf-8")
+    with pytest.raises(UserError, match=message):
+        TextTable(path=str(tmp_path), **SMALL).size("train")
+
+
+def test_training_and_testing_are_splits(tmp_path):
+    for split in ("training", "testing"):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(10):
+                (tmp_path / split / name / f"{i}.txt").write_text(f"{split} {name} {i}", "utf-8")
+    data = TextTable(path=str(tmp_path), **SMALL)
+    assert data.label_names == ("a", "b") and data.size("test") == 20
+    assert all(text.startswith("testing") for text in of(data, "test")["text"])
+
+
 def test_texts_that_are_all_the_same_cannot_be_divided(tmp_path):
     with pytest.raises(UserError, match="those of the same text stay together"):
         table(tmp_path / "t.csv", "text,label\n" + "same,a\nsame,b\n" * 20).size("train")
@@ -239,14 +327,15 @@ def test_wrong_tables_are_explained(tmp_path, content, settings, message):
 def test_wrong_lines_and_paths_are_explained(tmp_path):
     for content, message in (
         ("{", "line 1: expected a JSON object"),
-        ("[1]", "Received: list"),
+        ("[1]", "Received: list. Write an object in each line"),
+        ('{"text": "a", "label": "b", "label": "c"}', "each key once. Twice: 'label'"),
         ('{"text": 3, "label": "a"}', "expected text under 'text'. Received: int"),
         ('{"text": "\\ud800", "label": "a"}', "lone surrogate"),
     ):
         with pytest.raises(UserError, match=message):
             table(tmp_path / "t.jsonl", content).size("train")
     (tmp_path / "t.csv").write_bytes(b"text,label\n\xff,a\n")
-    with pytest.raises(UserError, match="invalid UTF-8"):
+    with pytest.raises(UserError, match="invalid UTF-8 .*iconv -f WINDOWS-1252"):
         TextTable(path=str(tmp_path / "t.csv")).size("train")
     with pytest.raises(UserError, match="expected a file ending in .csv"):
         table(tmp_path / "t.xls", "").check()

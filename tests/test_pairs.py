@@ -80,13 +80,24 @@ def test_packed_files_and_tables_hold_the_same(tmp_path):
 
 
 def test_a_column_says_the_split(tmp_path):
-    lines = [f"{'train' if i < 50 else 'dev'}\t{a}\t{b}" for i, (a, b) in enumerate(PAIRS)]
+    lines = [f"{'Training' if i < 50 else 'dev'}\t{a}\t{b}" for i, (a, b) in enumerate(PAIRS)]
     write(tmp_path, "a.tsv", ["split\tde\ten", *lines])
     data = ParallelText(
         path=str(tmp_path / "a.tsv"), source="de", target="en", tokenizer="bytes", test=0.2
     )
     assert data.size("validation") == len(PAIRS) - 50 and data.size("test") == 10
     assert data.card()["split"].startswith("test at random")
+
+
+def test_files_that_are_not_read_are_told(tmp_path):
+    data = two_files(tmp_path / "a")
+    for name in ("newstest.de", "newstest.en", "dev.de"):
+        write(tmp_path / "a", name, ["x"])
+    assert data.notes()[-1] == (
+        "3 files of the folder are not read: dev.de, newstest.de, newstest.en; data.validation_file"
+        " and data.test_file name others"
+    )
+    assert dataclasses.replace(data, test_file="newstest").size("test") == 1
 
 
 def test_splits_made_here_share_no_text(tmp_path):
@@ -189,7 +200,7 @@ def test_bad_folders_are_told(tmp_path, change, message):
         (
             "a.tsv",
             "split\tde\ten\nx\ta\tb\n",
-            r"line 2: expected a split of train, .* Received: 'x'",
+            r"line 2: expected one of train, .* as split. Received: 'x'",
         ),
         ("a.csv", 'de,en\na,b\nc,"d\ne,f\n', r"a.csv, line 4: unexpected end of data"),
         ("a.csv", "de,en,en\na,b,c\n", r"expected each column once. Twice: 'en'"),

@@ -219,6 +219,41 @@ def test_fasta_of_each_class_and_tables_of_each_split(tmp_path):
     assert clean.size("test") == 6 and "4 of test's 10 sequences are left out" in clean.notes()[0]
 
 
+def fasta(path, count=8, first="x"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f">{first}{i}\n{drawn(30)}\n" for i in range(count)), "utf-8-sig")
+
+
+def test_classes_of_fasta_are_whole_names(tmp_path):
+    """With what stands between dots; titles are in any letters, behind a byte-order mark."""
+    for name in ("H3K4.me1", "H3K4.me3", "none"):
+        fasta(tmp_path / f"{name}.fa", first="caf\u00e9")
+    assert SequenceTable(path=str(tmp_path)).label_names == ("H3K4.me1", "H3K4.me3", "none")
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        (["train", "test"], "Rename them"),
+        (["train_a", "train_b", "test_a", "test_b"], "Rename them"),
+        (["train_set/a", "train_set/b", "test_set/a", "test_set/b"], "Rename them"),
+        (["a/train", "a/test", "b/train", "b/test"], "expected splits outside of classes"),
+    ],
+)
+def test_splits_of_fasta_are_no_classes(tmp_path, places, message):
+    for place in places:
+        fasta(tmp_path / f"{place}.fa")
+    with pytest.raises(UserError, match=message):
+        SequenceTable(path=str(tmp_path)).spec  # noqa: B018
+
+
+def test_cells_without_a_sequence_are_no_bases(tmp_path):
+    rows = [f"{('nan', 'NA')[i % 2] if i < 4 else drawn(20)},{'ab'[i % 2]},g," for i in range(40)]
+    data = table(tmp_path, rows)
+    assert sum(data.size(split) for split in SPLITS) == 36
+    assert "4 rows are left out, whose sequence is empty or nan" in data.notes()
+
+
 @pytest.mark.parametrize(
     ("rows", "settings", "message"),
     [

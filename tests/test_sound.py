@@ -12,10 +12,11 @@ import pytest
 import tensorflow as tf
 
 from tfbig.core.errors import UserError
-from tfbig.core.features import Feature
+from tfbig.core.features import SPLITS, Feature
 from tfbig.core.registry import component
 from tfbig.data.audio_folder import AudioFolder
 from tfbig.data.speech_folder import SpeechFolder
+from tfbig.engine import facts
 from tfbig.nn.ctc import ctc_loss, needed_frames
 from tfbig.nn.relative import relative_attention
 from tfbig.prep import recordings, sound_changes
@@ -320,6 +321,39 @@ def json_lines(root):
     return root, {""}
 
 
+def test_tables_of_windows_and_without_endings_are_read(tmp_path):
+    path, _ = table(tmp_path)
+    path.write_text(path.read_text().replace("audio/a.wav", "audio\\a").replace("b.wav", "b"))
+    data = SpeechFolder(path=str(path), rate_hz=RATE)
+    assert [data.recordings(split)[0].path.name for split in ("train", "validation")] == [
+        "a.wav", "b.wav"
+    ]  # fmt: skip
+
+
+def test_only_ends_of_lines_divide_transcripts(tmp_path):
+    path, _ = kaldi(tmp_path)
+    text = path / "train" / "text"
+    text.write_text("a1 Hello\u2028there\x0bmy\x85friend\n", "utf-8")
+    assert SpeechFolder(path=str(path), rate_hz=RATE).texts("train") == ["hello there my friend"]
+    text.write_text("a1 Hello\na1 Bye\n")
+    with pytest.raises(UserError, match="line 2: expected each name once. Received: a1 again"):
+        SpeechFolder(path=str(path), rate_hz=RATE).check()
+
+
+@pytest.mark.parametrize(("third", "expected"), [("", "word 0"), ("zero {}", "zero 0")])
+def test_the_last_text_of_ljspeech_is_learnt(third, expected, tmp_path):
+    rows = []
+    for number in range(20):
+        write_wav(tmp_path / "wavs" / f"{number}.wav")
+        rows.append(f"{number}|word {number}|{third.format(number)}")
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    data = SpeechFolder(path=str(tmp_path), rate_hz=RATE)
+    assert expected in [text for split in SPLITS for text in data.texts(split)]
+    (tmp_path / "metadata.csv").write_text("\n".join(f"{r.rpartition('|')[0]}|ann" for r in rows))
+    with pytest.raises(UserError, match="Received: 1 different ones for 20 texts, such as 'ann'"):
+        SpeechFolder(path=str(tmp_path), rate_hz=RATE).check()
+
+
 @pytest.mark.parametrize("form", [librispeech, ljspeech, kaldi, table, json_lines])
 def test_forms_of_transcribed_speech(form, tmp_path):
     path, speakers = form(tmp_path)
@@ -404,11 +438,11 @@ def test_copies_are_told_and_stand_in_one_split(tmp_path):
     rows = [(split, data.samples(split, i)) for split in splits for i in range(data.size(split))]
     places = [{split for split, other in rows if (other == own).all()} for _, own in rows]
     assert all(map(len, places)) and max(map(len, places)) == 1
-    assert data.notes() == [
+    assert facts.notes(data) == [
         "recordings that stand under another label too, byte for byte: 3, of high, low; not all can"
         " be right",
-        "classes that differ by capitals alone: 'Low' and 'low'",
         f"recordings in {tmp_path / 'tones'} that are left out: 1 .m4a",
+        "classes that are spelt alike, and yet are several: 'Low' and 'low'",
     ]
 
 

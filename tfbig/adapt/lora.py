@@ -49,10 +49,12 @@ class LoRA(Adapter):
         layers = list(_layers(model))
         whole = [layer for layer in layers if self.whole and re.search(self.whole, layer.name)]
         others = [layer for layer in layers if layer not in whole]
-        dense = [layer for layer in others if _is_dense(layer)]
+        # What train.freeze names stays as it is
+        dense = [layer for layer in others if _is_dense(layer) and layer.trainable]
         updated = [layer for layer in dense if re.search(self.layers, layer.name)]
-        if self.whole and not whole:
-            raise _no_match("whole", self.whole, layers)
+        free = [layer for layer in whole if layer.trainable or not layer.weights]
+        if self.whole and not free:
+            raise _no_match("whole", self.whole, [layer for layer in layers if layer.trainable])
         if not updated and (self.layers or not whole):
             raise _no_match("layers", self.layers, dense)
         for layer in others:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tfbig.data._box_files import (
     Reading,
     absent,
     check_proportions,
+    refuse_shares,
     shown,
     split_of,
     unannotated,
@@ -202,12 +204,20 @@ def _read_images(document: _Document, finder: Pictures) -> None:
             f"{len(twice):,} pictures that {path.name} names twice alike are read once:"
             f" {shown(twice)}"
         )
+    refuse_shares(path, _ends(saved["annotations"]))
     astray = {number: len(each) for number, each in annotations_of.items() if number not in seen}
     if astray:
         document.notes.append(
             f"{sum(astray.values()):,} annotations of {path.name} are left out, of images that it"
             f" does not list: {shown(f'image_id {number!r}' for number in astray)}"
         )
+
+
+def _ends(annotations: list[dict]) -> Iterator[tuple[float, ...]]:
+    """Left, top, right and bottom of boxes, as they are stated."""
+    for annotation in annotations:
+        left, top, across, down = map(_number, annotation.get("bbox") or [math.nan] * 4)
+        yield left, top, left + across, top + down
 
 
 def _id(category: dict):

@@ -20,7 +20,7 @@ SHOWN = 3  # names in a line
 MOST_STRETCH = 1.02  # of a picture's proportions against those that its annotation states
 SPLIT_WORDS = {  # as folders, lists and annotation files are called
     "train": re.compile(r"(?<![a-z])(train|training|trainval)(?![a-z])", re.IGNORECASE),
-    "validation": re.compile(r"(?<![a-z])(val|valid|validation)(?![a-z])", re.IGNORECASE),
+    "validation": re.compile(r"(?<![a-z])(val|valid|validation|dev)(?![a-z])", re.IGNORECASE),
     "test": re.compile(r"(?<![a-z])(test|testing)(?![a-z])", re.IGNORECASE),
 }
 
@@ -211,6 +211,27 @@ def lines_of(path: Path) -> list[str]:
         raise UserError(
             f"data: {path}: expected text in UTF-8. Received: {error}. Save it as UTF-8."
         ) from error
+
+
+def refuse_shares(where: Path, ends: Iterable[tuple[float, ...]]) -> None:
+    """Refuses boxes in shares of their pictures where pixels are meant: all would be specks.
+
+    Args:
+        where: the annotation file, or the folder.
+        ends: left, top, right and bottom of all its boxes, in what was taken for pixels.
+    """
+    first = None
+    for box in ends:
+        if not all(-0.01 <= end <= 1.01 for end in box):
+            return
+        first = first or box
+    if first:
+        box = ", ".join(f"{end:g}" for end in first)
+        raise UserError(
+            f"data: {where}: expected boxes in pixels, as COCO and Pascal VOC count. Received: all"
+            f" boxes from 0 to 1, such as {box}, which are shares of the pictures' sides. Multiply"
+            " them by width and height."
+        )
 
 
 def check_proportions(where: Path, picture: Path, height: float, width: float) -> None:

@@ -17,6 +17,7 @@ from tfbig.data._box_files import (
     composed,
     is_picture,
     lines_of,
+    refuse_shares,
     shown,
     split_of,
     unannotated,
@@ -69,7 +70,7 @@ def read(root: Path, known: list[Path], files: list[Path], pictures: list[Path])
     seen = [path for path in pictures if not MASKS & set(path.relative_to(root).parts)]
     finder = Pictures(root, seen)
     listed, notes = _splits(files, known)
-    rows, of_picture = {}, {}
+    rows, of_picture, stated = {}, {}, []
     for path in known:
         try:
             tree = ElementTree.parse(path).getroot()
@@ -84,6 +85,8 @@ def read(root: Path, known: list[Path], files: list[Path], pictures: list[Path])
             )
         of_picture[picture] = path
         rows[path] = _objects(path, tree, picture)
+        stated += _ends(tree)
+    refuse_shares(root, stated)
     names = sorted({row[0] for each in rows.values() for row in each})
     number = {name: count for count, name in enumerate(names)}
     found, unlisted = [], []
@@ -156,6 +159,15 @@ def _objects(path: Path, tree: ElementTree.Element, picture: Path) -> list[tuple
     if rows:
         check_proportions(path, picture, height, width)
     return rows
+
+
+def _ends(tree: ElementTree.Element) -> list[tuple[float, ...]]:
+    """Left, top, right and bottom of a picture's boxes, as they are stated."""
+    ends = ("xmin", "ymin", "xmax", "ymax")
+    return [
+        tuple(_number(item.findtext(f"bndbox/{end}")) for end in ends)
+        for item in tree.iter("object")
+    ]
 
 
 def _number(text: str | None) -> float:

@@ -24,7 +24,7 @@ from tfbig.data._box_files import (
 from tfbig.data._detection import annotated
 
 NAMES = ("classes.txt", "obj.names")
-LISTS = {"train", "val", "valid", "validation", "test"}
+LISTS = {"train", "val", "valid", "validation", "dev", "test"}
 KEYS = {"train": "train", "val": "validation", "test": "test"}  # of a data.yaml
 
 

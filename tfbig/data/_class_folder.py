@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import hashlib
 import os
-import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,14 +19,11 @@ from tfbig.core.files import digests
 from tfbig.core.folders import files_inside, is_hidden
 from tfbig.core.lazy import np
 from tfbig.data._images import check_split
+from tfbig.data._placed import LIKE_A_PART
 from tfbig.data._splits import copies, grouped
+from tfbig.data._tables import SPLIT_NAMES
 
-LIKE_A_PART = re.compile(r"(^|[^a-z])(train|valid|val|test|eval)", re.IGNORECASE)
-PARTS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid"),
-    "test": ("test", "testing"),
-}
+PARTS = {split: [name for name, meant in SPLIT_NAMES.items() if meant == split] for split in SPLITS}
 Files = list[tuple[Path, int]]
 
 
@@ -160,7 +156,7 @@ class ClassFolder(Dataset):
             for path in beside
             if path not in folders and not (path.is_dir() and path.parent in folders)
         ]
-        endings = collections.Counter(map(_ending, sorted({*inside, *beside} - listed)))
+        endings = collections.Counter(map(_kind, sorted({*inside, *beside} - listed)))
         counts = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common())
         expected = f"{self.noun}s of a class, ending in {', '.join(self.suffixes)}"
         return [f"left out of {self.root}, being no {expected}: {counts}"] if endings else []
@@ -174,11 +170,11 @@ class ClassFolder(Dataset):
         }
 
 
-def _ending(path: Path) -> str:
+def _kind(path: Path) -> str:
     """The kind of a path that is left out, in a word or two."""
     if path.is_file():
         return path.suffix.lower() or "without an ending"
-    return "folder" if path.is_dir() else "broken link"
+    return f"folder called {path.name}" if path.is_dir() else "broken link"
 
 
 def read(path: Path) -> bytes:

@@ -26,7 +26,7 @@ from tfbig.prep import bpe, tokenizers, vocabularies
 from tfbig.prep import text as prep
 from tfbig.prep.reordered import first_tokens
 
-FORMAT = 2  # raised when the same settings would write other files
+FORMAT = 3  # raised when the same settings would write other files
 SIDES = ("source", "target")
 SLACK = 10  # characters added to both lengths: short texts have any ratio
 BATCH = 10_000  # texts tokenised at once

@@ -18,6 +18,7 @@ from tfbig.core.features import SPLITS, Feature
 from tfbig.core.files import digests
 from tfbig.core.lazy import np
 from tfbig.data._splits import copies, grouped
+from tfbig.data._tables import missing
 from tfbig.prep import bpe, tokenizers, vocabularies
 from tfbig.prep.recordings import LEVELS, to_levels
 
@@ -311,6 +312,8 @@ class Transcribed(Recordings):
         empty = sum(not text for own in texts.values() for text in own)
         if empty:
             notes.append(f"{empty:,} transcripts are empty")
+        raw = [recording.text for split in SPLITS for recording in self.recordings(split)]
+        notes += missing(raw, "transcripts")
         return notes
 
     def card(self):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import functools
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from tfbig.core.errors import UserError
 from tfbig.core.folders import files_inside
 from tfbig.core.lazy import np
+from tfbig.core.spelling import name_of
 from tfbig.data import _tables
 from tfbig.data._recordings import Recording
 from tfbig.prep import recordings
@@ -104,12 +104,12 @@ def table(path: Path, columns: dict[str, str], words: tuple[str, ...]) -> Iterat
         split = _tables.split_named(cells["split"], place) if cells["split"] else ""
         # Common Voice has its recordings in clips, beside its tables
         candidates = [path.parent / cells["file"], path.parent / "clips" / cells["file"]]
-        file = next((each for each in candidates if each.is_file()), None)
+        file = next((found for each in candidates if (found := existing(each))), None)
         if file is None:
             raise UserError(f"{place}: there is no file {candidates[0]}.")
         _refuse_part(row, file, place)
-        words_nfc = unicodedata.normalize("NFC", cells["words"])
-        yield Row(path=file, words=words_nfc, speaker=cells["speaker"], split=split)
+        words = name_of(cells["words"])
+        yield Row(path=file, words=words, speaker=cells["speaker"], split=split)
 
 
 def _cell(value, column: str, place: str) -> str:
@@ -119,7 +119,8 @@ def _cell(value, column: str, place: str) -> str:
             f"{place}: expected text as {column!r}. Received: {type(value).__name__}. Name another"
             " column."
         )
-    return "" if value is None else str(value).strip()
+    whole = isinstance(value, float) and value.is_integer()  # 1.0 is called as 1 is
+    return "" if value is None else str(int(value) if whole else value).strip()
 
 
 def _refuse_part(row: dict, file: Path, place: str) -> None:
@@ -161,5 +162,18 @@ def left_out(folder: Path, rows: list[Row]) -> list[str]:
     return [f"recordings in {folder} that are left out: {counts}"] if endings else []
 
 
+def existing(path: Path) -> Path | None:
+    """The file of this name, or with an ending of recordings where it has none; None: no file.
+
+    Tables of Windows write folders with backslashes.
+    """
+    for each in (path, Path(str(path).replace("\\", "/"))):
+        for ending in ("", *SUFFIXES) if each.name else ():
+            found = each.with_name(each.name + ending)
+            if found.is_file():
+                return found
+    return None
+
+
 def is_table(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in ENDINGS
+    return path.is_file() and _tables.ending(path) in ENDINGS

@@ -8,10 +8,11 @@ from pathlib import Path
 from tfbig.core.errors import UserError
 from tfbig.core.folders import files_inside
 from tfbig.data import _tables
-from tfbig.data._sound_files import ENDINGS, TEXT, Row, is_table, table
+from tfbig.data._sound_files import TEXT, Row, existing, is_table, table
 from tfbig.prep import text as prep
 from tfbig.prep.recordings import SUFFIXES
 
+FEW = 5  # lines that tell nothing of a column
 FORMS = (
     "a table (CSV, TSV, JSON lines) with a file and a text in each row, LibriSpeech's *.trans.txt,"
     " LJSpeech's metadata.csv beside wavs, or Kaldi's text and wav.scp"
@@ -31,7 +32,7 @@ def rows(root: Path, columns: dict[str, str]) -> list[Row]:
         return [row for path in scripts for row in _kaldi(root, path.parent)]
     if (root / "metadata.csv").is_file() and (root / "wavs").is_dir():
         return list(_ljspeech(root))
-    tables = [path for path in files if path.suffix.lower() in ENDINGS]
+    tables = [path for path in files if is_table(path)]
     if len(tables) == 1:
         return list(table(tables[0], columns, TEXT))
     received = f"{root}, which holds none of them"
@@ -43,9 +44,30 @@ def rows(root: Path, columns: dict[str, str]) -> list[Row]:
 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
     """The lines of a file as (place, [first word, rest])."""
-    for number, line in enumerate(prep.decode(_tables.read(path), str(path)).splitlines(), 1):
+    for place, line in _whole_lines(path):
+        yield place, [*line.strip().split(maxsplit=1), ""][:2]
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a file that are not blank, each with its place.
+
+    Only ends of lines divide them: transcripts may hold what else Unicode ends lines with.
+    """
+    for number, line in enumerate(prep.decode(_tables.read(path), str(path)).split("\n"), 1):
         if line.strip():
-            yield f"{path}, line {number:,}", [*line.strip().split(maxsplit=1), ""][:2]
+            yield f"{path}, line {number:,}", line
+
+
+def _named(path: Path) -> dict[str, str]:
+    """Of each first word of a file's lines the rest; the same word twice is refused."""
+    rest: dict[str, str] = {}
+    for place, (name, words) in _lines(path):
+        if rest.setdefault(name, words) != words:
+            raise UserError(
+                f"{place}: expected each name once. Received: {name} again, with other words. Take"
+                " one line out."
+            )
+    return rest
 
 
 def _split_of(root: Path, folder: Path) -> str:
@@ -69,27 +91,40 @@ def _librispeech(root: Path, transcript: Path) -> Iterator[Row]:
 def _ljspeech(root: Path) -> Iterator[Row]:
     """metadata.csv of name|text|text with numbers as words; one speaker, named by nothing."""
     path = root / "metadata.csv"
-    for number, line in enumerate(prep.decode(_tables.read(path), str(path)).splitlines(), 1):
-        if not line.strip():
-            continue
-        place = f"{path}, line {number:,}"
-        cells = line.split("|")
-        if len(cells) < 2:
-            raise UserError(f"{place}: expected name|text. Received: {line[:40]!r}.")
-        yield Row(path=_existing(root / "wavs" / cells[0], place), words=cells[-1])
+    rows = []
+    for place, line in _whole_lines(path):
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) not in (2, 3):
+            raise UserError(
+                f"{place}: expected name|text or name|text|text with numbers as words. Received:"
+                f" {line[:40]!r}."
+            )
+        rows.append((place, *cells))
+    whole = [row for row in rows if len(row) == 4 and row[2] and row[3]]
+    texts, spoken = ({row[column] for row in whole} for column in (2, 3))
+    are_names = all(" " not in each for each in spoken)
+    if are_names and len(whole) >= FEW and len(spoken) < len(texts) // 2:
+        raise UserError(
+            f"{path}: expected the same text twice in a line, the second time with numbers as"
+            f" words. Received: {len(spoken):,} different ones for {len(texts):,} texts, such as"
+            f" {min(spoken)[:40]!r}. If they are speakers, make a table of it with a header: file,"
+            " text, speaker."
+        )
+    for place, name, *texts in rows:
+        words = next((text for text in reversed(texts) if text), "")
+        yield Row(path=_existing(root / "wavs" / name, place), words=words)
 
 
 def _kaldi(root: Path, folder: Path) -> Iterator[Row]:
     """wav.scp (utterance file), text (utterance words) and, if it is there, utt2spk."""
-    texts = {name: text for _, (name, text) in _lines(folder / "text")}
-    speakers = {}
-    if (folder / "utt2spk").is_file():
-        speakers = {name: speaker for _, (name, speaker) in _lines(folder / "utt2spk")}
+    texts = _named(folder / "text")
+    speakers = _named(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
     if (folder / "segments").is_file():
         raise UserError(
             f"{folder / 'segments'}: parts of recordings are not read. Cut the recordings, one file"
             " for each utterance."
         )
+    _named(folder / "wav.scp")  # each utterance once
     for place, (name, file) in _lines(folder / "wav.scp"):
         if file.endswith("|"):
             raise UserError(
@@ -111,9 +146,7 @@ def _kaldi(root: Path, folder: Path) -> Iterator[Row]:
 
 
 def _existing(path: Path, place: str) -> Path:
-    """The file of this name, with one of the endings of recordings if it has none."""
-    for ending in ("", *SUFFIXES):
-        found = path.with_name(path.name + ending)
-        if found.is_file():
-            return found
-    raise UserError(f"{place}: there is no recording {path} ({', '.join(SUFFIXES)}).")
+    found = existing(path)
+    if found is None:
+        raise UserError(f"{place}: there is no recording {path} ({', '.join(SUFFIXES)}).")
+    return found

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from tfbig.core.errors import UserError
 from tfbig.core.features import SPLITS
+from tfbig.core.spelling import MISSING
+from tfbig.data._swallowed_rows import SwallowedRows
 from tfbig.prep import text as prep
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -31,6 +33,8 @@ SPLIT_NAMES = {
 }
 PACKED = (".gz", ".xz")
 MOST_FIELD = 2**27  # characters of a cell
+OTHERS = (";", "\t", "|", ",")  # what stands between columns in tables of other endings
+DOUBLED = 'Put such a text between quotes, each quote inside of it doubled: """Open".'
 
 
 def rows(
@@ -52,10 +56,8 @@ def rows(
     quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
     try:
-        header = next(reader, [])
-        twice = [column for column, count in Counter(header).items() if count > 1]
-        if twice:
-            raise UserError(f"{name}: expected each column once. Twice: {twice[0]!r}.")
+        header = _header(next(reader, []), name, separator)
+        swallowed = SwallowedRows(len(header), separator)
         last = reader.line_num
         for cells in reader:
             first, last = last + 1, reader.line_num
@@ -69,14 +71,37 @@ def rows(
                 )
             # Texts of several lines have commas, but hardly ever tabs
             if separator == "\t" and any("\n" in cell and "\t" in cell for cell in cells):
-                raise UserError(
-                    f"{name}: expected quotes around single cells. Received: a quote that is opened"
-                    f" in line {first:,} and closed in line {last:,}, with tabs between. Put such a"
-                    ' text between quotes, each quote inside of it doubled: """Open".'
-                )
+                raise _swallowed(name, first, last, "tabs")
+            swallowed.see(cells, first, last)
             yield place, dict(zip(header, cells, strict=True))
     except csv.Error as error:
-        raise UserError(f"{name}, line {reader.line_num:,}: {error}.") from error
+        raise UserError(f"{name}, line {reader.line_num:,}: {error}. {DOUBLED}") from error
+    lines_between = swallowed.found()
+    if lines_between:
+        raise _swallowed(name, *lines_between, "what looks like rows")
+
+
+def _swallowed(name: str, first: int, last: int, between: str) -> UserError:
+    return UserError(
+        f"{name}: expected quotes around single cells. Received: a quote that is opened in line"
+        f" {first:,} and closed in line {last:,}, with {between} between. {DOUBLED}"
+    )
+
+
+def _header(cells: list[str], name: str, separator: str) -> list[str]:
+    """The names of columns, without blanks around them."""
+    header = [cell.strip() for cell in cells]
+    twice = [column for column, count in Counter(header).items() if count > 1]
+    if twice:
+        raise UserError(f"{name}: expected each column once. Twice: {twice[0]!r}.")
+    other = next((mark for mark in OTHERS if len(header) == 1 and mark in header[0]), None)
+    if other and other != separator:
+        raise UserError(
+            f"{name}: expected columns with {separator!r} between them. Received: {header[0]!r},"
+            f" with {other!r}. Save it with {separator!r}"
+            + (", or call it .tsv." if other == "\t" else ".")
+        )
+    return header
 
 
 def read(path: Path) -> bytes:
@@ -98,6 +123,18 @@ def ending(path: Path) -> str:
     return inner.suffix.lower()
 
 
+def missing(texts: Iterable[str], noun: str) -> list[str]:
+    """A line about texts that may be cells without any."""
+    found = Counter(text for text in map(str.strip, texts) if text in MISSING)
+    if not found:
+        return []
+    words = ", ".join(sorted(found))
+    return [
+        f"{found.total():,} {noun} are {words}, as programs write cells that hold nothing; they are"
+        " read as texts"
+    ]
+
+
 def rows_of(path: Path) -> Iterator[tuple[str, dict]]:
     """The rows of a table, CSV or TSV by its ending, JSON lines otherwise, each with its place."""
     content = prep.decode(read(path), str(path))
@@ -112,13 +149,30 @@ def _of_lines(content: str, name: str) -> Iterator[tuple[str, dict]]:
         if not line.strip():
             continue
         place = f"{name}, line {number:,}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{place}: expected a JSON object. Received: {error}.") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{place}: expected a JSON object. Received: {type(row).__name__}.")
-        yield place, row
+        yield place, json_object(line, place)
+
+
+def json_object(line: str, place: str) -> dict:
+    """The JSON object of a line; the same key twice is refused."""
+
+    def once(pairs: list[tuple[str, object]]) -> dict:
+        row = dict(pairs)
+        if len(row) < len(pairs):
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise UserError(f"{place}: expected each key once. Twice: {twice!r}.")
+        return row
+
+    try:
+        row = json.loads(line, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        remedy = " Write an object in each line: jq -c '.[]' OLD > NEW." * line.startswith("[")
+        raise UserError(
+            f"{place}: expected a JSON object. Received: {line[:40]!r} ({error}).{remedy}"
+        ) from error
+    if not isinstance(row, dict):
+        remedy = " Write an object in each line: jq -c '.[]' OLD > NEW." * isinstance(row, list)
+        raise UserError(f"{place}: expected a JSON object. Received: {type(row).__name__}.{remedy}")
+    return row
 
 
 def split_named(name: str, place: str) -> str:

@@ -26,7 +26,7 @@ from tfbig.prep import bpe, tokenizers, vocabularies
 from tfbig.prep import text as prep
 from tfbig.prep.wordpiece import WordPiece
 
-FORMAT = 6  # raised when the same settings would write other files, or are refused now
+FORMAT = 7  # raised when the same settings would write other files, or are refused now
 BLOCK = 64  # characters in a row whose reappearance in training text counts as a leak
 BATCH_CHARACTERS = 4_000_000  # tokenised at once
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import collections
 import hashlib
-import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +12,8 @@ from tfbig.core.errors import Needed, UserError
 from tfbig.core.files import digests
 from tfbig.core.lazy import np
 from tfbig.data import _sound_files as files
-from tfbig.data._class_folder import LIKE_A_PART
+from tfbig.data._placed import placed
 from tfbig.data._recordings import Labelled, split_by_speaker
-from tfbig.data._tables import SPLIT_NAMES
 from tfbig.prep.recordings import wav
 
 
@@ -96,36 +93,10 @@ class AudioFolder(Labelled):
     def _of_folders(self) -> list[files.Row]:
         """Recordings by the names of their folders: classes, perhaps inside of splits."""
         paths = files.sounds(self.root)
-        inside = collections.defaultdict(set)  # of each folder: what is in it
-        for path in paths:
-            top, *below = path.relative_to(self.root).parts
-            inside[top].add(below[0] if len(below) > 1 else "")
-        tops = set(inside)
-        # Without classes inside, it is one: of railways
-        by_split = any(
-            SPLIT_NAMES.get(top.lower()) == "train" and "" not in inside[top] for top in tops
-        )
-        if not by_split and all(LIKE_A_PART.search(top) and "" not in inside[top] for top in tops):
-            raise UserError(
-                f"data.path: expected train and perhaps test and validation in {self.root}, with"
-                f" the classes inside. Received: {', '.join(sorted(tops)[:3])}. Rename them."
-            )
-        strange = sorted(top for top in tops if by_split and top.lower() not in SPLIT_NAMES)
-        if strange:
-            raise UserError(
-                f"data.path: expected the splits train, validation, test in {self.root}. Received:"
-                f" {strange[0]}."
-            )
-        depth = 2 if by_split else 1
-        rows = []
-        for path in paths:
-            parts = path.relative_to(self.root).parts
-            if len(parts) <= depth:
-                raise UserError(f"data.path: expected {path} inside of a class's folder.")
-            split = SPLIT_NAMES[parts[0].lower()] if by_split else ""
-            words = unicodedata.normalize("NFC", parts[depth - 1])
-            rows.append(files.Row(path=path, words=words, split=split))
-        return rows
+        return [
+            files.Row(path=path, words=name, split=split)
+            for path, (split, name) in zip(paths, placed(self.root, paths), strict=True)
+        ]
 
     @property
     def label_names(self):
@@ -146,13 +117,8 @@ class AudioFolder(Labelled):
         return splits
 
     def notes(self):
-        """Also lines about classes that are spelt alike, and about files that are left out."""
-        alike = collections.defaultdict(list)
-        for name in self.label_names:
-            alike[name.casefold()].append(name)
-        same = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
-        lines = [f"classes that differ by capitals alone: {', '.join(same)}"] if same else []
-        return [*super().notes(), *lines, *files.left_out(self.root, self._rows)]
+        """Also lines about files that are left out."""
+        return [*super().notes(), *files.left_out(self.root, self._rows)]
 
     def content(self):
         lines = digests(row.path for row in self._rows)

@@ -168,10 +168,12 @@ class DetectionFolder(DetectionData):
             )
         if not any(len(each.entry.boxes) for each in reading.pictures):
             outside = sum(each.entry.left_out for each in reading.pictures)
+            aside = f" {'; '.join(reading.notes)}." if reading.notes else ""
             raise UserError(
                 f"data: {self.root}: expected boxes with some area inside of pictures. Received:"
                 f" {len(reading.pictures):,} annotated pictures without one, and {outside:,} boxes"
-                " that are empty or outside. COCO and Pascal VOC count in pixels, YOLO in shares."
+                " that are empty or outside. COCO and Pascal VOC count in pixels, YOLO in"
+                f" shares.{aside}"
             )
         found = sorted(reading.pictures, key=lambda each: each.path)
         return reading.names, self._split(found), reading.notes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,14 @@ from tfbig.data._pairs import TextPairs
 from tfbig.prep import text as prep
 
 TABLES = (".tsv", ".csv")
+MOST_RETURNS = 100  # carriage returns inside of a line
 LINES = (".jsonl", ".ndjson")
+SHOWN = 4  # names in a line
 STEMS = {
     "train": ("train",),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
-SPLIT_NAMES = {stem: split for split, stems in STEMS.items() for stem in stems}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +108,22 @@ class ParallelText(TextPairs):
             else:
                 yield from self._table(paths[0])
 
+    def notes(self):
+        """Also a line about files of a folder that are not read."""
+        lines = super().notes()
+        folder = Path(self.path).expanduser()
+        if not folder.is_dir():
+            return lines
+        read = set(itertools.chain.from_iterable(self._files().values()))
+        others = [file.name for file in _visible(folder) if file not in read]
+        if others:
+            more = ", ..." if len(others) > SHOWN else ""
+            lines.append(
+                f"{len(others):,} files of the folder are not read: {', '.join(others[:SHOWN])}"
+                f"{more}; data.validation_file and data.test_file name others"
+            )
+        return lines
+
     def source_card(self):
         return {
             "title": f"Pairs of {self.source} and {self.target} in {Path(self.path).name}",
@@ -135,9 +151,7 @@ class ParallelText(TextPairs):
         return self._files_of(path)
 
     def _files_of(self, folder: Path) -> dict[str, list[Path]]:
-        inside = sorted(
-            file for file in folder.iterdir() if file.is_file() and not is_hidden(file.name)
-        )
+        inside = _visible(folder)
         sides = {
             language: _of_language(inside, language) for language in (self.source, self.target)
         }
@@ -195,16 +209,7 @@ class ParallelText(TextPairs):
             if not line.strip():
                 continue
             place = f"{path}, line {number:,}"
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(
-                    f"{place}: expected a JSON object. Received: {line[:40]!r} ({error})."
-                ) from error
-            if not isinstance(value, dict):
-                received = type(value).__name__
-                raise UserError(f"{place}: expected a JSON object. Received: {received}.")
-            yield self._named(value, place)
+            yield self._named(tables.json_object(line, place), place)
 
     def _table(self, path: Path) -> Iterator:
         separator = tables.SEPARATORS[ending(unpacked(path))]
@@ -226,10 +231,12 @@ class ParallelText(TextPairs):
         named = value.get("split")
         if named is None:
             return None, place, *texts
-        if named not in SPLIT_NAMES:
-            known = ", ".join(SPLIT_NAMES)
-            raise UserError(f"{place}: expected a split of {known}. Received: {named!r}.")
-        return SPLIT_NAMES[named], place, *texts
+        return tables.split_named(str(named), place), place, *texts
+
+
+def _visible(folder: Path) -> list[Path]:
+    """The files in a folder, sorted."""
+    return sorted(file for file in folder.iterdir() if file.is_file() and not is_hidden(file.name))
 
 
 def _of_language(files: list[Path], language: str) -> dict[str, Path]:
@@ -260,4 +267,11 @@ def _lines(path: Path) -> Iterator[str]:
     for number, line in enumerate(reading(path, iter), 1):
         text = prep.decode(line, str(path), first_byte=first_byte, first_line=number)
         first_byte += len(line)
-        yield text.removesuffix("\n")
+        text = text.removesuffix("\n")
+        # Files of old Macs are one line to all others: no text has so many
+        if text.count("\n") > MOST_RETURNS:
+            raise UserError(
+                f"{path}, line {number:,}: expected lines that end in \\n. Received: carriage"
+                " returns alone. Convert it: tr '\\r' '\\n' < OLD > NEW."
+            )
+        yield text

@@ -13,12 +13,15 @@ from tfbig.core.component import knob
 from tfbig.core.errors import Needed, UserError
 from tfbig.core.folders import files_inside
 from tfbig.core.lazy import np
+from tfbig.core.spelling import name_of
 from tfbig.data import _tables as tables
 from tfbig.data._labelled_sequences import LabelledSequences, Rows
+from tfbig.data._placed import placed
 from tfbig.prep.nucleotides import NUCLEOTIDES
 from tfbig.prep.sequence_files import FASTA, records, text_of
 
 TABLES = (*tables.SEPARATORS, *tables.LINES)
+NOTHING = ("", "na", "nan")  # cells without a sequence, whose letters could be bases
 
 
 @dataclass(frozen=True)
@@ -124,12 +127,12 @@ class SequenceTable(LabelledSequences):
 
     def rows(self):
         read = list(self._all())
-        kept = [row for row in read if row.letters]
+        kept = [row for row in read if row.letters.lower() not in NOTHING]
         if not kept:
             raise UserError(f"{self.root}: expected sequences. Received: none.")
         sequences = [NUCLEOTIDES.numbers(row.letters, row.place) for row in kept]
         empty = len(read) - len(kept)
-        notes = (f"{empty:,} rows are left out, whose sequence is empty",) if empty else ()
+        notes = (f"{empty:,} rows are left out, whose sequence is empty or nan",) if empty else ()
         names = tuple(sorted({row.label for row in kept}, key=tables.in_order))
         if not 2 <= len(names) <= max(100, len(kept) // 2):
             raise UserError(
@@ -149,11 +152,13 @@ class SequenceTable(LabelledSequences):
         )
 
     def _all(self) -> Iterator[Row]:
+        fasta = []
         for file in self._files():
             if tables.ending(file) in TABLES:
                 yield from self._of_table(file)
             else:
-                yield from self._of_fasta(file)
+                fasta.append(file)
+        yield from self._of_fasta(fasta)
 
     def _of_table(self, file: Path) -> Iterator[Row]:
         split = ""
@@ -167,7 +172,7 @@ class SequenceTable(LabelledSequences):
             if not label:
                 raise UserError(f"{place}: expected a label under {self.label!r}. Received: none.")
             title = place.removeprefix(f"{file}, ")
-            yield Row(place, title, "".join(letters.split()), label, split, group)
+            yield Row(place, title, "".join(letters.split()), name_of(label), split, group)
 
     def _cell(self, row: dict, column: str, place: str) -> str:
         if column not in row:
@@ -184,18 +189,14 @@ class SequenceTable(LabelledSequences):
             )
         return str(value).strip()
 
-    def _of_fasta(self, file: Path) -> Iterator[Row]:
-        """FASTA of a class: the file's own name, or that of its folder."""
-        *folders, _ = file.relative_to(self.root).parts
-        split = ""
-        if folders and folders[0].lower() in tables.SPLIT_NAMES:
-            split = tables.split_named(folders.pop(0), str(file))
-        label = folders[0] if folders else file.name.partition(".")[0]
-        if self.group not in ("", "title"):
+    def _of_fasta(self, files: list[Path]) -> Iterator[Row]:
+        """FASTA of classes: by the names of folders, or of files that stand in none."""
+        if files and self.group not in ("", "title"):
             raise UserError(f"data.group: expected title for FASTA. Received: {self.group}.")
-        name = str(file)
-        for title, letters in records(text_of(tables.read(file), name), name):
-            yield Row(f"{name}: {title}", title, letters, label, split, title)
+        for file, (split, label) in zip(files, placed(self.root, files, _class_of), strict=True):
+            name = str(file)
+            for title, letters in records(text_of(tables.read(file), name), name):
+                yield Row(f"{name}: {title}", title, letters, label, split, title)
 
     def _group(self, row: Row) -> str:
         match = re.search(self.group_pattern, row.group)
@@ -222,3 +223,9 @@ class SequenceTable(LabelledSequences):
             "licence": "the user's own",
             "citation": "none",
         }
+
+
+def _class_of(file: Path) -> str:
+    """The class that FASTA is called by: its name without endings."""
+    unpacked = file.with_suffix("") if file.suffix.lower() in tables.PACKED else file
+    return unpacked.stem

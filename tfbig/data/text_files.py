@@ -22,6 +22,7 @@ PART = 2**20  # bytes of each part
 KINDS = 5  # of files left out that are named
 PLAIN = (".txt", ".md", ".text")
 LINES = (".jsonl", ".ndjson")
+REMEDY = "Convert the file to UTF-8, or set data.errors=replace."
 JSON_KINDS = {
     type(None): "null",
     bool: "true or false",
@@ -153,7 +154,12 @@ class TextFiles(TextWindows):
         empty = True
         for first_byte, first_line, content in _parts(path):
             text = prep.decode(
-                content, str(path), self.errors, first_byte=first_byte, first_line=first_line
+                content,
+                str(path),
+                self.errors,
+                first_byte=first_byte,
+                first_line=first_line,
+                remedy=REMEDY,
             )
             empty = empty and not text.strip()
             *whole, rest = (rest + text).split(separator) if separator else (text, "")
@@ -173,7 +179,7 @@ class TextFiles(TextWindows):
                 continue
             place = f"{path}, line {number:,}"
             try:
-                value = json.loads(prep.decode(line, place, self.errors))
+                value = json.loads(prep.decode(line, place, self.errors, remedy=REMEDY))
             except ValueError as error:
                 if isinstance(error, UserError):
                     raise

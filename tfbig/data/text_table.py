@@ -11,10 +11,12 @@ from pathlib import Path
 
 from tfbig.core.component import knob
 from tfbig.core.errors import Needed, UserError
-from tfbig.core.folders import files_inside, is_hidden
+from tfbig.core.folders import files_inside
 from tfbig.core.lazy import np
+from tfbig.core.spelling import name_of
 from tfbig.data import _tables as tables
 from tfbig.data._labelled_texts import LabelledTexts, Rows
+from tfbig.data._placed import placed
 from tfbig.prep import text as prep
 
 TEXTS = (".txt", ".md", ".text")
@@ -79,12 +81,11 @@ class TextTable(LabelledTexts):
     def _files(self) -> list[Path]:
         """The table, or the text files of a folder."""
         if self.root.is_file():
-            ending = self.root.suffix.lower()
-            if ending not in (*tables.SEPARATORS, *tables.LINES):
+            if tables.ending(self.root) not in (*tables.SEPARATORS, *tables.LINES):
                 raise UserError(
                     "data.path: expected a file ending in"
-                    f" {', '.join((*tables.SEPARATORS, *tables.LINES))}, or a folder. Received:"
-                    f" {self.root}."
+                    f" {', '.join((*tables.SEPARATORS, *tables.LINES))}, perhaps packed as"
+                    f" {' or '.join(tables.PACKED)}, or a folder. Received: {self.root}."
                 )
             return [self.root]
         if not self.root.is_dir():
@@ -127,6 +128,7 @@ class TextTable(LabelledTexts):
         if not texts:
             raise UserError(f"{self.root}: expected rows with texts. Received: none.")
         notes = (f"{empty:,} rows are left out, whose text is empty",) if empty else ()
+        notes += (*tables.missing([*texts, *seconds], "texts"), *self._never_several(labels))
         values, names = self._labels(labels)
         return Rows(texts, values, names, seconds, splits, notes)
 
@@ -152,7 +154,7 @@ class TextTable(LabelledTexts):
                 raise UserError(f"{place}: expected a label under {self.label!r}. Received: none.")
             return name
         try:
-            number = float(value)
+            number = math.nan if "_" in str(value) else float(value)  # 1_000 is Python's alone
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not abs(number) <= LARGEST:
@@ -173,13 +175,27 @@ class TextTable(LabelledTexts):
                 f"{place}: expected a label under {self.label!r}{several}. Received:"
                 f" {json.dumps(value)[:40]}."
             )
-        name = str(name).strip()
+        name = name_of(str(name))
         prep.refuse_surrogates(name, place)
         return name
+
+    def _never_several(self, labels: list) -> list[str]:
+        """A line where each row has one label at most, so that something else may divide them."""
+        if self.target != "labels" or any(len(row) > 1 for row in labels):
+            return []
+        return [
+            f"no row has several labels: {self.label_separator!r} (data.label_separator) stands in"
+            f" none of them, such as {next((row[0] for row in labels if row), '')[:40]!r}"
+        ]
 
     def _labels(self, labels: list) -> tuple[np.ndarray, tuple[str, ...]]:
         """Labels as numbers, and the names of the classes."""
         if self.target == "number":
+            if min(labels) == max(labels):
+                raise UserError(
+                    f"{self.root}: expected numbers that differ under {self.label!r}. Received:"
+                    f" {labels[0]:g} in all {len(labels):,} rows, so there is nothing to learn."
+                )
             return np.array(labels, np.float32), ()
         each = labels if self.target == "labels" else [[label] for label in labels]
         names = tuple(sorted({name for row in each for name in row}, key=tables.in_order))
@@ -210,33 +226,19 @@ class TextTable(LabelledTexts):
                 f"data.target: expected label for a folder. Received: {self.target}, for"
                 f" {self.root}."
             )
-        inside = [
-            path for path in self.root.iterdir() if path.is_dir() and not is_hidden(path.name)
-        ]
-        by_split = any(path.name.lower() == "train" for path in inside)
-        if by_split:
-            strange = [path.name for path in inside if path.name.lower() not in tables.SPLIT_NAMES]
-            if strange:
-                raise UserError(
-                    f"data.path: expected the splits train, validation, test in {self.root}."
-                    f" Received: {strange[0]}."
-                )
         texts, labels, splits = [], [], []
         empty = 0
-        depth = 2 if by_split else 1
-        for file in self._files():
-            parts = file.relative_to(self.root).parts
-            if len(parts) <= depth:
-                raise UserError(f"data.path: expected {file} inside of a class's folder.")
+        files = self._files()
+        for file, (split, label) in zip(files, placed(self.root, files), strict=True):
             text = prep.decode(tables.read(file), str(file))
             if not text.strip():
                 empty += 1
                 continue
             texts.append(text)
-            labels.append(parts[depth - 1])
-            splits += [tables.SPLIT_NAMES[parts[0].lower()]] if by_split else []
+            labels.append(label)
+            splits += [split] if split else []
         notes = (f"{empty:,} files are left out, which are empty",) if empty else ()
-        notes += self._others(depth, set(labels))
+        notes += self._others(2 if splits else 1, set(labels))
         values, names = self._labels(labels)
         return Rows(texts, values, names, splits=splits, notes=notes)
 
@@ -248,10 +250,11 @@ class TextTable(LabelledTexts):
         kinds = Counter(file.suffix.lower() or "without an ending" for file in others)
         counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
         places = [file.relative_to(self.root).parts for file in others]
-        lost = sorted({parts[depth - 1] for parts in places if len(parts) > depth} - names)
-        classes = f"; so nothing is read of {', '.join(lost)}" if lost else ""
+        classes = {name_of(parts[depth - 1]) for parts in places if len(parts) > depth}
+        lost = sorted(classes - names)
+        nothing = f"; so nothing is read of {', '.join(lost)}" if lost else ""
         endings = ", ".join(TEXTS)
-        return (f"files are left out that do not end in {endings}: {counts}{classes}",)
+        return (f"files are left out that do not end in {endings}: {counts}{nothing}",)
 
     def source_card(self):
         return {

@@ -10,6 +10,7 @@ from tfbig.core.experiment import Experiment
 from tfbig.core.features import SPLITS
 from tfbig.core.lazy import np
 from tfbig.core.run import Run
+from tfbig.core.spelling import doubtful
 from tfbig.engine.readable import Readable, groups_of
 from tfbig.engine.setup import training_facts
 
@@ -58,8 +59,11 @@ def measure(run: Run, experiment: Experiment, data: Readable) -> dict:
 
 
 def notes(data: Dataset | Readable) -> list[str]:
-    """What must be known of the data before training: what it says itself, and shared groups."""
-    lines = list(data.notes())
+    """What must be known of the data before training.
+
+    What it says itself, names of classes that are doubtful, and shared groups.
+    """
+    lines = [*data.notes(), *doubtful(data.label_names)]
     groups = {split: groups_of(data, split) for split in SPLITS}
     for first, second in itertools.combinations(SPLITS, 2):
         if groups[first] is not None and groups[second] is not None:

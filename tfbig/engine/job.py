@@ -136,7 +136,7 @@ def _size_and_place(setup: Setup) -> str:
         devices = f"{setup.workers.count} workers, the chief's on {devices}"
     xla = f"XLA {'on' if setup.jit else 'off'} ({setup.jit_reason})"
     parameters = f"{setup.model.count_params():,} parameters"
-    if setup.experiment.adapt is not None:
+    if setup.experiment.adapt is not None or setup.experiment.train.freeze:
         trained = sum(
             variable.value.shape.num_elements() for variable in setup.model.trainable_variables
         )

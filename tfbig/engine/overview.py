@@ -89,6 +89,11 @@ def concerns(experiment: Experiment, data: Readable, splits: dict[str, dict]) ->
                 f"the {split} split has {data.size(split):,} examples: see the intervals of its"
                 " metrics for how little they say"
             )
+    if experiment.train.freeze and experiment.init is None:
+        yield (
+            f"train.freeze: {_some(list(experiment.train.freeze))} keep weights that are drawn at"
+            " random, for there is no init"
+        )
     batch = experiment.train.batch_size
     size = data.size("train")
     if batch > size and not experiment.task.makes_batches():

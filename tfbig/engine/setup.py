@@ -45,7 +45,15 @@ def build_task(
         try:
             model = task.build()
             freeze(model, experiment.train.freeze)
-            return task, experiment.adapt.adapt(model) if experiment.adapt else model
+            if experiment.adapt is not None:
+                model = experiment.adapt.adapt(model)
+                if not model.trainable_variables:
+                    raise UserError(
+                        "adapt, train.freeze: expected to leave something to be trained. Received:"
+                        f" train.freeze={','.join(experiment.train.freeze) or 'none'}, and nothing"
+                        " else that adapt would train."
+                    )
+            return task, model
         except ValueError as error:  # sizes that do not fit each other
             raise UserError(str(error)) from error
         finally:

@@ -29,10 +29,11 @@ def check(experiment: Experiment) -> None:
         return
     path = Path(source)
     remedy = ""
-    if reads and path.exists():
+    inside = next((each for each in (path, path.parent) if each.name == "checkpoints"), None)
+    if inside is not None and _is_run(inside.parent):
+        remedy = f" Set init={inside.parent}: its best checkpoint is taken."
+    elif reads and path.exists():
         return  # the model says what is wrong with it
-    if path.parent.name == "checkpoints" and _is_run(path.parent.parent):
-        remedy = f" Set init={path.parent.parent}: its best checkpoint is taken."
     elif path.parent.is_dir() and not path.exists():
         remedy = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
     elsewhere = ", a folder with .safetensors files, or hub:PRESET" if reads else ""

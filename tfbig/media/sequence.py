@@ -81,7 +81,8 @@ class Sequence(Medium):
     def _of_array(self, array, name):
         if array.ndim != 1 or array.dtype.kind not in "US" or not array.size:
             raise UserError(
-                f"{name}: expected {self.array}. Received: {array.dtype} {list(array.shape)}."
+                f"{name}: expected an array {self.array}. Received: {array.dtype}"
+                f" {list(array.shape)}."
             )
         texts = np.char.decode(array, "latin-1") if array.dtype.kind == "S" else array
         return [self._numbers(str(text), f"{name}[{i}]") for i, text in enumerate(texts)]

@@ -11,6 +11,8 @@ from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
 from tfbig.prep.tokenizers import MARK, SEPARATOR, Tokenizer, optional
 
+LONGEST_WORD = 1000  # bytes of a word that a vocabulary is learnt from; longer ones are cut
+
 
 class BPE(Tokenizer):
     """Byte-pair encoding (Sennrich et al. 2016) by the `tokenizers` library.
@@ -63,7 +65,10 @@ class BPE(Tokenizer):
             special_tokens=[],
             show_progress=False,
         )
+        cutter = tokenizer.pre_tokenizer
+        tokenizer.pre_tokenizer = in_short_words(cutter, LONGEST_WORD)
         tokenizer.train_from_iterator(texts, trainer)
+        tokenizer.pre_tokenizer = cutter
         return cls(tokenizer.to_str())
 
     def encode(self, text):
@@ -129,6 +134,15 @@ def byte_level(model, *, add_prefix_space: bool = False):
     tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     tokenizer.decoder = library.decoders.ByteLevel()
     return tokenizer
+
+
+def in_short_words(cutter, longest: int):
+    """A library's cutter of words whose words have so many letters at most.
+
+    To learn from a word takes the square of its letters: of one that is a whole file, hours.
+    """
+    library = optional("tokenizers").pre_tokenizers
+    return library.Sequence([cutter, library.FixedLength(longest)])
 
 
 def parts(step: dict | None) -> list[dict]:

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 
 from tfbig.core.errors import UserError
+from tfbig.prep.text import newlines
 
 FASTA = (".fa", ".fasta", ".fna", ".ffn", ".frn", ".faa")
 SUFFIXES = (*FASTA, ".fq", ".fastq", ".gb", ".gbk", ".genbank", ".gz")
@@ -26,7 +27,8 @@ def text_of(content: bytes, name: str) -> str:
     if len(content) > MOST_BYTES:
         raise UserError(f"{name}: expected at most {MOST_BYTES:,} bytes, unpacked. Cut it.")
     try:
-        return content.decode("ascii")
+        # Titles are in any letters; those of sequences are checked by their alphabet
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{name}: expected FASTA, FASTQ, GenBank or plain letters. Received: the byte"
@@ -52,7 +54,7 @@ def records(text: str, name: str) -> Iterator[tuple[str, str]]:
     if text.startswith(GENBANK):
         yield from _genbank(text, name)
         return
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in newlines(text).split("\n")]
     lines = [line for line in lines if line]
     if lines and lines[0].startswith("@"):
         yield from _fastq(lines, name)

@@ -16,6 +16,10 @@ from tfbig.core.lazy import np
 SHINGLE = 16  # characters in a row that near-duplicates are compared by
 SKETCH = 64  # hashes kept of each document
 FORMS = ("none", "nfc", "nfkc")
+OF_WINDOWS = (
+    "Save it as UTF-8 in an editor, or convert it, from Windows for one: iconv -f WINDOWS-1252 -t"
+    " UTF-8 OLD > NEW."
+)
 LONG_RUN = 32  # combining marks behind each other; no language writes as many
 BYTE_ORDER_MARKS = {  # UTF-32 first: its little-endian mark begins with that of UTF-16
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -38,7 +42,13 @@ SCRIPTS = (
 
 
 def decode(
-    payload: bytes, name: str, errors: str = "strict", *, first_byte: int = 0, first_line: int = 1
+    payload: bytes,
+    name: str,
+    errors: str = "strict",
+    *,
+    first_byte: int = 0,
+    first_line: int = 1,
+    remedy: str = OF_WINDOWS,
 ) -> str:
     """UTF-8 bytes as text, without a byte-order mark and with plain newlines.
 
@@ -47,6 +57,7 @@ def decode(
         name: named in error messages.
         errors: "strict" refuses invalid UTF-8; "replace" puts U+FFFD in its place.
         first_byte, first_line: where the part stands in its file, for error messages.
+        remedy: what to do about invalid UTF-8, as a sentence.
     """
 
     def place(i):
@@ -71,7 +82,7 @@ def decode(
     except UnicodeDecodeError as error:
         raise UserError(
             f"{name}: invalid UTF-8 at {place(error.start)}: 0x{payload[error.start]:02x},"
-            f" {error.reason}. Convert the file to UTF-8, or set data.errors=replace."
+            f" {error.reason}. {remedy}"
         ) from error
     return newlines(text if first_byte else text.removeprefix("\ufeff"))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
-from tfbig.prep.bpe import parts
+from tfbig.prep.bpe import in_short_words, parts
 from tfbig.prep.tokenizers import Tokenizer, optional
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -98,7 +98,7 @@ class WordPiece(Tokenizer):
         alphabet = sorted(sorted(counts, key=lambda letter: (-counts[letter], letter))[:most])
         inside = [f"{INSIDE}{letter}" for letter in alphabet]
         learner = library.Tokenizer(library.models.WordPiece(unk_token=UNK))
-        learner.pre_tokenizer = cutter
+        learner.pre_tokenizer = in_short_words(cutter, LONGEST)
         trainer = library.trainers.WordPieceTrainer(
             vocab_size=size,
             special_tokens=[*SPECIAL, *alphabet, *inside],
