@@ -354,6 +354,13 @@ def test_what_is_served_is_checked_in_the_graph(medium, content, words):
         function(tf.constant([content]))
 
 
+def test_what_is_refused_harms_nothing_that_runs_at_once(monkeypatch):
+    """Graphs run what comes behind a refusal beside it: letters stay numbers of the alphabet."""
+    monkeypatch.setattr(tf.debugging, "Assert", lambda *_: None)
+    numbers, count = DNA.decode(tf.constant(["AC-T", "Z", "ACGT" * 4]))
+    assert int(tf.reduce_max(numbers)) < len(DNA.letters) and count.numpy().tolist() == [4, 1, 16]
+
+
 def test_proteins_have_their_own_letters():
     protein = Sequence(letters=PROTEIN, most=5)
     assert protein.text(protein.take("mkvX").values[0]) == "MKVX"

@@ -119,12 +119,16 @@ def test_cleaning_is_counted(tmp_path):
         ("", "nothing"),
         ("same", "same"),
         PAIRS[0],
+        ("a b c", "NaN"),
         ("a b", "an endless translation of next to nothing, on and on and on and on and on"),
         ("собака видит кошку", "a dog sees a cat"),
     ]
     data = two_files(tmp_path / "a", PAIRS + odd)
     data = dataclasses.replace(data, max_ratio=3.0, source_script="latin")
-    said = "5 of 69 pairs left out: 1 empty, 1 length ratio, 1 copies, 1 other script, 1 duplicates"
+    said = (
+        "6 of 70 pairs left out: 1 empty, 1 length ratio, 1 copies, 1 with nan or the like as one"
+        " text, 1 other script, 1 duplicates"
+    )
     assert data.notes() == [said] and sum(data.size(split) for split in SPLITS) == 64
     short = dataclasses.replace(two_files(tmp_path / "b"), max_source=12)
     kept = sum(data.size("train") for data in [short])

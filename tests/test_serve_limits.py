@@ -608,3 +608,17 @@ def test_a_log_that_nobody_reads_stops_nothing(monkeypatch):
             log("event", {})
         log.flush()
         assert log._lost == 3
+
+
+def test_a_refusal_that_quotes_what_is_no_text_is_the_clients():
+    """TensorFlow's own message holds bytes of what was sent: not UTF-8, and no fault of ours."""
+    from tfbig.deploy.server.servable import Servable
+    from tfbig.deploy.server.status import Failure
+
+    def call(key, inputs):
+        return {"samples": tf.audio.decode_wav(tf.constant(inputs["wav"]))[0]}
+
+    servable = Servable("m", 1, {"serving_default": meta_graph_pb2.SignatureDef()}, call, {})
+    with pytest.raises(Failure, match=r"Expected RIFF but found \\xff") as failure:
+        servable.run("serving_default", {"wav": b"\xff" * 99})
+    assert failure.value.code == "INVALID_ARGUMENT"

@@ -21,6 +21,7 @@ from pathlib import Path
 from tfbig.core.errors import UserError
 from tfbig.core.features import SPLITS
 from tfbig.core.lazy import np
+from tfbig.core.spelling import MISSING
 from tfbig.data import _text_store as store
 from tfbig.prep import bpe, tokenizers, vocabularies
 from tfbig.prep import text as prep
@@ -28,6 +29,7 @@ from tfbig.prep.reordered import first_tokens
 
 FORMAT = 3  # raised when the same settings would write other files
 SIDES = ("source", "target")
+NOTHING = "with nan or the like as one text"
 SLACK = 10  # characters added to both lengths: short texts have any ratio
 BATCH = 10_000  # texts tokenised at once
 
@@ -100,7 +102,7 @@ def cleaned(pairs: Pairs, rules: Rules) -> tuple[list[Pair], dict[str, int]]:
     Of published validation and test splits only empty pairs are left out, so that figures can be
     compared with others'.
     """
-    reasons = ("empty", "length ratio", "copies", "other script", "duplicates")
+    reasons = ("empty", "length ratio", "copies", NOTHING, "other script", "duplicates")
     counts = Counter({"read": 0, **dict.fromkeys(reasons, 0)})
     read = []
     for split, _, *texts in pairs:
@@ -134,6 +136,8 @@ def _reason(pair: Pair, rules: Rules, usual: float, seen: set) -> str | None:
             return "length ratio"
     if pair.source == pair.target:
         return "copies"
+    if pair.source in MISSING or pair.target in MISSING:
+        return NOTHING
     scripts = ((pair.source, rules.source_script), (pair.target, rules.target_script))
     for text, script in scripts:
         if script != "any" and prep.script_share(text, script) < 0.5:

@@ -164,6 +164,8 @@ def json_object(line: str, place: str) -> dict:
 
     try:
         row = json.loads(line, object_pairs_hook=once)
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:
         remedy = " Write an object in each line: jq -c '.[]' OLD > NEW." * line.startswith("[")
         raise UserError(

@@ -125,7 +125,8 @@ class Sequence(Medium):
         tf.debugging.Assert(
             ~tf.reduce_any(wrong), [tf.strings.join([message, tf.strings.as_string(letter)])]
         )
-        return tf.where(real, numbers, 0), count
+        # Always of the alphabet, so that the refusal is what is told, whichever runs first
+        return tf.where(real & ~wrong, numbers, 0), count
 
     def encode(self, values, counts=None) -> np.ndarray:
         """Numbers to their letters, bytes [n]."""

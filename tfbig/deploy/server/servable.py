@@ -207,6 +207,9 @@ class Servable:
                 "INTERNAL",
             )
             raise Failure(code, _reason(str(error.message))) from error
+        except UnicodeDecodeError as error:  # of a refusal that quotes the bytes it was sent
+            message = bytes(error.object).decode("utf-8", "backslashreplace")
+            raise Failure("INVALID_ARGUMENT", _reason(message)) from error
         except Exception as error:  # onnxruntime's kinds
             text = str(error).split("\n")[0]
             raise Failure(
