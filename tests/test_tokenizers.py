@@ -254,7 +254,7 @@ def test_long_streams_take_linear_time(kind):
         assert time.process_time() - began < 3  # decoded anew for each token they take a minute
 
 
-@pytest.mark.parametrize("learn", [tokenizers.BPE.train, wordpiece.WordPiece.train])
+@pytest.mark.parametrize("learn", [bpe.BPE.train, wordpiece.WordPiece.train])
 def test_a_word_as_long_as_a_file_is_learnt_from(learn):
     """In linear time: by the square of its letters it takes minutes."""
     began = time.process_time()
