@@ -52,6 +52,7 @@ def test_a_run_of_another_model_is_refused(teacher, tmp_path):
     ("init", "message"),
     [
         ("{runs}/teacherr", "which does not exist. Did you mean teacher?"),
+        ("{runs}/teacher/checkpoints", "Set init={runs}/teacher: its best checkpoint"),
         ("{runs}/teacher/checkpoints/000000006", "Set init={runs}/teacher: its best checkpoint"),
         ("{runs}", "{runs}, which holds no run."),
     ],

@@ -330,6 +330,14 @@ def test_tables_of_windows_and_without_endings_are_read(tmp_path):
     ]  # fmt: skip
 
 
+def test_transcripts_without_letters_teach_nothing(tmp_path):
+    path, _ = table(tmp_path)
+    path.write_text(path.read_text().replace("HELLO THERE", " ... "))
+    data = SpeechFolder(path=str(path), rate_hz=RATE)
+    with pytest.raises(UserError, match="expected transcripts with letters. Received: 1 to train"):
+        data.read_tokenizer()
+
+
 def test_only_ends_of_lines_divide_transcripts(tmp_path):
     path, _ = kaldi(tmp_path)
     text = path / "train" / "text"

@@ -264,9 +264,15 @@ class Transcribed(Recordings):
 
     @cached_property
     def _tokenizer(self) -> tokenizers.Tokenizer:
+        texts = self.texts("train")
+        if not any(texts):
+            raise UserError(
+                f"data: expected transcripts with letters. Received: {len(texts):,} to train on, all"
+                " empty (data.normalize keeps letters, digits and apostrophes). Name their column"
+                " by data.text."
+            )
         if self.tokenizer == "ready":
             return vocabularies.ready(Path(self.vocabulary_path or "").expanduser())
-        texts = self.texts("train")
         if self.tokenizer == "bpe":
             return bpe.BPE.train(texts, self.vocabulary)
         letters = sorted(set("".join(texts)))
