@@ -267,9 +267,8 @@ class Transcribed(Recordings):
         texts = self.texts("train")
         if not any(texts):
             raise UserError(
-                f"data: expected transcripts with letters. Received: {len(texts):,} to train on, all"
-                " empty (data.normalize keeps letters, digits and apostrophes). Name their column"
-                " by data.text."
+                f"data: expected transcripts with letters. Received: {len(texts):,} to train on,"
+                f" all empty with data.normalize={self.normalize}. Is it their column that is read?"
             )
         if self.tokenizer == "ready":
             return vocabularies.ready(Path(self.vocabulary_path or "").expanduser())
