@@ -771,7 +771,8 @@ def test_what_is_left_out_of_a_folder_is_said(tmp_path):
     )
     assert data.notes() == [f"left out of {folder}, {expected}"]
     draw_folder(tmp_path / "parts" / "train", count=10), draw_folder(tmp_path / "parts" / "more")
-    assert ImageFolder(path=str(tmp_path / "parts"), side=6).notes()[0].endswith(": 1 folder")
+    (note,) = ImageFolder(path=str(tmp_path / "parts"), side=6).notes()[:1]
+    assert note.endswith(": 1 folder called more")
     # Which decoding will refuse
     assert [path.name for path in Picture.find(folder / "dog")[0] if path.suffix == ".tiff"] == [
         "1.tiff"
@@ -854,6 +855,8 @@ def test_folders_of_splits_in_any_letters(tmp_path):
     assert parts.label_names == ("cat", "dog", "eel") and [
         parts.size(split) for split in SPLITS
     ] == [30, 12, 18]
+    (tmp_path / "VAL").rename(tmp_path / "dev")
+    assert ImageFolder(path=str(tmp_path), side=6).size("validation") == 12
     draw_folder(tmp_path / "classes", classes=("Training", "Resting"))
     assert ImageFolder(path=str(tmp_path / "classes")).label_names == ("Resting", "Training")
     draw_folder(tmp_path / "testing")
