@@ -41,7 +41,8 @@ class LossScale:
 class WeightAverage:
     """Exponential moving average of the trainable weights (Polyak and Juditsky 1992).
 
-    It is bias-free, since it starts from them.
+    It starts from them. After n steps it decays by no more than (1 + n) / (10 + n), so that a young
+    one is not still full of weights that knew nothing.
     """
 
     def __init__(self, variables: list, decay: float):
@@ -51,9 +52,13 @@ class WeightAverage:
             for i, v in enumerate(variables)
         ]
 
-    def update(self) -> None:
+    def update(self, step: tf.Tensor) -> None:
+        """Takes in the weights; `step` is the number of steps made."""
+        number = tf.cast(step, tf.float32)
+        share = 1.0 - tf.minimum(self.decay, (1.0 + number) / (10.0 + number))
         for average, weight in zip(self.variables, self.source, strict=True):
-            average.assign(average.value + (1.0 - self.decay) * (weight.value - average.value))
+            difference = weight.value - average.value
+            average.assign(average.value + tf.cast(share, difference.dtype) * difference)
 
     def swap(self) -> None:
         """Exchanges the weights with their averages; a second call exchanges them back."""
@@ -153,7 +158,7 @@ class Step:
         if self.adapter is not None:
             self.adapter.after_step(self.model, step)
         if self.average is not None:
-            self.average.update()
+            self.average.update(step)
         self.task.after_step(self.model, step)
         return {name: tf.cast(value, tf.float32) for name, value in logs.items()}
 

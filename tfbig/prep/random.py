@@ -54,3 +54,14 @@ def integers(
 ) -> tf.Tensor:
     """Uniform int32 numbers from low to high, both included, [batch, *shape]; see `bits`."""
     return low + tf.cast(tf.floor(uniform(key, stream, shape) * float(high - low + 1)), tf.int32)
+
+
+def normal(key, stream: int, shape: tuple[int, ...] = ()):
+    """Normal float32 numbers of mean 0 and deviation 1, [batch, *shape]; see `bits`.
+
+    Box and Muller 1958: two uniform numbers for each.
+    """
+    ops = ops_of(key)
+    pairs = uniform(key, stream, (2, *shape))
+    length = ops.sqrt(-2.0 * ops.log(1.0 - pairs[:, 0]))  # of 1 - [0, 1), so never of 0
+    return length * ops.cos(pairs[:, 1] * np.float32(2 * math.pi))
