@@ -220,7 +220,9 @@ class ImageGeneration(Task):
             return {}
         key = inputs["key"]
         chosen = random.uniform(key, WRITTEN) < options.share
-        rows = tf.where(chosen)[:, 0]
+        # Of none chosen the first is written, and counts for nothing: empty batches break kernels
+        is_first = tf.range(tf.shape(chosen)[0]) == 0
+        rows = tf.where(chosen | (is_first & ~tf.reduce_any(chosen)))[:, 0]
         some = tf.gather(key, rows)
         label = tf.gather(inputs["label"], rows) if self.labels else None
         guidance = tf.fill(tf.shape(rows), options.guidance)
