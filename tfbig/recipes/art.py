@@ -71,7 +71,7 @@ def _optimizer(learning_rate: float) -> Optim:
         optimizer="adamw",
         learning_rate=learning_rate,
         schedule="cosine",
-        warmup=200,
+        warmup="200",
         weight_decay=1e-4,
         clip_norm=1.0,
     )
