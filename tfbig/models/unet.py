@@ -31,6 +31,7 @@ class UNet(Model):
     )
     blocks: int = knob(2, "residual blocks of each map on the way down, and on the way up", low=1)
     attention: bool = knob(False, "whether the coarsest map's places look at each other")
+    zero: bool = knob(True, "blocks begin as the identity, and the last layer as zeros")
     dropout: float = knob(0.0, "share of each block's channels dropped", low=0, high=0.95)
 
     takes = frozenset({"noisy"})
@@ -38,7 +39,12 @@ class UNet(Model):
 
     @classmethod
     def smallest(cls):
-        return cls(widths=(8, 8), blocks=1, attention=True, dropout=0.02)
+        return cls(widths=(8, 8), blocks=1, attention=True, zero=False, dropout=0.02)
+
+    @property
+    def last_weights(self) -> str:
+        """How the last weights of a block begin."""
+        return "zeros" if self.zero else "glorot_uniform"
 
     def problems(self):
         if odd := [width for width in self.widths if width % GROUPS]:
@@ -69,10 +75,10 @@ class UNet(Model):
             label = layers.Embedding(spec["label"].values, 4 * self.widths[0], name="label_vector")
             told = told + label(inputs["label"])
         told = layers.Activation("silu", name="told")(told)
-        x = _Blocks(self.dropout, told).between(inputs["noisy"], self)
+        x = _Blocks(self, told).between(inputs["noisy"])
         x = layers.GroupNormalization(GROUPS, name="last_norm")(x)
         x = layers.Activation("silu", name="last_silu")(x)
-        last = {"kernel_initializer": "zeros", "dtype": exact_dtype()}
+        last = {"kernel_initializer": self.last_weights, "dtype": exact_dtype()}
         outputs = layers.Conv2D(channels * self.patch**2, 3, padding="same", name="last", **last)(x)
         if self.patch > 1:
             outputs = _spread(outputs, self.patch)
@@ -83,12 +89,13 @@ class UNet(Model):
 class _Blocks:
     """Blocks that are told of time and label by `told`, symbolic [b, d]."""
 
-    dropout: float
+    model: UNet
     told: object
 
-    def between(self, picture, model: UNet):
+    def between(self, picture):
         """The way down and up again, [b, h, w, first of the widths]."""
         layers = keras.layers
+        model = self.model
         side = max(3, model.patch)
         x = layers.Conv2D(model.widths[0], side, strides=model.patch, padding="same", name="first")(
             picture
@@ -129,11 +136,10 @@ class _Blocks:
         x = layers.Add(name=f"{name}_add")([x, layers.Reshape((1, 1, width))(told)])
         x = layers.GroupNormalization(GROUPS, name=f"{name}_norm_2")(x)
         x = layers.Activation("silu", name=f"{name}_silu_2")(x)
-        if self.dropout:
-            x = layers.Dropout(self.dropout, name=f"{name}_dropout")(x)
-        x = layers.Conv2D(
-            width, 3, padding="same", kernel_initializer="zeros", name=f"{name}_conv_2"
-        )(x)
+        if self.model.dropout:
+            x = layers.Dropout(self.model.dropout, name=f"{name}_dropout")(x)
+        last = {"kernel_initializer": self.model.last_weights, "name": f"{name}_conv_2"}
+        x = layers.Conv2D(width, 3, padding="same", **last)(x)
         return layers.Add(name=name)([shortcut, x])
 
 
