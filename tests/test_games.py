@@ -17,6 +17,7 @@ from tfbig.core.run import Run
 from tfbig.data import gymnasium as gymnasium_data
 from tfbig.data._games import EVALUATED, Game
 from tfbig.data.bricks import Bricks
+from tfbig.data.connect_four import HEIGHT, WIDTH, ConnectFour, has_four
 from tfbig.data.keys_and_doors import KeysAndDoors
 from tfbig.deploy import playing
 from tfbig.deploy.bench import compared
@@ -195,6 +196,39 @@ def test_a_door_needs_a_key():
     if not games.walls[0, *games.place[0]]:
         reward, terminated, _ = games.step(np.full(200, right))
         assert terminated[0] and reward[0] == pytest.approx(1 - 0.9 * 3 / game.most_steps)
+
+
+def test_four_in_a_row():
+    """As looking at every cell in every direction."""
+    boards = np.random.default_rng(0).random((300, HEIGHT, WIDTH)) < 0.35
+
+    def found(board):
+        padded = np.pad(board, ((0, 3), (3, 3)))
+        return any(
+            all(padded[row + i * down, 3 + column + i * right] for i in range(4))
+            for row in range(HEIGHT)
+            for column in range(WIDTH)
+            for down, right in ((0, 1), (1, 0), (1, 1), (1, -1))
+        )
+
+    expected = [found(board) for board in boards]
+    assert has_four(boards).tolist() == expected and 0 < sum(expected) < 300
+
+
+def test_the_opponent_wins_and_blocks_where_it_can():
+    games = ConnectFour().environments(np.arange(8))
+    games.stones[:] = False
+    games.stones[:, 0, 5, :3] = True  # three of the agent's, open on one side
+    assert games._answer().tolist() == [3] * 8
+    games.stones[:, 1, 2:5, 6] = games.stones[:, 0, 5, 6] = True
+    assert games._answer().tolist() == [6] * 8  # its own win comes first
+    reward, terminated, _ = games.step(np.full(8, 3))
+    assert (reward == 1).all() and terminated.all()
+    games.restart(np.ones(8, bool), np.arange(8))
+    games.stones[:, 0, ::2, 0] = games.stones[:, 1, 1::2, 0] = True
+    assert not games.observe()["legal"][:, 0].any()
+    with pytest.raises(UserError, match="a column from 0 to 6 that is not full. Received: 0"):
+        games.step(np.zeros(8, int))
 
 
 def test_wrong_settings_of_games():

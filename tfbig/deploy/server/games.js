@@ -87,6 +87,33 @@ const GAMES = {
       },
     };
   },
+  connect_four(settings) {
+    const height = 6, width = 7, board = planes(height, width, 2), columns = [...Array(width).keys()];
+    const free = column => board.findLastIndex(line => !line[column][0] && !line[column][1]);
+    const open = () => columns.filter(column => free(column) >= 0);
+    const four = player => board.some((line, row) => line.some((_, column) => [[0, 1], [1, 0], [1, 1], [1, -1]].some(([down, right]) =>
+      [0, 1, 2, 3].every(i => board[row + i * down]?.[column + i * right]?.[player]))));
+    function drop(player, column) { const row = free(column); board[row][column][player] = 1; return row; }
+    const wins = player => open().filter(column => { const row = drop(player, column), won = four(player); board[row][column][player] = 0; return won; });
+    function answer() {
+      const sees = settings.opponent === "one_ply" ? [...wins(1), ...wins(0)] : [];
+      return sees.length ? sees[0] : open()[anyOf(open().length)];
+    }
+    if (Math.random() < .5) drop(1, anyOf(width));
+    return {
+      keys: Object.fromEntries(columns.map(column => [String(column + 1), column])),
+      seen: () => board.map(line => line.map(cell => [...cell])),
+      legal: () => columns.map(column => Number(free(column) >= 0)),
+      act(action) {
+        drop(0, action);
+        if (four(0)) return {reward: 1, over: true};
+        if (open().length) drop(1, answer());
+        const lost = four(1);
+        return {reward: lost ? -1 : 0, over: lost || !open().length};
+      },
+      draw(pen) { drawCells(pen, height, width, (r, c) => board[r][c][0] ? BOARD_COLOURS.ball : board[r][c][1] ? BOARD_COLOURS.key : ""); },
+    };
+  },
 };
 function drawLine(canvas, values) {  // a line through values, with the zero where it lies between them
   const pen = canvas.getContext("2d"), low = Math.min(0, ...values), high = Math.max(1e-6, ...values), style = getComputedStyle(canvas);
