@@ -61,7 +61,9 @@ def cartpole_dqn() -> Experiment:
     # Steps that surprised are replayed more often
     python -m tfbig.train cartpole_dqn task.priority=0.6
 
-    Not measured yet.
+    Measured: mean return of 100 test episodes 499.1 with actions drawn (95 % interval 497.3 to 500),
+    500 with the likeliest, seed 0; 5 minutes on 2 CPU cores shared with much else. On the way it
+    fell from 450 to 102 and rose again.
     """
     return Experiment(
         name="cartpole_dqn",
