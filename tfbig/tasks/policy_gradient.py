@@ -13,6 +13,7 @@ from tfbig.core.lazy import keras, np, tf
 from tfbig.core.source import Source
 from tfbig.data.keys_and_doors import KeysAndDoors
 from tfbig.models.actor_critic import ActorCritic
+from tfbig.nn.heads import exact_dtype
 from tfbig.nn.returns import advantages
 from tfbig.tasks._played import Played, Returns
 
@@ -73,7 +74,7 @@ class PolicyGradient(Played):
         """Outputs: logits and value; of continuous actions mean, logarithm of deviation, value."""
         body = self.model.build(self.model_spec)
         actor, critic = body.outputs
-        exact = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
+        exact = exact_dtype()
 
         def head(width, gain, name):
             weights = keras.initializers.Orthogonal(gain)

@@ -74,7 +74,7 @@ class QLearning(Played):
     def build(self) -> keras.Model:
         """Output: the value of each action, float32 [batch, actions]."""
         body = self.model.build(self.model_spec)
-        exact = keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
+        exact = exact_dtype()
 
         def head(x, width, name):
             return keras.layers.Dense(width, dtype=exact, name=name)(x)
