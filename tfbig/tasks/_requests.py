@@ -1,4 +1,4 @@
-"""What programs of texts require of a request, in a graph."""
+"""What programs of texts require of a request, in a graph, and what is said of it."""
 
 from __future__ import annotations
 
@@ -41,3 +41,11 @@ def are_within(numbers, low: int, high):
 def known(tokens, size: int, name: str) -> tuple:
     """Whether all tokens are of a vocabulary of this size, and what is said otherwise."""
     return are_within(tokens, 0, size - 1), f"{name}: expected numbers from 0 to {size - 1}"
+
+
+def outside(tokenizer) -> str:
+    """What a model card says where a tokenizer is no part of the graph."""
+    return (
+        f"Its tokenizer ({tokenizer.kind}) cannot be a part of the graph: token numbers go in, and"
+        " assets.extra/tokenizer.json makes them."
+    )

@@ -19,6 +19,7 @@ from tfbig.core.lazy import np, tf
 from tfbig.core.serving import Greedy, Media, Serving, Stepwise, Unrolled
 from tfbig.prep import graph_text
 from tfbig.tasks import _text_trials
+from tfbig.tasks._requests import outside
 from tfbig.tasks._text_programs import TextPrograms
 
 
@@ -142,9 +143,7 @@ def _remarks(task: Task, service: Service) -> list[str]:
     ]
     if not graph_text.encoder(task.tokenizer):
         sentences.append(
-            f"Its tokenizer ({task.tokenizer.kind}) cannot be a part of the graph: token numbers go"
-            " in, and assets.extra/tokenizer.json makes them. /v1/completions of tfbig's server"
-            " takes texts."
+            f"{outside(task.tokenizer)} /v1/completions of tfbig's server takes texts."
         )
     if task.data.normalize != "none":
         form = task.data.normalize.upper()

@@ -28,7 +28,7 @@ from tfbig.core.lazy import np, tf
 from tfbig.core.serving import Greedy, Media, Program, Serving, Stepwise, Trial, Unrolled
 from tfbig.media.text import Text
 from tfbig.prep import graph_bpe, graph_text
-from tfbig.tasks._requests import are_within, checked, known, required
+from tfbig.tasks._requests import are_within, checked, known, outside, required
 
 TEXT = Text()
 TRIED = 48  # sources of a split that are translated to verify an export
@@ -393,10 +393,7 @@ def _remarks(task: Task, service: Service, programs: _Programs) -> list[str]:
         "What is unlike its training texts is translated all the same, and wrongly.",
     ]
     if not programs.encoder:
-        sentences.append(
-            f"Its tokenizer ({task.tokenizer.kind}) cannot be a part of the graph: token numbers go"
-            " in, and assets.extra/tokenizer.json makes them."
-        )
+        sentences.append(outside(task.tokenizer))
     if task.data.normalize != "none":
         form = task.data.normalize.upper()
         sentences.append(

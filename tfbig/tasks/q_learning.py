@@ -11,6 +11,7 @@ from tfbig.core.lazy import keras, np, tf
 from tfbig.core.source import Source
 from tfbig.data.keys_and_doors import KeysAndDoors
 from tfbig.models.q_network import QNetwork
+from tfbig.nn.heads import exact_dtype
 from tfbig.prep.streams import Streams, combined
 from tfbig.tasks._played import Played, Returns
 

@@ -18,6 +18,7 @@ from tfbig.models.bag_of_embeddings import BagOfEmbeddings
 from tfbig.prep import graph_text, text_frames, text_masks, tokenizers, vocabularies
 from tfbig.prep.text import plain
 from tfbig.tasks._classifier import Classifier
+from tfbig.tasks._requests import outside
 from tfbig.tasks._targets import Number, OneLabel, SeveralLabels
 
 SHOWN_TEXTS = 24  # in a panel of the report
@@ -209,10 +210,7 @@ class TextClassification(Classifier):
             form = self.data.normalize.upper()
             yield f"It was trained on text in Unicode's form {form}; bring texts to it before."
         if not in_graph:
-            yield (
-                f"Its tokenizer ({self.tokenizer.kind}) cannot be a part of the graph: token"
-                " numbers go in, and assets.extra/tokenizer.json makes them."
-            )
+            yield outside(self.tokenizer)
 
     def decode(self, served):
         """Texts to their tokens int32 [batch, context] and counts."""
