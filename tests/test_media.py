@@ -127,6 +127,22 @@ def test_what_is_predicted_is_what_is_learnt_and_served(tmp_path):
     np.testing.assert_array_equal(decoded[0], AUDIO.take(tmp_path / "two.wav").values[0])
 
 
+def test_rates_are_brought_to_the_models_in_the_graph_as_in_files():
+    """By scipy's filter, but for what rounding to 16 bits tips over."""
+    audio = Audio(rate_hz=RATE, most=40_000)
+    noise = 0.4 * np.random.default_rng(0).normal(size=(9001, 2)).astype(np.float32)
+    noise[:2000] = 3.0  # louder than full scale: what the filter makes of it is cut off
+    rates = (4000, RATE, 11_025, 16_000, 44_100, 7919)
+    contents = [recording(noise, rate) for rate in rates]
+    function = tf.function(audio.decode, input_signature=[audio.served("x")])
+    values, counts = function(tf.constant(contents))
+    for content, row, count, rate in zip(contents, values.numpy(), counts, rates, strict=True):
+        expected = recordings.read(content, str(rate), RATE, 40_000)
+        assert int(count) == len(expected) == recordings.resampled_length(9001, rate, RATE)
+        assert np.abs(row[:count] - expected).max() <= 1 / 32768 and not row[count:].any(), rate
+        assert np.mean(row[:count] != expected) < 0.01, rate
+
+
 def test_samples_in_other_units_are_refused(tmp_path):
     (tmp_path / "it.wav").write_bytes(recording(RAMP * 32768, subtype="FLOAT"))
     with pytest.raises(UserError, match="expected samples from -1 to 1.*Divide them"):
@@ -338,10 +354,16 @@ def of_rate(rate, width=2):
 @pytest.mark.parametrize(
     ("medium", "content", "words"),
     [
-        (AUDIO, of_rate(16_000), "expected a WAV of 8000 Hz. Received: 16000"),
+        (AUDIO, of_rate(3999), "expected a WAV of 4000 to 192000 Hz. Received: 3999"),
+        (AUDIO, of_rate(2**31 - 1), "expected a WAV of 4000 to 192000 Hz. Received: 2147483647"),
+        (AUDIO, recordings.wav(np.zeros(8827), 44_100), "samples at 8000 Hz. Received: 1602"),
         (AUDIO, of_rate(RATE, 3), "16-bit"),
         (AUDIO, b"RIFF", "WAV|RIFF|[Hh]eader|read"),
-        (AUDIO, recordings.wav(np.zeros(1601), RATE), "of 1 to 1600 samples. Received: 1601"),
+        (
+            AUDIO,
+            recordings.wav(np.zeros(1601), RATE),
+            "1 to 1600 samples at 8000 Hz. Received: 1601",
+        ),
         (DNA, b"ACxT", "expected letters of ACGTN. Received another one, at letter 3"),
         (DNA, b"", "expected at least 1 letters"),
         (DNA, b"A" * 13, "expected at most 12 letters"),

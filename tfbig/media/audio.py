@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np, tf
 from tfbig.media._medium import Medium, shown
-from tfbig.prep import recordings
+from tfbig.prep import recordings, resampling
 
 PEAKS = 160  # columns of a waveform
+BEYOND = 225  # grey level behind the end of a spectrogram
 SHOWN_S = 20  # seconds of a recording that a report plays at most
 
 
@@ -19,9 +20,9 @@ class Audio(Medium):
     """Recordings of one rate, float32 [samples] of at most `most` samples.
 
     Files of other rates are resampled, channels are averaged, and what is louder than full scale is
-    cut off; see `tfbig.prep.recordings.read`. A served model takes WAV of its own
-    rate in 16 bits: samples that come from 16 bits are served without loss, others rounded by at
-    most 1 / 65536.
+    cut off; see `tfbig.prep.recordings.read`. A served model takes WAV of any rate in 16 bits, and
+    resamples it as files are: the same but for what rounding to 16 bits tips over, 1 / 32768.
+    Samples that come from 16 bits at the model's rate are served without loss.
 
     Attributes:
         rate_hz: samples a second.
@@ -39,8 +40,9 @@ class Audio(Medium):
     def decode(self, served: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """WAV bytes (string [b]) to samples float32 [b, longest] and how many are real, int32 [b].
 
-        Refused with an InvalidArgumentError: other kinds than PCM of 16 bits, other rates, more
-        samples than `most`, and what is torn.
+        Other rates, as the header tells them, are resampled. Refused with an InvalidArgumentError:
+        other kinds than PCM of 16 bits, rates beyond `resampling.RATES_HZ`, more samples than
+        `most`, and what is torn.
         """
         with tf.device("CPU"):
             count = tf.map_fn(self._count, served, fn_output_signature=tf.int32)
@@ -48,9 +50,13 @@ class Audio(Medium):
 
             # Decoded twice, which costs little: a batch is as long as its longest, not as `most`
             def padded(content):
-                mono = tf.reduce_mean(tf.audio.decode_wav(content)[0], -1)
-                # Several channels are rounded to 16 bits again, as in files
-                mono = tf.round(mono * recordings.LEVELS) / recordings.LEVELS
+                channels, rate = tf.audio.decode_wav(content)
+                rate = tf.clip_by_value(rate, *self._rates_hz)  # others are refused anyway
+                mono = resampling.resampled(tf.reduce_mean(channels, -1), rate, self.rate_hz)
+                # Rounded to 16 bits again, as in files
+                levels = tf.round(mono * recordings.LEVELS)
+                levels = tf.clip_by_value(levels, -recordings.LEVELS, recordings.LEVELS - 1)
+                mono = levels / recordings.LEVELS
                 # Never negative, so that a refusal is what is told, whichever runs first
                 return tf.pad(mono, [[0, tf.maximum(longest - tf.shape(mono)[0], 0)]])
 
@@ -58,12 +64,19 @@ class Audio(Medium):
             samples = tf.map_fn(padded, served, fn_output_signature=spec)
         return tf.reshape(samples, [-1, longest]), count
 
+    @property
+    def _rates_hz(self) -> tuple[int, int]:
+        """The lowest and highest rate of what is served."""
+        low, high = resampling.RATES_HZ
+        return min(low, self.rate_hz), max(high, self.rate_hz)
+
     def _count(self, content: tf.Tensor) -> tf.Tensor:
         channels, rate = tf.audio.decode_wav(content)
-        count = tf.shape(channels)[0]
-        _require(tf.equal(rate, self.rate_hz), f"a WAV of {self.rate_hz} Hz", rate)
+        low, high = self._rates_hz
+        _require((rate >= low) & (rate <= high), f"a WAV of {low} to {high} Hz", rate)
+        count = resampling.resampled_length(tf.shape(channels)[0], rate, self.rate_hz)
         fits = (count > 0) & (count <= self.most)
-        _require(fits, f"a WAV of 1 to {self.most} samples", count)
+        _require(fits, f"a WAV of 1 to {self.most} samples at {self.rate_hz} Hz", count)
         return tf.identity(count)
 
     def encode(self, values, counts=None) -> np.ndarray:
@@ -127,6 +140,19 @@ def spectrogram(frames: np.ndarray) -> np.ndarray:
 
     share = np.clip((frames.T[::-1] + 2) / 4, 0, 1)
     return (colormaps["magma"](share)[:, :, :3] * 255).astype(np.uint8)
+
+
+def alike(pictures: list[np.ndarray]) -> list[np.ndarray]:
+    """Spectrograms as wide as the longest, grey behind their ends: a second is as wide in all."""
+    widest = max(picture.shape[1] for picture in pictures)
+    return [
+        np.pad(
+            picture,
+            ((0, 0), (0, widest - picture.shape[1]), (0, 0)),
+            constant_values=BEYOND,
+        )
+        for picture in pictures
+    ]
 
 
 def _require(condition: tf.Tensor, expected: str, received: tf.Tensor) -> None:
