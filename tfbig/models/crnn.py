@@ -8,6 +8,7 @@ from tfbig.core.component import knob
 from tfbig.core.contracts import Model
 from tfbig.core.lazy import keras
 from tfbig.nn.frames import NORMALIZATIONS, Frames, inputs_of, separable
+from tfbig.nn.streams import streamed
 
 STEM_KERNEL, DOWN_KERNEL = 5, 7
 
@@ -37,12 +38,23 @@ class CRNN(Model):
     def smallest(cls):
         return cls(channels=12, blocks=1, kernel=3, units=(12,), dropout=0.02)
 
+    @property
+    def streams(self) -> bool:
+        return not self.units
+
     def build(self, spec):
         """Frames and their count to a sequence [b, t / 4, 2 units[-1]] (of convolutions alone
         [b, t / 4, channels]) and its count."""
-        layers = keras.layers
         inputs = inputs_of(spec)
-        x = Frames(inputs["frames"], inputs["frames_count"])
+        x = self._network(Frames(inputs["frames"], inputs["frames_count"]))
+        return keras.Model(inputs, x.outputs(), name="crnn")
+
+    def streamed(self, body, frames, behind=0):
+        """Of convolutions alone: see `tfbig.nn.streams.streamed`."""
+        return streamed(self._network, body, frames, behind)
+
+    def _network(self, x: Frames) -> Frames:
+        layers = keras.layers
         x = x.convolved(self.channels, STEM_KERNEL, "stem", stride=2)
         x = x.normalized(self.normalization, "stem_norm").activated("silu", "stem_activation")
         kind = self.normalization
@@ -59,5 +71,4 @@ class CRNN(Model):
             both = layers.Bidirectional(layer, name=f"both_{number}")
             x = x.with_(both(x.x, mask=x.is_real))
             x = x.dropped(self.dropout, f"both_{number}_dropout")
-        x = x.normalized("layer", "last_norm")
-        return keras.Model(inputs, x.outputs(), name="crnn")
+        return x.normalized("layer", "last_norm")

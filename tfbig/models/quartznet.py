@@ -8,6 +8,7 @@ from tfbig.core.component import knob
 from tfbig.core.contracts import Model
 from tfbig.core.lazy import keras
 from tfbig.nn.frames import Frames, inputs_of, separable, separable_block
+from tfbig.nn.streams import streamed
 
 # Kernel and channels of the blocks, at width 1
 BLOCKS = ((33, 256), (39, 256), (51, 512), (63, 512), (75, 512))
@@ -34,14 +35,22 @@ class QuartzNet(Model):
     def smallest(cls):
         return cls(repeats=1, width=1 / 64, dropout=0.02)
 
+    streams = True
+
     def build(self, spec):
         """Frames and their count to a sequence [b, t / stride, 1024 width] and its count."""
         inputs = inputs_of(spec)
+        x = self._network(Frames(inputs["frames"], inputs["frames_count"]))
+        return keras.Model(inputs, x.outputs(), name="quartznet")
 
+    def streamed(self, body, frames, behind=0):
+        """See `tfbig.nn.streams.streamed`."""
+        return streamed(self._network, body, frames, behind)
+
+    def _network(self, x: Frames) -> Frames:
         def wide(channels):
             return max(1, round(channels * self.width))
 
-        x = Frames(inputs["frames"], inputs["frames_count"])
         x = separable(x, wide(BLOCKS[0][1]), FIRST_KERNEL, "first", stride=self.stride)
         x = x.activated("relu", "first_activation").dropped(self.dropout, "first_dropout")
         for kind, (kernel, channels) in enumerate(BLOCKS, 1):
@@ -51,5 +60,4 @@ class QuartzNet(Model):
         x = separable(x, wide(BLOCKS[-1][1]), LAST_KERNEL, "wide", dilation=2)
         x = x.activated("relu", "wide_activation").dropped(self.dropout, "wide_dropout")
         x = x.convolved(wide(LAST), 1, "last").normalized("batch", "last_norm")
-        x = x.activated("relu", "last_activation").dropped(self.dropout, "last_dropout")
-        return keras.Model(inputs, x.outputs(), name="quartznet")
+        return x.activated("relu", "last_activation").dropped(self.dropout, "last_dropout")

@@ -63,14 +63,25 @@ class LogMel:
         """Of the Fourier transform."""
         return 1 << (self.window - 1).bit_length()
 
+    @property
+    def before(self) -> int:
+        """Samples of a frame before the one that it is centred on.
+
+        As many as a transform of that many points centred there has.
+        """
+        return self.points // 2 - (self.points - self.window) // 2
+
     def frames(self, samples):
         """How many frames so many samples have; of whole numbers, arrays or tensors."""
         return 1 + samples // self.hop
 
     def __call__(self, samples_bn: tf.Tensor) -> tf.Tensor:
         """Samples float32 [b, n] to float32 [b, 1 + n // hop, m]."""
-        framed = self._framed(samples_bn)
-        both = tf.matmul(framed, tf.constant(_transform(self.window, self.points)))
+        return self.of_windows(self._framed(samples_bn))
+
+    def of_windows(self, windows):
+        """Samples of each frame, [b, t, window], to float32 [b, t, m]."""
+        both = tf.matmul(windows, tf.constant(_transform(self.window, self.points)))
         real, imaginary = tf.split(both, 2, -1)
         power = tf.square(real) + tf.square(imaginary)
         mel = tf.matmul(power, tf.constant(_filters(self)))
@@ -80,13 +91,11 @@ class LogMel:
         """Overlapping frames [b, t, window]: parts of a hop's length, side by side."""
         hop = self.hop
         parts = -(-self.window // hop)
-        # As many zeros before as a transform of that many points centred on sample 0 has
-        before = self.points // 2 - (self.points - self.window) // 2
         count = 1 + tf.shape(samples)[1] // hop
         if samples.shape[1] is not None:
             count = 1 + samples.shape[1] // hop
         whole = (count + parts - 1) * hop
-        padded = tf.pad(samples, [[0, 0], [before, parts * hop]])[:, :whole]
+        padded = tf.pad(samples, [[0, 0], [self.before, parts * hop]])[:, :whole]
         cut = tf.reshape(padded, [-1, count + parts - 1, hop])
         framed = tf.concat([cut[:, i : count + i] for i in range(parts)], -1)
         return framed[:, :, : self.window]
@@ -157,3 +166,9 @@ def normalized(frames_btm: tf.Tensor, count_b: tf.Tensor, together: bool = False
 
     centred = (frames_btm - mean(frames_btm)) * real
     return centred / tf.sqrt(mean(tf.square(centred)) + 1e-3)
+
+
+def scaled(frames_btm: tf.Tensor, measured: dict) -> tf.Tensor:
+    """Frames less the mean of each band, over its deviation, as they were measured."""
+    mean, deviation = (tf.constant(measured[name]) for name in ("mean", "deviation"))
+    return (frames_btm - mean) / deviation

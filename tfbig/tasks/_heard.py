@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from tfbig.core.component import knob
 from tfbig.core.contracts import Task
 from tfbig.core.features import Feature, Spec
-from tfbig.core.lazy import tf
-from tfbig.media.audio import Audio, spectrogram
+from tfbig.core.lazy import np, tf
+from tfbig.media.audio import Audio, alike, spectrogram
 from tfbig.media.picture import Picture
 from tfbig.prep import sound_changes
-from tfbig.prep.sound import LogMel, normalized
+from tfbig.prep.sound import LogMel, normalized, scaled
 
 SHOWN_INPUTS, SIDE_PX = 8, 400  # in a panel of the report
+MEASURED = 500  # recordings that bands are measured on
+LEAST_VARIANCE = 1e-3  # of a band
 PICTURE = Picture(shape=(0, 0, 3))  # of any size, to show spectrograms
 
 
@@ -28,8 +30,9 @@ class Heard(Task):
     normalize: str = knob(
         "bands",
         "log-mel has mean 0 and deviation 1 over a recording: each band, or the whole recording,"
-        " which keeps the colour of short sounds",
-        choices=("bands", "recording"),
+        " which keeps the colour of short sounds; or each band over the training split, so that"
+        " nothing waits for a recording's end",
+        choices=("bands", "recording", "training"),
     )
     speed: float = knob(
         0.0, "training: recordings are played faster or slower by up to this share", low=0, high=0.5
@@ -50,10 +53,32 @@ class Heard(Task):
     asked_with = "RECORDING"
     preprocess_on = "device"
 
+    def measure(self, data):
+        """Mean and deviation of each band over the training split, where frames are scaled by it.
+
+        Of at most MEASURED recordings, evenly spread.
+        """
+        if self.normalize != "training":
+            return {}
+        front = self._front(data.rate_hz)
+        total = squares = count = 0
+        size = data.size("train")
+        for row in np.unique(np.linspace(0, size - 1, min(size, MEASURED)).astype(int)):
+            frames = front(data.samples("train", int(row))[None])[0].numpy().astype(np.float64)
+            total, squares = total + frames.sum(0), squares + (frames**2).sum(0)
+            count += len(frames)
+        mean = total / count
+        deviation = np.sqrt(np.maximum(squares / count - mean**2, LEAST_VARIANCE))
+        rounded = {"mean": mean.tolist(), "deviation": deviation.tolist()}
+        return {"frames": {name: [round(v, 6) for v in own] for name, own in rounded.items()}}
+
     @property
     def front(self) -> LogMel:
+        return self._front(self.data.rate_hz)
+
+    def _front(self, rate_hz: int) -> LogMel:
         return LogMel(
-            rate_hz=self.data.rate_hz,
+            rate_hz=rate_hz,
             bands=self.bands,
             window_s=self.window_s,
             hop_s=self.hop_s,
@@ -90,7 +115,7 @@ class Heard(Task):
         if training:
             samples, count = self.changes(samples, count, raw["key"], self.data.rate_hz, least)
         count = self.front.frames(count)
-        frames = normalized(self.front(samples), count, self.normalize == "recording")
+        frames = self._normal(self.front(samples), count)
         if training and self.masks:
             frames = sound_changes.masked(
                 frames,
@@ -102,9 +127,17 @@ class Heard(Task):
             )
         return {"frames": frames, "frames_count": count}
 
+    def _normal(self, frames, count):
+        if self.normalize == "training":
+            real = tf.range(tf.shape(frames)[1])[None] < count[:, None]
+            return tf.where(real[:, :, None], scaled(frames, self.facts["frames"]), 0.0)
+        return normalized(frames, count, self.normalize == "recording")
+
     @property
     def frames_unit(self) -> str:
         """What the numbers of frames are, in words."""
+        if self.normalize == "training":
+            return "log-mel, each band with mean 0 and deviation 1 over the training split"
         what = "each band" if self.normalize == "bands" else "a recording"
         return f"log-mel, {what} with mean 0 and deviation 1"
 
@@ -123,8 +156,9 @@ class Heard(Task):
     def heard_as(self) -> str:
         """How recordings are taken, in a sentence."""
         return (
-            f"Recordings are taken as WAV of 16 bits at {self.data.rate_hz:,} Hz, of at most"
-            f" {self.data.most_s:g} s; channels are averaged. `samples` are from -1 to 1."
+            f"Recordings are taken as WAV of 16 bits, of at most {self.data.most_s:g} s;"
+            f" channels are averaged, other rates than {self.data.rate_hz:,} Hz are resampled."
+            f" `samples` are from -1 to 1, at {self.data.rate_hz:,} Hz."
         )
 
     def training_panels(self, batch):
@@ -136,4 +170,4 @@ class Heard(Task):
             captions.append(f"{count * self.hop_s:.2f} s")
         title = "Training recordings as the network sees them"
         caption = "Time to the right, mel bands from low to high."
-        return [PICTURE.panel(title, shown, captions, caption, side=SIDE_PX)]
+        return [PICTURE.panel(title, alike(shown), captions, caption, side=SIDE_PX)]

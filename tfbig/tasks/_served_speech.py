@@ -4,6 +4,8 @@ Signatures (b rows, n samples):
 
     serving_default   wav_bytes string [b] -> text string [b], score float32 [b] (0 ... 1), times
                       string [b]: a line for each word, "start end word", in seconds
+    stream            portions of samples -> logits, of models that hear in portions; see
+                      `_streamed_speech`
     tensors           frames and their count -> logits and what they say
 
 Where the tokenizer cannot be a part of the graph, serving_default gives no text but tokens int32
@@ -31,13 +33,20 @@ class Service(Component):
     """What a served recogniser takes."""
 
     most_s: float = knob(600.0, "seconds of the longest recording", above=0)
+    portion_s: float = knob(
+        0.32, "stream: seconds of a portion, of models that hear in portions", above=0, high=60
+    )
 
 
 def serving(task: Task, model, service: Service) -> Serving:
     audio = Audio(rate_hz=task.data.rate_hz, most=int(service.most_s * task.data.rate_hz))
     pieces = graph_text.pieces(task.tokenizer)
-    spelled = {"text": "text", "times": "text"} if pieces else {}
+    spelled = {"text": "text", "times": "words"} if pieces else {}
     step = task.samples_of_place / task.data.rate_hz
+    streamed = task.streamed(model, service.portion_s)
+    stream = {}
+    if streamed:
+        stream = {"programs": {"stream": streamed.program()}, "trials": streamed.trials}
 
     def decode(served):
         samples, count = audio.decode(served["wav_bytes"])
@@ -67,16 +76,18 @@ def serving(task: Task, model, service: Service) -> Serving:
             forms={"wav_bytes": audio.form()},
         ),
         assets={"tokenizer": task.tokenizer.to_json()},
-        remarks=tuple(_remarks(task, audio, pieces)),
+        remarks=(*_remarks(task, audio, pieces), *([streamed.remark()] if streamed else [])),
+        **stream,
     )
 
 
 def _remarks(task: Task, audio: Audio, pieces):
     seconds = audio.most / audio.rate_hz
     yield (
-        f"Recordings are taken as WAV of 16 bits at {audio.rate_hz:,} Hz, of at most {seconds:g} s;"
-        f" the longest that it was trained on may have had {task.data.most_s:g} s. `samples` are"
-        " from -1 to 1."
+        f"Recordings are taken as WAV of 16 bits of any rate, of at most {seconds:g} s; the longest"
+        f" that it was trained on may have had {task.data.most_s:g} s. Channels are averaged, other"
+        f" rates than {audio.rate_hz:,} Hz are resampled. `samples` are from -1 to 1, at"
+        f" {audio.rate_hz:,} Hz."
     )
     yield (
         "It writes the likeliest value of each frame; `score` is the geometric mean of their"

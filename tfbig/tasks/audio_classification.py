@@ -46,7 +46,7 @@ class AudioClassification(Classifier, Heard):
         )
 
     def measure(self, data):
-        return {"labels": list(data.label_names)}
+        return {**super().measure(data), "labels": list(data.label_names)}
 
     def preprocess(self, raw, training):
         """Recordings to normalised log-mel frames; changed at random while training."""

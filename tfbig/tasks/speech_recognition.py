@@ -12,7 +12,7 @@ from tfbig.core.features import SPLITS
 from tfbig.core.lazy import keras, np, tf
 from tfbig.data.speech_folder import SpeechFolder
 from tfbig.decoding import ctc as decoding
-from tfbig.media.audio import Audio, spectrogram
+from tfbig.media.audio import Audio, alike, spectrogram
 from tfbig.metrics import word_errors
 from tfbig.models.crnn import CRNN
 from tfbig.nn.ctc import ctc_loss, needed_frames
@@ -20,6 +20,7 @@ from tfbig.nn.heads import exact_dtype
 from tfbig.prep import tokenizers, vocabularies
 from tfbig.tasks import _served_speech, _speech_search
 from tfbig.tasks._heard import PICTURE, SIDE_PX, Heard
+from tfbig.tasks._streamed_speech import Streamed
 
 SHOWN = 10  # utterances in a panel of the report
 LENGTHS = 6  # parts of equal size that utterances are sorted into by their lengths
@@ -69,7 +70,7 @@ class SpeechRecognition(Heard):
 
     def measure(self, data):
         """The tokenizer that transcripts are written in."""
-        return {"tokenizer": data.read_tokenizer().to_json()}
+        return {**super().measure(data), "tokenizer": data.read_tokenizer().to_json()}
 
     @property
     def tokenizer(self) -> tokenizers.Tokenizer:
@@ -221,6 +222,10 @@ class SpeechRecognition(Heard):
     def serving(self, model, options):
         return _served_speech.serving(self, model, options)
 
+    def streamed(self, model, portion_s: float = 0.32) -> Streamed | None:
+        """The model as it hears a recording in portions; None where it looks at whole ones."""
+        return Streamed.of(self, model, portion_s)
+
     def respond(self, trained, inputs, request, write):
         """What is said: [{"input", "text", "score", "words": [{"word", "start_s", "end_s"}]}].
 
@@ -352,7 +357,7 @@ class SpeechRecognition(Heard):
         caption = (
             "Lines: where words begin and end, in seconds. = what was said, → what was understood."
         )
-        return [PICTURE.panel(title, shown, captions, caption, side=SIDE_PX)]
+        return [PICTURE.panel(title, alike(shown), captions, caption, side=SIDE_PX)]
 
 
 def _marked(picture: np.ndarray, columns: list[int]) -> np.ndarray:
