@@ -20,8 +20,8 @@ BINARY = (
 class Browser:
     """A page in a headless browser; use as an async context manager."""
 
-    def __init__(self, profile: Path):
-        self.profile, self.number = profile, 0
+    def __init__(self, profile: Path, options: tuple[str, ...] = ()):
+        self.profile, self.options, self.number = profile, options, 0
 
     async def __aenter__(self):
         options = [
@@ -35,6 +35,7 @@ class Browser:
         command = [
             BINARY,
             *options,
+            *self.options,
             "--remote-debugging-port=0",
             f"--user-data-dir={self.profile}",
             "about:blank",

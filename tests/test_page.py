@@ -87,9 +87,14 @@ def models():
         "samples": model(
             text,
             {"x": "samples"},
-            {"said": "text", "spoken": "audio", "score": "number"},
+            {"said": "text", "times": "words", "spoken": "audio", "score": "number"},
             {"x": {"rate_hz": 8000, "most": 8000}},
-            {"said": "yes", "spoken": b64(tone), "score": 0.12345678},
+            {
+                "said": "yes no",
+                "times": "0.10 0.30 yes\n0.32 0.90 no",
+                "spoken": b64(tone),
+                "score": 0.12345678,
+            },
         ),
         "video": model(
             {"x": ("string", [-1, 3])},
@@ -260,11 +265,11 @@ class Page:
         return self.browser.evaluate("at('answer').innerText")
 
 
-def in_browser(tmp_path, look):
+def in_browser(tmp_path, look, options=()):
     async def start():
         stub = Stub()
         try:
-            async with chromium.Browser(tmp_path / "profile") as browser:
+            async with chromium.Browser(tmp_path / "profile", options) as browser:
                 url = f"http://127.0.0.1:{stub.server_port}/"
                 await browser.call("Page.navigate", url=url)
                 await browser.wait_for("document.getElementById('model')?.options.length > 1")
@@ -356,7 +361,8 @@ def test_recordings(tmp_path):
         assert np.argmax(np.abs(np.fft.rfft(levels))) == 440
         assert abs(np.abs(levels).max() / 32768 - 0.5) < 0.03
         shown = await page.text()
-        assert "yes" in shown and "0.1235" in shown
+        assert "yes no" in shown and "0.1235" in shown
+        assert "yes 0.10–0.30 s, no 0.32–0.90 s" in shown
         playing = "document.querySelector('#answer audio').readyState > 0"
         await page.browser.wait_for(playing, 20)
         await page.look("samples")

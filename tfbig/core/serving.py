@@ -20,15 +20,16 @@ game."""
 
 KINDS = (
     *("label", "probabilities", "text", "tokens", "number", "picture", "boxes", "audio", "state"),
-    *("timeline", "pieces", "alignment", "effects"),
+    *("timeline", "pieces", "alignment", "effects", "words"),
 )
 """What people are answered: labels, the likeliest first, and their probabilities in that order;
 "timeline" [places, n]: these probabilities at each place in time; text; numbers; "boxes" [n, 4]:
 top, left, bottom, right in pixels of the picture as it was given;
 "picture" as bytes or intensities; "audio" as bytes of WAV; "pieces" of a text [n], empty ones
 behind its end; "alignment" [n, m]: how much each of the n pieces that come first looked at each of
-the m that come second; "effects" [n, 4]: of putting A, C, G or T in each place of the "sequence"
-that was asked about, positive where it makes the answer likelier; ..."""
+the m that come second; "words": lines "start end word" of a recording, in seconds; "effects"
+[n, 4]: of putting A, C, G or T in each place of the "sequence" that was asked about, positive where
+it makes the answer likelier; ..."""
 
 MEASURES = ("same", "log_probability", "likeliest", "greedy")
 """How a step's output becomes one of `Task.predict`: as it is; the log-probability, in nats, of

@@ -1,5 +1,5 @@
 // One renderer for each kind of answer: ANSWERS[kind](name, value, context) -> a node, or null.
-//   context: {answer: outputs by name, gives: their kinds, labels: names of classes, picture(), letters(): what was asked about}
+//   context: {answer: outputs by name, gives: their kinds, labels: names of classes, picture(), letters(), sound(): what was asked about}
 const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#f0e442", "#0072b2"];
 const ANSWERS = {
   label(name, value, context) {
@@ -129,6 +129,32 @@ const ANSWERS = {
     told.textContent = words; canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", name + " of each base in each place. " + words);
     const legend = "Above: how much each letter is worth to the answer. Below: what another base does to its log odds, blue for more, orange for less" + (value.length > count ? "; the first " + count.toLocaleString("en") + " places." : ".");
     return make("div", {}, make("h3", {textContent: name}), make("div", {className: "scroll"}, canvas), told, make("p", {className: "soft", textContent: legend}));
+  },
+  words(name, value, context) {  // lines "start end word", in seconds, under the spectrogram of what was said
+    const words = String(value).split("\n").filter(line => line).map(line => { const [start, end, ...word] = line.split(" "); return {start: Number(start), end: Number(end), word: word.join(" ")}; });
+    const sound = context.sound();
+    if (!sound || !words.length) return words.length ? ANSWERS.text(name, value) : make("p", {className: "soft", textContent: "No words."});
+    const seconds = sound.samples.length / sound.rate, heard = make("canvas", {width: 640, height: 144}), rows = [], rowOf = [], ruler = document.createElement("canvas").getContext("2d");
+    ruler.font = "22px system-ui, sans-serif";
+    for (const one of words) {  // in the first row where it touches no other one
+      const left = Math.min(640 * one.start / seconds, 640 - ruler.measureText(one.word).width);
+      let row = rows.findIndex(end => end + 10 < left);
+      if (row < 0) row = rows.push(0) - 1;
+      rows[row] = left + ruler.measureText(one.word).width; rowOf.push([row, Math.max(0, left)]);
+    }
+    drawSpectrogram(heard, sound.samples, sound.rate);
+    const canvas = make("canvas", {width: 640, height: 148 + 30 * rows.length, className: "spoken"}), view = canvas.getContext("2d"), ink = getComputedStyle(document.body).color;
+    view.drawImage(heard, 0, 0); view.font = ruler.font;
+    words.forEach((one, i) => {
+      const [row, left] = rowOf[i], base = 170 + 30 * row;
+      view.fillStyle = "#00ffa0";
+      for (const edge of [one.start, one.end]) view.fillRect(Math.min(638, 640 * edge / seconds), 0, 1.5, 144);
+      view.globalAlpha = .4; view.fillRect(640 * one.start / seconds, 144, 1.5, base - 162); view.globalAlpha = 1;
+      view.fillStyle = ink; view.fillText(one.word, left, base);
+    });
+    const told = words.map(one => one.word + " " + one.start.toFixed(2) + "–" + one.end.toFixed(2) + " s").join(", ");
+    canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", name + ": " + told);
+    return make("div", {}, make("h3", {textContent: "Where it was said"}), canvas, make("p", {className: "soft", textContent: told}));
   },
   audio(name, value) {
     if (!value || value.b64 === undefined) return ANSWERS.json(name, value);

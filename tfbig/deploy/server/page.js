@@ -70,8 +70,9 @@ function shown(model, first) {
   const several = first && typeof first === "object" && !Array.isArray(first) && first.b64 === undefined;
   const answer = several ? first : {[names.length === 1 ? names[0] : "answer"]: first};  // one output comes bare
   const given = Object.values(widgets).find(widget => widget.picture);
+  const heard = Object.values(widgets).find(widget => widget.sound);
   const typed = Object.values(widgets).find(widget => widget.letters);
-  return answerNodes(answer, {answer, gives, labels: model.labels || [], picture: () => given && given.picture(), letters: () => typed ? typed.letters() : ""});
+  return answerNodes(answer, {answer, gives, labels: model.labels || [], picture: () => given && given.picture(), letters: () => typed ? typed.letters() : "", sound: () => heard && heard.sound()});
 }
 function halt() {
   if (writing) writing.abort();

@@ -116,11 +116,11 @@ const WIDGETS = {
     };
   },
   samples(name, input, form, changed) {
-    const rate = form.rate_hz || 16000, view = make("canvas", {className: "wave", width: 640, height: 144}), player = make("audio", {controls: true, hidden: true});
+    const rate = form.rate_hz || 16000, view = make("canvas", {className: "wave", width: 640, height: 144}), heard = make("canvas", {className: "wave", width: 640, height: 144, hidden: true}), player = make("audio", {controls: true, hidden: true});
     const record = make("button", {textContent: "Record", disabled: !navigator.mediaDevices}), told = make("p", {className: "soft"});
     let samples = null, recorder = null;
-    view.setAttribute("aria-hidden", "true");
-    function clear() { samples = null; player.hidden = true; player.removeAttribute("src"); view.getContext("2d").clearRect(0, 0, 640, 144); told.textContent = ""; files.clear(); }
+    view.setAttribute("aria-hidden", "true"); heard.setAttribute("role", "img"); heard.setAttribute("aria-label", "spectrogram: time to the right, frequency upwards");
+    function clear() { samples = null; heard.hidden = true; player.hidden = true; player.removeAttribute("src"); view.getContext("2d").clearRect(0, 0, 640, 144); told.textContent = ""; files.clear(); }
     async function picked([file]) {
       clear();
       try {  // decoded, mixed to one channel and brought to the model's rate by the browser
@@ -129,7 +129,7 @@ const WIDGETS = {
         source.buffer = content; source.connect(context.destination); source.start();
         samples = (await context.startRendering()).getChannelData(0);
       } catch { told.textContent = "This is no recording that the browser can read."; return; }
-      drawWave(view, samples);
+      drawWave(view, samples); drawSpectrogram(heard, samples, rate); heard.hidden = false;
       player.src = URL.createObjectURL(wav(samples, rate)); player.hidden = false;
       told.textContent = (samples.length / rate).toFixed(2) + " s at " + rate.toLocaleString("en") + " Hz";
       changed();
@@ -146,7 +146,7 @@ const WIDGETS = {
     });
     const files = chooser(name, "or drop a recording, or choose one", "audio/*", false, picked);
     return {
-      node: [make("div", {className: "row"}, record, told), view, player, files.node], clear, picked,
+      node: [make("div", {className: "row"}, record, told), view, heard, player, files.node], clear, picked, sound: () => samples && {samples, rate},
       async value() {
         if (!samples) throw new Error("Record something or choose a recording first.");
         if (form.most && samples.length > form.most) throw new Error("Expected at most " + (form.most / rate).toFixed(2) + " s. Received: " + (samples.length / rate).toFixed(2) + " s.");
@@ -263,6 +263,38 @@ function drawWave(canvas, samples) {
     for (let i = Math.floor(x * samples.length / width); i < (x + 1) * samples.length / width && i < samples.length; i++) { low = Math.min(low, samples[i]); high = Math.max(high, samples[i]); }
     view.fillRect(x, height / 2 * (1 - high), 1, Math.max(1, height / 2 * (high - low)));
   }
+}
+// The power of each frequency, low ones below, in the colours of a flame; 70 dB from dark to bright.
+function drawSpectrogram(canvas, samples, rate) {
+  const view = canvas.getContext("2d"), {width, height} = canvas, image = view.createImageData(width, height), size = rate > 12000 ? 512 : 256;
+  const mel = hertz => 1127 * Math.log1p(hertz / 700), edges = [...Array(height + 1).keys()].map(i => 700 * Math.expm1(i / height * mel(rate / 2) / 1127) * size / rate);
+  const columns = [...Array(width).keys()].map(x => {
+    const power = powers(samples, Math.round((x + .5) * samples.length / width) - size / 2, size);
+    return [...Array(height).keys()].map(i => { let most = 0; for (let bin = Math.floor(edges[i]); bin <= Math.min(size / 2, Math.floor(edges[i + 1])); bin++) most = Math.max(most, power[bin]); return most; });
+  });
+  const top = columns.flat().reduce((a, b) => Math.max(a, b), 1e-6), stops = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
+  columns.forEach((column, x) => column.forEach((power, i) => {
+    const place = 4 * Math.min(.999, Math.max(0, 1 + Math.log10(power / top + 1e-12) / 7)), stop = Math.floor(place);
+    image.data.set([0, 1, 2].map(c => stops[stop][c] + (place - stop) * (stops[stop + 1][c] - stops[stop][c])).concat(255), 4 * (x + width * (height - 1 - i)));
+  }));
+  view.putImageData(image, 0, 0);
+}
+// Of a Hann window of 2^k samples from a place on, zeros beyond either end: the power of each frequency.
+function powers(samples, from, size) {
+  const real = new Float64Array(size), imaginary = new Float64Array(size), bits = Math.log2(size);
+  for (let i = 0; i < size; i++) {
+    let place = 0;
+    for (let bit = 0; bit < bits; bit++) place |= (i >> bit & 1) << bits - 1 - bit;
+    real[place] = (samples[from + i] || 0) * (.5 - .5 * Math.cos(2 * Math.PI * i / size));
+  }
+  for (let half = 1; half < size; half *= 2) for (let j = 0; j < half; j++) {
+    const [c, s] = [Math.cos(Math.PI * j / half), -Math.sin(Math.PI * j / half)];
+    for (let a = j; a < size; a += 2 * half) {
+      const b = a + half, r = c * real[b] - s * imaginary[b], i = c * imaginary[b] + s * real[b];
+      real[b] = real[a] - r; imaginary[b] = imaginary[a] - i; real[a] += r; imaginary[a] += i;
+    }
+  }
+  return real.slice(0, size / 2 + 1).map((value, i) => value * value + imaginary[i] * imaginary[i]);
 }
 // Of n frames the middles of `count` equal parts, as canvases: of several pictures, a moving picture or a film.
 async function framesOf(files, count) {
