@@ -83,14 +83,15 @@ def connected_digits_crnn() -> Experiment:
 
     python -m tfbig.train connected_digits_crnn
 
-    Not measured yet.
+    Measured: test WER 2.9 %, CER 1.7 % (seed 0, 300 rows, 95 % interval of WER by speaker 0.02 to
+    10.2 %: almost all errors are one speaker's), 20 minutes on 2 CPU cores shared with much else.
     """
     return Experiment(
         name="connected_digits_crnn",
         task=SpeechRecognition(bands=64, speed=0.1, gain_db=6, noise=0.3, masks=2, mask_share=0.05),
         model=CRNN(channels=96, blocks=3, units=(96,)),
-        data=ConnectedDigits(),
-        train=Train(length="16ep", batch_size=16, shapes=4, evaluate_every="4ep"),
+        data=ConnectedDigits(train_rows=6000),
+        train=Train(length="6ep", batch_size=16, shapes=4, evaluate_every="2ep", ema=0.995),
         optim=Optim(
             optimizer="adamw",
             learning_rate=2e-3,
