@@ -16,6 +16,8 @@ from tfbig.core.lazy import tf
 REACH, BETA = 10, 5.0  # of the filter, in samples of the lower rate, and of Kaiser's window
 RATES_HZ = 4000, 192_000  # that are taken: the filter has 21 taps for each hertz of a prime rate
 PORTION = 1 << 14  # samples made at once
+LEAST = 64  # samples of a block at least
+LARGEST = 1_000_000  # sizes of a block's matrix, multiplied
 TERMS = 24  # of the Bessel function's series: exact for arguments up to 5
 
 
@@ -46,6 +48,39 @@ def _made(samples, rate, wanted_hz: int, length):
     up, down = wanted_hz // shared, rate // shared
     half = REACH * tf.maximum(up, down)
     taps = _taps(up, down, half)
+    length = tf.cast(length, tf.int64)
+    made = tf.cond(
+        up * down <= LARGEST,
+        lambda: _by_matrix(samples, taps, up, down, half, length),
+        lambda: _one_by_one(samples, taps, up, down, half, length),
+    )
+    return made[:length]
+
+
+def _by_matrix(samples, taps, up, down, half, length):
+    """Blocks of samples, each a matrix times what it is made of: for rates that share much."""
+    several = tf.maximum(LEAST // up, 1)
+    block, step = several * up, several * down  # samples that are made, of how many
+    before = half // up + 1
+    taken = before + ((block - 1) * down + half) // up + 1
+    tap = tf.range(block) * down - (tf.range(taken)[:, None] - before) * up + half
+    inside = (tap >= 0) & (tap <= 2 * half)
+    matrix = tf.where(inside, tf.gather(taps, tf.clip_by_value(tap, 0, 2 * half)), 0.0)
+    together = PORTION // block + 1
+    padded = tf.pad(samples, [[before, taken + together * step]])
+    last = tf.shape(padded, tf.int64)[0] - 1
+
+    def portion(first):
+        source = (first + tf.range(together))[:, None] * step + tf.range(taken)
+        own = tf.gather(padded, tf.minimum(source, last))
+        return tf.reshape(tf.matmul(own, matrix), [-1])
+
+    starts = tf.range(0, (length + block - 1) // block, together)
+    return _joined(portion, starts)
+
+
+def _one_by_one(samples, taps, up, down, half, length):
+    """Each sample from its own taps: for rates that share little, whose matrix would be large."""
     taken = 2 * half // up + 1  # samples that one is made of, at most
     # Zeros on both sides, for what is asked beyond either end
     padded = tf.pad(samples, [[taken, taken]])
@@ -60,10 +95,14 @@ def _made(samples, rate, wanted_hz: int, length):
         own = tf.gather(padded, tf.clip_by_value(source + taken, 0, last))
         return tf.reduce_sum(own * weight, 1)
 
-    starts = tf.range(0, tf.cast(length, tf.int64), PORTION)
-    spec = tf.TensorSpec([PORTION], samples.dtype)
+    return _joined(portion, tf.range(0, length, PORTION))
+
+
+def _joined(portion, starts):
+    """Portions one after another, float32 [m], so that few take memory at once."""
+    spec = tf.TensorSpec([None], tf.float32)
     portions = tf.map_fn(portion, starts, fn_output_signature=spec, parallel_iterations=1)
-    return tf.reshape(portions, [-1])[:length]
+    return tf.reshape(portions, [-1])
 
 
 def _taps(up, down, half):
