@@ -59,6 +59,7 @@ def write_batches(path: Path, count: int) -> tuple[dict, float]:
         raw = {name: np.asarray(value[first]) for name, value in slab.items()}
         arrays |= {f"{name}_{step}": value for name, value in raw.items()}
         seconds += float(raw["samples_count"].sum()) / setup.data.rate_hz
+    np.savez(path, **arrays)
     model, task, front = setup.experiment.model, setup.task, setup.task.front
     sizes = {name: getattr(model, name) for name in ("channels", "blocks", "kernel", "dropout")}
     sizes |= {
