@@ -51,7 +51,9 @@ def own_sounds() -> Experiment:
 
     python -m tfbig.train own_sounds data.path=FOLDER
 
-    Not measured yet.
+    Measured on 8 keywords of Speech Commands (480 recordings to train on and validate with, 160 by
+    other people to test): 85.6 % (seed 0, 95 % interval by speaker 79.2 to 91.8), 4 minutes on 2
+    CPU cores shared with much else.
     """
     return Experiment(
         name="own_sounds",
