@@ -110,6 +110,8 @@ def test_silence_clipping_a_tenth_of_a_second_and_ten_minutes_get_an_answer(tmp_
     longer = recordings.wav(np.zeros(600 * RATE + 1, np.float32), RATE)
     with pytest.raises(tf.errors.InvalidArgumentError, match="1 to 1200000 samples at 2000 Hz"):
         programs.raw(wav_bytes=tf.constant([longer]))
+    captured = programs.signatures["stream"].traced.captured_inputs
+    assert {tensor.dtype for tensor in captured} == {tf.resource}  # variables, no other code
     assert set(programs.portable["model"].traced.structured_input_signature[1]) == {
         "samples",
         "samples_count",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tfbig.core.lazy import keras
+from tfbig.core.lazy import keras, np
 from tfbig.nn.frames import Frames
 
 
@@ -58,7 +58,9 @@ class Stream(Frames):
     @property
     def number(self):
         """Of each frame in the recording, int32 [b, t]; negative before its beginning."""
-        return self.seen[:, None] + keras.ops.arange(self.x.shape[1], dtype="int32") - self.behind
+        # NumPy's, which is a constant of the graph; a tensor made here would leave as code to load
+        place = np.arange(self.x.shape[1], dtype=np.int32)[None] - self.behind
+        return self.seen[:, None] + place
 
     @property
     def is_real(self):
