@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import tfbig
 from tfbig.core.errors import PartlyRefused, UserError
-from tfbig.data._recordings import normalized
+from tfbig.data._transcribed import normalized
 from tfbig.decoding import ctc
 from tfbig.decoding.ngrams import NGrams
 from tfbig.metrics import word_errors

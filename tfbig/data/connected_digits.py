@@ -8,7 +8,8 @@ from tfbig.core.component import knob
 from tfbig.core.features import SPLITS
 from tfbig.core.lazy import np
 from tfbig.data import _digits
-from tfbig.data._recordings import Recording, Transcribed
+from tfbig.data._recordings import Recording
+from tfbig.data._transcribed import Transcribed
 
 SILENCE_S = (0.05, 0.4)  # between digits, and around them
 GAIN_DB = 6.0  # of each digit, either way

@@ -13,8 +13,9 @@ from tfbig.core.errors import Needed, UserError
 from tfbig.core.files import digests
 from tfbig.core.lazy import np
 from tfbig.data import _speech_forms as forms
-from tfbig.data._recordings import Transcribed, split_by_speaker
+from tfbig.data._recordings import split_by_speaker
 from tfbig.data._sound_files import Row, left_out, opened
+from tfbig.data._transcribed import Transcribed
 from tfbig.prep.recordings import wav
 
 

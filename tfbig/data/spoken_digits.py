@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from tfbig.core.component import knob
 from tfbig.data import _digits
-from tfbig.data._recordings import Labelled, Transcribed
+from tfbig.data._recordings import Labelled
+from tfbig.data._transcribed import Transcribed
 
 
 @dataclass(frozen=True, kw_only=True)

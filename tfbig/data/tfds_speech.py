@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from tfbig.core.component import knob
 from tfbig.core.errors import UserError
-from tfbig.data._recordings import Transcribed
 from tfbig.data._tfds_recordings import TFDSRecordings, made_up, opened
+from tfbig.data._transcribed import Transcribed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tfbig.core.contracts import Task
 from tfbig.core.errors import UserError
 from tfbig.core.lazy import np
-from tfbig.data._recordings import normalized
+from tfbig.data._transcribed import normalized
 from tfbig.decoding import ctc
 from tfbig.decoding.ngrams import NGrams
 
