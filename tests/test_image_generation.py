@@ -113,6 +113,9 @@ def test_distances_of_distributions():
     assert generated.kernel_distance(x, y) == pytest.approx(by_hand)
     twice = np.repeat(x, 2, 0), np.repeat(y, 2, 0)  # as a bootstrap may draw them
     assert generated.kernel_distance(*twice) == pytest.approx(by_hand)
+    halves = np.concatenate([real, other])  # a split whose parts differ, and one as mixed as it
+    mixed = np.concatenate([other, real])
+    assert abs(generated.kernel_distance(halves, mixed[np.argsort(halves[:, 0])])) < 0.05
     # Of two normal distributions: the squared distance of means, and of deviations
     wide = generator.normal(2.0, 3.0, (200_000, 2))
     narrow = generator.normal(0.0, 1.0, (200_000, 2))

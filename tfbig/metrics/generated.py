@@ -18,11 +18,12 @@ BLOCK = 500  # pictures whose kernel is computed at once
 def kernel_distance(real_nd: np.ndarray, made_nd: np.ndarray) -> float:
     """KID: the squared maximum mean discrepancy by (x . y / d + 1)^3, unbiased.
 
-    Binkowski et al. 2018. The mean over blocks of at most 500 pictures; it may fall below 0. Copies
-    of a picture, as a bootstrap draws them, are not compared with each other.
+    Binkowski et al. 2018. The mean over blocks of some 500 pictures from all over the split, whose
+    parts may differ; it may fall below 0. Copies of a picture, as a bootstrap draws them, are not
+    compared with each other.
     """
     blocks = max(1, round(len(real_nd) / BLOCK))
-    pairs = zip(np.array_split(real_nd, blocks), np.array_split(made_nd, blocks), strict=True)
+    pairs = [(real_nd[i::blocks], made_nd[i::blocks]) for i in range(blocks)]
     return float(np.mean([_discrepancy(*(x.astype(np.float64) for x in pair)) for pair in pairs]))
 
 
