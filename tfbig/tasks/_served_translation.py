@@ -27,7 +27,7 @@ from tfbig.core.contracts import Task
 from tfbig.core.lazy import np, tf
 from tfbig.core.serving import Greedy, Media, Program, Serving, Stepwise, Trial, Unrolled
 from tfbig.media.text import Text
-from tfbig.prep import graph_bpe, graph_text
+from tfbig.prep import graph_bpe, graph_text, text_frames
 from tfbig.tasks._requests import are_within, checked, known, outside, required
 
 TEXT = Text()
@@ -276,17 +276,9 @@ def _padded(task: Task, raw: dict) -> dict:
     served = dict(raw)
     for side, feature in task.spec.items():
         if isinstance(raw[side], list):
-            served[side] = _rows(raw[side], feature.most)
-            served[f"{side}_count"] = np.array([len(row) for row in raw[side]], np.int32)
+            tokens, count = text_frames.padded(raw[side], feature.most)
+            served |= {side: tokens, f"{side}_count": count}
     return served
-
-
-def _rows(texts: list, most: int) -> np.ndarray:
-    """Tokens of texts, int32 [n, most], with zeros behind them."""
-    rows = np.zeros((len(texts), most), np.int32)
-    for row, tokens in zip(rows, texts, strict=True):
-        row[: len(tokens)] = tokens
-    return rows
 
 
 def _unrolled(task: Task, raw: dict) -> Unrolled:
@@ -323,7 +315,7 @@ def _trials(task: Task, model, programs: _Programs, split: str) -> list[Trial]:
         texts = [task.tokenizer.decode(written) for written in tokens]
         expected["text"] = TEXT.encode(texts)
     else:
-        expected["ids"] = _rows(tokens, task.spec["target"].most)
+        expected["ids"], _ = text_frames.padded(tokens, task.spec["target"].most)
     asked = _asked(task, programs, sources)
     made = {"inputs": asked, "unit": "token", "counts": "tokens"}
     trials = [Trial(program="serving_default", expected=expected, **made)]
@@ -353,7 +345,7 @@ def _asked(task: Task, programs: _Programs, sources: list) -> dict:
     """Sources as serving_default takes them."""
     if programs.encoder:
         return {"text": TEXT.encode([task.tokenizer.decode(source) for source in sources])}
-    served = _rows(sources, programs.most)
+    served, _ = text_frames.padded(sources, programs.most)
     return {"tokens": served, "count": np.array([len(source) - 1 for source in sources], np.int32)}
 
 
