@@ -477,6 +477,15 @@ def test_coco_classes_have_names(name, tmp_path):
     refused(tmp_path, f"the name {name!r} of the category 2")
 
 
+def test_coco_classes_have_ids_of_one_kind(tmp_path):
+    four(tmp_path, [box(1, 0)])
+    path = tmp_path / "all.json"
+    saved = json.loads(path.read_text())
+    saved["categories"].append({"id": "9", "name": "bird"})
+    path.write_text(json.dumps(saved))
+    refused(tmp_path, "expected ids of one kind for all categories. Received: int and str")
+
+
 def test_boxes_that_reach_far_outside_and_classes_never_shown_are_told(tmp_path):
     corners = (30, 20, WIDTH - 2, HEIGHT - 2)  # right and bottom, where width and height belong
     four(tmp_path, [box(1, 0, corners), box(2, 1, (-2, 4, 30, 20)), box(3, 2), box(4, 3)])

@@ -70,10 +70,12 @@ def test_packed_files_and_tables_hold_the_same(tmp_path):
             file.write((tmp_path / "a" / name).read_bytes())
     rows = [{"de": a, "en": b} for a, b in PAIRS]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    inside = [{"id": str(i), "translation": row} for i, row in enumerate(rows)]
+    (tmp_path / "inside.jsonl").write_text("\n".join(map(json.dumps, inside)), "utf-8")
     write(tmp_path, "a.tsv", ["de\ten", *(f"{a}\t{b}" for a, b in PAIRS)])
     with (tmp_path / "a.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("en", "de"), *((b, a) for a, b in PAIRS)])
-    for name in ("packed", "a.jsonl", "a.tsv", "a.csv"):
+    for name in ("packed", "a.jsonl", "inside.jsonl", "a.tsv", "a.csv"):
         other = dataclasses.replace(plain, path=str(tmp_path / name))
         for split in SPLITS:
             assert texts(other, split) == texts(plain, split)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfbig.core.errors import UserError
+from tfbig.core.errors import LeftOut, UserError
 from tfbig.core.features import SPLITS, Feature
 from tfbig.core.registry import component
 from tfbig.data.audio_folder import AudioFolder
@@ -412,6 +412,14 @@ def test_the_last_text_of_ljspeech_is_learnt(third, expected, tmp_path):
     (tmp_path / "metadata.csv").write_text("\n".join(f"{r.rpartition('|')[0]}|ann" for r in rows))
     with pytest.raises(UserError, match="Received: 1 different ones for 20 texts, such as 'ann'"):
         SpeechFolder(path=str(tmp_path), rate_hz=RATE).check()
+
+
+def test_transcripts_without_a_recording_are_told(tmp_path):
+    path, _ = kaldi(tmp_path)
+    with (path / "dev" / "text").open("a") as text:
+        text.write("b2 Nobody\nb3 heard this\n")
+    with pytest.warns(LeftOut, match="dev/text: 2 lines left out, .* such as b2"):
+        assert SpeechFolder(path=str(path), rate_hz=RATE).texts("validation") == ["hello there"]
 
 
 @pytest.mark.parametrize("form", [librispeech, ljspeech, kaldi, table, json_lines])

@@ -163,6 +163,11 @@ def _read_one(document: _Document, finder: Pictures) -> None:
 def _read_images(document: _Document, finder: Pictures) -> None:
     path, saved = document.path, document.saved
     names = {}
+    if len(kinds := {type(category["id"]).__name__ for category in saved["categories"]}) > 1:
+        raise UserError(
+            f"data: {path}: expected ids of one kind for all categories. Received:"
+            f" {' and '.join(sorted(kinds))}. Write all as numbers."
+        )
     for category in sorted(saved["categories"], key=_id):
         number = category["id"]
         if number in names:

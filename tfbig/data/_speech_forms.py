@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from tfbig.core.errors import UserError
+from tfbig.core.errors import LeftOut, UserError
 from tfbig.core.folders import files_inside
 from tfbig.data import _tables
 from tfbig.data._sound_files import TEXT, Row, existing, is_table, table
@@ -124,7 +125,10 @@ def _kaldi(root: Path, folder: Path) -> Iterator[Row]:
             f"{folder / 'segments'}: parts of recordings are not read. Cut the recordings, one file"
             " for each utterance."
         )
-    _named(folder / "wav.scp")  # each utterance once
+    recorded = _named(folder / "wav.scp")  # each utterance once
+    if unheard := sorted(texts.keys() - recorded.keys()):
+        message = f"{len(unheard):,} lines left out, which wav.scp has no recording for, such as"
+        warnings.warn(f"{folder / 'text'}: {message} {unheard[0]}", LeftOut, stacklevel=2)
     for place, (name, file) in _lines(folder / "wav.scp"):
         if file.endswith("|"):
             raise UserError(

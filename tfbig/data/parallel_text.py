@@ -34,7 +34,7 @@ class ParallelText(TextPairs):
     A folder with train.SOURCE and train.TARGET, such as train.de and train.en, line by line, and
     the same for validation (also valid, val, dev) and test if there are any; or one .tsv, .csv or
     .jsonl file, whose columns or keys `source` and `target` name, with a column "split" if it has
-    one. Splits that are not given are made here.
+    one; keys may stand inside of "translation". Splits that are not given are made here.
     """
 
     path: str = knob("", "the folder or file", path=True)
@@ -209,7 +209,9 @@ class ParallelText(TextPairs):
             if not line.strip():
                 continue
             place = f"{path}, line {number:,}"
-            yield self._named(tables.json_object(line, place), place)
+            row = tables.json_object(line, place)
+            inner = row.get("translation")  # as Hugging Face keeps pairs
+            yield self._named({**row, **inner} if isinstance(inner, dict) else row, place)
 
     def _table(self, path: Path) -> Iterator:
         separator = tables.SEPARATORS[ending(unpacked(path))]
