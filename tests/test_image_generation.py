@@ -19,6 +19,7 @@ from tfbig.metrics import generated
 from tfbig.models.unet import UNet
 from tfbig.nn import diffusion
 from tfbig.prep import random
+from tfbig.tasks._served_diffusion import Service
 from tfbig.tasks.image_classification import ImageClassification
 from tfbig.tasks.image_generation import ImageGeneration
 
@@ -202,7 +203,7 @@ def test_predictions_are_files(run, tmp_path):
 def test_programs(run):
     """They write what `predict` writes, vary and fill pictures, and refuse in words."""
     trained = tfbig.load(run)
-    programs = Programs(trained.task, trained.model)
+    programs = Programs(trained.task, trained.model, Service(limit=100))
     label = tf.constant([trained.task.labels[1], "any"])
     asked = {"label": label, "seed": tf.constant([3, 4])}
     made = programs.signatures["serving_default"](**asked)
@@ -219,6 +220,7 @@ def test_programs(run):
     for wrong, message in (
         ({**asked, "label": tf.constant(["zebra", "any"])}, "label: expected one of"),
         ({**settings, "steps": tf.constant(0)}, "steps: expected 1 to 1000"),
+        ({**settings, "steps": tf.constant(51)}, "and 100 for all pictures of a request"),
         ({**settings, "freshness": tf.fill([2], 1.5)}, "freshness: expected numbers from 0 to 1"),
     ):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):

@@ -51,6 +51,11 @@ class Service(Component):
 
     steps: int = knob(20, "from noise to picture", low=1, high=MOST_STEPS)
     guidance: float = knob(2.0, "how much more so than without a class; 1: as it is", low=0)
+    limit: int = knob(2_000, "most steps of all pictures of a request together", low=1)
+
+    def problems(self):
+        if self.steps > self.limit:
+            yield "steps", f"expected at most limit={self.limit}. Received: {self.steps}."
 
 
 def serving(task: Task, model, service: Service) -> Serving:
@@ -77,6 +82,8 @@ def serving(task: Task, model, service: Service) -> Serving:
         grade=task.metrics,
         name="score",
         programs=programs.all(),
+        # So that a request is refused for its own steps alone
+        by_place=("serving_default", "generate", "vary", "fill"),
         stepwise=Stepwise(
             step="denoise",
             carried=(),
@@ -100,7 +107,10 @@ def _remarks(task: Task, service: Service):
         f"It writes pictures of {' x '.join(map(str, task.shape))} from {what}a seed: the same"
         " seed writes the same picture, whatever else is in the request."
     )
-    yield f"serving_default makes {service.steps} steps at guidance {service.guidance:g}."
+    yield (
+        f"serving_default makes {service.steps} steps at guidance {service.guidance:g}; a request"
+        f" may ask for {service.limit:,} steps, of all its pictures together."
+    )
     yield "It may write pictures that are close to those it was trained on."
 
 
@@ -152,8 +162,9 @@ class _Programs:
         """Pictures of these labels and seeds; see `serving`."""
         rows = tf.shape(seed)[0]
         steps = given.get("steps", tf.constant(self.service.steps))
-        fits = (steps > 0) & (steps <= MOST_STEPS)
-        steps = checked(steps, fits, f"steps: expected 1 to {MOST_STEPS}")
+        fits = (steps > 0) & (steps <= MOST_STEPS) & (steps * rows <= self.service.limit)
+        words = f"1 to {MOST_STEPS}, and {self.service.limit} for all pictures of a request"
+        steps = checked(steps, fits, f"steps: expected {words}")
         guidance = given.get("guidance", tf.fill([rows], self.service.guidance))
         freshness = given.get("freshness", tf.zeros([rows]))
         fits = tf.reduce_all((freshness >= 0) & (freshness <= 1))
@@ -206,7 +217,7 @@ class _Programs:
 
     def trials(self, split: str) -> list[Trial]:
         """Pictures that must come out, for some classes and seeds."""
-        seed = np.arange(TRIED, dtype=np.int32)
+        seed = np.arange(min(TRIED, self.service.limit // self.service.steps), dtype=np.int32)
         inputs = {"seed": seed}
         if self.task.labels:
             names = [*self.task.labels, ANY]
@@ -229,7 +240,7 @@ def respond(task: Task, model, inputs, request: Generation, write) -> list[dict]
     known = [*task.labels, ANY] if task.labels else [ANY]
     if wrong := [word for word in words if word not in known]:
         raise UserError(f"inputs: expected one of {', '.join(known)}. Received: {wrong[0]}.")
-    programs = _Programs(task, model, Service())
+    programs = _Programs(task, model, Service(limit=TOGETHER * MOST_STEPS))
     asked = [word for word in words for _ in range(request.number)]
     seeds = [request.seed + i for i in range(len(asked))]
     begun = _beginning(programs, request)
