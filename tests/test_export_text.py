@@ -33,6 +33,7 @@ from tfbig.deploy.bench import Bench, Reference
 from tfbig.deploy.programs import Programs
 from tfbig.deploy.stepping import Stepping
 from tfbig.deploy.steps import State
+from tfbig.engine import float32
 from tfbig.engine.setup import Setup
 from tfbig.models.gpt import GPT
 from tfbig.models.lstm_lm import LSTMLM
@@ -626,7 +627,8 @@ def test_what_is_published(run, tmp_path, capsys):
         "step",
     }
     found = loaded.signatures["serving_default"](prompt=texts(["the cat", ""]))
-    task, model = door._in_float32(trained)[0].task, door._in_float32(trained)[0].model
+    setup, _ = float32.rebuilt(trained)
+    task, model = setup.task, setup.model
     assert [text.decode() for text in found["text"].numpy()] == task.write(
         model, ["the cat", ""], Generation(length=20, temperature=0), jit=False
     )
