@@ -140,6 +140,13 @@ def test_sides_that_cannot_be_halved_are_refused(tmp_path):
         job.train(Run.create(tmp_path / "run", wrong), Silent())
 
 
+def test_classes_without_names_are_refused(tmp_path, monkeypatch):
+    small = ImageGeneration.smallest(tmp_path)
+    monkeypatch.setattr(type(small.data), "label_names", ())
+    with pytest.raises(UserError, match="task.by_class: expected data that names its classes"):
+        small.task.measure(small.data)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run with a judge."""
@@ -192,6 +199,13 @@ def test_predictions_are_files(run, tmp_path):
     (filled,) = tfbig.predict(run, ["any"], to=str(tmp_path / "filled"), **begun)
     before, after = (np.asarray(Image.open(row["file"])).astype(int) for row in (found[0], filled))
     assert np.abs(before - after)[mask == 0].max() <= 1
+    with pytest.raises(UserError, match=f"without {label}_6.png. .* Give another folder"):
+        tfbig.predict(run, [label], steps=2, seed=6, to=str(tmp_path / "again"))
+    with pytest.raises(UserError, match="to: expected a folder that files can be written to"):
+        tfbig.predict(run, ["any"], to=str(tmp_path / "mask.png" / "inside"))
+    last = 2**31 - 1  # the next one is 0
+    found = tfbig.predict(run, ["any"], number=2, steps=1, seed=last, to=str(tmp_path / "last"))
+    assert [row["seed"] for row in found] == [last, 0]
     with pytest.raises(UserError, match="expected one of .*any. Received: zebra"):
         tfbig.predict(run, ["zebra"])
     with pytest.raises(UserError, match="mask: expected a picture, too"):

@@ -17,6 +17,7 @@ from tfbig.tasks._requests import checked
 ANY = "any"  # the word for no class
 TRIED = 8  # pictures written to verify an export
 MOST_STEPS = 1000
+SEEDS = 2**31
 TOGETHER = 32  # pictures that are written at once
 
 
@@ -26,7 +27,7 @@ class Generation(Component):
 
     to: str = knob("pictures", "folder that the PNG files are written to", path=True)
     number: int = knob(1, "pictures of each class that is named", low=1)
-    seed: int = knob(0, "of the first one; the next have the next ones", low=0, high=2**31 - 1)
+    seed: int = knob(0, "of the first one; the next have the next ones", low=0, high=SEEDS - 1)
     steps: int = knob(20, "from noise to picture", low=1, high=MOST_STEPS)
     guidance: float = knob(2.0, "how much more so than without a class; 1: as it is", low=0)
     freshness: float = knob(
@@ -242,10 +243,9 @@ def respond(task: Task, model, inputs, request: Generation, write) -> list[dict]
         raise UserError(f"inputs: expected one of {', '.join(known)}. Received: {wrong[0]}.")
     programs = _Programs(task, model, Service(limit=TOGETHER * MOST_STEPS))
     asked = [word for word in words for _ in range(request.number)]
-    seeds = [request.seed + i for i in range(len(asked))]
+    seeds = [(request.seed + i) % SEEDS for i in range(len(asked))]
     begun = _beginning(programs, request)
-    folder = Path(request.to)
-    folder.mkdir(parents=True, exist_ok=True)
+    files = _free(Path(request.to), asked, seeds)
     compiled = tf.function(programs.write, autograph=False)
     results = []
     for first in range(0, len(asked), TOGETHER):
@@ -260,14 +260,32 @@ def respond(task: Task, model, inputs, request: Generation, write) -> list[dict]
         }
         if task.labels:
             given["label"] = tf.constant(asked[rows])
-        for word, seed, png in zip(
-            asked[rows], seeds[rows], compiled(**given)["png"].numpy(), strict=True
-        ):
-            file = folder / f"{Path(word).name}_{seed}.png"
+        made = compiled(**given)["png"].numpy()
+        for word, seed, file, png in zip(asked[rows], seeds[rows], files[rows], made, strict=True):
             file.write_bytes(png)
             results.append({"input": word, "seed": seed, "file": str(file)})
             write(f"{word}, seed {seed}: {file}\n")
     return results
+
+
+def _free(folder: Path, asked: list[str], seeds: list[int]) -> list[Path]:
+    """The file of each picture, in a folder that is there by then; no other is written over."""
+    files = [
+        folder / f"{Path(word).name}_{seed}.png" for word, seed in zip(asked, seeds, strict=True)
+    ]
+    if taken := [file for file in files if file.exists()]:
+        raise UserError(
+            f"to: expected a folder without {taken[0].name}. Received: {folder}, which has it. Give"
+            " another folder with --to, or another --seed."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"to: expected a folder that files can be written to. Received: {folder}:"
+            f" {error.strerror}."
+        ) from error
+    return files
 
 
 def _beginning(programs: _Programs, request: Generation) -> dict:

@@ -24,6 +24,7 @@ from tfbig.tasks._served_diffusion import ANY, Generation
 
 TIME, DRAW, HIDDEN, WRITTEN = 30, 31, 32, 33  # streams of a key's random numbers
 SHOWN = 24  # pictures in a panel of the report
+COMPARED = 20_000  # training pictures that must be read first, to look for copies among them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,11 @@ class ImageGeneration(Task):
 
     def measure(self, data):
         """The names of the classes."""
+        if self.by_class and not data.label_names:
+            raise UserError(
+                "task.by_class: expected data that names its classes. Received:"
+                f" {type(data).__name__}, which names none. Set task.by_class=false."
+            )
         return {"labels": list(data.label_names) if self.by_class else []}
 
     @property
@@ -315,23 +321,35 @@ class ImageGeneration(Task):
     def _beside_nearest(self, written) -> dict:
         """Some written pictures, and behind each the training picture that is nearest to it."""
         shown = written[: SHOWN // 2]
-        rows, distances = nearest(shown, self._training_pictures())
+        looked_at = self._looked_at
+        rows, distances = nearest(shown, self._training_pictures(looked_at))
+        rows = looked_at[rows]
         found = self.data.examples("train", rows)["image"]
         pictures = np.stack([shown, found], 1).reshape(-1, *self.shape)
         words = [text for d in distances for text in ("written", f"nearest, {d:.1f} apart")]
         caption = (
             "Root of the mean squared difference, of 0 to 255. A picture that is a copy of its"
-            " nearest one was learnt by heart."
+            f" nearest one was learnt by heart. Among {len(looked_at):,} of"
+            f" {self.data.size('train'):,} training pictures."
         )
         title = "The nearest training picture of each"
         return self.picture.panel(title, pictures, words, caption)
 
-    def _training_pictures(self):
-        """Training pictures, a part at a time."""
+    @property
+    def _looked_at(self) -> np.ndarray:
+        """Places of the training pictures that written ones are compared with."""
         size = self.data.size("train")
-        for first in range(0, size, 2048):
-            rows = np.arange(first, min(first + 2048, size))
-            yield self.data.examples("train", rows)["image"]
+        is_quick = self.data.arrays("train") is not None
+        return (
+            np.arange(size)
+            if is_quick
+            else np.unique(np.linspace(0, size - 1, min(size, COMPARED)).astype(np.int64))
+        )
+
+    def _training_pictures(self, rows: np.ndarray):
+        """Training pictures, some at a time."""
+        for first in range(0, len(rows), 2048):
+            yield self.data.examples("train", rows[first : first + 2048])["image"]
 
     def training_panels(self, batch):
         """The first noisy pictures of training, with their times."""
